@@ -1,0 +1,207 @@
+"""Engine and sessions: the SQLite and PostgreSQL recipes, and the only two ways to open a transaction.
+
+`reading()` and `writing()` are called in the named places only (see docs and tests); everything else is handed a
+session. On SQLite a writing transaction is BEGIN IMMEDIATE, because a deferred one that turns into a writer fails at
+once when another has written meanwhile, and the writers of one process queue on a lock of ours, because SQLite's own
+waiting is a sleep that lets late comers overtake.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Double, Engine, MetaData, create_engine, event, func, select, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
+
+from app.errors import StorageFull, Unavailable
+
+BUSY_SECONDS = 20.0
+"""How long a transaction waits for its turn before the caller is told to come back."""
+
+PG_CHANNEL = "detections_outbox"
+_ANNOUNCED = "announced"
+_POSTGRES_BUSY = ("55P03", "57014", "40001", "40P01")  # lock and statement timeouts, serialization, deadlock
+_POSTGRES_FULL = ("53100",)
+
+
+class Base(DeclarativeBase):
+    """Every table's base; constraints get predictable names, so that migrations can speak of them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class database_now(GenericFunction[float]):  # noqa: N801 (named as the SQL function it stands for)
+    """The database's clock, in seconds since 1970 UTC: the one clock that all processes and hosts share."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(database_now, "sqlite")
+def _sqlite_now(_element: database_now, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"  # unixepoch('subsec') is NULL before 3.42
+
+
+@compiles(database_now, "postgresql")
+def _postgres_now(_element: database_now, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+class Database:
+    """One process's way to the database; to be made after fork, and closed at the end.
+
+    `now` is an SQL expression for the time in seconds since 1970; tests hand in another.
+    """
+
+    def __init__(self, url: str, *, now: ColumnElement[float] | None = None, busy_seconds: float = BUSY_SECONDS) -> None:
+        self.url = make_url(url)
+        self.now: ColumnElement[float] = database_now() if now is None else now
+        self.busy_seconds = busy_seconds
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite_engine(self.url, busy_seconds) if self.is_sqlite else _postgres_engine(self.url, busy_seconds)
+        self._read = sessionmaker(self.engine, autoflush=False, expire_on_commit=False)
+        writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+        self._write = sessionmaker(writer, autoflush=False, expire_on_commit=False)
+        self._writer_turn = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session whose reads see one state of the database; nothing it does is kept."""
+        with _judged(), self._read() as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session in a writing transaction: committed at the end of the block, rolled back if it raises.
+
+        Raises Unavailable where no turn comes within the busy limit, StorageFull where the disk is full.
+        """
+        with self._turn(), _judged(), self._write.begin() as session:
+            yield session
+        if session.info.get(_ANNOUNCED):
+            self.notify_listeners()
+
+    def on_announcement(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each commit of this process in which `announce` was called."""
+        self._listeners.append(listener)
+
+    def notify_listeners(self) -> None:
+        """Tell this process's listeners that messages may be waiting."""
+        for listener in self._listeners:
+            listener()
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writer_turn.acquire(timeout=self.busy_seconds):
+            raise Unavailable(f"The database has been busy for {self.busy_seconds:g} seconds; try again.", retry_after=5)
+        try:
+            yield
+        finally:
+            self._writer_turn.release()
+
+
+def announce(session: Session) -> None:
+    """Note that this transaction adds messages: its commit wakes this process's listeners and, by one NOTIFY on
+    PostgreSQL, those of other processes (on SQLite these watch the file's data version)."""
+    if session.info.get(_ANNOUNCED):
+        return
+    session.info[_ANNOUNCED] = True
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_notify(PG_CHANNEL, "")))
+
+
+@contextmanager
+def _judged() -> Iterator[None]:
+    """Say what the database's failure means for the caller."""
+    try:
+        yield
+    except DBAPIError as error:
+        if _is_full(error):
+            raise StorageFull("The database's disk is full; nothing was stored.") from error
+        if _is_busy(error):
+            raise Unavailable("The database is busy or out of reach; try again.", retry_after=5) from error
+        raise
+
+
+def _is_full(error: DBAPIError) -> bool:
+    return (
+        getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        or getattr(error.orig, "sqlstate", None) in _POSTGRES_FULL
+    )
+
+
+def _is_busy(error: DBAPIError) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    state = getattr(error.orig, "sqlstate", None)
+    unreachable = isinstance(error, OperationalError) and state is None
+    return unreachable or error.connection_invalidated or state in _POSTGRES_BUSY or str(state)[:2] in ("57", "53", "08")
+
+
+def _sqlite_engine(url: URL, busy_seconds: float) -> Engine:
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url, connect_args={"isolation_level": None, "timeout": busy_seconds}, pool_size=32, max_overflow=32
+    )
+
+    @event.listens_for(engine, "connect")
+    def _recipe(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+    return engine
+
+
+def _postgres_engine(url: URL, busy_seconds: float) -> Engine:
+    milliseconds = int(busy_seconds * 1000)
+    settings = {
+        "synchronous_commit": "on",
+        "lock_timeout": milliseconds,
+        "statement_timeout": 3 * milliseconds,
+        "idle_in_transaction_session_timeout": 3 * milliseconds,
+    }
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    return create_engine(
+        url,
+        connect_args={"options": options, "connect_timeout": 10},
+        pool_pre_ping=True,
+        pool_size=16,
+        max_overflow=16,
+        pool_timeout=busy_seconds,
+    )
+
+
+def ping(session: Session) -> None:
+    """Ask the database anything at all; raises where it does not answer."""
+    session.execute(text("SELECT 1"))

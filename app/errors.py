@@ -1,0 +1,91 @@
+"""What can go wrong, named once. Nothing here knows of HTTP: `app.web.problems` maps each class to its answer.
+
+    DetectionsError
+    ├── SettingsError            a setting is wrong or missing; the service does not start
+    ├── MalformedUpload          no file, a cut-off body, bad multipart, bad parameters
+    ├── UploadTimedOut           the client stopped sending
+    ├── MediaTooLarge            more bytes or pixels than allowed
+    ├── UnsupportedMedia         extension not allowed, or first bytes of another kind of file
+    ├── Undecodable              stored and recorded, but the decoder rejects it
+    ├── Unauthorized             no acceptable token
+    ├── MediaNotFound            no media with that id
+    ├── MediaIdCollision         the id exists with other content
+    ├── AlreadyProcessing        a run of that media is under way
+    ├── Unavailable              busy beyond a limit, or shutting down; try again later
+    ├── StorageFull              no room on the disk
+    ├── StorageFailed            the disk refused (EIO and the like)
+    ├── IllegalTransition        a status change that the contract does not allow
+    └── DetectorFailed           the detector itself broke, not the media
+"""
+
+
+class DetectionsError(Exception):
+    """Base of every error of this service; its text is fit to show to the client."""
+
+
+class SettingsError(DetectionsError):
+    """A setting is wrong or missing; the text names it, its value where that is no secret, and the remedy."""
+
+
+class MalformedUpload(DetectionsError):
+    """The request does not carry one whole, well-formed file, or a parameter of it is wrong."""
+
+
+class UploadTimedOut(DetectionsError):
+    """The client stopped sending before the body was complete."""
+
+
+class MediaTooLarge(DetectionsError):
+    """More bytes or pixels than this service accepts."""
+
+
+class UnsupportedMedia(DetectionsError):
+    """The extension is not allowed, or the first bytes are of another kind of file."""
+
+
+class Undecodable(DetectionsError):
+    """The decoder rejects the content: the media is stored, and its status is Error."""
+
+    def __init__(self, reason: str, media_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.media_id = media_id
+
+
+class Unauthorized(DetectionsError):
+    """The request carries no acceptable token."""
+
+
+class MediaNotFound(DetectionsError):
+    """No media has that id."""
+
+
+class MediaIdCollision(DetectionsError):
+    """The id exists with other content; the stored file is untouched."""
+
+
+class AlreadyProcessing(DetectionsError):
+    """A run of that media is under way."""
+
+
+class Unavailable(DetectionsError):
+    """Busy beyond a limit, or shutting down: the same call may succeed after `retry_after` seconds."""
+
+    def __init__(self, reason: str, retry_after: float = 1.0) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class StorageFull(DetectionsError):
+    """No room on the disk; nothing was left behind."""
+
+
+class StorageFailed(DetectionsError):
+    """The disk refused an operation (EIO and the like); the upload did not happen."""
+
+
+class IllegalTransition(DetectionsError):
+    """A change of status that the contract does not allow."""
+
+
+class DetectorFailed(DetectionsError):
+    """The detector broke (crashed, hung, ran out of its limits); the media may be sound."""

@@ -1,0 +1,262 @@
+"""The tables: media, detection runs and their results, and the outbox.
+
+Times are seconds since 1970 UTC on the database's clock. Each rule that must never be broken is a named constraint,
+so that no code of ours, now or later, can store what the contract does not allow.
+"""
+
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    SmallInteger,
+    String,
+    Text,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base
+
+BigId = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER keys count up by themselves there
+
+
+class MediaStatus(IntEnum):
+    """The statuses this service writes; 4 and 5 belong to other services."""
+
+    NEW = 1
+    AI_PROCESSING = 2
+    AI_PROCESSED = 3
+    ERROR = 6
+
+
+class RunState(StrEnum):
+    """Where a detection run is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class RunFailure(StrEnum):
+    """Whose fault a failed run is."""
+
+    UNDECODABLE = "undecodable"  # the media's: the decoder rejects it
+    TOO_LARGE = "too-large"  # the media's: beyond a limit of the decoder
+    DETECTOR = "detector"  # ours: the detector broke, more than once
+
+
+ACTIVE_RUN = text("state IN ('queued', 'running')")
+
+
+class Media(Base):
+    """A stored file and what is known of it."""
+
+    __tablename__ = "media"
+    __table_args__ = (
+        CheckConstraint("length(id) = 16", name="id_length"),
+        CheckConstraint("media_status IN (1, 2, 3, 6)", name="status_allowed"),
+        CheckConstraint("media_type IN ('Video', 'Image')", name="type_allowed"),
+        CheckConstraint("size_bytes >= 0", name="size_not_negative"),
+        CheckConstraint("length(user_id) BETWEEN 1 AND 255", name="user_present"),
+        CheckConstraint("length(name) BETWEEN 1 AND 255", name="name_present"),
+        Index("uq_media_path", "path", unique=True),
+        Index("ix_media_newest", "created_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    path: Mapped[str] = mapped_column(Text)
+    media_type: Mapped[str] = mapped_column(String(5))
+    media_status: Mapped[int] = mapped_column(SmallInteger)
+    user_id: Mapped[str] = mapped_column(String(255))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[float] = mapped_column(Double)
+
+
+class DetectionRun(Base):
+    """One run of a detector over one media; while running it is leased to one process."""
+
+    __tablename__ = "detection_run"
+    __table_args__ = (
+        CheckConstraint("state IN ('queued', 'running', 'done', 'failed')", name="state_allowed"),
+        CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="running_is_leased"),
+        CheckConstraint("(state IN ('done', 'failed')) = (finished_at IS NOT NULL)", name="ended_has_time"),
+        CheckConstraint("(state = 'failed') = (failure IS NOT NULL)", name="failed_has_failure"),
+        CheckConstraint("failure IN ('undecodable', 'too-large', 'detector')", name="failure_allowed"),
+        CheckConstraint("frames_done >= 0", name="frames_not_negative"),
+        Index("uq_detection_run_active", "media_id", unique=True, sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN),
+        Index("ix_detection_run_waiting", "id", sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN),
+        Index("ix_detection_run_media", "media_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, Identity(), primary_key=True)
+    media_id: Mapped[str] = mapped_column(ForeignKey("media.id"))
+    detector: Mapped[str] = mapped_column(String(255))
+    confidence: Mapped[float] = mapped_column(Double)
+    frame_interval: Mapped[float] = mapped_column(Double)
+    state: Mapped[str] = mapped_column(String(7))
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    lease_epoch: Mapped[int] = mapped_column(Integer, default=0)
+    lease_owner: Mapped[str | None] = mapped_column(String(128))
+    lease_until: Mapped[float | None] = mapped_column(Double)
+    frames_done: Mapped[int] = mapped_column(Integer, default=0)
+    frames_total: Mapped[int | None] = mapped_column(Integer)
+    created_at: Mapped[float] = mapped_column(Double)
+    started_at: Mapped[float | None] = mapped_column(Double)
+    finished_at: Mapped[float | None] = mapped_column(Double)
+    failure: Mapped[str | None] = mapped_column(String(11))
+    error: Mapped[str | None] = mapped_column(Text)
+    request_id: Mapped[str | None] = mapped_column(String(64))
+
+
+class Detection(Base):
+    """One object found on one frame of a run."""
+
+    __tablename__ = "detection"
+    __table_args__ = (
+        CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence_is_fraction"),
+        CheckConstraint("frame >= 0 AND ordinal >= 0", name="position_not_negative"),
+    )
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("detection_run.id", ondelete="CASCADE"), primary_key=True)
+    frame: Mapped[int] = mapped_column(Integer, primary_key=True)
+    ordinal: Mapped[int] = mapped_column(Integer, primary_key=True)
+    time: Mapped[float] = mapped_column(Double)
+    class_num: Mapped[int] = mapped_column(Integer)
+    label: Mapped[str] = mapped_column(String(255))
+    confidence: Mapped[float] = mapped_column(Double)
+    center_x: Mapped[float] = mapped_column(Double)
+    center_y: Mapped[float] = mapped_column(Double)
+    width: Mapped[float] = mapped_column(Double)
+    height: Mapped[float] = mapped_column(Double)
+
+
+class OutboxStream(Base):
+    """The head of one media's messages.
+
+    `due_at` is ready time, backoff and lease expiry in one: the stream may be claimed once it has passed, and an idle
+    or parked stream has none. `attempts` counts the head's tries that ended in a backoff of its own, `refusals` those
+    of them that may not go on for ever. `uncertain` says that the head may have arrived although no answer came.
+    """
+
+    __tablename__ = "outbox_stream"
+    __table_args__ = (
+        CheckConstraint("acked_seq BETWEEN 0 AND last_seq", name="acked_within_last"),
+        CheckConstraint("attempts >= 0 AND refusals >= 0", name="attempts_not_negative"),
+        CheckConstraint("parked_at IS NULL OR (due_at IS NULL AND lease_owner IS NULL)", name="parked_is_not_due"),
+        CheckConstraint(
+            "(acked_seq = last_seq) = (due_at IS NULL AND parked_at IS NULL)", name="waiting_is_due_or_parked"
+        ),
+        CheckConstraint("(acked_seq = last_seq) = (head_since IS NULL)", name="waiting_has_since"),
+        Index(
+            "ix_outbox_stream_due",
+            "due_at",
+            sqlite_where=text("due_at IS NOT NULL"),
+            postgresql_where=text("due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_outbox_stream_parked",
+            "parked_at",
+            sqlite_where=text("parked_at IS NOT NULL"),
+            postgresql_where=text("parked_at IS NOT NULL"),
+        ),
+    )
+
+    media_id: Mapped[str] = mapped_column(ForeignKey("media.id"), primary_key=True)
+    last_seq: Mapped[int] = mapped_column(Integer)
+    acked_seq: Mapped[int] = mapped_column(Integer)
+    due_at: Mapped[float | None] = mapped_column(Double)
+    lease_epoch: Mapped[int] = mapped_column(Integer)
+    lease_owner: Mapped[str | None] = mapped_column(String(128))
+    attempts: Mapped[int] = mapped_column(Integer)
+    refusals: Mapped[int] = mapped_column(Integer)
+    uncertain: Mapped[bool]
+    head_since: Mapped[float | None] = mapped_column(Double)
+    parked_at: Mapped[float | None] = mapped_column(Double)
+    park_reason: Mapped[str | None] = mapped_column(Text)
+    last_status: Mapped[int | None] = mapped_column(Integer)
+    last_error: Mapped[str | None] = mapped_column(Text)
+
+
+class OutboxMessage(Base):
+    """One message of a media; `delivered_at` and `outcome` are set together when it stops waiting."""
+
+    __tablename__ = "outbox_message"
+    __table_args__ = (
+        ForeignKeyConstraint(["media_id"], ["outbox_stream.media_id"]),
+        CheckConstraint("seq >= 1", name="seq_from_one"),
+        CheckConstraint("kind IN ('create', 'status')", name="kind_allowed"),
+        CheckConstraint("(delivered_at IS NULL) = (outcome IS NULL)", name="delivered_has_outcome"),
+        CheckConstraint(
+            "outcome IN ('accepted', 'duplicate', 'superseded', 'skipped')", name="outcome_allowed"
+        ),
+        Index(
+            "ix_outbox_message_delivered",
+            "delivered_at",
+            sqlite_where=text("delivered_at IS NOT NULL"),
+            postgresql_where=text("delivered_at IS NOT NULL"),
+        ),
+    )
+
+    media_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(6))
+    payload: Mapped[dict[str, Any]] = mapped_column(JSON)
+    idempotency_key: Mapped[str] = mapped_column(String(36))
+    user_id: Mapped[str] = mapped_column(String(255))
+    request_id: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[float] = mapped_column(Double)
+    delivered_at: Mapped[float | None] = mapped_column(Double)
+    outcome: Mapped[str | None] = mapped_column(String(10))
+
+
+class OutboxAttempt(Base):
+    """One try to send one message, for the person who asks what happened."""
+
+    __tablename__ = "outbox_attempt"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["media_id", "seq"], ["outbox_message.media_id", "outbox_message.seq"], ondelete="CASCADE"
+        ),
+        Index("ix_outbox_attempt_message", "media_id", "seq", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, Identity(), primary_key=True)
+    media_id: Mapped[str] = mapped_column(String(16))
+    seq: Mapped[int] = mapped_column(Integer)
+    at: Mapped[float] = mapped_column(Double)
+    duration: Mapped[float] = mapped_column(Double)
+    verdict: Mapped[str] = mapped_column(String(10))
+    status: Mapped[int | None] = mapped_column(Integer)
+    detail: Mapped[str] = mapped_column(Text)
+    excerpt: Mapped[str] = mapped_column(Text)
+
+
+class OutboxGate(Base):
+    """The condition of one endpoint, shared by all dispatchers and kept across restarts.
+
+    While closed, one probe at a time may pass, the next once `closed_until` has passed.
+    """
+
+    __tablename__ = "outbox_gate"
+    __table_args__ = (
+        CheckConstraint("state IN ('open', 'closed')", name="state_allowed"),
+        CheckConstraint("(state = 'closed') = (closed_until IS NOT NULL)", name="closed_has_until"),
+        CheckConstraint("failures >= 0", name="failures_not_negative"),
+    )
+
+    endpoint: Mapped[str] = mapped_column(Text, primary_key=True)
+    state: Mapped[str] = mapped_column(String(6))
+    failures: Mapped[int] = mapped_column(Integer)
+    closed_until: Mapped[float | None] = mapped_column(Double)
+    reason: Mapped[str | None] = mapped_column(Text)

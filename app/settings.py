@@ -1,0 +1,203 @@
+"""The service's settings: read once from the environment, checked whole, then passed down as one frozen value.
+
+This is the only reader of `os.environ`. A wrong or missing setting raises SettingsError with one line that names
+it; secrets never appear in that line, nor in the repr of Settings.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.errors import SettingsError
+
+GIB = 1 << 30
+HMAC_ALGORITHMS = ("HS256", "HS384", "HS512")
+PUBLIC_KEY_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+MIN_SECRET_BYTES = 32
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """How clients' tokens are checked. Exactly one of `secret`, `public_key` and `jwks_url` is set."""
+
+    algorithm: str
+    identity_claim: str
+    audience: str | None
+    issuer: str | None
+    secret: str | None = field(default=None, repr=False)
+    public_key: str | None = field(default=None, repr=False)
+    jwks_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationsSettings:
+    """Where messages go. Without `url` they wait; without `token` one is minted for each send."""
+
+    url: str | None
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting of contract §5. Sizes are in bytes, times in seconds, paths absolute."""
+
+    database_url: str = field(repr=False)  # may carry a password
+    videos_dir: Path
+    images_dir: Path
+    annotations: AnnotationsSettings
+    tokens: TokenSettings
+    max_upload_bytes: int
+    upload_idle_timeout: float
+    sync_wait: float
+    detector_model: Path | None  # None: the built-in one
+    detector_confidence: float
+    frame_interval: float
+    detection_workers: int
+    dispatcher: Literal["embedded", "off"]
+    outbox_retention_days: float
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Read and check every setting; raises SettingsError at the first that is wrong or missing."""
+        read = _Reader(environ)
+        tokens = _token_settings(read)
+        return cls(
+            database_url=_database_url(read),
+            videos_dir=read.path("VIDEOS_DIR", "var/videos"),
+            images_dir=read.path("IMAGES_DIR", "var/images"),
+            annotations=_annotations_settings(read, tokens),
+            tokens=tokens,
+            max_upload_bytes=read.integer("MAX_UPLOAD_BYTES", 16 * GIB, minimum=1),
+            upload_idle_timeout=read.number("UPLOAD_IDLE_TIMEOUT_SECONDS", 30, above=0),
+            sync_wait=read.number("SYNC_WAIT_SECONDS", 60, above=0),
+            detector_model=_existing_file(read, "DETECTOR_MODEL"),
+            detector_confidence=read.number("DETECTOR_CONFIDENCE", 0.45, above=0, maximum=1),
+            frame_interval=read.number("FRAME_INTERVAL_SECONDS", 0.5, above=0),
+            detection_workers=read.integer("DETECTION_WORKERS", os.cpu_count() or 1, minimum=1),
+            dispatcher=_dispatcher(read),
+            outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0),
+        )
+
+
+class _Reader:
+    """Typed access to the environment; an empty variable counts as unset."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def text(self, name: str, default: str | None = None) -> str | None:
+        return self._environ.get(name, "").strip() or default
+
+    def path(self, name: str, default: str) -> Path:
+        return Path(self.text(name, default) or default).absolute()
+
+    def integer(self, name: str, default: int, *, minimum: int) -> int:
+        value = self._parsed(name, default, int, "a whole number")
+        if value < minimum:
+            raise SettingsError(f"{name} must be at least {minimum}, not {value}.")
+        return value
+
+    def number(self, name: str, default: float, *, above: float, maximum: float = 1e9) -> float:
+        value = self._parsed(name, default, float, "a number")
+        if not above < value <= maximum:
+            raise SettingsError(f"{name} must be more than {above:g} and at most {maximum:g}, not {value:g}.")
+        return value
+
+    def _parsed(self, name: str, default: Number, parse: Callable[[str], Number], wanted: str) -> Number:
+        text = self.text(name)
+        if text is None:
+            return default
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise SettingsError(f"{name} must be {wanted}, not {text!r}.") from error
+
+
+def _database_url(read: _Reader) -> str:
+    url = read.text("DATABASE_URL", "sqlite:///var/detections.db") or ""
+    try:
+        driver = make_url(url).drivername
+    except ArgumentError as error:
+        raise SettingsError("DATABASE_URL is not a database URL such as sqlite:///var/detections.db.") from error
+    if driver not in ("sqlite", "postgresql+psycopg"):
+        raise SettingsError(f"DATABASE_URL must begin with sqlite:// or postgresql+psycopg://, not {driver}://.")
+    return url
+
+
+def _token_settings(read: _Reader) -> TokenSettings:
+    secret, key_file, jwks_url = (
+        read.text(name) for name in ("JWT_SECRET_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_JWKS_URL")
+    )
+    if sum(source is not None for source in (secret, key_file, jwks_url)) != 1:
+        raise SettingsError("Set exactly one of JWT_SECRET_KEY, JWT_PUBLIC_KEY_FILE and JWT_JWKS_URL.")
+    algorithm = read.text("JWT_ALGORITHM", "HS256") or ""
+    allowed = HMAC_ALGORITHMS if secret else PUBLIC_KEY_ALGORITHMS
+    if algorithm not in allowed:
+        raise SettingsError(f"JWT_ALGORITHM must be one of {', '.join(allowed)} with the key given, not {algorithm}.")
+    if secret and len(secret.encode()) < MIN_SECRET_BYTES:
+        raise SettingsError(f"JWT_SECRET_KEY must have at least {MIN_SECRET_BYTES} bytes; it has {len(secret.encode())}.")
+    if jwks_url:
+        _check_web_address("JWT_JWKS_URL", jwks_url)
+    return TokenSettings(
+        algorithm=algorithm,
+        identity_claim=read.text("JWT_IDENTITY_CLAIM", "sub") or "sub",
+        audience=read.text("JWT_AUDIENCE"),
+        issuer=read.text("JWT_ISSUER"),
+        secret=secret,
+        public_key=_file_content("JWT_PUBLIC_KEY_FILE", key_file) if key_file else None,
+        jwks_url=jwks_url,
+    )
+
+
+def _annotations_settings(read: _Reader, tokens: TokenSettings) -> AnnotationsSettings:
+    url, token = read.text("ANNOTATIONS_URL"), read.text("ANNOTATIONS_TOKEN")
+    if url:
+        _check_web_address("ANNOTATIONS_URL", url)
+    if url and not token and tokens.secret is None:
+        raise SettingsError("ANNOTATIONS_TOKEN is needed: without JWT_SECRET_KEY no token can be minted for ANNOTATIONS_URL.")
+    return AnnotationsSettings(url=url.rstrip("/") if url else None, token=token)
+
+
+def _check_web_address(name: str, value: str) -> None:
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise SettingsError(f"{name} must be an http:// or https:// address with a host, not {value!r}.")
+
+
+def _existing_file(read: _Reader, name: str) -> Path | None:
+    text = read.text(name)
+    if text is None:
+        return None
+    path = Path(text).absolute()
+    if not path.is_file():
+        raise SettingsError(f"{name} must name a file; there is none at {path}.")
+    return path
+
+
+def _file_content(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{name} must name a readable PEM file; {path} is not: {error}.") from error
+
+
+def _dispatcher(read: _Reader) -> Literal["embedded", "off"]:
+    match read.text("DISPATCHER", "embedded"):
+        case "embedded":
+            return "embedded"
+        case "off":
+            return "off"
+        case other:
+            raise SettingsError(f"DISPATCHER must be embedded or off, not {other!r}.")
