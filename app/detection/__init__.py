@@ -1,0 +1,1 @@
+"""Detection: frames in, boxes out, each run a leased row in the database."""

@@ -1,0 +1,95 @@
+"""From a model's raw output to boxes: the shapes that YOLO exports have, and non-maximum suppression. Arrays only."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+IOU_THRESHOLD = 0.45
+MAX_CANDIDATES = 5000
+MAX_BOXES = 300
+
+Floats = NDArray[np.float32]
+
+
+class Layout(Enum):
+    """What the output's numbers mean; nc is the number of classes, N that of candidates."""
+
+    V8 = "[1, 4+nc, N]"  # cx, cy, w, h, then a score for each class
+    V5 = "[1, N, 5+nc]"  # cx, cy, w, h, objectness, then a score for each class
+    END_TO_END = "[1, N, 6]"  # x1, y1, x2, y2, score, class: suppressed already
+
+
+def layout_of(shape: tuple[int, ...], classes: int, cells: int) -> Layout | None:
+    """The layout of an output of that shape, None if it has none of them.
+
+    `cells` is the number of grid cells of all strides: with one class, [1, N, 6] is a v5 output if it has exactly the
+    three candidates for each that v5 makes.
+    """
+    match shape:
+        case (1, rows, _) if rows == 4 + classes:
+            return Layout.V8
+        case (1, candidates, 6) if classes != 1 or candidates != 3 * cells:
+            return Layout.END_TO_END
+        case (1, _, columns) if columns == 5 + classes:
+            return Layout.V5
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """M boxes: `corners` [M, 4] as x1, y1, x2, y2 in pixels of the model's input, `scores` [M] and `classes` [M]."""
+
+    corners: Floats
+    scores: Floats
+    classes: NDArray[np.int64]
+
+    def take(self, which: NDArray[Any]) -> Self:
+        """The boxes at those indices, or where that mask is true."""
+        return type(self)(self.corners[which], self.scores[which], self.classes[which])
+
+
+def read_output(output: NDArray[Any], layout: Layout, confidence: float) -> Boxes:
+    """The candidates of at least `confidence` in an output of that layout, most confident first.
+
+    Numbers that are not finite are no candidates.
+    """
+    table = output[0].astype(np.float32, copy=False)
+    if layout is Layout.END_TO_END:
+        boxes = Boxes(table[:, :4], table[:, 4], np.nan_to_num(table[:, 5]).astype(np.int64))
+    elif layout is Layout.V8:
+        boxes = _best_classes(table[:4].T, table[4:].T)
+    else:
+        boxes = _best_classes(table[:, :4], table[:, 5:] * table[:, 4:5])
+    boxes = boxes.take((boxes.scores >= confidence) & np.isfinite(boxes.corners).all(axis=1))
+    return boxes.take(np.argsort(-boxes.scores, kind="stable")[:MAX_CANDIDATES])
+
+
+def _best_classes(centred: Floats, scores: Floats) -> Boxes:
+    classes = scores.argmax(axis=1)
+    middle, half = centred[:, :2], centred[:, 2:] / 2
+    corners: Floats = np.concatenate((middle - half, middle + half), axis=1, dtype=np.float32)
+    return Boxes(corners, scores[np.arange(len(scores)), classes], classes)
+
+
+def suppress(boxes: Boxes, iou_threshold: float = IOU_THRESHOLD) -> Boxes:
+    """Non-maximum suppression within each class, of boxes that come most confident first; at most MAX_BOXES remain."""
+    kept: list[int] = []
+    waiting = np.arange(len(boxes.scores))
+    while waiting.size and len(kept) < MAX_BOXES:
+        best, rest = int(waiting[0]), waiting[1:]
+        kept.append(best)
+        other_class = boxes.classes[rest] != boxes.classes[best]
+        waiting = rest[other_class | (overlap(boxes.corners[best], boxes.corners[rest]) <= iou_threshold)]
+    return boxes.take(np.array(kept, dtype=np.int64))
+
+
+def overlap(box: Floats, others: Floats) -> Floats:
+    """Intersection over union of one box [4] with each of the others [M, 4]."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    shared = np.clip(sides, 0, None).prod(axis=1)
+    united = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared
+    ious: Floats = shared / np.maximum(united, np.float32(1e-9))
+    return ious

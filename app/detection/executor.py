@@ -1,0 +1,208 @@
+"""Runs claimed runs: some threads, each with a detector process of its own beside this process.
+
+The threads take what the database says is waiting, whoever accepted it, so a run survives the process that took it in.
+A heartbeat renews the leases of the runs under way; a run whose lease is lost is dropped at its next frame.
+"""
+
+import os
+import queue
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import structlog
+
+from app.detection.jobs import Job, Total
+from app.detection.process import DetectorProcess
+from app.detection.results import FrameResult
+from app.detection.runs import MAX_TRIES, ClaimedRun, Runs
+from app.errors import DetectionsError, DetectorFailed, MediaTooLarge, Unavailable, Undecodable
+from app.models import RunFailure
+
+log = structlog.get_logger()
+
+LOOK_EVERY = 1.0
+RENEW_EVERY = 5.0
+RECORD_EVERY = 0.5
+WAITING_IN_MEMORY = 4
+"""Pictures held in memory that may wait for each detector process."""
+
+
+@dataclass(slots=True)
+class _InMemory:
+    job: Job
+    result: Future[list[FrameResult]] = field(default_factory=Future)
+
+
+class _RunLost(Exception):
+    """The run's lease has gone to another process."""
+
+
+class RunExecutor:
+    """`workers` runs at once. `on_ended` is called with a run's id when this process has ended it."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        make_process: Callable[[], DetectorProcess],
+        *,
+        workers: int,
+        on_ended: Callable[[int], None] = lambda _run_id: None,
+    ) -> None:
+        self._runs = runs
+        self._make_process = make_process
+        self._on_ended = on_ended
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._stopping = threading.Event()
+        self._woken = threading.Condition()
+        self._wakes = 0
+        self._in_memory: queue.Queue[_InMemory] = queue.Queue(WAITING_IN_MEMORY * workers)
+        self._under_way: set[ClaimedRun] = set()
+        names = [f"run-worker-{number}" for number in range(workers)]
+        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for name in names]
+        self._threads.append(threading.Thread(target=self._renew, name="run-heartbeat", daemon=True))
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Hand back what is under way, end the processes, and answer whoever still waits."""
+        self._stopping.set()
+        self.wake()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        while not self._in_memory.empty():
+            self._in_memory.get_nowait().result.set_exception(_shutting_down())
+
+    def wake(self) -> None:
+        """Have a look now: a run was queued."""
+        with self._woken:
+            self._wakes += 1
+            self._woken.notify_all()
+
+    def detect(self, job: Job, timeout: float) -> list[FrameResult]:
+        """Run a job that has no row, for a client that waits; raises Unavailable where too many wait already."""
+        waiting = _InMemory(job)
+        try:
+            self._in_memory.put_nowait(waiting)
+        except queue.Full as error:
+            raise Unavailable("Too many pictures are waiting for a detector; try again.", retry_after=2) from error
+        self.wake()
+        try:
+            return waiting.result.result(timeout)
+        except TimeoutError as error:
+            waiting.result.cancel()
+            raise Unavailable("No detector came free in time; try again.", retry_after=5) from error
+
+    def _work(self) -> None:
+        with closing(self._make_process()) as process:
+            while not self._stopping.is_set():
+                seen = self._wakes
+                try:
+                    worked = self._answer_in_memory(process) or self._do_one_run(process)
+                except Exception:
+                    log.exception("run_worker_failed")
+                    worked = False
+                if not worked:
+                    self._wait(seen)
+
+    def _wait(self, seen: int) -> None:
+        with self._woken:
+            self._woken.wait_for(lambda: self._wakes != seen, LOOK_EVERY)
+
+    def _answer_in_memory(self, process: DetectorProcess) -> bool:
+        try:
+            waiting = self._in_memory.get_nowait()
+        except queue.Empty:
+            return False
+        if waiting.result.set_running_or_notify_cancel():
+            try:
+                results = [item for item in process.run(waiting.job) if isinstance(item, FrameResult)]
+            except Exception as error:
+                waiting.result.set_exception(error)
+            else:
+                waiting.result.set_result(results)
+        return True
+
+    def _do_one_run(self, process: DetectorProcess) -> bool:
+        claimed = self._runs.claim(self._owner)
+        if claimed is None:
+            return False
+        self._under_way.add(claimed)
+        started = time.monotonic()
+        try:
+            self._execute(process, claimed)
+        finally:
+            self._under_way.discard(claimed)
+            self._on_ended(claimed.run_id)
+        log.info(
+            "run_ended",
+            run_id=claimed.run_id,
+            media_id=claimed.media_id,
+            request_id=claimed.request_id,
+            milliseconds=round((time.monotonic() - started) * 1000),
+        )
+        return True
+
+    def _execute(self, process: DetectorProcess, claimed: ClaimedRun) -> None:
+        try:
+            rest = self._stream(process, claimed)
+        except Undecodable as error:
+            self._runs.fail(claimed, RunFailure.UNDECODABLE, str(error))
+        except MediaTooLarge as error:
+            self._runs.fail(claimed, RunFailure.TOO_LARGE, str(error))
+        except DetectorFailed as error:
+            log.warning("detector_failed", run_id=claimed.run_id, tries=claimed.tries, reason=str(error))
+            if claimed.tries < MAX_TRIES:
+                self._runs.hand_back(claimed, counted=True)
+            else:
+                self._runs.fail(claimed, RunFailure.DETECTOR, str(error))
+        except _RunLost:
+            log.warning("run_lost", run_id=claimed.run_id, epoch=claimed.epoch)
+        else:
+            if rest is None:
+                self._runs.hand_back(claimed, counted=False)
+            else:
+                self._runs.finish(claimed, rest)
+
+    def _stream(self, process: DetectorProcess, claimed: ClaimedRun) -> list[FrameResult] | None:
+        """Record frames as they come; returns those not recorded yet, None where we are shutting down."""
+        job = Job(claimed.path, claimed.media_type, claimed.confidence, claimed.frame_interval)
+        total: int | None = None
+        batch: list[FrameResult] = []
+        recorded = time.monotonic()
+        with closing(process.run(job)) as items:
+            for item in items:
+                if self._stopping.is_set():
+                    return None
+                if isinstance(item, Total):
+                    total = item.frames
+                    continue
+                batch.append(item)
+                if time.monotonic() - recorded >= RECORD_EVERY:
+                    self._record(claimed, batch, total)
+                    batch, recorded = [], time.monotonic()
+        return batch
+
+    def _record(self, claimed: ClaimedRun, batch: Sequence[FrameResult], total: int | None) -> None:
+        if not self._runs.record(claimed, batch, total):
+            raise _RunLost
+
+    def _renew(self) -> None:
+        while not self._stopping.wait(RENEW_EVERY):
+            for claimed in self._under_way.copy():
+                try:
+                    self._runs.renew(claimed)
+                except DetectionsError as error:
+                    log.warning("lease_not_renewed", run_id=claimed.run_id, reason=str(error))
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("The service is shutting down; try again.", retry_after=5)

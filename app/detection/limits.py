@@ -1,0 +1,38 @@
+"""How much one media may ask for. Plain numbers, so that the web process can hold them without any decoder."""
+
+from dataclasses import dataclass, field
+
+MAX_PIXELS = 100_000_000
+"""Pixels of a still picture: as many as the largest cameras make, and 300 MB once decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoLimits:
+    """Beyond any of these a video is refused with MediaTooLarge."""
+
+    max_pixels: int = 36_000_000  # of one frame: 8K is 33 million
+    max_frames: int = 200_000  # sampled, not contained
+    max_seconds: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLimits:
+    """The limits of both kinds of media."""
+
+    picture_pixels: int = MAX_PIXELS
+    video: VideoLimits = field(default_factory=VideoLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLimits:
+    """What a detector process may take.
+
+    `memory_bytes` bounds its address space. `stall_seconds` is how long it may give no sign of life, its start and the
+    loading of the model included. `run_seconds` is the longest that one job may take. `stop_seconds` is its grace
+    between being asked to end and being killed.
+    """
+
+    memory_bytes: int = 4 * 1024**3
+    stall_seconds: float = 60.0
+    run_seconds: float = 6 * 3600.0
+    stop_seconds: float = 2.0

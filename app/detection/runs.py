@@ -1,0 +1,295 @@
+"""Detection runs as rows: asked for, claimed under a lease, reported on, ended. Each status change goes with its message.
+
+A run belongs to the process whose lease it carries. Every write about it is fenced by the lease's epoch, so a process
+that lost its run (frozen, cut off) changes nothing. This module begins transactions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import ColumnElement, and_, delete, insert, null, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from app.db import Database
+from app.detection.results import FrameResult
+from app.errors import AlreadyProcessing
+from app.lifecycle import change_status
+from app.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
+from app.outbox.queue import OutboxQueue
+
+LEASE_SECONDS = 15.0
+MAX_TRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What to run: thresholds 0..1, interval between sampled frames in seconds."""
+
+    confidence: float
+    frame_interval: float
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRun:
+    """A run leased to this process, with all that is needed to do it."""
+
+    run_id: int
+    media_id: str
+    path: Path
+    media_type: str
+    confidence: float
+    frame_interval: float
+    epoch: int
+    tries: int
+    request_id: str | None
+
+    @property
+    def fence(self) -> ColumnElement[bool]:
+        """True of the run's row as long as this claim is the one that may write about it."""
+        return and_(
+            DetectionRun.id == self.run_id,
+            DetectionRun.lease_epoch == self.epoch,
+            DetectionRun.state == RunState.RUNNING,
+        )
+
+
+class Runs:
+    """The use case. `detector` is the name under which results are kept."""
+
+    def __init__(
+        self, database: Database, queue: OutboxQueue, detector: str, *, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._lease_seconds = lease_seconds
+        self.detector = detector
+
+    def add(self, session: Session, media_id: str, wanted: RunRequest) -> int:
+        """Queue a run in the caller's transaction; IntegrityError where one is under way. Returns the run's id."""
+        run_id = session.scalar(
+            insert(DetectionRun)
+            .values(
+                media_id=media_id,
+                detector=self.detector,
+                confidence=wanted.confidence,
+                frame_interval=wanted.frame_interval,
+                request_id=wanted.request_id,
+                state=RunState.QUEUED,
+                tries=0,
+                lease_epoch=0,
+                frames_done=0,
+                created_at=self._database.now,
+            )
+            .returning(DetectionRun.id)
+        )
+        return int(run_id or 0)
+
+    def start_new(self, media_id: str, wanted: RunRequest) -> int:
+        """Queue a new run of a known media; raises AlreadyProcessing where one is under way."""
+        try:
+            with self._database.writing() as session:
+                return self.add(session, media_id, wanted)
+        except IntegrityError as error:
+            raise AlreadyProcessing(f"A run of media {media_id} is under way; wait for it to end.") from error
+
+    def find_or_start(self, media_id: str, wanted: RunRequest) -> int:
+        """The run under way, or the last one that this detector finished, or else a new one."""
+        while True:
+            found = self._usable(media_id, wanted)
+            if found is not None:
+                return found
+            try:
+                return self.start_new(media_id, wanted)
+            except AlreadyProcessing:
+                continue  # another request was faster: its run is ours too
+
+    def claim(self, owner: str) -> ClaimedRun | None:
+        """Take the oldest run that waits or whose process died; None where there is none.
+
+        A run that has been tried too often is ended here, with its media at Error.
+        """
+        while self._anything_to_claim():
+            with self._database.writing() as session:
+                run = session.execute(self._lease_one(owner)).scalar_one_or_none()
+                if run is None:
+                    return None
+                media = session.get_one(Media, run.media_id)
+                claimed = _claimed(run, media)
+                if media.media_status != MediaStatus.AI_PROCESSING:
+                    self._report(session, claimed, MediaStatus.AI_PROCESSING)
+                if claimed.tries <= MAX_TRIES:
+                    session.execute(delete(Detection).where(Detection.run_id == run.id))
+                    return claimed
+                self._end_failed(session, claimed, RunFailure.DETECTOR, f"Given up: {MAX_TRIES} processes died of it.")
+        return None
+
+    def renew(self, claimed: ClaimedRun) -> bool:
+        """Lengthen the lease; False if it was lost."""
+        with self._database.writing() as session:
+            return self._write(session, claimed, lease_until=self._database.now + self._lease_seconds)
+
+    def record(self, claimed: ClaimedRun, results: Sequence[FrameResult], total: int | None) -> bool:
+        """Keep what was found on some more frames, and renew the lease; False if it was lost."""
+        lease_until = self._database.now + self._lease_seconds
+        with self._database.writing() as session:
+            return self._keep(session, claimed, results, frames_total=total, lease_until=lease_until)
+
+    def finish(self, claimed: ClaimedRun, results: Sequence[FrameResult]) -> bool:
+        """The run is done, with these last frames, and its media AIProcessed; False if the lease was lost."""
+        ending = {"state": RunState.DONE, "finished_at": self._database.now, **_NO_LEASE}
+        with self._database.writing() as session:
+            frames_total = DetectionRun.frames_done + len(results)
+            ended = self._keep(session, claimed, results, frames_total=frames_total, **ending)
+            if ended:
+                self._report(session, claimed, MediaStatus.AI_PROCESSED)
+            return ended
+
+    def fail(self, claimed: ClaimedRun, failure: RunFailure, reason: str) -> bool:
+        """The run has failed for good and its media is at Error; False if the lease was lost."""
+        with self._database.writing() as session:
+            return self._end_failed(session, claimed, failure, reason)
+
+    def hand_back(self, claimed: ClaimedRun, *, counted: bool) -> bool:
+        """Let another process continue at once; `counted` where this try is to count against the run."""
+        with self._database.writing() as session:
+            tries = DetectionRun.tries if counted else DetectionRun.tries - 1
+            return self._write(session, claimed, state=RunState.QUEUED, tries=tries, frames_done=0, **_NO_LEASE)
+
+    def seconds_until_claimable(self) -> float | None:
+        """Seconds until the last lease of the runs under way ends at the latest; None where no run waits or runs."""
+        with self._database.reading() as session:
+            ends = session.scalars(
+                select(DetectionRun.lease_until - self._database.now).where(
+                    DetectionRun.state.in_((RunState.QUEUED, RunState.RUNNING))
+                )
+            ).all()
+        return max((max(0.0, end or 0.0) for end in ends), default=None)
+
+    def _usable(self, media_id: str, wanted: RunRequest) -> int | None:
+        done_alike = and_(
+            DetectionRun.state == RunState.DONE,
+            DetectionRun.detector == self.detector,
+            DetectionRun.confidence == wanted.confidence,
+            DetectionRun.frame_interval == wanted.frame_interval,
+        )
+        under_way = DetectionRun.state.in_((RunState.QUEUED, RunState.RUNNING))
+        with self._database.reading() as session:
+            return session.scalar(
+                select(DetectionRun.id)
+                .where(DetectionRun.media_id == media_id, or_(under_way, done_alike))
+                .order_by(DetectionRun.id.desc())
+                .limit(1)
+            )
+
+    def _claimable(self) -> ColumnElement[bool]:
+        return or_(
+            DetectionRun.state == RunState.QUEUED,
+            and_(DetectionRun.state == RunState.RUNNING, DetectionRun.lease_until <= self._database.now),
+        )
+
+    def _anything_to_claim(self) -> bool:
+        with self._database.reading() as session:
+            return session.scalar(select(DetectionRun.id).where(self._claimable()).limit(1)) is not None
+
+    def _lease_one(self, owner: str) -> ReturningUpdate[tuple[DetectionRun]]:
+        now = self._database.now
+        oldest = (
+            select(DetectionRun.id)
+            .where(self._claimable())
+            .order_by(DetectionRun.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+            .cte("oldest")
+        )
+        return (
+            update(DetectionRun)
+            .where(DetectionRun.id.in_(select(oldest.c.id)))
+            .values(
+                state=RunState.RUNNING,
+                lease_epoch=DetectionRun.lease_epoch + 1,
+                lease_owner=owner,
+                lease_until=now + self._lease_seconds,
+                tries=DetectionRun.tries + 1,
+                started_at=now,
+                frames_done=0,
+            )
+            .returning(DetectionRun)
+            .execution_options(synchronize_session=False)
+        )
+
+    def _end_failed(self, session: Session, claimed: ClaimedRun, failure: RunFailure, reason: str) -> bool:
+        ended = self._write(
+            session,
+            claimed,
+            state=RunState.FAILED,
+            finished_at=self._database.now,
+            failure=failure,
+            error=reason,
+            **_NO_LEASE,
+        )
+        if ended:
+            self._report(session, claimed, MediaStatus.ERROR)
+        return ended
+
+    def _report(self, session: Session, claimed: ClaimedRun, status: MediaStatus) -> None:
+        change_status(session, self._queue, claimed.media_id, status, request_id=claimed.request_id)
+
+    def _keep(
+        self, session: Session, claimed: ClaimedRun, results: Sequence[FrameResult], **values: object
+    ) -> bool:
+        frames_done = DetectionRun.frames_done + len(results)
+        kept = self._write(session, claimed, frames_done=frames_done, **values)
+        rows = [row for result in results for row in _rows(claimed.run_id, result)] if kept else []
+        if rows:
+            session.execute(insert(Detection), rows)
+        return kept
+
+    def _write(self, session: Session, claimed: ClaimedRun, **values: object) -> bool:
+        changed = session.execute(
+            update(DetectionRun)
+            .where(claimed.fence)
+            .values(**values)
+            .returning(DetectionRun.id)
+            .execution_options(synchronize_session=False)
+        )
+        return changed.first() is not None
+
+
+_NO_LEASE = {"lease_owner": null(), "lease_until": null()}
+
+
+def _claimed(run: DetectionRun, media: Media) -> ClaimedRun:
+    return ClaimedRun(
+        run_id=run.id,
+        media_id=run.media_id,
+        path=Path(media.path),
+        media_type=media.media_type,
+        confidence=run.confidence,
+        frame_interval=run.frame_interval,
+        epoch=run.lease_epoch,
+        tries=run.tries,
+        request_id=run.request_id,
+    )
+
+
+def _rows(run_id: int, result: FrameResult) -> list[dict[str, object]]:
+    return [
+        {
+            "run_id": run_id,
+            "frame": result.index,
+            "ordinal": ordinal,
+            "time": result.time,
+            "class_num": found.class_num,
+            "label": found.label,
+            "confidence": found.confidence,
+            "center_x": found.center_x,
+            "center_y": found.center_y,
+            "width": found.width,
+            "height": found.height,
+        }
+        for ordinal, found in enumerate(result.objects)
+    ]

@@ -1,0 +1,238 @@
+"""The frames of a video, sampled by time, as a stream from an open file that nobody vouches for.
+
+Packets are read and decoded one by one, only sampled frames are converted, and a frame is forgotten once the next one
+is asked for: memory does not grow with the video. Only the containers that this service accepts are opened, and none
+of them can make the decoder open another file: a playlist named .mp4 would otherwise read the server's own files.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, Self
+
+import av
+import av.container
+import numpy as np
+from av.sidedata.sidedata import Type as SideData
+from av.stream import Discard, Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from app.detection.detector import Frame, Picture
+from app.detection.limits import VideoLimits
+from app.detection.media_clock import MediaClock
+from app.errors import MediaTooLarge, Undecodable
+
+FORMATS = "mov,matroska,avi,mpegts"
+_READ_BYTES = 256 * 1024
+Matrix = tuple[float, float, float, float]
+"""a, b, c, d, by which a point is shown at x' = a·x + c·y and y' = b·x + d·y."""
+_MATRIX_SIZE = 9
+_BROKEN_READS = 16  # in a row, after which the rest of a container is given up
+
+
+def _nothing() -> None:
+    """The sign of life of a caller that wants none."""
+
+
+class Video:
+    """One video, opened: iterate over `frames()` once.
+
+    `total` is how many frames it will give, estimated from what the container says; None where it says nothing.
+    `skipped` counts the packets that could not be read or decoded so far.
+
+    `interval` is the seconds between samples, above 0. `fit` is the longest side, in pixels, that the caller can make
+    use of: larger frames are reduced to it, keeping their proportions. `on_packet` is called for every packet: a sign
+    of life however far apart the samples are. `threads` is the decoder's.
+
+    Raises MediaTooLarge, Undecodable, or the OSError of the disk. The file stays the caller's to close.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        *,
+        interval: float = 0.5,
+        limits: VideoLimits | None = None,
+        fit: int | None = None,
+        on_packet: Callable[[], None] = _nothing,
+        threads: int = 1,
+    ) -> None:
+        if not interval > 0:
+            raise ValueError("the interval must be above 0")
+        self.skipped = 0
+        self._interval = interval
+        self._limits = limits or VideoLimits()
+        self._fit = fit
+        self._on_packet = on_packet
+        self._converter = VideoReformatter()
+        self._rotation: int | None = None
+        self._matrix: Matrix = (1, 0, 0, 1)
+        self._container = _open(file, self._limits.max_pixels)
+        try:
+            self._stream = _video_stream(self._container)
+            self._stream.codec_context.thread_count = threads
+            self._stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
+            self._judge_size(self._stream.codec_context.width, self._stream.codec_context.height)
+            self.total = self._estimate()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the decoder. The file is left open."""
+        self._container.close()
+
+    def frames(self) -> Iterator[Frame]:
+        """The first frame at or after every multiple of the interval, upright; `time` counts from the stream's start.
+
+        Raises Undecodable if there is not one, and MediaTooLarge where the video turns out longer than it said.
+        """
+        index, last_slot = 0, -1
+        for frame, time in self._timed():
+            slot = math.floor((time + min(0.001, self._interval / 2)) / self._interval)
+            if slot <= last_slot:
+                continue
+            picture = self._picture(frame)
+            if picture is None:
+                continue
+            self._judge_length(index + 1, time)
+            yield Frame(index=index, time=time, picture=picture)
+            index, last_slot = index + 1, slot
+        if index == 0:
+            raise Undecodable("not one frame of the video can be decoded")
+
+    def _timed(self) -> Iterator[tuple[VideoFrame, float]]:
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        clock = MediaClock(self._seconds(self._stream.start_time), float(1 / rate) if rate else 1 / 25)
+        for packet in self._packets():
+            self._on_packet()
+            for frame in self._decoded(packet):
+                yield frame, clock.time_of(self._seconds(frame.pts))
+
+    def _packets(self) -> Iterator["av.Packet[VideoStream]"]:
+        broken = 0
+        while broken < _BROKEN_READS:
+            try:
+                for packet in self._container.demux(self._stream):
+                    broken = 0
+                    yield packet
+                return
+            except av.FFmpegError as error:  # demuxing again goes on behind the fault
+                broken += 1
+                self._skip(error)
+
+    def _decoded(self, packet: "av.Packet[VideoStream]") -> list[VideoFrame]:
+        try:
+            return packet.decode()
+        except av.FFmpegError as error:
+            self._skip(error)
+            return []
+
+    def _skip(self, error: Exception) -> None:
+        if isinstance(error, MemoryError):
+            raise error
+        self.skipped += 1
+
+    def _picture(self, frame: VideoFrame) -> Picture | None:
+        self._judge_size(frame.width, frame.height)
+        width, height = _reduced(frame.width, frame.height, self._fit)
+        try:
+            rgb = self._converter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+        except (av.FFmpegError, ValueError) as error:  # a pixel format without a conversion
+            self._skip(error)
+            return None
+        if frame.rotation != self._rotation:
+            self._rotation, self._matrix = frame.rotation, _display_matrix(frame)
+        return _upright(rgb.to_ndarray().astype(np.uint8, copy=False), self._matrix)
+
+    def _estimate(self) -> int | None:
+        seconds = self._seconds(self._stream.duration)
+        if seconds is None and self._container.duration is not None:
+            seconds = self._container.duration / av.time_base
+        if seconds is None or seconds <= 0:
+            return None
+        total = max(1, math.ceil(seconds / self._interval - 0.001))
+        if self._stream.frames > 0:
+            total = min(total, self._stream.frames)
+        self._judge_length(total, seconds)
+        return total
+
+    def _seconds(self, ticks: int | None) -> float | None:
+        base = self._stream.time_base
+        return None if ticks is None or base is None else float(ticks * base)
+
+    def _judge_size(self, width: int, height: int) -> None:
+        if width * height > self._limits.max_pixels:
+            accepted = self._limits.max_pixels
+            raise MediaTooLarge(f"the video has frames of {width} by {height} pixels; at most {accepted} are accepted")
+
+    def _judge_length(self, frames: int, seconds: float) -> None:
+        if seconds > self._limits.max_seconds:
+            raise MediaTooLarge(f"the video is longer than {self._limits.max_seconds:g} seconds")
+        if frames > self._limits.max_frames:
+            accepted = self._limits.max_frames
+            raise MediaTooLarge(f"the video gives more than {accepted} frames; sample it at a longer interval")
+
+
+def _open(file: BinaryIO, max_pixels: int) -> av.container.InputContainer:
+    options = {
+        "format_whitelist": FORMATS,
+        "protocol_whitelist": "none",
+        "enable_drefs": "0",
+        "max_pixels": str(max_pixels),
+    }
+    try:
+        return av.open(file, "r", options=options, metadata_errors="replace", buffer_size=_READ_BYTES)
+    except (av.FFmpegError, ValueError) as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise Undecodable("this is not a whole MP4, MOV, Matroska, WebM, AVI or MPEG-TS video") from error
+
+
+def _video_stream(container: av.container.InputContainer) -> VideoStream:
+    """The stream a player would show, all others silenced; a cover picture is none."""
+    best = container.streams.best("video")
+    if not isinstance(best, VideoStream) or Disposition.attached_pic in best.disposition:
+        raise Undecodable("the file has no video stream")
+    if best.codec_context is None:
+        raise Undecodable("the video's codec is unknown")
+    for stream in container.streams:
+        if stream.index != best.index:
+            stream.discard = Discard.all
+    return best
+
+
+def _reduced(width: int, height: int, fit: int | None) -> tuple[int, int]:
+    longest = max(width, height)
+    if fit is None or longest <= fit:
+        return width, height
+    return max(1, round(width * fit / longest)), max(1, round(height * fit / longest))
+
+
+def _upright(picture: Picture, matrix: Matrix) -> Picture:
+    """Applies a display matrix, to the nearest right angle and with its mirroring."""
+    a, b, c, d = matrix
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _display_matrix(frame: VideoFrame) -> Matrix:
+    """For one frame of a stream, not each: once its side data was looked at, only the cycle collector frees a frame."""
+    try:
+        side_data: Any = frame.side_data
+        matrix = [np.frombuffer(bytes(data), np.int32) for data in side_data if data.type is SideData.DISPLAYMATRIX]
+    except ValueError:  # PyAV lists nothing where one kind is new to it
+        angle = math.radians(frame.rotation)
+        return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
+    if not matrix or matrix[0].size != _MATRIX_SIZE:
+        return 1, 0, 0, 1
+    a, b, _, c, d, *_ = (float(number) for number in matrix[0])
+    return a, b, c, d

@@ -1,0 +1,138 @@
+"""The inside of a detector process: jobs come in one at a time, results go out as they are found.
+
+Imported only there, because it brings the decoders and the model's runtime with it. The process owns nothing that
+outlives it: whatever happens in here, its parent can kill it and start another.
+"""
+
+import io
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+import time
+import warnings
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import BinaryIO
+
+from app.detection.images import decode_picture
+from app.detection.jobs import Beat, Failure, Fault, Finished, Job, Loaded, Message, Total, encode
+from app.detection.limits import MediaLimits, ProcessLimits
+from app.detection.results import FrameResult
+from app.detection.video import Video
+from app.detection.yolo import YoloDetector
+from app.errors import DetectionsError, MediaTooLarge, SettingsError, Undecodable
+
+_LOG = logging.getLogger(__name__)
+_BEATS_BEFORE_A_STALL = 4
+_FAULTS: dict[type[DetectionsError], Fault] = {
+    Undecodable: Fault.UNDECODABLE,
+    MediaTooLarge: Fault.TOO_LARGE,
+    SettingsError: Fault.UNFIT_MODEL,
+}
+
+
+def serve(connection: Connection, model: Path, media_limits: MediaLimits, limits: ProcessLimits) -> None:
+    """Answers jobs from the connection until its other end is closed or the parent process is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
+    resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    warnings.filterwarnings("ignore", module="PIL")
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    worker = Worker(connection, model, media_limits, limits.stall_seconds / _BEATS_BEFORE_A_STALL)
+    try:
+        while True:
+            worker.answer(connection.recv())
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class Worker:
+    """Runs jobs with a model that is loaded at the first one."""
+
+    def __init__(self, connection: Connection, model: Path, limits: MediaLimits, beat_seconds: float) -> None:
+        self._connection = connection
+        self._model = model
+        self._limits = limits
+        self._beat_seconds = beat_seconds
+        self._last_sent = time.monotonic()
+        self._detector: YoloDetector | None = None
+
+    def answer(self, job: Job | None) -> None:
+        """Sends everything that the job gives and how it ended; without a job the model is loaded, no more."""
+        try:
+            detector = self._loaded()
+            if job is None:
+                self._send(Loaded())
+            else:
+                self._run(job, detector)
+        except (BrokenPipeError, ConnectionResetError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the parent is told
+            self._send(_failure(error))
+
+    def _loaded(self) -> YoloDetector:
+        if self._detector is None:
+            self._detector = YoloDetector(self._model)
+        return self._detector
+
+    def _run(self, job: Job, detector: YoloDetector) -> None:
+        with _opened(job.source) as file:
+            if job.media_type == "Image":
+                self._run_picture(job, detector, file)
+            else:
+                self._run_video(job, detector, file)
+
+    def _run_picture(self, job: Job, detector: YoloDetector, file: BinaryIO) -> None:
+        frame = decode_picture(file, max_pixels=self._limits.picture_pixels, fit=detector.useful_side)
+        self._send(Total(1))
+        objects = tuple(detector.detect(frame.picture, job.confidence))
+        self._send(FrameResult(frame.index, frame.time, objects))
+        self._send(Finished(skipped=0))
+
+    def _run_video(self, job: Job, detector: YoloDetector, file: BinaryIO) -> None:
+        with Video(
+            file,
+            interval=job.frame_interval,
+            limits=self._limits.video,
+            fit=detector.useful_side,
+            on_packet=self._beat,
+        ) as video:
+            self._send(Total(video.total))
+            for frame in video.frames():
+                objects = tuple(detector.detect(frame.picture, job.confidence))
+                self._send(FrameResult(frame.index, frame.time, objects))
+            self._send(Finished(skipped=video.skipped))
+
+    def _beat(self) -> None:
+        if time.monotonic() - self._last_sent >= self._beat_seconds:
+            self._send(Beat())
+
+    def _send(self, message: Message) -> None:
+        self._connection.send_bytes(encode(message))
+        self._last_sent = time.monotonic()
+
+
+def _opened(source: Path | bytes) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, MemoryError):
+        return Failure(Fault.OUT_OF_MEMORY, "decoding this media takes more memory than one run may have")
+    for kind, fault in _FAULTS.items():
+        if isinstance(error, kind):
+            return Failure(fault, str(error))
+    _LOG.error("the detector broke", exc_info=error)
+    if isinstance(error, OSError):  # its text would name the file
+        return Failure(Fault.BROKEN, f"the media cannot be read: {error.strerror}")
+    return Failure(Fault.BROKEN, f"the detector broke ({type(error).__name__})")

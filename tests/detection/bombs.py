@@ -1,0 +1,38 @@
+"""Picture files of a few dozen bytes whose headers ask for far more."""
+
+import struct
+import zlib
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG of that size without its pixels."""
+
+    def chunk(kind: bytes, payload: bytes) -> bytes:
+        return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def bmp(width: int, height: int) -> bytes:
+    """A BMP of that size without its pixels."""
+    return b"BM" + struct.pack("<IIIIiiHHIIIIII", 54, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+
+
+def lossless_webp(width: int, height: int) -> bytes:
+    """34 bytes, both sides at most 16384."""
+    return _webp(b"VP8L", b"\x2f" + struct.pack("<I", (width - 1) | (height - 1) << 14) + bytes(9))
+
+
+def lossy_webp(width: int, height: int) -> bytes:
+    """30 bytes, both sides at most 16383."""
+    return _webp(b"VP8 ", b"\x10\x00\x00\x9d\x01\x2a" + struct.pack("<HH", width, height))
+
+
+def extended_webp(width: int, height: int) -> bytes:
+    """The kind that animations have, both sides at most 2**24."""
+    return _webp(b"VP8X", bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little"))
+
+
+def _webp(chunk: bytes, payload: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", 12 + len(payload)) + b"WEBP" + chunk + struct.pack("<I", len(payload)) + payload

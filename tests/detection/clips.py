@@ -1,0 +1,76 @@
+"""Real clips for the tests: a slow pan over a photo, encoded in every container that the service accepts."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import av.container
+import numpy as np
+from av.video.stream import VideoStream
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Clip:
+    """How a clip is made. `rotation`, in degrees counter-clockwise, and the mirroring after it are metadata."""
+
+    name: str
+    codec: str = "libx264"
+    options: dict[str, str] = field(default_factory=dict)
+    width: int = 320
+    height: int = 240
+    frames: int = 30
+    rate: int = 10
+    rotation: int = 0
+    mirrored: bool = False
+
+    def write(self, folder: Path, photo: Image.Image) -> Path:
+        """The clip as a file of that folder. Its player shows the photo upright and unmirrored."""
+        path = folder / self.name
+        with av.open(path, "w", options=self.options) as container:
+            stream = container.add_stream(self.codec, rate=self.rate)
+            assert isinstance(stream, VideoStream)
+            stream.width, stream.height, stream.pix_fmt = self.width, self.height, "yuv420p"
+            if self.codec == "mjpeg":
+                stream.pix_fmt = "yuvj420p"
+            if self.rotation or self.mirrored:
+                stream.set_display_rotation(self.rotation, hflip=self.mirrored)
+            self._encode(container, stream, photo)
+        return path
+
+    def _encode(self, container: av.container.OutputContainer, stream: VideoStream, photo: Image.Image) -> None:
+        for number in range(self.frames):
+            stored = np.ascontiguousarray(self.view(photo, number).rotate(-self.rotation, expand=True))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
+        container.mux(stream.encode(None))
+
+    def view(self, photo: Image.Image, number: int) -> Image.Image:
+        """What that frame shows, upright, but mirrored where the clip is."""
+        width, height = (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
+        wide = photo.resize((width + width // 8, height))
+        left = (wide.width - width) * number // self.frames
+        view = wide.crop((left, 0, left + width, height))
+        return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.mirrored else view
+
+
+CONTAINERS = (
+    Clip("index-at-end.mp4"),
+    Clip("faststart.mp4", options={"movflags": "faststart"}),
+    Clip("quicktime.mov"),
+    Clip("matroska.mkv"),
+    Clip("web.webm", codec="libvpx"),
+    Clip("motion-jpeg.avi", codec="mjpeg"),
+    Clip("mpeg4.avi", codec="mpeg4"),
+    Clip("transport.ts"),
+    Clip("camera.mts"),
+)
+
+
+def without_pictures(avi: bytes, numbers: Iterable[int]) -> bytes:
+    """A motion JPEG file whose packets of those numbers are nothing but zeros."""
+    packets = [at + 8 for at in range(len(avi) - 8) if avi[at : at + 4] == b"00dc" and avi[at + 8] == 0xFF]
+    for start in (packets[number] for number in numbers):
+        size = int.from_bytes(avi[start - 4 : start], "little")
+        avi = avi[:start] + bytes(size) + avi[start + size :]
+    return avi

@@ -1,0 +1,52 @@
+"""The photos, the built-in model, and clips made from them, for every test of the detection."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.process import DetectorProcess
+from app.detection.yolo import YoloDetector
+from tests.detection.clips import Clip
+
+PHOTOS = Path(__file__).parents[2] / "app" / "demo" / "media"
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> Path:
+    return PHOTOS / "astronaut.jpg"
+
+
+@pytest.fixture(scope="session")
+def chelsea() -> Path:
+    return PHOTOS / "chelsea.jpg"
+
+
+@pytest.fixture(scope="session")
+def photo(astronaut: Path) -> Image.Image:
+    return Image.open(astronaut).convert("RGB")
+
+
+@pytest.fixture(scope="session")
+def detector() -> YoloDetector:
+    return YoloDetector(BUILT_IN_MODEL)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory, photo: Image.Image) -> Path:
+    return Clip("clip.mp4").write(tmp_path_factory.mktemp("clips"), photo)
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory, photo: Image.Image) -> Path:
+    """300 frames in 30 seconds: seconds of work for a detector that looks at all of them."""
+    return Clip("long.mp4", frames=300).write(tmp_path_factory.mktemp("clips"), photo)
+
+
+@pytest.fixture
+def detector_process() -> Iterator[DetectorProcess]:
+    process = DetectorProcess(BUILT_IN_MODEL)
+    yield process
+    process.close()

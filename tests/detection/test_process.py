@@ -1,0 +1,365 @@
+"""The detector process: what it survives, what it costs nobody else, and that it never outlives its parent."""
+
+import fcntl
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+
+from app.detection.limits import MediaLimits, ProcessLimits, VideoLimits
+from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.process import DetectorProcess, Job, Total
+from app.detection.results import FrameResult
+from app.errors import DetectorFailed, MediaTooLarge, SettingsError, Undecodable
+from tests.detection.bombs import png
+from tests.detection.onnx_bytes import constant_model
+
+ROOT = Path(__file__).parents[2]
+
+
+def labels(process: DetectorProcess, job: Job) -> list[list[str]]:
+    results = list(process.run(job))
+    return [[found.label for found in result.objects] for result in results if isinstance(result, FrameResult)]
+
+
+def every_frame(clip: Path) -> Job:
+    return Job(clip, "Video", frame_interval=0.1)
+
+
+@contextmanager
+def started(
+    limits: ProcessLimits, media_limits: MediaLimits | None = None, model: Path = BUILT_IN_MODEL
+) -> Iterator[DetectorProcess]:
+    process = DetectorProcess(model, media_limits, limits)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+def state(pid: int) -> str:
+    """R, S, T, Z… as in proc(5), or nothing if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+def running(pid: int) -> bool:
+    return state(pid) not in {"", "Z"}
+
+
+def hang(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    assert eventually(lambda: state(pid) == "T")
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_stored_picture_is_one_frame(detector_process: DetectorProcess, astronaut: Path) -> None:
+    total, frame = detector_process.run(Job(astronaut, "Image", confidence=0.45))
+    assert total == Total(1)
+    assert isinstance(frame, FrameResult)
+    assert (frame.index, frame.time) == (0, 0.0)
+    (found,) = frame.objects
+    assert found.label == "person"
+    assert found.center_x == pytest.approx(0.370, abs=0.005)
+
+
+def test_bytes_in_memory_will_do_and_the_process_is_kept(detector_process: DetectorProcess, chelsea: Path) -> None:
+    assert labels(detector_process, Job(chelsea.read_bytes(), "Image")) == [["cat"]]
+    first = detector_process.pid
+    assert labels(detector_process, Job(chelsea, "Image")) == [["cat"]]
+    assert detector_process.pid == first
+
+
+def test_a_video_gives_its_total_and_then_every_frame_in_turn(detector_process: DetectorProcess, clip: Path) -> None:
+    total, *frames = detector_process.run(Job(clip, "Video", frame_interval=0.5))
+    assert total == Total(6)
+    assert [frame.index for frame in frames if isinstance(frame, FrameResult)] == [0, 1, 2, 3, 4, 5]
+    assert detector_process.skipped == 0
+
+
+def test_a_frame_with_nothing_on_it_is_reported_too(detector_process: DetectorProcess, clip: Path) -> None:
+    assert labels(detector_process, Job(clip, "Video", confidence=1.0)) == [[]] * 6
+
+
+def test_results_come_while_the_run_goes_on(detector_process: DetectorProcess, long_clip: Path) -> None:
+    results = detector_process.run(Job(long_clip, "Video", frame_interval=0.3))
+    assert next(results) == Total(100)
+    begun = time.monotonic()
+    next(results)
+    first = time.monotonic() - begun
+    assert sum(1 for _ in results) == 99
+    assert first < (time.monotonic() - begun) / 5
+
+
+def test_the_fault_of_a_media_is_told_and_the_process_kept(
+    detector_process: DetectorProcess, astronaut: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(astronaut.read_bytes()[:20_000])
+    with pytest.raises(Undecodable, match="damaged"):
+        list(detector_process.run(Job(broken, "Image")))
+    first = detector_process.pid
+    with pytest.raises(Undecodable):
+        list(detector_process.run(Job(b"no video", "Video")))
+    assert labels(detector_process, Job(astronaut, "Image")) == [["person"]]
+    assert detector_process.pid == first
+
+
+def test_limits_hold_on_the_other_side(astronaut: Path, clip: Path) -> None:
+    limits = MediaLimits(picture_pixels=512 * 512 - 1, video=VideoLimits(max_frames=5))
+    with started(ProcessLimits(), limits) as process:
+        with pytest.raises(MediaTooLarge, match="512 by 512"):
+            list(process.run(Job(astronaut, "Image")))
+        with pytest.raises(MediaTooLarge, match="5 frames"):
+            list(process.run(Job(clip, "Video")))
+
+
+def test_a_file_that_is_gone_is_not_the_media_s_fault_and_its_place_is_not_told(
+    detector_process: DetectorProcess, tmp_path: Path
+) -> None:
+    with pytest.raises(DetectorFailed, match="No such file") as raised:
+        list(detector_process.run(Job(tmp_path / "gone.jpg", "Image")))
+    assert str(tmp_path) not in str(raised.value)
+
+
+def test_a_model_that_does_not_fit_is_told_when_it_is_loaded(tmp_path: Path) -> None:
+    model = tmp_path / "unfit.onnx"
+    model.write_bytes(constant_model(np.zeros((1, 9, 9), np.float32), (1, 3, 64, 64), metadata={"names": "['x']"}))
+    with started(ProcessLimits(), model=model) as process, pytest.raises(SettingsError, match=r"unfit\.onnx"):
+        process.load()
+
+
+def test_loading_makes_the_process_ready(detector_process: DetectorProcess, astronaut: Path) -> None:
+    detector_process.load()
+    first = detector_process.pid
+    assert first is not None
+    assert labels(detector_process, Job(astronaut, "Image")) == [["person"]]
+    assert detector_process.pid == first
+
+
+def test_a_process_killed_in_the_middle_of_a_job_fails_it_and_the_next_job_works(
+    detector_process: DetectorProcess, long_clip: Path, astronaut: Path
+) -> None:
+    results = detector_process.run(every_frame(long_clip))
+    assert len(list(itertools.islice(results, 3))) == 3
+    killed = detector_process.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    with pytest.raises(DetectorFailed, match="SIGKILL"):
+        list(results)
+    assert labels(detector_process, Job(astronaut, "Image")) == [["person"]]
+    assert detector_process.pid != killed
+
+
+def test_a_process_that_died_between_two_jobs_is_replaced_unnoticed(
+    detector_process: DetectorProcess, astronaut: Path
+) -> None:
+    detector_process.load()
+    killed = detector_process.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    os.waitid(os.P_PID, killed, os.WEXITED | os.WNOWAIT)
+    assert labels(detector_process, Job(astronaut, "Image")) == [["person"]]
+
+
+def test_a_process_that_hangs_fails_its_job_and_is_replaced(long_clip: Path, astronaut: Path) -> None:
+    with started(ProcessLimits(stall_seconds=4, stop_seconds=0.2)) as process:
+        process.load()
+        results = process.run(every_frame(long_clip))
+        next(results)
+        hung = process.pid
+        assert hung is not None
+        hang(hung)
+        with pytest.raises(DetectorFailed, match="no sign of life for 4 seconds"):
+            list(results)
+        assert not running(hung)
+        assert labels(process, Job(astronaut, "Image")) == [["person"]]
+
+
+def test_a_process_that_hangs_before_it_takes_a_large_job_does_not_hold_its_caller() -> None:
+    with started(ProcessLimits(stall_seconds=4, stop_seconds=0.2)) as process:
+        process.load()
+        hung = process.pid
+        assert hung is not None
+        hang(hung)
+        with pytest.raises(DetectorFailed, match="no sign of life"):
+            list(process.run(Job(bytes(16 * 1024**2), "Image")))
+        assert not running(hung)
+
+
+def test_a_job_that_takes_too_long_is_the_media_s_fault(long_clip: Path, astronaut: Path) -> None:
+    with started(ProcessLimits(run_seconds=1.5)) as process:
+        process.load()
+        with pytest.raises(MediaTooLarge, match=r"longer than 1\.5 seconds"):
+            list(process.run(every_frame(long_clip)))
+        assert labels(process, Job(astronaut, "Image")) == [["person"]]
+
+
+def test_leaving_a_run_early_ends_its_work(detector_process: DetectorProcess, long_clip: Path, astronaut: Path) -> None:
+    results = detector_process.run(every_frame(long_clip))
+    next(results)
+    left = detector_process.pid
+    assert left is not None
+    results.close()  # type: ignore[attr-defined]
+    assert not running(left)
+    assert labels(detector_process, Job(astronaut, "Image")) == [["person"]]
+
+
+def test_closing_ends_the_process_at_once_even_one_that_does_not_answer(detector_process: DetectorProcess) -> None:
+    with started(ProcessLimits(stop_seconds=0.2)) as process:
+        process.load()
+        stopped = process.pid
+        assert stopped is not None
+        hang(stopped)
+        process.close()
+        assert not running(stopped)
+        assert process.pid is None
+
+
+def test_memory_that_a_media_asks_for_beyond_the_limit_costs_only_its_run(astronaut: Path) -> None:
+    anything_goes = MediaLimits(picture_pixels=10**12)
+    with started(ProcessLimits(memory_bytes=1024**3), anything_goes) as process:
+        with pytest.raises(MediaTooLarge, match="memory"):
+            list(process.run(Job(png(30_000, 30_000), "Image")))
+        assert labels(process, Job(astronaut, "Image")) == [["person"]]
+
+
+def test_the_model_and_the_decoders_fit_well_within_the_default_limit(
+    detector_process: DetectorProcess, clip: Path, astronaut: Path
+) -> None:
+    labels(detector_process, Job(clip, "Video"))
+    labels(detector_process, Job(astronaut, "Image"))
+    status = Path(f"/proc/{detector_process.pid}/status").read_text()
+    peak = int(status.split("VmPeak:")[1].split()[0]) * 1024
+    assert peak < ProcessLimits().memory_bytes / 4
+
+
+def test_an_interrupt_from_the_keyboard_is_left_to_the_parent(
+    detector_process: DetectorProcess, long_clip: Path
+) -> None:
+    results = detector_process.run(every_frame(long_clip))
+    next(results)
+    next(results)
+    child = detector_process.pid
+    assert child is not None
+    os.kill(child, signal.SIGINT)
+    assert len(list(itertools.islice(results, 20))) == 20
+    assert detector_process.pid == child
+
+
+def test_no_lock_of_the_parent_is_held_by_the_process(detector_process: DetectorProcess, tmp_path: Path) -> None:
+    path = tmp_path / "upload"
+    with path.open("wb") as upload, socket.create_server(("127.0.0.1", 0)) as server:
+        os.set_inheritable(upload.fileno(), True)
+        os.set_inheritable(server.fileno(), True)
+        fcntl.flock(upload, fcntl.LOCK_EX)
+        server_socket = f"socket:[{os.fstat(server.fileno()).st_ino}]"
+        detector_process.load()
+        folder = Path(f"/proc/{detector_process.pid}/fd")
+        opened = {str(descriptor.readlink()) for descriptor in folder.iterdir()}
+    assert str(path) not in opened
+    assert server_socket not in opened
+    with path.open("rb") as again:
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.process import DetectorProcess, Job
+
+if __name__ == "__main__":
+    process = DetectorProcess(BUILT_IN_MODEL)
+    if sys.argv[1] == "busy":
+        results = process.run(Job(Path(sys.argv[2]), "Video", frame_interval=0.1))
+        next(results)
+    else:
+        process.load()
+    print(process.pid, flush=True)
+    for _ in results if sys.argv[1] == "busy" else ():
+        pass
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_the_death_of_the_parent_ends_the_process(state: str, tmp_path: Path, long_clip: Path) -> None:
+    program = tmp_path / "parent.py"
+    program.write_text(PARENT)
+    command = [sys.executable, str(program), state, str(long_clip)]
+    with subprocess.Popen(command, cwd=ROOT, env=python_environment(), stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert running(child)
+        parent.kill()
+    assert eventually(lambda: not running(child))
+
+
+def test_under_gunicorn_the_service_is_not_run_again_in_the_process(tmp_path: Path) -> None:
+    imports = tmp_path / "imports"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        descriptor = listener.fileno()
+        gunicorn = str(Path(sys.executable).with_name("gunicorn"))
+        command = [gunicorn, "--config", "python:tests.detection", "--worker-class", "gthread", "--threads", "2"]
+        server = subprocess.Popen(
+            [*command, "--bind", f"fd://{descriptor}", "tests.detection.wsgi_probe:application"],
+            cwd=ROOT,
+            env=python_environment(PROBE_IMPORTS=str(imports)),
+            pass_fds=[descriptor],
+        )
+        try:
+            told = requests.get(f"http://127.0.0.1:{port}/", timeout=60).json()
+            opened = {str(one.readlink()) for one in Path(f"/proc/{told['detector']}/fd").iterdir()}
+            listening = f"socket:[{os.fstat(descriptor).st_ino}]"
+        finally:
+            server.terminate()
+            server.wait(30)
+    assert told["labels"] == ["person"]
+    assert imports.read_text().split() == [str(told["server"])]
+    assert listening not in opened
+    assert eventually(lambda: not running(told["detector"]))
+
+
+def test_under_a_flask_command_the_service_is_not_run_again_in_the_process(tmp_path: Path) -> None:
+    imports = tmp_path / "imports"
+    flask = Path(sys.executable).with_name("flask")
+    done = subprocess.run(
+        [flask, "--app", "tests.detection.wsgi_probe:flask_app", "probe"],
+        cwd=ROOT,
+        env=python_environment(PROBE_IMPORTS=str(imports)),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    told = json.loads(done.stdout)
+    assert told["labels"] == ["person"]
+    assert imports.read_text().split() == [str(told["server"])]
+    assert eventually(lambda: not running(told["detector"]))
+
+
+def python_environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **variables}

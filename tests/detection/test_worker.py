@@ -1,0 +1,91 @@
+"""What a detector process says, read word by word."""
+
+import multiprocessing
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from app.detection.jobs import Beat, Failure, Fault, Finished, Job, Loaded, Message, Total, decode
+from app.detection.limits import MediaLimits
+from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.results import FrameResult
+from app.detection.worker import Worker
+from tests.detection.clips import Clip, without_pictures
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[Connection, Connection]]:
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def said(pipe: tuple[Connection, Connection], job: Job | None, model: Path = BUILT_IN_MODEL) -> list[Message]:
+    ours, theirs = pipe
+    Worker(theirs, model, MediaLimits(), beat_seconds=0).answer(job)
+    theirs.close()
+    messages = []
+    while True:
+        try:
+            messages.append(decode(ours.recv_bytes()))
+        except EOFError:
+            return messages
+
+
+def test_a_picture_is_announced_told_and_ended(pipe: tuple[Connection, Connection], astronaut: Path) -> None:
+    total, frame, end = said(pipe, Job(astronaut, "Image"))
+    assert total == Total(1)
+    assert isinstance(frame, FrameResult)
+    assert [found.label for found in frame.objects] == ["person"]
+    assert end == Finished(skipped=0)
+
+
+def test_frames_between_two_samples_are_signs_of_life(pipe: tuple[Connection, Connection], clip: Path) -> None:
+    messages = said(pipe, Job(clip, "Video", frame_interval=2.5))
+    first, second = (at for at, message in enumerate(messages) if isinstance(message, FrameResult))
+    assert messages[first + 1 : second].count(Beat()) >= 20
+    assert messages[-1] == Finished(skipped=0)
+
+
+def test_corrupt_packets_are_told_at_the_end(
+    pipe: tuple[Connection, Connection], tmp_path: Path, photo: Image.Image
+) -> None:
+    content = Clip("broken.avi", codec="mjpeg").write(tmp_path, photo).read_bytes()
+    messages = said(pipe, Job(without_pictures(content, range(3, 7)), "Video"))
+    assert messages[-1] == Finished(skipped=4)
+
+
+def test_loading_alone_is_answered(pipe: tuple[Connection, Connection]) -> None:
+    assert said(pipe, None) == [Loaded()]
+
+
+def test_an_unfit_model_is_told(pipe: tuple[Connection, Connection], tmp_path: Path) -> None:
+    (failure,) = said(pipe, None, tmp_path / "missing.onnx")
+    assert isinstance(failure, Failure)
+    assert failure.fault is Fault.UNFIT_MODEL
+
+
+@pytest.mark.parametrize("media_type", ["Image", "Video"])
+def test_a_media_that_is_nothing_is_told(media_type: str, pipe: tuple[Connection, Connection]) -> None:
+    (failure,) = said(pipe, Job(b"nothing", "Image" if media_type == "Image" else "Video"))
+    assert isinstance(failure, Failure)
+    assert failure.fault is Fault.UNDECODABLE
+
+
+def test_a_file_that_cannot_be_read_is_told_without_its_name(
+    pipe: tuple[Connection, Connection], tmp_path: Path
+) -> None:
+    assert said(pipe, Job(tmp_path / "gone.jpg", "Image")) == [
+        Failure(Fault.BROKEN, "the media cannot be read: No such file or directory")
+    ]
+
+
+def test_a_fault_of_ours_is_told_by_its_kind_alone(
+    pipe: tuple[Connection, Connection], clip: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (failure,) = said(pipe, Job(clip, "Video", frame_interval=0.0))
+    assert failure == Failure(Fault.BROKEN, "the detector broke (ValueError)")
+    assert "above 0" in caplog.text
