@@ -1,0 +1,73 @@
+"""The requests of one delivery or look: one user, one deadline, one token (and one fresh one, if that is refused)."""
+
+import requests
+
+from app.annotations.deadline import DeadlineSession, Endpoint
+from app.annotations.replies import NETWORK_ERRORS, NoAnswer, Reply, read_reply
+from app.tokens import TokenSource
+
+UNAUTHORIZED = 401
+USER_AGENT = "detections/1.0"
+
+
+class Conversation:
+    """Ends at `ends_at` on the monotonic clock, whatever is asked in it.
+
+    `tokens_used` are its secrets. `sent` says that some request may have arrived; `doubtful` that one was sent whose
+    fate is unknown, though another followed it.
+    """
+
+    def __init__(
+        self, session: DeadlineSession, endpoint: Endpoint, tokens: TokenSource, user_id: str, *, ends_at: float
+    ) -> None:
+        self._session = session
+        self._endpoint = endpoint
+        self._tokens = tokens
+        self._user_id = user_id
+        session.exchange.ends_at = ends_at
+        self.tokens_used = [tokens.token_for(user_id)]
+        self.sent = False
+        self.doubtful = False
+
+    def call(self, method: str, path: str) -> str:
+        """How a request is named to people."""
+        return f"{method} {self._endpoint.base}{path}"
+
+    def ask(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None) -> Reply:
+        """Send it, with a fresh token should the first be refused; raises NoAnswer."""
+        reply = self._ask(method, path, headers or {}, body)
+        if reply.status == UNAUTHORIZED and len(self.tokens_used) == 1:
+            self.tokens_used.append(self._tokens.token_for(self._user_id, fresh=True))
+            reply = self._ask(method, path, headers or {}, body)
+        return reply
+
+    def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Reply:
+        common = {
+            "Authorization": f"Bearer {self.tokens_used[-1]}",
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        }
+        url = f"{self._endpoint.origin}{self._endpoint.base}{path}"
+        request = requests.Request(method, url, headers=common | headers, data=body).prepare()
+        try:
+            return self._send(request)
+        except NoAnswer as trouble:
+            if not trouble.stale:
+                raise
+            # The same key again: a second one of what did arrive after all changes nothing.
+            self.doubtful = True
+            return self._send(request)
+
+    def _send(self, request: requests.PreparedRequest) -> Reply:
+        exchange = self._session.exchange
+        exchange.begin()
+        try:
+            with self._session.send(
+                request, stream=True, allow_redirects=False, timeout=exchange.time_left()
+            ) as response:
+                return read_reply(response, exchange)
+        except NETWORK_ERRORS as error:
+            raise NoAnswer.after(error, exchange, self._endpoint.origin) from error
+        finally:
+            self.sent = self.sent or exchange.sent
