@@ -1,0 +1,102 @@
+"""An uploaded file as it comes: its name, how large it can be at most, and its bytes.
+
+Nothing is kept: no temporary file, and never more than a few reads in memory. What is handed out counts as the whole
+file only once the iteration has ended without an error.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+from wsgiref.types import WSGIEnvironment
+
+from werkzeug.http import parse_options_header
+
+from app.errors import MalformedUpload, MediaTooLarge
+from app.web.connection import BodySource, Pace, content_length, open_source
+from app.web.disposition import file_name
+from app.web.form import BESIDE_THE_FILE, FormUpload
+
+MINIMUM_BYTES_PER_SECOND = 1024.0
+"""Slower than any link that people upload over; a client that drips a byte now and then keeps a seat no longer."""
+
+GRACE_SECONDS = 60.0
+"""What every upload may take whatever its size: twice the default idle limit, so that a bad start is no end."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadBody:
+    """One file on its way in. `name` is as the client wrote it, not cleaned; `declared_bytes` is an upper bound for
+    its size, None where the client gave none (a chunked body)."""
+
+    name: str
+    declared_bytes: int | None
+    _content: Iterator[bytes | memoryview]
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """The file's bytes, once, in pieces of at most READ_SIZE. Each is valid until the next is asked for.
+
+        Raises MalformedUpload (cut off, badly framed, or empty), UploadTimedOut or MediaTooLarge.
+        """
+        return self._content
+
+
+def open_upload(
+    environ: WSGIEnvironment,
+    *,
+    max_bytes: int,
+    idle_timeout: float,
+    grace: float = GRACE_SECONDS,
+    bytes_per_second: float = MINIMUM_BYTES_PER_SECOND,
+) -> UploadBody:
+    """The upload in a POST request: the part `file` of a form, or a raw body.
+
+    Reads a form up to its file's first byte, and nothing of a raw body; so check the token before, and what can be
+    checked without the name. `idle_timeout` is in seconds; in all a body may take `grace` seconds and one more for
+    each `bytes_per_second` of it. Raises MediaTooLarge (before reading, where the size is declared), MalformedUpload
+    or UploadTimedOut.
+    """
+    declared = content_length(environ)
+    content_type, options = parse_options_header(environ.get("CONTENT_TYPE"))
+    content_type = content_type.lower()
+    is_form = content_type == "multipart/form-data"
+    if declared is not None and declared > max_bytes + (BESIDE_THE_FILE if is_form else 0):
+        raise _too_large(max_bytes)
+    source = open_source(environ, Pace(idle_timeout, grace=grace, bytes_per_second=bytes_per_second))
+    if is_form:
+        form = FormUpload(source, options.get("boundary", ""))
+        return UploadBody(form.name, declared, _limited(form.content(), max_bytes))
+    if content_type == "application/octet-stream" or content_type.startswith(("image/", "video/")):
+        return UploadBody(_raw_name(environ), declared, _limited(_raw(source), max_bytes))
+    raise MalformedUpload("Content-Type must be multipart/form-data, image/*, video/* or application/octet-stream")
+
+
+def _raw(source: BodySource) -> Iterator[bytes | memoryview]:
+    while chunk := source.read_view():
+        yield chunk
+
+
+def _raw_name(environ: WSGIEnvironment) -> str:
+    name = file_name(environ.get("HTTP_CONTENT_DISPOSITION", "")) or _name_in_query(environ.get("QUERY_STRING", ""))
+    if not name:
+        raise MalformedUpload("a raw body needs a file name: Content-Disposition: attachment; filename=, or ?name=")
+    return name
+
+
+def _name_in_query(query: str) -> str | None:
+    names = parse_qs(query).get("name")
+    return names[-1] if names else None
+
+
+def _limited(content: Iterator[bytes | memoryview], max_bytes: int) -> Iterator[bytes | memoryview]:
+    received = 0
+    for chunk in content:
+        received += len(chunk)
+        if received > max_bytes:
+            raise _too_large(max_bytes)
+        yield chunk
+    if not received:
+        raise MalformedUpload("the file is empty")
+
+
+def _too_large(max_bytes: int) -> MediaTooLarge:
+    return MediaTooLarge(f"the file has more than {max_bytes} bytes")

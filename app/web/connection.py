@@ -1,0 +1,294 @@
+"""The request body, read as directly from the client's connection as the server allows.
+
+gunicorn's own reader copies its buffers again and again, calls a body that was cut off complete, and waits for a
+silent client without end. So a body of known length on a plain connection is received straight from the socket,
+after what gunicorn has already buffered; everything else (TLS, chunked, HTTP/2, other servers) goes through
+`wsgi.input`, counted and paced all the same.
+
+The promise: never more is taken than the body has, what a client pipelined behind it stays for the next request,
+and until the last byte of the body is off the connection the body counts as failed, so that whatever breaks in
+between, body bytes are never parsed as a request.
+"""
+
+import io
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+from wsgiref.types import WSGIEnvironment
+
+from gunicorn.http.body import Body, ChunkedReader, LengthReader
+from gunicorn.http.errors import ParseException
+
+from app.errors import MalformedUpload, UploadTimedOut
+
+READ_SIZE = 512 * 1024
+"""Most bytes taken at once: smaller reads cost more calls than a processor's cache saves, larger ones gain nothing."""
+
+_Received = TypeVar("_Received", int, bytes)
+
+
+class Pace:
+    """How slow a client may be: `idle_timeout` seconds without a byte, and in all `grace` seconds plus one second
+    for each `bytes_per_second` that came. The first frees a stalled client's seat, the second a dripping one's."""
+
+    def __init__(
+        self,
+        idle_timeout: float,
+        *,
+        grace: float,
+        bytes_per_second: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._idle_timeout = idle_timeout
+        self._grace = grace
+        self._bytes_per_second = bytes_per_second
+        self._clock = clock
+        self._started: float | None = None
+        self._received = 0
+
+    def next_wait(self) -> float:
+        """Seconds to wait for the next byte. Raises UploadTimedOut when the time is used up."""
+        now = self._clock()
+        if self._started is None:
+            self._started = now
+        left = self._started + self._grace + self._received / self._bytes_per_second - now
+        if left <= 0:
+            raise UploadTimedOut(f"the upload is slower than {self._bytes_per_second:g} bytes a second")
+        return min(self._idle_timeout, left)
+
+    def count(self, received: int) -> None:
+        """Note that so many bytes came."""
+        self._received += received
+
+
+class BodySource(Protocol):
+    """The bytes of one request body, in order.
+
+    Raises MalformedUpload when the body is cut off or badly framed, UploadTimedOut when the client is too slow.
+    """
+
+    def read(self) -> bytes:
+        """The next bytes, at most READ_SIZE; empty once the whole body has been read."""
+        ...
+
+    def read_view(self) -> memoryview:
+        """As `read`, without a copy: a view of the beginning of a bytes or bytearray, until the next call of either."""
+        ...
+
+
+class HeldContinue:
+    """Stands in for the reader of a body whose client waits for `100 Continue`, and sends that at the first read.
+
+    gunicorn would send it before the application has seen the token, and so invite a body that is then refused.
+    """
+
+    def __init__(self, body: Any, sock: socket.socket) -> None:
+        self.reader = body.reader
+        self._body = body
+        self._sock = sock
+
+    def release(self) -> None:
+        """Invite the body, and step aside."""
+        self._body.reader = self.reader
+        self._sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def read(self, size: int) -> Any:
+        self.release()
+        return self.reader.read(size)
+
+
+def content_length(environ: WSGIEnvironment) -> int | None:
+    """Bytes in the body, None where it comes in chunks. Raises MalformedUpload when the header is not a number."""
+    if environ.get("HTTP_TRANSFER_ENCODING"):
+        return None
+    text = environ.get("CONTENT_LENGTH") or ("" if environ.get("wsgi.input_terminated") else "0")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise MalformedUpload("Content-Length is not a number")
+    return int(text)
+
+
+def open_source(environ: WSGIEnvironment, pace: Pace) -> BodySource:
+    """The fastest source for this request's body. Nothing is read from the client, nor is it invited, before the
+    source is read."""
+    body, length = environ["wsgi.input"], content_length(environ)
+    if not isinstance(body, Body):
+        return _InputSource(body, length, pace)
+    reader = body.reader.reader if isinstance(body.reader, HeldContinue) else body.reader
+    if isinstance(reader, ChunkedReader):
+        return _GunicornSource(body, length, pace, reader.req.unreader)
+    sock = environ["gunicorn.socket"]
+    if isinstance(sock, ssl.SSLSocket) or not isinstance(reader, LengthReader):
+        return _GunicornSource(body, length, pace, reader.unreader)
+    return _SocketSource(body, reader, sock, pace)
+
+
+def is_off_the_connection(body: Any) -> bool:
+    """Whether nothing of a gunicorn body is left on its connection, so that the next request can be read from it."""
+    reader = body.reader
+    if isinstance(reader, LengthReader):
+        return reader.length == 0 and not body.failed
+    return isinstance(reader, ChunkedReader) and reader.parser is None and not body.failed
+
+
+class _SocketSource:
+    """A body of known length, received straight from gunicorn's plain socket."""
+
+    def __init__(self, body: Any, reader: Any, sock: socket.socket, pace: Pace) -> None:
+        self._body = body
+        self._reader = reader
+        self._sock = sock
+        self._pace = pace
+        self._buffer = memoryview(b"")
+        self._started = False
+
+    def read(self) -> bytes:
+        held = self._start()
+        if held or not self._reader.length:
+            return held
+        data = self._receive(self._sock.recv)
+        self._took(len(data))
+        return data
+
+    def read_view(self) -> memoryview:
+        held = self._start()
+        if held or not self._reader.length:
+            return memoryview(held)
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(min(READ_SIZE, self._reader.length)))
+        count = self._receive(self._receive_into_buffer)
+        self._took(count)
+        return self._buffer[:count]
+
+    def _receive_into_buffer(self, size: int) -> int:
+        return self._sock.recv_into(self._buffer, size)
+
+    def _start(self) -> bytes:
+        """At the first read, what gunicorn has read of this body already; what it read beyond is given back."""
+        if self._started:
+            return b""
+        self._started = True
+        self._body.failed = True
+        _invite(self._body)
+        early, self._body.buf = self._body.buf.getvalue(), io.BytesIO()
+        buffered = self._reader.unreader.take_buffered()
+        held = buffered[: self._reader.length]
+        self._reader.unreader.unread(buffered[len(held) :])
+        self._took(len(held))
+        return bytes(early + held)
+
+    def _receive(self, receive: Callable[[int], _Received]) -> _Received:
+        try:
+            with _paced(self._sock, self._pace):
+                received = receive(min(READ_SIZE, self._reader.length))
+        except OSError as error:
+            raise _cut_off(error) from error
+        if not received:
+            raise _cut_off()
+        return received
+
+    def _took(self, count: int) -> None:
+        self._pace.count(count)
+        self._reader.length -= count
+        if not self._reader.length:
+            self._body.failed = False
+
+
+class _InputSource:
+    """A body through `wsgi.input`. Its length is counted: servers end a body that was cut off like a whole one."""
+
+    def __init__(self, stream: Any, length: int | None, pace: Pace) -> None:
+        self._stream = stream
+        self._left = length
+        self._pace = pace
+
+    def read(self) -> bytes:
+        wanted = READ_SIZE if self._left is None else min(READ_SIZE, self._left)
+        if not wanted:
+            return b""
+        self._pace.next_wait()
+        data = self._read_stream(wanted)
+        self._pace.count(len(data))
+        if self._left is not None:
+            if not data:
+                raise _cut_off()
+            self._left -= len(data)
+        return data
+
+    def read_view(self) -> memoryview:
+        return memoryview(self.read())
+
+    def _read_stream(self, wanted: int) -> bytes:
+        try:
+            return bytes(self._stream.read(wanted))
+        except OSError as error:
+            raise _cut_off(error) from error
+
+
+class _GunicornSource(_InputSource):
+    """A body through gunicorn's reader: chunked, or under TLS. The socket is paced beneath the reader, which would
+    otherwise wait for a whole READ_SIZE, or for the end of a chunk's size line, however slowly that comes."""
+
+    def __init__(self, body: Any, length: int | None, pace: Pace, unreader: Any) -> None:
+        super().__init__(body, length, pace)
+        self._unreader = unreader
+
+    def read(self) -> bytes:
+        self._stream.failed = True
+        _invite(self._stream)
+        data = super().read()
+        if self._left == 0 or not data:
+            self._stream.failed = False
+        return data
+
+    def _read_stream(self, wanted: int) -> bytes:
+        sock = self._unreader.sock
+        self._unreader.sock = _PacedSocket(sock, self._pace)
+        try:
+            return super()._read_stream(wanted)
+        except ParseException as error:
+            raise MalformedUpload(f"the chunks of the body are malformed: {error}") from error
+        finally:
+            self._unreader.sock = sock
+
+
+class _PacedSocket:
+    """A socket for gunicorn's reader to receive from, at no less than a given pace."""
+
+    def __init__(self, sock: socket.socket, pace: Pace) -> None:
+        self._sock = sock
+        self._pace = pace
+
+    def recv(self, size: int) -> bytes:
+        with _paced(self._sock, self._pace):
+            return self._sock.recv(min(size, READ_SIZE))
+
+
+@contextmanager
+def _paced(sock: socket.socket, pace: Pace) -> Iterator[None]:
+    wait = pace.next_wait()
+    usual = sock.gettimeout()
+    sock.settimeout(wait)
+    try:
+        yield
+    except TimeoutError as error:
+        raise UploadTimedOut(f"the client sent nothing for {wait:.3g} s") from error
+    finally:
+        sock.settimeout(usual)
+
+
+def _invite(body: Any) -> None:
+    if isinstance(body.reader, HeldContinue):
+        try:
+            body.reader.release()
+        except OSError as error:
+            raise _cut_off(error) from error
+
+
+def _cut_off(error: OSError | None = None) -> MalformedUpload:
+    reason = getattr(error, "strerror", None)
+    return MalformedUpload(f"the body was cut off: {reason}" if reason else "the body was cut off")

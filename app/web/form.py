@@ -1,0 +1,110 @@
+"""The one file of a `multipart/form-data` body, streamed.
+
+Whatever else the form holds is skipped within a small limit, and nothing counts as the whole file before the form is
+well formed to its final boundary: bytes behind that would be a file that happens to contain the boundary.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from multipart import _BODY, _COMPLETE, MultipartError, MultipartSegment, PushMultipartParser
+
+from app.errors import MalformedUpload
+from app.web.connection import BodySource
+from app.web.disposition import file_name
+
+BESIDE_THE_FILE = 64 * 1024
+"""Most bytes of a form that are not the file: boundaries, headers of parts, other parts."""
+
+_LONGEST_PART_HEADER = 16 * 1024
+_LONGEST_BOUNDARY = 200
+
+
+class FormUpload:
+    """A form that has been read up to the content of its part `file`; `name` is that part's file name.
+
+    Raises MalformedUpload when there is no such part, more than one, or the form is not well formed.
+    """
+
+    def __init__(self, source: BodySource, boundary: str) -> None:
+        self._events = _events(source, boundary)
+        self.name = self._seek_file()
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """The file's bytes. Only once this has ended was the form complete."""
+        for event in self._events:
+            if event is None:
+                break
+            yield event
+        for event in self._events:
+            if _file_name_of(event) is not None:
+                raise MalformedUpload("the form has more than one file")
+
+    def _seek_file(self) -> str:
+        for event in self._events:
+            name = _file_name_of(event)
+            if name is not None:
+                return name
+        raise MalformedUpload('the form has no part "file" with a file name')
+
+
+def _file_name_of(event: Any) -> str | None:
+    if not isinstance(event, MultipartSegment) or event.name != "file":
+        return None
+    return file_name(event.header("Content-Disposition")) or None
+
+
+class _Parser(PushMultipartParser):  # type: ignore[misc]
+    def take(self, chunk: memoryview) -> Iterator[Any]:
+        """As `parse`, which gets to see only what a boundary may touch: that search is several times slower than the
+        one here, and copies. Parts then come as views."""
+        if self._state is _BODY and not self._buffer and not self._may_touch_boundary(chunk):
+            return iter((self._on_segment_payload(chunk),))
+        return iter(self.parse(bytes(chunk)))
+
+    def _may_touch_boundary(self, chunk: memoryview) -> bool:
+        beneath: bytes | bytearray = chunk.obj  # type: ignore[assignment]
+        end = len(chunk)
+        # Backwards, because Python's forward search is the slower one for needles of this length.
+        if beneath.rfind(self._delimiter, 0, end) >= 0:
+            return True
+        start = beneath.rfind(b"\r", max(0, end - len(self._delimiter)), end)
+        return start >= 0 and self._delimiter.startswith(beneath[start:end])
+
+    def epilogue(self) -> bytes | None:
+        """What followed the final boundary in the bytes parsed last; None before that boundary."""
+        return self._buffer if self._state is _COMPLETE else None
+
+
+def _events(source: BodySource, boundary: str) -> Iterator[Any]:
+    """A MultipartSegment at the start of each part, its bytes, None at its end."""
+    if not 0 < len(boundary) <= _LONGEST_BOUNDARY:
+        raise MalformedUpload("the form has no usable boundary")
+    try:
+        # Latin-1 maps every byte to itself: file names are decoded where their header is read.
+        parser = _Parser(boundary.encode(), max_header_size=_LONGEST_PART_HEADER, header_charset="latin-1")
+        yield from _parse(parser, source)
+        parser.close()
+    except MultipartError as error:
+        raise MalformedUpload(f"the form is malformed: {error}") from error
+
+
+def _parse(parser: _Parser, source: BodySource) -> Iterator[Any]:
+    beside, in_file = 0, False
+    while chunk := source.read_view():
+        beside += len(chunk)
+        if parser.epilogue() is None:
+            for event in parser.take(chunk):
+                if event is None or isinstance(event, MultipartSegment):
+                    in_file = _file_name_of(event) is not None
+                elif in_file:
+                    beside -= len(event)
+                yield event
+            behind = parser.epilogue() or b""
+        else:
+            behind = bytes(chunk)
+        # Many clients end the last line; nothing else may follow.
+        if behind.strip(b"\r\n"):
+            raise MalformedUpload("bytes follow the final boundary of the form")
+        if beside > BESIDE_THE_FILE:
+            raise MalformedUpload(f"the form has more than {BESIDE_THE_FILE} bytes beside the file")

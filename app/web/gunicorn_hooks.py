@@ -1,0 +1,62 @@
+"""What gunicorn.conf.py hooks into gunicorn: limits on sockets, honest connections, and the services' life.
+
+The seam for bodies (`app.web.connection`) rests on these: a client that waits for `100 Continue` gets it at the first
+read, and a connection with an unread body is announced as closing and closed, so that the rest of that body is never
+taken for a request.
+"""
+
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from gunicorn.http.message import Request
+
+from app.web.connection import HeldContinue, is_off_the_connection
+
+
+def limit_waits(listeners: Iterable[Any], *, receive: float, send: float) -> None:
+    """Bound every blocking call on the connections that these listening sockets accept, in seconds.
+
+    Accepted sockets inherit the options. They hold where gunicorn itself reads and writes; a body's own, finer
+    limits are the seam's.
+    """
+    for listener in listeners:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(receive))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(send))
+        if listener.family != socket.AF_UNIX:
+            # sendfile() waits in a poll of its own, which SO_SNDTIMEO does not end: a client that stops reading its
+            # download is cut off by the kernel instead.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(send * 1000))
+
+
+def prepare_request(req: Any) -> None:
+    """Before the application sees a request: hold back `100 Continue`, and tie keep-alive to the body being read."""
+    if not isinstance(req, Request):
+        return
+    # gunicorn has no public name for it.
+    if req._expected_100_continue:  # noqa: SLF001
+        req._expected_100_continue = False  # noqa: SLF001
+        req.body.reader = HeldContinue(req.body, req.unreader.sock)
+    req.should_close = _closing_while_unread(req.should_close, req.body)
+
+
+def _closing_while_unread(should_close: Callable[[], bool], body: Any) -> Callable[[], bool]:
+    return lambda: should_close() or not is_off_the_connection(body)
+
+
+def start_services(worker: Any) -> None:
+    """Start the application's threads in this worker process, now that it has forked."""
+    worker.wsgi.extensions["detections"].start(threads=worker.cfg.threads)
+
+
+def stop_services(worker: Any) -> None:
+    """Stop what `start_services` started. A worker that never came so far has no application."""
+    application = getattr(worker, "wsgi", None)
+    if application is not None:
+        application.extensions["detections"].stop()
+
+
+def _timeval(seconds: float) -> bytes:
+    whole = int(seconds)
+    return struct.pack("ll", whole, int((seconds - whole) * 1_000_000))

@@ -1,0 +1,96 @@
+"""gunicorn's gthread worker, with two holes closed through which a few idle clients stop a whole process.
+
+A thread is given to a request once its head has arrived, not before: gthread reads the head in the thread, so as many
+clients as there are threads, each stopping inside its head, leave none. And no connection is lingered on: gthread
+drains a connection that it closes for up to 2 s in its only main loop, which forty clients that keep theirs open
+turn into more than a minute without an answer to anybody.
+"""
+
+import socket
+import time
+from bisect import insort
+from functools import partial
+from selectors import EVENT_READ
+from typing import Any
+
+from gunicorn.workers.gthread import ThreadWorker
+
+HEAD_BYTES = 64 * 1024
+"""Longest head that is waited for. gunicorn.conf.py's limits on the line and the fields lie below."""
+
+_HEAD_END = b"\r\n\r\n"
+_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
+    """gthread, with heads awaited in the main loop and connections closed without lingering.
+
+    Heads under TLS cannot be seen from outside, and Unix sockets cannot be told to wait for more: both are read in a
+    thread, as gthread does, within the listening socket's SO_RCVTIMEO.
+    """
+
+    head_seconds = 10.0
+    """A head is one or two packets: the slowest link that can carry an upload brings it within this."""
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Hand a readable connection to a thread, if a whole head is there; otherwise wait for more of it."""
+        if self.cfg.is_ssl or conn.sock.family == socket.AF_UNIX:
+            super().enqueue_req(conn)
+            return
+        buffered = conn.parser.unreader.buf.getvalue() if conn.parser else b""
+        try:
+            arrived = _peek(conn.sock)
+        except OSError:
+            self._drop(conn)
+            return
+        if _HEAD_END in buffered + arrived:
+            conn.head_deadline = None
+            conn.data_ready = True
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            super().enqueue_req(conn)
+        elif len(buffered) + len(arrived) >= HEAD_BYTES:
+            conn.sock.send(_TOO_LONG)
+            self._drop(conn)
+        else:
+            self._await_head(conn, len(arrived))
+
+    def handle(self, conn: Any) -> Any:
+        """Serve one request; when the connection is to be closed, make gthread's drain of it end at once."""
+        keep = super().handle(conn)
+        if keep is False:
+            _stop_reading(conn.sock)
+        return keep
+
+    def _await_head(self, conn: Any, arrived: int) -> None:
+        if getattr(conn, "head_deadline", None) is None:
+            conn.head_deadline = time.monotonic() + self.head_seconds
+        elif arrived == conn.head_arrived:
+            # Readable without more to read: the client has closed its side.
+            self._drop(conn)
+            return
+        conn.head_arrived = arrived
+        conn.timeout = conn.head_deadline
+        # Readable again only when there is more than what has been looked at, or the loop would spin.
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, arrived + 1)
+        conn.sock.setblocking(False)
+        insort(self.pending_conns, conn, key=lambda pending: pending.timeout)
+        self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def _drop(self, conn: Any) -> None:
+        self.nr_conns -= 1
+        conn.close()
+
+
+def _peek(sock: socket.socket) -> bytes:
+    try:
+        return sock.recv(HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return b""
+
+
+def _stop_reading(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RD)
+    except OSError:
+        # The client has gone already.
+        return

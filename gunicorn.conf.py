@@ -1,0 +1,65 @@
+"""gunicorn's settings. The command line and GUNICORN_CMD_ARGS override each; WEB_CONCURRENCY sets the workers."""
+
+import resource
+from pathlib import Path
+from typing import Any
+
+from app.web import gunicorn_hooks
+
+wsgi_app = "wsgi:app"
+
+# Reachable from this machine only: whoever opens it to a network does so knowingly, best behind a proxy with TLS.
+bind = ["127.0.0.1:8000"]
+
+# Threads, because an upload or a waiting answer holds its worker for minutes: sync workers are killed by `timeout`
+# meanwhile. Ours is gthread that idle clients cannot stop.
+worker_class = "app.web.gunicorn_worker.HeadFirstWorker"
+
+# All but two of them are seats for uploads, downloads and waiting answers. The bytes are moved without the
+# interpreter's lock, so more seats than processors are right, and each costs no more than its stack.
+threads = 16
+
+# A connection needs no thread while its head is still to come, so idle ones may be many: at the limit nobody else is
+# let in for as long as a head may take. Beyond the process's open files accept() would end the worker, and half of
+# them may have a file of their own to read or write.
+worker_connections = min(4000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+# Silence of the main loop, not the length of a request: it beats every second, so this is a worker that is stuck.
+timeout = 120
+
+# An upload under way at shutdown has this long to end; supervisors commonly kill after 90 s.
+graceful_timeout = 30
+
+# A browser's or a pool's next request comes within seconds; a proxy's keep-alive should be set below this.
+keepalive = 15
+
+# The heartbeat file is touched by the main loop: on the disk that takes the uploads it can hang behind their fsync.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+# ?name= carries file names of some thousand percent-encoded bytes (8190 is gunicorn's maximum); tokens with many
+# claims exceed the default of 8190 for a field; nobody sends more than a few dozen fields.
+limit_request_line = 8190
+limit_request_field_size = 16380
+limit_request_fields = 64
+
+# It would create a file in the home directory, for a remote control that nobody asked for.
+control_socket_disable = True
+
+# Seconds a blocking read or write of gunicorn's own may take: the head of a request under TLS, and an answer.
+# A reader that takes nothing of its answer for half a minute is gone.
+_RECEIVE_SECONDS = 10
+_SEND_SECONDS = 30
+
+
+def post_worker_init(worker: Any) -> None:
+    # Here and not in when_ready, which is not called for sockets that a reload or --reuse-port creates.
+    gunicorn_hooks.limit_waits(worker.sockets, receive=_RECEIVE_SECONDS, send=_SEND_SECONDS)
+    gunicorn_hooks.start_services(worker)
+
+
+def pre_request(worker: Any, req: Any) -> None:
+    gunicorn_hooks.prepare_request(req)
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    gunicorn_hooks.stop_services(worker)

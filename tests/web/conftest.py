@@ -1,0 +1,65 @@
+"""Real gunicorn for the tests of this folder, with the project's own gunicorn.conf.py and short patience."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from tests.web.raw_client import RawClient
+
+ROOT = Path(__file__).parents[2]
+IMPATIENCE = {"ECHO_IDLE_SECONDS": "1", "ECHO_GRACE_SECONDS": "2", "ECHO_MAX_BYTES": str(4 << 20)}
+
+
+class Server:
+    """One gunicorn with one worker on a free port."""
+
+    def __init__(self, log: Path, *arguments: str) -> None:
+        self._log = log
+        with log.open("wb") as output:
+            self._process = self._start(output, arguments)
+        self.port = int(self._await(r"Listening at: \w+://127\.0\.0\.1:(\d+)"))
+        self._await("(services started)")
+
+    def _start(self, output: BinaryIO, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-b", "127.0.0.1:0", *arguments]
+        command += ["-k", "tests.web.echo_upload.ImpatientWorker", "tests.web.echo_upload:create_app()"]
+        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **IMPATIENCE}, stderr=output)
+
+    def _await(self, pattern: str) -> str:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if found := re.search(pattern, self.log()):
+                return found[1]
+            time.sleep(0.02)
+        self.stop()
+        raise TimeoutError(f"gunicorn did not say {pattern}: {self.log()}")
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def connect(self) -> RawClient:
+        return RawClient(socket.create_connection(("127.0.0.1", self.port), timeout=20))
+
+    def stop(self) -> int:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("gunicorn") / "log")
+    yield running
+    running.stop()

@@ -1,0 +1,76 @@
+"""A client that can be told to misbehave: it sends exactly the bytes it is given."""
+
+import json
+import socket
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+TOKEN = b"Authorization: Bearer good\r\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    head: bytes
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class RawClient:
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._received = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.sock.close()
+
+    def send(self, data: bytes) -> None:
+        """Send; a server that has closed already is no error, its answer is still to be read."""
+        try:
+            self.sock.sendall(data)
+        except ConnectionError:
+            return
+
+    def end(self) -> None:
+        """Send no more, as a client that was cut off, but keep reading."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def line(self) -> bytes:
+        """The next line, without its end; empty at the end of the connection."""
+        while b"\r\n" not in self._received:
+            if not self._receive():
+                return b""
+        line, _, self._received = self._received.partition(b"\r\n")
+        return line
+
+    def answer(self) -> Answer:
+        status = int(self.line().split()[1])
+        head = []
+        while line := self.line():
+            head.append(line.lower())
+        length = next(int(line.split(b":")[1]) for line in head if line.startswith(b"content-length:"))
+        while len(self._received) < length and self._receive():
+            pass
+        body, self._received = self._received[:length], self._received[length:]
+        return Answer(status, b"\n".join(head), body)
+
+    def everything(self) -> bytes:
+        """All bytes until the server closes."""
+        while self._receive():
+            pass
+        everything, self._received = self._received, b""
+        return everything
+
+    def _receive(self) -> bytes:
+        try:
+            data = self.sock.recv(65536)
+        except ConnectionError:
+            return b""
+        self._received += data
+        return data

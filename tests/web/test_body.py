@@ -1,0 +1,230 @@
+"""What counts as an upload, on plain environs: names, limits, and forms in every shape."""
+
+import io
+import itertools
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import MalformedUpload, MediaTooLarge
+from app.web.body import UploadBody, open_upload
+from app.web.form import BESIDE_THE_FILE
+
+BOUNDARY = "b0undary"
+FORM = f"multipart/form-data; boundary={BOUNDARY}"
+FILE = 'form-data; name="file"; filename="a.jpg"'
+
+
+class Dribble:
+    """A `wsgi.input` that gives less than asked, in the pieces that it was made of."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._left = b""
+
+    def read(self, size: int) -> bytes:
+        self._left = self._left or next(self._pieces, b"")
+        data, self._left = self._left[:size], self._left[size:]
+        return data
+
+
+def part(content: bytes, disposition: str = FILE, *headers: str) -> bytes:
+    lines = [f"--{BOUNDARY}", f"Content-Disposition: {disposition}", *headers, "", ""]
+    return "\r\n".join(lines).encode("latin-1") + content + b"\r\n"
+
+
+END = f"--{BOUNDARY}--\r\n".encode()
+
+
+def upload(body: bytes | Any, content_type: str = FORM, *, max_bytes: int = 1 << 30, **environ: str) -> UploadBody:
+    stream = io.BytesIO(body) if isinstance(body, bytes) else body
+    length = {"CONTENT_LENGTH": str(len(body))} if isinstance(body, bytes) else {"HTTP_TRANSFER_ENCODING": "chunked"}
+    request = {"wsgi.input": stream, "CONTENT_TYPE": content_type, **length, **environ}
+    return open_upload(request, max_bytes=max_bytes, idle_timeout=30.0)
+
+
+def content(body: UploadBody) -> bytes:
+    return b"".join(bytes(chunk) for chunk in body.chunks())
+
+
+def split(data: bytes, cuts: list[int]) -> Iterator[bytes]:
+    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return iter([data[start:end] for start, end in itertools.pairwise(places) if end > start])
+
+
+# Content made of pieces of the boundary is the worst that can be searched for one.
+tricky = st.lists(
+    st.sampled_from([b"\r", b"\n", b"\r\n", b"--", b"\r\n--", b"b0undar", b"\r\n--b0undar", b"x"]), max_size=30
+)
+
+
+@given(
+    pieces=tricky,
+    cuts=st.lists(st.integers(0, 10_000), max_size=40),
+    epilogue=st.sampled_from([b"", b"\r\n", b"\r\n\r\n"]),
+)
+def test_a_form_is_read_the_same_however_it_is_split(pieces: list[bytes], cuts: list[int], epilogue: bytes) -> None:
+    expected = b"x" + b"".join(pieces)
+    body = (
+        part(b"field", 'form-data; name="other"') + part(expected) + part(b"1", 'form-data; name="x"') + END + epilogue
+    )
+    form = upload(Dribble(split(body, cuts)))
+    assert form.name == "a.jpg"
+    assert content(form) == expected
+
+
+@given(pieces=tricky, cuts=st.lists(st.integers(0, 10_000), max_size=40), lost=st.integers(3, 400))
+def test_a_form_without_its_end_is_malformed_however_it_is_split(
+    pieces: list[bytes], cuts: list[int], lost: int
+) -> None:
+    body = part(b"x" + b"".join(pieces)) + END
+    with pytest.raises(MalformedUpload):
+        content(upload(Dribble(split(body[: max(0, len(body) - lost)], cuts))))
+
+
+MALFORMED = {
+    "empty": b"",
+    "no part": END,
+    "no part called file": part(b"x", 'form-data; name="photo"; filename="a.jpg"') + END,
+    "no file name": part(b"x", 'form-data; name="file"') + END,
+    "an empty file name": part(b"x", 'form-data; name="file"; filename=""') + END,
+    "an empty file": part(b"") + END,
+    "two files": part(b"x") + part(b"y") + END,
+    "bytes behind the end": part(b"x") + END + b"garbage",
+    "a second form behind the end": part(b"x") + END + part(b"y") + END,
+    "another boundary": (part(b"x") + END).replace(b"b0", b"c0"),
+    "a part without a head": part(b"x") + f"--{BOUNDARY}\r\n\r\n1\r\n".encode() + END,
+    "a part of another kind": part(b"x", 'attachment; filename="a.jpg"') + END,
+    "a part longer than it says": part(b"xy", FILE, "Content-Length: 1") + END,
+    "a part shorter than it says": part(b"xy", FILE, "Content-Length: 3") + END,
+    "line feeds alone": (part(b"x") + END).replace(b"\r\n", b"\n"),
+    "too much before the file": part(bytes(BESIDE_THE_FILE), 'form-data; name="a"') + part(b"x") + END,
+    "too much behind the file": part(b"x") + part(bytes(BESIDE_THE_FILE), 'form-data; name="a"') + END,
+    "too many parts": part(b"", 'form-data; name="a"') * 2000 + part(b"x") + END,
+    "a preamble without end": bytes(2 * BESIDE_THE_FILE),
+    "a head without end": f"--{BOUNDARY}\r\nX: ".encode() + b"y" * BESIDE_THE_FILE * 2,
+}
+
+
+@pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
+@pytest.mark.parametrize("piece", [1 << 20, 7])
+def test_a_form_that_does_not_hold_one_whole_file_is_malformed(body: bytes, piece: int) -> None:
+    pieces = (body[start : start + piece] for start in range(0, len(body), piece))
+    with pytest.raises(MalformedUpload):
+        content(upload(Dribble(pieces)))
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "", "text/plain", "application/json", "multipart/mixed; boundary=b0undary", "multipart/form-data",
+        "multipart/form-data; boundary=", f"multipart/form-data; boundary={'b' * 300}", "image", "\xff",
+        "multipart/form-data; boundary=\"b\xff\"",
+    ],
+)  # fmt: skip
+def test_other_content_types_are_malformed(content_type: str) -> None:
+    with pytest.raises(MalformedUpload):
+        content(upload(part(b"x") + END, content_type, QUERY_STRING="name=a.jpg"))
+
+
+@pytest.mark.parametrize("content_type", ["image/jpeg", "VIDEO/mp4", "application/octet-stream; x=y"])
+def test_a_raw_body_is_the_file(content_type: str) -> None:
+    raw = upload(b"bytes", content_type, QUERY_STRING="x=1&name=b%C3%A9.jpg")
+    assert (raw.name, raw.declared_bytes, content(raw)) == ("bé.jpg", 5, b"bytes")
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        ("attachment; filename=a.jpg", "a.jpg"),
+        ('attachment; filename="a b.jpg"', "a b.jpg"),
+        ('attachment; filename="a\\"b.jpg"', 'a"b.jpg'),
+        ("attachment; filename*=UTF-8''%e2%82%ac.jpg", "€.jpg"),
+        ("attachment; filename*=utf-8'de'%c3%a4.jpg; filename=\"plain.jpg\"", "ä.jpg"),
+        ("attachment; filename=\"plain.jpg\"; filename*=iso-8859-1''%e4.jpg", "ä.jpg"),
+        ("attachment; filename=\"x; filename*=UTF-8''y.jpg\"", "x; filename*=UTF-8''y.jpg"),
+        ('attachment; filename="filename=a.jpg"', "filename=a.jpg"),
+        ('attachment; FileName="C:\\dir\\a.jpg"', "C:\\dir\\a.jpg"),
+        ('attachment; filename="../../a.jpg"', "../../a.jpg"),
+        ("attachment; filename=\"" + "ä€.jpg".encode().decode("latin-1") + '"', "ä€.jpg"),
+        ('attachment; filename="\xe4.jpg"', "ä.jpg"),
+        ("attachment; filename=\"" + "n" * 4096 + '.jpg"', "n" * 4096 + ".jpg"),
+    ],
+)  # fmt: skip
+def test_the_name_is_read_alike_from_a_head_and_from_a_part(disposition: str, name: str) -> None:
+    assert upload(b"x", "image/jpeg", HTTP_CONTENT_DISPOSITION=disposition, QUERY_STRING="name=other").name == name
+    form_disposition = disposition.replace("attachment", 'form-data; name="file"')
+    assert upload(part(b"x", form_disposition) + END).name == name
+
+
+@pytest.mark.parametrize("query", ["", "name=", "names=a.jpg", "name"])
+@pytest.mark.parametrize("disposition", ["", "attachment", 'attachment; filename=""', 'attachment; filename="a.jpg'])
+def test_a_raw_body_without_a_name_is_malformed(query: str, disposition: str) -> None:
+    with pytest.raises(MalformedUpload, match="file name"):
+        upload(b"x", "image/jpeg", QUERY_STRING=query, HTTP_CONTENT_DISPOSITION=disposition)
+
+
+@given(disposition=st.text(st.characters(max_codepoint=255)), query=st.text(st.characters(max_codepoint=255)))
+def test_any_name_is_taken_or_refused_but_never_breaks(disposition: str, query: str) -> None:
+    header = "attachment; filename" + disposition
+    try:
+        assert upload(b"x", "image/jpeg", HTTP_CONTENT_DISPOSITION=header, QUERY_STRING="name=" + query).name
+    except MalformedUpload:
+        return
+
+
+@pytest.mark.parametrize("length", ["-1", "+1", "1_0", "ten", "²", "1, 1", "0x1"])
+def test_a_length_that_is_no_number_is_malformed(length: str) -> None:
+    with pytest.raises(MalformedUpload, match="Content-Length"):
+        upload(b"x", "image/jpeg", QUERY_STRING="name=a.jpg", CONTENT_LENGTH=length)
+
+
+@pytest.mark.parametrize("length", ["", "0"])
+def test_a_request_without_a_body_is_malformed(length: str) -> None:
+    with pytest.raises(MalformedUpload, match="empty"):
+        content(upload(b"", "image/jpeg", QUERY_STRING="name=a.jpg", CONTENT_LENGTH=length))
+
+
+class Unread:
+    def read(self, size: int) -> bytes:
+        raise AssertionError(f"{size} bytes of a body were read that was already refused")
+
+
+def test_a_declared_size_beyond_the_limit_is_refused_before_anything_is_read() -> None:
+    for content_type, length in (("image/jpeg", 101), (FORM, 101 + BESIDE_THE_FILE)):
+        environ = {"wsgi.input": Unread(), "CONTENT_TYPE": content_type, "CONTENT_LENGTH": str(length)}
+        with pytest.raises(MediaTooLarge):
+            open_upload(environ | {"QUERY_STRING": "name=a.jpg"}, max_bytes=100, idle_timeout=30.0)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(100, True), (101, False)])
+def test_the_limit_is_one_for_every_framing(size: int, fits: bool) -> None:
+    form = part(bytes(size)) + END
+    for body, content_type in (
+        (form, FORM),
+        (Dribble(iter([form])), FORM),
+        (Dribble(iter([bytes(size)])), "image/png"),
+    ):
+        taken = upload(body, content_type, max_bytes=100, QUERY_STRING="name=a.png")
+        if fits:
+            assert len(content(taken)) == size
+        else:
+            with pytest.raises(MediaTooLarge):
+                content(taken)
+
+
+@pytest.mark.parametrize("content_type", [FORM, "video/mp4"])
+def test_memory_does_not_grow_with_the_file(content_type: str) -> None:
+    megabyte = bytes(range(256)) * 4096
+    pieces = [part(b"")[:-2], *[megabyte] * 64, b"\r\n" + END]
+    tracemalloc.start()
+    body = upload(Dribble(iter(pieces)), content_type, QUERY_STRING="name=a.mp4")
+    received = sum(len(chunk) for chunk in body.chunks())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert received >= 64 << 20
+    assert peak < 3 << 20

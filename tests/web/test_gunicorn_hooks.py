@@ -1,0 +1,107 @@
+"""What the hooks do to sockets, and uploads under TLS, where the seam has to go through gunicorn's reader."""
+
+import datetime
+import ipaddress
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from app.web.gunicorn_hooks import limit_waits
+from tests.web.conftest import Server
+from tests.web.framings import FRAMINGS, Framing
+from tests.web.raw_client import RawClient
+
+PHOTO = bytes(range(256)) * 800
+framings = pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS.keys())
+
+
+def test_accepted_connections_inherit_the_limits() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        limit_waits([listener], receive=2.5, send=30)
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            receive = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
+            send = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16)
+            assert struct.unpack("ll", receive) == (2, 500_000)
+            assert struct.unpack("ll", send) == (30, 0)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+
+
+def test_a_blocking_read_ends_at_its_limit() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        limit_waits([listener], receive=0.05, send=30)
+        client = socket.create_connection(listener.getsockname())
+        with client, listener.accept()[0] as accepted, pytest.raises(BlockingIOError):
+            accepted.recv(1)
+
+
+def test_unix_sockets_are_limited_too(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        limit_waits([listener], receive=2, send=30)
+        assert struct.unpack("ll", listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)) == (2, 0)
+
+
+def write_certificate(folder: Path) -> tuple[str, str]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    key_bytes = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(key_bytes)
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(pem))
+    return str(folder / "certificate.pem"), str(folder / "key.pem")
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, ssl.SSLContext]]:
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = write_certificate(folder)
+    server = Server(folder / "log", "--certfile", certificate, "--keyfile", key)
+    yield server, ssl.create_default_context(cafile=certificate)
+    server.stop()
+
+
+def connect(tls: tuple[Server, ssl.SSLContext]) -> RawClient:
+    server, context = tls
+    plain = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    return RawClient(context.wrap_socket(plain, server_hostname="127.0.0.1"))
+
+
+@framings
+def test_uploads_under_tls_arrive_one_after_another(tls: tuple[Server, ssl.SSLContext], framing: Framing) -> None:
+    with connect(tls) as client:
+        for content in (PHOTO, b"small", PHOTO):
+            client.send(framing.request(content))
+            answer = client.answer()
+            assert (answer.status, answer.json()["length"]) == (200, len(content))
+
+
+@framings
+def test_a_client_that_stops_under_tls_times_out(tls: tuple[Server, ssl.SSLContext], framing: Framing) -> None:
+    with connect(tls) as client:
+        client.send(framing.request(PHOTO)[:100_000])
+        assert client.answer().status == 408
+
+
+@framings
+def test_a_refused_client_under_tls_is_not_invited_to_send(
+    tls: tuple[Server, ssl.SSLContext], framing: Framing
+) -> None:
+    with connect(tls) as client:
+        client.send(framing.head(PHOTO, token=b"Expect: 100-continue\r\n"))
+        assert client.answer().status == 401
