@@ -1,0 +1,1 @@
+"""A transactional outbox: messages committed with the change they tell of, delivered in order for each media."""

@@ -1,0 +1,151 @@
+"""What a person may ask of the outbox, and do to it: status, list, show, retry, skip, prune.
+
+Nothing here begins or commits a transaction; every function is handed a session.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import ColumnElement, and_, case, delete, func, literal, null, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from app.errors import MediaNotFound
+from app.models import OutboxAttempt, OutboxMessage, OutboxStream
+from app.outbox.messages import Outcome
+
+State = Literal["pending", "parked", "delivered"]
+HOUR = 3600.0
+DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStatus:
+    """`pending` counts messages, `parked` media; the age is in seconds."""
+
+    pending: int
+    parked: int
+    oldest_age: float | None
+    delivered_last_hour: int
+
+
+def status(session: Session, now: ColumnElement[float]) -> OutboxStatus:
+    """How the outbox stands, from its waiting and parked streams alone."""
+    stream = OutboxStream
+    waiting, oldest = session.execute(
+        select(func.coalesce(func.sum(stream.last_seq - stream.acked_seq), 0), now - func.min(stream.head_since)).where(
+            stream.due_at.is_not(None)
+        )
+    ).one()
+    parked = session.scalar(select(func.count()).where(stream.parked_at.is_not(None)))
+    delivered = session.scalar(select(func.count()).where(OutboxMessage.delivered_at > now - HOUR))
+    return OutboxStatus(int(waiting), int(parked or 0), oldest, int(delivered or 0))
+
+
+def messages(
+    session: Session, *, state: State | None, limit: int
+) -> Sequence[tuple[OutboxMessage, OutboxStream]]:
+    """Messages with the heads of their streams: waiting ones in the order they are due, delivered ones newest first."""
+    query = select(OutboxMessage, OutboxStream).join(OutboxStream, OutboxStream.media_id == OutboxMessage.media_id)
+    waiting = OutboxMessage.delivered_at.is_(None)
+    match state:
+        case "pending":
+            query = query.where(waiting, OutboxStream.due_at.is_not(None)).order_by(OutboxStream.due_at)
+        case "parked":
+            query = query.where(waiting, OutboxStream.parked_at.is_not(None)).order_by(OutboxStream.parked_at)
+        case "delivered":
+            query = query.where(OutboxMessage.delivered_at.is_not(None)).order_by(OutboxMessage.delivered_at.desc())
+        case None:
+            query = query.order_by(OutboxMessage.created_at.desc())
+    rows = session.execute(query.order_by(OutboxMessage.media_id, OutboxMessage.seq).limit(limit)).all()
+    return [(message, stream) for message, stream in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHistory:
+    """One media's stream with all its messages, each with every attempt."""
+
+    stream: OutboxStream
+    messages: list[tuple[OutboxMessage, list[OutboxAttempt]]]
+
+
+def history(session: Session, media_id: str) -> StreamHistory:
+    """Everything kept of one media's messages; raises MediaNotFound where it never had one."""
+    stream = session.get(OutboxStream, media_id)
+    if stream is None:
+        raise MediaNotFound(f"No message was ever written for a media {media_id!r}.")
+    attempts: dict[int, list[OutboxAttempt]] = {}
+    for attempt in session.scalars(
+        select(OutboxAttempt).where(OutboxAttempt.media_id == media_id).order_by(OutboxAttempt.id)
+    ):
+        attempts.setdefault(attempt.seq, []).append(attempt)
+    rows = session.scalars(select(OutboxMessage).where(OutboxMessage.media_id == media_id).order_by(OutboxMessage.seq))
+    return StreamHistory(stream, [(row, attempts.get(row.seq, [])) for row in rows])
+
+
+def retry_parked(session: Session, now: ColumnElement[float], media_ids: Sequence[str] | None) -> list[str]:
+    """Put parked media back to pending, all of them where `media_ids` is None; returns which were put back."""
+    chosen = OutboxStream.parked_at.is_not(None)
+    if media_ids is not None:
+        chosen = and_(chosen, OutboxStream.media_id.in_(media_ids))
+    return list(
+        session.scalars(
+            update(OutboxStream)
+            .where(chosen)
+            .values(due_at=now, parked_at=null(), park_reason=null(), attempts=0, refusals=0)
+            .returning(OutboxStream.media_id)
+            .execution_options(synchronize_session=False)
+        )
+    )
+
+
+def skip_head(session: Session, now: ColumnElement[float], media_id: str) -> int:
+    """Drop the head message of a parked media, recorded as skipped, and go on with the next; returns its number.
+
+    Raises MediaNotFound where that media is not parked.
+    """
+    more = OutboxStream.last_seq > OutboxStream.acked_seq + 1
+    seq = session.scalar(
+        update(OutboxStream)
+        .where(OutboxStream.media_id == media_id, OutboxStream.parked_at.is_not(None))
+        .values(
+            acked_seq=OutboxStream.acked_seq + 1,
+            due_at=case((more, now)),
+            head_since=case((more, now)),
+            parked_at=null(),
+            park_reason=null(),
+            attempts=0,
+            refusals=0,
+            uncertain=literal(False),
+        )
+        .returning(OutboxStream.acked_seq)
+        .execution_options(synchronize_session=False)
+    )
+    if seq is None:
+        raise MediaNotFound(f"Media {media_id!r} is not parked, so there is nothing to skip.")
+    session.execute(
+        update(OutboxMessage)
+        .where(OutboxMessage.media_id == media_id, OutboxMessage.seq == seq)
+        .values(delivered_at=now, outcome=Outcome.SKIPPED)
+        .execution_options(synchronize_session=False)
+    )
+    return int(seq)
+
+
+def prune(session: Session, now: ColumnElement[float], *, older_than_days: float, batch: int) -> int:
+    """Delete one batch of delivered messages past retention; returns how many, 0 once none are left.
+
+    Messages behind which something is parked stay: they tell a person what had arrived before.
+    """
+    key = tuple_(OutboxMessage.media_id, OutboxMessage.seq)
+    old = (
+        select(OutboxMessage.media_id, OutboxMessage.seq)
+        .join(OutboxStream, OutboxStream.media_id == OutboxMessage.media_id)
+        .where(OutboxMessage.delivered_at < now - older_than_days * DAY, OutboxStream.parked_at.is_(None))
+        .order_by(OutboxMessage.delivered_at)
+        .limit(batch)
+    )
+    victims = [(row.media_id, row.seq) for row in session.execute(old)]
+    if victims:
+        session.execute(delete(OutboxMessage).where(key.in_(victims)).execution_options(synchronize_session=False))
+    return len(victims)

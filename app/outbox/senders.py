@@ -1,0 +1,115 @@
+"""The threads that send claimed messages, and nothing else: no SQL here, and no decision but when it is too late.
+
+No send starts with less lease left than its own deadline, so that what a send does to the other side has always been
+heard of, or has timed out, before another dispatcher may take the media.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+
+from app.outbox.messages import Answer, Deliver, Verdict
+from app.outbox.queue import Claim, Try
+from app.outbox.retry import RetryPolicy
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A claim that came back: `tried` is None where it was not sent (too little lease left, or shutting down)."""
+
+    claim: Claim
+    probe: bool
+    tried: Try | None
+
+
+class Senders:
+    """A fixed number of threads. `on_sent` is called in one of them whenever there is something to collect."""
+
+    def __init__(
+        self,
+        deliver: Deliver,
+        policy: RetryPolicy,
+        *,
+        count: int,
+        lease: float,
+        deadline: float,
+        on_sent: Callable[[], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._deliver = deliver
+        self._policy = policy
+        self._count = count
+        self._sendable_for = lease - deadline
+        self._on_sent = on_sent
+        self._monotonic = monotonic
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="outbox-sender")
+        self._sent: deque[Sent] = deque()
+        self._busy = 0
+        self.stopping = threading.Event()
+
+    @property
+    def free(self) -> int:
+        """How many more claims can be sent at once."""
+        return self._count - self._busy
+
+    @property
+    def idle(self) -> bool:
+        """Nothing under way, and nothing to collect."""
+        return self._busy == 0
+
+    @property
+    def collectable(self) -> bool:
+        return bool(self._sent)
+
+    def submit(self, claim: Claim, *, probe: bool, leased_at: float) -> None:
+        """Send a claim whose lease was taken at `leased_at` on the monotonic clock."""
+        self._busy += 1
+        self._pool.submit(self._send, claim, probe, leased_at)
+
+    def collect(self) -> list[Sent]:
+        """What has come back since the last call."""
+        sent = [self._sent.popleft() for _ in range(len(self._sent))]
+        self._busy -= len(sent)
+        return sent
+
+    def put_back(self, sent: list[Sent]) -> None:
+        """Take back what could not be recorded, to be collected again."""
+        self._busy += len(sent)
+        self._sent.extendleft(reversed(sent))
+
+    def close(self) -> None:
+        """Start nothing more, and wait for what is under way."""
+        self.stopping.set()
+        self._pool.shutdown(wait=True)
+
+    def _send(self, claim: Claim, probe: bool, leased_at: float) -> None:
+        tried = None if self.stopping.is_set() else self._try(claim, leased_at + self._sendable_for)
+        self._sent.append(Sent(claim, probe, tried))
+        self._on_sent()
+
+    def _try(self, claim: Claim, last_start: float) -> Try | None:
+        at, started = time.time(), self._monotonic()
+        answer: Answer | None = None
+
+        def once() -> Answer | None:
+            nonlocal answer
+            if self._monotonic() <= last_start:
+                answer = self._answer(claim)
+            return answer
+
+        self._policy.within_claim(self.stopping)(once)
+        return Try(claim, answer, at, self._monotonic() - started) if answer else None
+
+    def _answer(self, claim: Claim) -> Answer:
+        try:
+            return self._deliver(claim.message)
+        except Exception as error:
+            log.exception("delivery_broke", media_id=claim.message.media_id, seq=claim.message.seq)
+            return Answer(Verdict.RETRY, f"The sender itself failed: {type(error).__name__}: {error}", uncertain=True)
