@@ -1,0 +1,282 @@
+"""Durable publishing of files, and the folders they live in. Nothing here knows of the database or of HTTP.
+
+A file is written under a name of its own in `.incoming/` beside its destination, locked with flock all the while,
+synced, and published by `link()`, which never overwrites. The lock belongs to the inode, so it guards the final name
+too: whoever finds a final file that no row names asks for its lock before judging it. Only names in `.incoming/`, and
+final names that share an inode with one, are ever removed.
+"""
+
+import errno
+import fcntl
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from app.errors import StorageFailed, StorageFull, Unavailable
+
+INCOMING = ".incoming"
+COMPARE_BYTES = 1 << 20
+LOCK_LOOK_SECONDS = 0.02
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Storage:
+    """The folders of this service, one for each media type. Safe to use from several threads."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = dict(folders)
+        self._under_way: set[Incoming] = set()
+        self._guard = threading.Lock()
+
+    def prepare(self) -> None:
+        """Make the folders where they are missing; raises StorageFailed where that cannot be done."""
+        for folder in self._folders.values():
+            with judged(folder):
+                (folder / INCOMING).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def folders(self) -> list[Path]:
+        return list(dict.fromkeys(self._folders.values()))
+
+    def final_path(self, media_type: str, media_id: str, extension: str) -> Path:
+        """Where a media of that id belongs."""
+        return self._folders[media_type] / f"{media_id}.{extension}"
+
+    def contains(self, path: Path) -> bool:
+        """Is that the path of a file directly in one of our folders?"""
+        return path.parent in self.folders and not path.is_symlink() and path.is_file()
+
+    def admit(self, declared_bytes: int) -> None:
+        """Raise StorageFull where no folder has room for so many bytes more; nothing is reserved."""
+        if all(self._room(folder) < declared_bytes for folder in self.folders):
+            raise StorageFull(f"There is no room for {declared_bytes} bytes.")
+
+    @contextmanager
+    def incoming(self, media_type: str, declared_bytes: int | None) -> Iterator["Incoming"]:
+        """A file to write into, counted against the free space while it is under way.
+
+        Its temporary name is gone at the end, unless `keep_name` was called on it.
+        """
+        folder = self._folders[media_type]
+        with self._guard:
+            if declared_bytes and self._room(folder) < declared_bytes:
+                raise StorageFull(f"There is no room for {declared_bytes} bytes in the {media_type} folder.")
+            incoming = Incoming(folder, declared_bytes or 0)
+            self._under_way.add(incoming)
+        try:
+            with incoming:
+                yield incoming
+        finally:
+            with self._guard:
+                self._under_way.discard(incoming)
+
+    def leftovers(self) -> Iterator[Path]:
+        """Every name in `.incoming/`, whoever left it there."""
+        for folder in self.folders:
+            with judged(folder):
+                names = sorted((folder / INCOMING).iterdir())
+            yield from (name for name in names if name.is_file() and not name.is_symlink())
+
+    def _room(self, folder: Path) -> int:
+        with judged(folder):
+            stat = os.statvfs(folder)
+        promised = sum(one.still_to_come for one in self._under_way.copy() if one.folder == folder)
+        return stat.f_bavail * stat.f_frsize - promised
+
+
+class Incoming:
+    """One file on its way in: created under an unused name, locked, and never seen elsewhere before `publish`."""
+
+    def __init__(self, folder: Path, declared_bytes: int) -> None:
+        self.folder = folder
+        self.size = 0
+        self._declared = declared_bytes
+        self._keeps_name = False
+        with judged(folder):
+            self.path, self.fd = _create_locked(folder / INCOMING)
+
+    @property
+    def still_to_come(self) -> int:
+        """Bytes declared but not yet written."""
+        return max(0, self._declared - self.size)
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Append; raises StorageFull or StorageFailed where the disk refuses."""
+        rest = memoryview(chunk)
+        with judged(self.path):
+            while rest:
+                written = os.write(self.fd, rest)
+                self.size += written
+                rest = rest[written:]
+
+    def head(self, length: int) -> bytes:
+        """The first bytes written, at most `length`."""
+        with judged(self.path):
+            return os.pread(self.fd, length, 0)
+
+    def sync(self) -> None:
+        """Make the content durable. A failure is final: a second fsync might claim what the first one lost."""
+        with judged(self.path):
+            os.fsync(self.fd)
+
+    def publish(self, final: Path) -> bool:
+        """Give the file its final name; false if a file of that name is there already."""
+        with judged(final):
+            try:
+                os.link(self.path, final)
+            except FileExistsError:
+                return False
+        return True
+
+    def withdraw(self, final: Path) -> None:
+        """Take back the final name that `publish` gave."""
+        remove_if_same(final, self.fd)
+
+    def keep_name(self) -> None:
+        """Leave the temporary name in place, as the proof by which a sweep may judge the file later."""
+        self._keeps_name = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        try:
+            if not self._keeps_name:
+                self.path.unlink(missing_ok=True)
+        finally:
+            os.close(self.fd)
+
+
+class FoundFile:
+    """A file met under a name that no row is known for, held by its lock while it is judged."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+
+    def other_names(self) -> list[Path]:
+        """The names in `.incoming/` that share this file's inode: proof that an upload of ours made it."""
+        mine = os.fstat(self.fd)
+        if mine.st_nlink < 2:
+            return []
+        folder = self.path.parent if self.path.parent.name == INCOMING else self.path.parent / INCOMING
+        return [path for path in folder.iterdir() if path != self.path and _is_same(path, mine)]
+
+    def is_named(self, path: Path) -> bool:
+        """Is `path` another name of this very file?"""
+        return _is_same(path, os.fstat(self.fd))
+
+    def sync(self) -> None:
+        """Make the content durable, whoever wrote it."""
+        with judged(self.path):
+            os.fsync(self.fd)
+
+
+@contextmanager
+def hold(path: Path, *, wait: float, monotonic: Callable[[], float] = time.monotonic) -> Iterator[FoundFile | None]:
+    """Take the lock of the file at `path`, waiting up to `wait` seconds; None where there is no such file (any more).
+
+    Raises Unavailable where the lock stays taken: that upload is about to commit.
+    """
+    deadline = monotonic() + wait
+    while True:
+        fd = _open_if_there(path)
+        if fd is None:
+            yield None
+            return
+        try:
+            if not _lock_until(fd, deadline, monotonic):
+                raise Unavailable(f"Another upload of {path.name} is still being recorded; try again.", retry_after=5)
+            if _is_same(path, os.fstat(fd)):
+                yield FoundFile(path, fd)
+                return
+        finally:
+            os.close(fd)
+
+
+def same_content(fd: int, other: int) -> bool:
+    """Byte by byte, from start to end; the positions of both files are left alone."""
+    size = os.fstat(fd).st_size
+    if size != os.fstat(other).st_size:
+        return False
+    ours, theirs = bytearray(COMPARE_BYTES), bytearray(COMPARE_BYTES)
+    offset = 0
+    while offset < size:
+        count = os.preadv(fd, [ours], offset)
+        wanted = memoryview(theirs)[:count]
+        if count == 0 or os.preadv(other, [wanted], offset) != count or memoryview(ours)[:count] != wanted:
+            return False
+        offset += count
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's names durable."""
+    with judged(folder):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def remove_if_same(path: Path, fd: int) -> None:
+    """Remove a name, but only if it is one of the open file's."""
+    if _is_same(path, os.fstat(fd)):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def judged(path: Path) -> Iterator[None]:
+    """Say what the operating system's refusal means for the caller."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(f"The disk is full; {path.name} was not stored.") from error
+        raise StorageFailed(f"The disk refused {path.name}: {error.strerror}.") from error
+
+
+def _create_locked(folder: Path) -> tuple[Path, int]:
+    while True:
+        path = folder / f"{secrets.token_hex(16)}.part"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if _is_same(path, os.fstat(fd)):
+            return path, fd
+        os.close(fd)  # a sweep took it for a leftover between the two calls
+
+
+def _open_if_there(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+
+
+def _lock_until(fd: int, deadline: float, monotonic: Callable[[], float]) -> bool:
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if monotonic() >= deadline:
+                return False
+            time.sleep(LOCK_LOOK_SECONDS)
+        else:
+            return True
+
+
+def _is_same(path: Path, stat: os.stat_result) -> bool:
+    try:
+        there = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)

@@ -1,0 +1,232 @@
+"""Taking a file in: bytes to disk, then file, Media row and outbox message made durable in the order that loses none.
+
+The order is the whole point: content synced, published by link, folder synced, and only then one short transaction.
+So a row never lacks its file, and a file that lacks its row is an orphan of a crash that carries its proof with it.
+This module begins transactions.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.db import Database
+from app.display_name import clean_name
+from app.errors import MediaIdCollision, StorageFailed, StorageFull, Unavailable
+from app.lifecycle import create_media
+from app.media_hash import media_id_of_file
+from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
+from app.models import Media, MediaStatus
+from app.outbox.queue import OutboxQueue
+from app.storage import FoundFile, Incoming, Storage, hold, remove_if_same, same_content, sync_folder
+
+log = structlog.get_logger()
+
+SETTLE_SECONDS = 30.0
+"""How long an upload waits for another one of the same id that is about to commit."""
+
+
+
+class _NameTaken(Exception):
+    """Another upload linked its file between our removing the orphan and our own link; it will find our row."""
+
+
+AndThen = Callable[[Session, Media], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One file as a client sends it. `declared_bytes` is an upper bound known before it comes, if any."""
+
+    name: str
+    user_id: str
+    chunks: Iterable[bytes | memoryview]
+    declared_bytes: int | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The media as recorded; `duplicate` says that it had been before."""
+
+    media: Media
+    duplicate: bool
+
+
+class Uploads:
+    """The use case of both upload calls."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: OutboxQueue,
+        storage: Storage,
+        *,
+        settle_seconds: float = SETTLE_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._storage = storage
+        self._settle_seconds = settle_seconds
+        self._monotonic = monotonic
+
+    def take_in(self, upload: Upload, and_then: AndThen = lambda _session, _media: None) -> Receipt:
+        """Store the file and record it; `and_then` adds to the transaction that records a new media.
+
+        Raises UnsupportedMedia, MediaIdCollision, StorageFull, StorageFailed, Unavailable, and whatever
+        `upload.chunks` raises; after any of them nothing is recorded.
+        """
+        name = clean_name(upload.name)
+        extension = extension_of(name)
+        media_type = MEDIA_TYPES[extension].kind
+        with self._storage.incoming(media_type, upload.declared_bytes) as incoming:
+            _receive(upload.chunks, incoming, extension)
+            incoming.sync()
+            media_id = media_id_of_file(incoming.fd)
+            media = Media(
+                id=media_id,
+                name=name,
+                path=str(self._storage.final_path(media_type, media_id, extension)),
+                media_type=media_type,
+                media_status=MediaStatus.NEW,
+                user_id=upload.user_id,
+                size_bytes=incoming.size,
+            )
+            return _Settling(self._database, self._queue, incoming, media, upload.request_id, and_then).settle(
+                self._settle_seconds, self._monotonic
+            )
+
+
+def _receive(chunks: Iterable[bytes | memoryview], incoming: Incoming, extension: str) -> None:
+    judged = False
+    for chunk in chunks:
+        incoming.write(chunk)
+        if not judged and incoming.size >= HEAD_BYTES:
+            check_first_bytes(extension, incoming.head(HEAD_BYTES))
+            judged = True
+    if not judged:
+        check_first_bytes(extension, incoming.head(HEAD_BYTES))
+
+
+@dataclass(slots=True)
+class _Settling:
+    """A received, synced file looking for its place."""
+
+    database: Database
+    queue: OutboxQueue
+    incoming: Incoming
+    media: Media
+    request_id: str | None
+    and_then: AndThen
+
+    @property
+    def final(self) -> Path:
+        return Path(self.media.path)
+
+    def settle(self, seconds: float, monotonic: Callable[[], float]) -> Receipt:
+        deadline = monotonic() + seconds
+        while True:
+            receipt = self._as_known() or self._as_new() or self._over_unrecorded(max(0.0, deadline - monotonic()))
+            if receipt:
+                return receipt
+            if monotonic() >= deadline:
+                raise Unavailable(f"Other uploads of media {self.media.id} are in the way; try again.", retry_after=5)
+
+    def _as_known(self) -> Receipt | None:
+        """The id has a row: the same bytes are a duplicate, other bytes a collision."""
+        known = self._recorded()
+        if known is None:
+            return None
+        try:
+            stored = os.open(known.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageFailed(f"The stored file of media {known.id} cannot be read: {error.strerror}.") from error
+        try:
+            if not same_content(self.incoming.fd, stored):
+                raise self._collision()
+        finally:
+            os.close(stored)
+        return Receipt(known, duplicate=True)
+
+    def _as_new(self) -> Receipt | None:
+        """Publish and record; None where the name or the id turns out to be taken."""
+        if not self.incoming.publish(self.final):
+            return None
+        try:
+            sync_folder(self.final.parent)
+            with self.database.writing() as session:
+                self._record(session)
+        except (IntegrityError, StorageFull, StorageFailed) as error:
+            self.incoming.withdraw(self.final)  # certainly not committed
+            if isinstance(error, IntegrityError):
+                return None
+            raise
+        except BaseException:
+            # Whether it was committed is not known. The temporary name stays as proof for a sweep.
+            self.incoming.keep_name()
+            recorded = self._recorded()
+            if recorded is None or recorded.path != self.media.path:
+                raise
+            return Receipt(recorded, duplicate=False)
+        return Receipt(self.media, duplicate=False)
+
+    def _over_unrecorded(self, wait: float) -> Receipt | None:
+        """A file has our final name, but no row: adopt, replace or refuse it; None to look again."""
+        with hold(self.final, wait=wait) as found:
+            if found is None or self._recorded() is not None:
+                return None
+            if same_content(self.incoming.fd, found.fd):
+                return self._adopt(found)
+            if not found.other_names():
+                raise self._collision()
+            return self._replace(found)
+
+    def _adopt(self, found: FoundFile) -> Receipt | None:
+        found.sync()
+        sync_folder(self.final.parent)
+        try:
+            with self.database.writing() as session:
+                self._record(session)
+        except IntegrityError:
+            return None
+        for name in found.other_names():
+            remove_if_same(name, found.fd)
+        log.info("orphan_adopted", media_id=self.media.id)
+        return Receipt(self.media, duplicate=False)
+
+    def _replace(self, orphan: FoundFile) -> Receipt | None:
+        """The orphan of a crash has other bytes. Holding the id's row keeps every other recorder out meanwhile."""
+        try:
+            with self.database.writing() as session:
+                self._record(session)
+                for name in (*orphan.other_names(), orphan.path):
+                    remove_if_same(name, orphan.fd)
+                if not self.incoming.publish(self.final):
+                    raise _NameTaken
+                sync_folder(self.final.parent)
+        except (IntegrityError, _NameTaken):
+            return None
+        except BaseException:
+            self.incoming.keep_name()
+            raise
+        log.info("orphan_replaced", media_id=self.media.id)
+        return Receipt(self.media, duplicate=False)
+
+    def _record(self, session: Session) -> None:
+        self.media.created_at = session.scalars(select(self.database.now)).one()
+        create_media(session, self.queue, self.media, request_id=self.request_id)
+        self.and_then(session, self.media)
+
+    def _recorded(self) -> Media | None:
+        with self.database.reading() as session:
+            return session.get(Media, self.media.id)
+
+    def _collision(self) -> MediaIdCollision:
+        return MediaIdCollision(f"Media {self.media.id} exists with other content; its file is untouched.")
