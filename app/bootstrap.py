@@ -1,0 +1,145 @@
+"""The object graph: everything made once from the settings, for the web, the commands and the tests alike."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from app.adoption import Adoption
+from app.annotations import AnnotationsClient
+from app.db import Database
+from app.detection.executor import RunExecutor
+from app.detection.model_file import BUILT_IN_MODEL, detector_name
+from app.detection.process import DetectorProcess
+from app.detection.runs import Runs
+from app.detection.waiting import RunWaiters
+from app.errors import DetectionsError
+from app.outbox.dispatcher import Dispatcher
+from app.outbox.flush import Flush
+from app.outbox.gate import Gate
+from app.outbox.queue import OutboxQueue
+from app.outbox.watch import ChangeWatcher
+from app.seats import Seats
+from app.settings import Settings
+from app.storage import Storage
+from app.sweep import Sweep
+from app.tokens import MintedTokens, StaticToken, TokenSource
+from app.uploads import Uploads
+
+log = structlog.get_logger()
+
+SWEEP_EVERY = 3600.0
+DEFAULT_THREADS = 16
+
+
+class Services:
+    """One process's services. Made after fork; `start` begins the background work, `stop` ends it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = Database(settings.database_url)
+        self.queue = OutboxQueue(self.database.now)
+        self.storage = Storage({"Video": settings.videos_dir, "Image": settings.images_dir})
+        self.storage.prepare()
+        self.seats = Seats(DEFAULT_THREADS)
+        self.uploads = Uploads(self.database, self.queue, self.storage)
+        self.sweep = Sweep(self.database, self.queue, self.storage)
+        self.waiters = RunWaiters(self.database)
+        model = settings.detector_model or BUILT_IN_MODEL
+        self.runs = Runs(self.database, self.queue, detector_name(model))
+        self.executor = RunExecutor(
+            self.runs,
+            partial(DetectorProcess, model),
+            workers=settings.detection_workers,
+            on_ended=self.waiters.notify,
+        )
+        self.annotations = _annotations_client(settings)
+        look = self.annotations.look if self.annotations else None
+        self.adoption = Adoption(self.database, self.storage, look)
+        self.gate = Gate(settings.annotations.url, self.database.now) if settings.annotations.url else None
+        self._background: list[_Background] = []
+
+    def dispatcher(self) -> Dispatcher | None:
+        """A dispatcher of its own for whoever asks; None where no annotations service is configured."""
+        if self.annotations is None or self.gate is None:
+            return None
+        return Dispatcher(self.database, self.queue, self.gate, self.annotations.deliver)
+
+    def flush(self, media_id: str | None = None, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> Flush:
+        """A flush of everything pending, or of one media's messages."""
+        return Flush(self.database, self.gate, self.dispatcher(), media_id=media_id, on_progress=on_progress)
+
+    def start(self, threads: int = DEFAULT_THREADS) -> None:
+        """Begin to detect, dispatch and sweep in threads of this process, which serves with so many `threads`."""
+        self.seats.set_threads(threads)
+        self.executor.start()
+        self._background.append(PeriodicSweep(self.sweep))
+        if self.settings.dispatcher == "embedded":
+            self._background += self.delivery()
+        for part in self._background:
+            part.start()
+
+    def delivery(self) -> "list[_Background]":
+        """A dispatcher and what wakes it, not yet started; empty where nothing can be delivered."""
+        dispatcher = self.dispatcher()
+        if dispatcher is None:
+            return []
+        self.database.on_announcement(dispatcher.wake)
+        return [ChangeWatcher(self.database, dispatcher.wake), dispatcher]
+
+    def stop(self) -> None:
+        """End the background work in an orderly way, and give back every connection."""
+        self.executor.stop()
+        for part in self._background:
+            part.stop()
+        self._background.clear()
+        self.close()
+
+    def close(self) -> None:
+        """Give back every connection."""
+        if self.annotations is not None:
+            self.annotations.close()
+        self.database.close()
+
+
+class PeriodicSweep:
+    """Sweeps at the start and from time to time; a failure is logged and the next sweep tries again."""
+
+    def __init__(self, sweep: Sweep, every: float = SWEEP_EVERY) -> None:
+        self._sweep = sweep
+        self._every = every
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._sweep.run()
+            except DetectionsError as error:
+                log.warning("sweep_failed", reason=str(error))
+            self._stopping.wait(self._every)
+
+
+_Background = ChangeWatcher | Dispatcher | PeriodicSweep
+
+
+def _annotations_client(settings: Settings) -> AnnotationsClient | None:
+    annotations = settings.annotations
+    if annotations.url is None:
+        return None
+    return AnnotationsClient(annotations.url, _token_source(settings))
+
+
+def _token_source(settings: Settings) -> TokenSource:
+    tokens = settings.tokens
+    if settings.annotations.token is not None or tokens.secret is None:
+        return StaticToken(settings.annotations.token or "")
+    return MintedTokens(tokens.secret, tokens.algorithm, tokens.identity_claim, tokens.audience, tokens.issuer)

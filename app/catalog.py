@@ -1,0 +1,121 @@
+"""What is known of media, for whoever asks: records with their last run and delivery state, lists, results.
+
+Reads only; nothing here begins or commits a transaction.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from sqlalchemy import Select, and_, func, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.detection.results import DetectedObject, FrameResult
+from app.errors import MalformedUpload, MediaNotFound
+from app.models import Detection, DetectionRun, Media, OutboxStream, RunState
+
+
+@dataclass(frozen=True, slots=True)
+class MediaView:
+    """A media with its last run and its outbox stream, where it has them."""
+
+    media: Media
+    run: DetectionRun | None
+    stream: OutboxStream | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list; `next_cursor` asks for the one after it, None at the end."""
+
+    items: Sequence[MediaView]
+    next_cursor: str | None
+
+
+def view(session: Session, media_id: str) -> MediaView:
+    """One media; raises MediaNotFound."""
+    row = session.execute(_views().where(Media.id == media_id)).one_or_none()
+    if row is None:
+        raise MediaNotFound(f"There is no media {media_id!r}.")
+    return MediaView(*row)
+
+
+def page(session: Session, *, status: int | None, media_type: str | None, limit: int, cursor: str | None) -> Page:
+    """Media, newest first; raises MalformedUpload for a cursor that no page gave."""
+    query = _views().order_by(Media.created_at.desc(), Media.id.desc()).limit(limit + 1)
+    if status is not None:
+        query = query.where(Media.media_status == status)
+    if media_type is not None:
+        query = query.where(Media.media_type == media_type)
+    if cursor is not None:
+        query = query.where(tuple_(Media.created_at, Media.id) < _position(cursor))
+    items = [MediaView(*row) for row in session.execute(query)]
+    more = len(items) > limit
+    items = items[:limit]
+    return Page(items, _cursor(items[-1].media) if more else None)
+
+
+def run_of(session: Session, run_id: int) -> DetectionRun:
+    """One run; raises MediaNotFound."""
+    run = session.get(DetectionRun, run_id)
+    if run is None:
+        raise MediaNotFound(f"There is no run {run_id}.")
+    return run
+
+
+def last_finished_run(session: Session, media_id: str) -> DetectionRun:
+    """The last run of a media that was done; raises MediaNotFound where there is no media or no such run."""
+    view(session, media_id)
+    run = session.scalar(
+        select(DetectionRun)
+        .where(DetectionRun.media_id == media_id, DetectionRun.state == RunState.DONE)
+        .order_by(DetectionRun.id.desc())
+        .limit(1)
+    )
+    if run is None:
+        raise MediaNotFound(f"No run of media {media_id} has finished yet.")
+    return run
+
+
+def results(session: Session, run_id: int) -> Iterator[FrameResult]:
+    """What a run found, frame by frame; frames without an object are left out."""
+    rows = session.scalars(
+        select(Detection).where(Detection.run_id == run_id).order_by(Detection.frame, Detection.ordinal)
+    )
+    for (frame, time), found in groupby(rows, key=lambda row: (row.frame, row.time)):
+        yield FrameResult(frame, time, tuple(_object(row) for row in found))
+
+
+def _views() -> Select[tuple[Media, DetectionRun, OutboxStream]]:
+    last_run = (
+        select(func.max(DetectionRun.id)).where(DetectionRun.media_id == Media.id).correlate(Media).scalar_subquery()
+    )
+    return (
+        select(Media, DetectionRun, OutboxStream)
+        .outerjoin(DetectionRun, and_(DetectionRun.media_id == Media.id, DetectionRun.id == last_run))
+        .outerjoin(OutboxStream, OutboxStream.media_id == Media.id)
+    )
+
+
+def _object(row: Detection) -> DetectedObject:
+    return DetectedObject(
+        class_num=row.class_num,
+        label=row.label,
+        confidence=row.confidence,
+        center_x=row.center_x,
+        center_y=row.center_y,
+        width=row.width,
+        height=row.height,
+    )
+
+
+def _cursor(media: Media) -> str:
+    return f"{media.created_at.hex()}_{media.id}"
+
+
+def _position(cursor: str) -> tuple[float, str]:
+    created_at, _, media_id = cursor.partition("_")
+    try:
+        return float.fromhex(created_at), media_id
+    except (ValueError, OverflowError) as error:
+        raise MalformedUpload(f"cursor {cursor!r} is not one that a page of this list gave.") from error
