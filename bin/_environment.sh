@@ -1,0 +1,117 @@
+# Sourced by the commands beside it, never run by itself: gives the checkout a Python environment of its own.
+#
+# Promise: after `prepare_environment LOCKFILE…` the environment in .venv has what these files say, by hash, and is
+# first on the PATH; or the command has ended with the name of the step that failed. Where nothing is to be done it
+# costs a few hundredths of a second and says nothing. An environment whose making was cut off is never used, and of
+# several runs at once one installs while the others wait.
+
+checkout=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+environment=$checkout/.venv
+seal=$environment/complete       # its identity; written last, gone while anything is being installed
+installed=$environment/installed # copies of the lock files as they were installed
+
+unset PYTHONHOME PYTHONPATH
+
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$1" >&2
+    exit 1
+}
+
+# The environment in Python's own words: other ones once the checkout has moved or its Python was replaced.
+identity() {
+    "$environment/bin/python" -c 'import sys; print(sys.prefix, *sys.version_info[:2])' 2>/dev/null
+}
+
+sealed() {
+    [ -f "$seal" ] && [ "$(identity)" = "$(cat -- "$seal")" ]
+}
+
+up_to_date() {
+    local file
+    sealed || return 1
+    for file; do
+        cmp -s -- "$checkout/$file" "$installed/$file" || return 1
+    done
+}
+
+# Every Python on the PATH that may serve, best first, but for the environment's own.
+suitable_pythons() {
+    local name python
+    for name in python3.14 python3.13 python3.12 python3.11 python3 python; do
+        type -aP "$name" || true
+    done | while IFS= read -r python; do
+        case $python in "$environment"/*) continue ;; esac
+        if [ "$("$python" -c '
+import ensurepip, sys, venv
+print(sys.implementation.name == "cpython" and sys.version_info >= (3, 11))' 2>/dev/null </dev/null)" = True ]; then
+            printf '%s\n' "$python"
+        fi
+    done
+}
+
+# A Python may have the modules and fail all the same, so each is tried until one has made an environment with pip.
+make_environment() {
+    local python output='' pythons=$1
+    while IFS= read -r python <&3; do
+        rm -rf -- "$environment"
+        if output=$("$python" -m venv "$environment" 2>&1 </dev/null &&
+            "$environment/bin/python" -m pip --version 2>&1 </dev/null); then
+            return
+        fi
+    done 3<<<"$pythons"
+    printf '%s\n' "$output" >&2
+    fail 'making .venv failed'
+}
+
+# Held on the folder of this file until descriptor 9 is closed, by whoever is the last to have it: a killed run's pip
+# keeps it until it has ended too. Locked by way of Python because not every system has a flock command.
+take_lock() {
+    exec 9<"$checkout/bin"
+    "$1" -c '
+import fcntl, sys
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("waiting for another installation into .venv", file=sys.stderr)
+    fcntl.flock(9, fcntl.LOCK_EX)' || fail 'locking .venv failed'
+}
+
+install_locked() {
+    local file output code=0 arguments=()
+    for file; do
+        arguments+=(-r "$checkout/$file")
+    done
+    rm -rf -- "$seal" "$installed"
+    output=$("$environment/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+        --require-hashes --only-binary :all: "${arguments[@]}" 2>&1 </dev/null) || code=$?
+    if [ "$code" -eq 0 ]; then
+        for file; do
+            mkdir -p -- "$(dirname -- "$installed/$file")" && cp -- "$checkout/$file" "$installed/$file"
+        done
+    fi
+    # When pip says itself that it failed it has put back what it touched; when it was killed, it has not.
+    if [ "$code" -lt 128 ]; then
+        identity >"$seal.new" && mv -- "$seal.new" "$seal"
+    fi
+    if [ "$code" -ne 0 ]; then
+        printf '%s\n' "$output" >&2
+        fail "installing $* failed (pip ended with $code)"
+    fi
+}
+
+prepare_environment() {
+    local pythons
+    if ! up_to_date "$@"; then
+        pythons=$(suitable_pythons)
+        [ -n "$pythons" ] ||
+            fail 'no Python 3.11 or newer with the modules venv and ensurepip on the PATH (Debian: apt install python3-venv)'
+        take_lock "${pythons%%$'\n'*}"
+        if ! up_to_date "$@"; then
+            printf '%s: installing %s into .venv\n' "${0##*/}" "$*" >&2
+            sealed || make_environment "$pythons"
+            install_locked "$@"
+        fi
+        exec 9<&-
+    fi
+    export VIRTUAL_ENV=$environment PATH=$environment/bin:$PATH
+}

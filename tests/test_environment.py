@@ -1,0 +1,117 @@
+"""The commands' Python environment, made for real, from a wheel of the test's own: no package index is asked."""
+
+import base64
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RUN = '. bin/_environment.sh; prepare_environment requirements.txt; exec python -c "import tiny; print(tiny.VALUE)"'
+
+
+def write_wheel(folder: Path) -> Path:
+    """The wheel of a package `tiny` 1.0 with one module."""
+    files = {
+        "tiny.py": b"VALUE = 42\n",
+        "tiny-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+        "tiny-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{name},sha256={_record_hash(content)},{len(content)}\n" for name, content in files.items())
+    wheel = folder / "tiny-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        archive.writestr("tiny-1.0.dist-info/RECORD", record + "tiny-1.0.dist-info/RECORD,,\n")
+    return wheel
+
+
+def _record_hash(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with the command's file and a lock file of one package, in a path with a space."""
+    folder = tmp_path / "a checkout"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "_environment.sh").write_bytes((ROOT / "bin" / "_environment.sh").read_bytes())
+    wheel = write_wheel(tmp_path)
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    (folder / "requirements.txt").write_text(f"tiny @ {wheel.as_uri()} --hash=sha256:{digest}\n")
+    return folder
+
+
+def start(checkout: Path, path: str = f"/usr/bin:/bin:{sys.base_prefix}/bin") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", RUN, "command"],
+        cwd=checkout,
+        env={"HOME": str(checkout), "PATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until_exists(path: Path, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.005)
+
+
+def test_an_environment_that_was_cut_off_is_made_anew_and_then_left_alone(checkout: Path) -> None:
+    with start(checkout) as cut_off:
+        wait_until_exists(checkout / ".venv" / "bin" / "python")
+        os.killpg(cut_off.pid, signal.SIGKILL)
+    (checkout / ".venv" / "left-over").touch()
+
+    with start(checkout) as repaired:
+        output, messages = repaired.communicate()
+    assert (repaired.returncode, output) == (0, "42\n"), messages
+    assert "installing requirements.txt" in messages
+    assert not (checkout / ".venv" / "left-over").exists()
+
+    with start(checkout) as repeated:
+        assert repeated.communicate() == ("42\n", "")
+
+
+def test_of_two_runs_at_once_one_installs_and_both_work(checkout: Path) -> None:
+    with start(checkout) as first, start(checkout) as second:
+        results = [first.communicate(), second.communicate()]
+    assert [output for output, _ in results] == ["42\n", "42\n"], results
+    assert sum("installing requirements.txt" in messages for _, messages in results) == 1
+
+
+def test_a_package_that_is_not_the_locked_one_is_not_installed(checkout: Path) -> None:
+    lock = checkout / "requirements.txt"
+    lock.write_text(lock.read_text().split("sha256:")[0] + "sha256:" + "0" * 64 + "\n")
+    with start(checkout) as refused:
+        output, messages = refused.communicate()
+    assert refused.returncode == 1
+    assert output == ""
+    assert "installing requirements.txt failed" in messages
+    assert not list((checkout / ".venv").rglob("tiny.py"))
+
+
+def test_without_a_fit_python_the_command_says_so_and_makes_nothing(checkout: Path, tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("bash", "dirname", "cat", "rm"):
+        (programs / name).symlink_to(f"/bin/{name}")
+    old = programs / "python3"
+    old.write_text("#!/bin/bash\nexit 1\n")
+    old.chmod(0o755)
+    with start(checkout, path=str(programs)) as refused:
+        _, messages = refused.communicate()
+    assert refused.returncode == 1
+    assert "no Python 3.11 or newer" in messages
+    assert not (checkout / ".venv").exists()

@@ -1,0 +1,118 @@
+"""What holds for the project as a whole and that no linter says: who begins transactions, what no file may name."""
+
+import ast
+import hashlib
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+BEGIN_TRANSACTIONS = {
+    "app/db.py",
+    "app/detection/runs.py",
+    "app/outbox/dispatcher.py",
+    "app/outbox/flush.py",
+    "app/sweep.py",
+    "app/uploads.py",
+}
+"""Exactly the files that open a transaction, reading or writing; everything else is handed a session."""
+
+READ_THE_ENVIRONMENT = {"app/settings.py"}
+
+LOCKS = ("requirements.txt", "tests/requirements.txt")
+
+
+def app_modules() -> Iterator[tuple[str, ast.Module]]:
+    """Every module of the service with its path from the root; the demo stands outside it, as another program would."""
+    for path in sorted((ROOT / "app").rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith("app/demo/"):
+            yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def methods_called(tree: ast.Module) -> set[str]:
+    return {
+        node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+
+
+def reads_environment(tree: ast.Module) -> bool:
+    return any(
+        (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"} and _is_os(node.value))
+        or (isinstance(node, ast.ImportFrom) and node.module == "os" and any("env" in name.name for name in node.names))
+        for node in ast.walk(tree)
+    )
+
+
+def _is_os(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "os"
+
+
+def test_transactions_begin_in_the_named_files_only() -> None:
+    beginning = {name for name, tree in app_modules() if methods_called(tree) & {"begin", "reading", "writing"}}
+    assert beginning == BEGIN_TRANSACTIONS
+
+
+def test_nobody_who_is_handed_a_session_ends_its_transaction() -> None:
+    ending = {name for name, tree in app_modules() if methods_called(tree) & {"commit", "rollback"}}
+    assert ending <= BEGIN_TRANSACTIONS
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    assert {name for name, tree in app_modules() if reads_environment(tree)} == READ_THE_ENVIRONMENT
+
+
+def project_files() -> list[Path]:
+    """What is committed or would be."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [ROOT / name for name in names.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_file_names_a_folder_of_somebody_s_machine_or_a_package_registry() -> None:
+    folders = "work|farm|root|home|Users"
+    hosts = ("pypi" + r"\.org", "python" + "hosted", "registry" + r"\.npmjs", "deb" + r"\.debian", "bash" + "_jobs")
+    options = ("extra-" + "index-url", "--" + "find-links")
+    forbidden = re.compile(rf"(?<![\w.)}}])/(?:{folders})/|{'|'.join(hosts + options)}".encode())
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line[:120]!r}"
+        for path in project_files()
+        for number, line in enumerate(path.read_bytes().splitlines(), 1)
+        if forbidden.search(line)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_locked_requirement_is_pinned_and_has_a_hash(lock: str) -> None:
+    text = (ROOT / lock).read_text(encoding="utf-8").replace("\\\n", " ")
+    requirements = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    pinned = re.compile(r"[\w.-]+(\[[\w,-]+\])?==\S+ .*--hash=sha256:[0-9a-f]{64}")
+    assert requirements
+    assert [line for line in requirements if not pinned.match(line)] == []
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_everything_asked_for_is_locked(lock: str) -> None:
+    asked, locked = (
+        set(re.findall(r"^[a-z][\w.-]*", path.read_text(encoding="utf-8"), re.MULTILINE))
+        for path in ((ROOT / lock).with_suffix(".in"), ROOT / lock)
+    )
+    assert asked
+    assert asked - locked == set()
+
+
+def test_the_notice_names_what_others_made_and_the_weights_are_the_ones_it_names() -> None:
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
+    weights = list((ROOT / "app/detection/models").glob("*.onnx"))
+    pictures = list((ROOT / "app/demo/media").iterdir())
+    assert weights
+    assert pictures
+    assert [path for path in weights + pictures if path.relative_to(ROOT).as_posix() not in notice] == []
+    assert [path for path in weights if hashlib.sha256(path.read_bytes()).hexdigest() not in notice] == []
