@@ -1,0 +1,32 @@
+"""The detections service: a media intake that cannot forget.
+
+This module is wiring only: settings in, a Flask application out.
+"""
+
+from flask import Flask
+
+from app import cli, logs
+from app.bootstrap import Services
+from app.current import EXTENSION
+from app.settings import Settings
+from app.web import auth, detect, health, media, openapi, problems, tracing
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The application; settings come from the environment unless given. Raises SettingsError if one is wrong.
+
+    Its background work begins with `app.extensions["detections"].start()`, in the process that serves.
+    """
+    logs.configure()
+    settings = settings or Settings.from_env()
+    app = Flask(__name__, static_folder=None)
+    app.extensions[EXTENSION] = Services(settings)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    tracing.install(app)
+    problems.install(app)
+    auth.install(app, settings.tokens)
+    for blueprint in (detect.blueprint, media.blueprint, health.blueprint, openapi.blueprint):
+        app.register_blueprint(blueprint)
+    for group in cli.GROUPS:
+        app.cli.add_command(group)
+    return app

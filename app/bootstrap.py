@@ -66,7 +66,9 @@ class Services:
             return None
         return Dispatcher(self.database, self.queue, self.gate, self.annotations.deliver)
 
-    def flush(self, media_id: str | None = None, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> Flush:
+    def flush(
+        self, media_id: str | None = None, on_progress: Callable[[int, int], None] = lambda _done, _total: None
+    ) -> Flush:
         """A flush of everything pending, or of one media's messages."""
         return Flush(self.database, self.gate, self.dispatcher(), media_id=media_id, on_progress=on_progress)
 

@@ -86,7 +86,7 @@ def results(session: Session, run_id: int) -> Iterator[FrameResult]:
         yield FrameResult(frame, time, tuple(_object(row) for row in found))
 
 
-def _views() -> Select[tuple[Media, DetectionRun, OutboxStream]]:
+def _views() -> Select[Media, DetectionRun, OutboxStream]:
     last_run = (
         select(func.max(DetectionRun.id)).where(DetectionRun.media_id == Media.id).correlate(Media).scalar_subquery()
     )

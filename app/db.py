@@ -13,7 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Double, Engine, MetaData, create_engine, event, func, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    Engine,
+    MetaData,
+    create_engine,
+    event,
+    func,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.compiler import compiles
@@ -27,6 +40,7 @@ from app.errors import StorageFull, Unavailable
 BUSY_SECONDS = 20.0
 """How long a transaction waits for its turn before the caller is told to come back."""
 
+SAFE_SQLITE = (3, 51, 3)
 PG_CHANNEL = "detections_outbox"
 _ANNOUNCED = "announced"
 _POSTGRES_BUSY = ("55P03", "57014", "40001", "40P01")  # lock and statement timeouts, serialization, deadlock
@@ -70,12 +84,16 @@ class Database:
     `now` is an SQL expression for the time in seconds since 1970; tests hand in another.
     """
 
-    def __init__(self, url: str, *, now: ColumnElement[float] | None = None, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self, url: str, *, now: ColumnElement[float] | None = None, busy_seconds: float = BUSY_SECONDS
+    ) -> None:
         self.url = make_url(url)
         self.now: ColumnElement[float] = database_now() if now is None else now
         self.busy_seconds = busy_seconds
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _sqlite_engine(self.url, busy_seconds) if self.is_sqlite else _postgres_engine(self.url, busy_seconds)
+        self.engine = (
+            _sqlite_engine(self.url, busy_seconds) if self.is_sqlite else _postgres_engine(self.url, busy_seconds)
+        )
         self._read = sessionmaker(self.engine, autoflush=False, expire_on_commit=False)
         writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
         self._write = sessionmaker(writer, autoflush=False, expire_on_commit=False)
@@ -108,6 +126,15 @@ class Database:
         for listener in self._listeners:
             listener()
 
+    def warnings(self) -> list[str]:
+        """What is known to be risky about this database, for a person to decide on."""
+        if not self.is_sqlite or sqlite3.sqlite_version_info >= SAFE_SQLITE:
+            return []
+        safe = ".".join(map(str, SAFE_SQLITE))
+        return [
+            f"SQLite {sqlite3.sqlite_version} has a rare WAL-reset defect with many connections; {safe} has not."
+        ]
+
     def close(self) -> None:
         """Give back every connection."""
         self.engine.dispose()
@@ -118,7 +145,9 @@ class Database:
             yield
             return
         if not self._writer_turn.acquire(timeout=self.busy_seconds):
-            raise Unavailable(f"The database has been busy for {self.busy_seconds:g} seconds; try again.", retry_after=5)
+            raise Unavailable(
+                f"The database has been busy for {self.busy_seconds:g} seconds; try again.", retry_after=5
+            )
         try:
             yield
         finally:
@@ -133,6 +162,11 @@ def announce(session: Session) -> None:
     session.info[_ANNOUNCED] = True
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_notify(PG_CHANNEL, "")))
+
+
+def upsert(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that knows ON CONFLICT, in the words of the session's database."""
+    return postgresql.insert(table) if session.get_bind().dialect.name == "postgresql" else sqlite.insert(table)
 
 
 @contextmanager
@@ -161,7 +195,9 @@ def _is_busy(error: DBAPIError) -> bool:
         return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     state = getattr(error.orig, "sqlstate", None)
     unreachable = isinstance(error, OperationalError) and state is None
-    return unreachable or error.connection_invalidated or state in _POSTGRES_BUSY or str(state)[:2] in ("57", "53", "08")
+    return (
+        unreachable or error.connection_invalidated or state in _POSTGRES_BUSY or str(state)[:2] in ("57", "53", "08")
+    )
 
 
 def _sqlite_engine(url: URL, busy_seconds: float) -> Engine:
@@ -202,6 +238,10 @@ def _postgres_engine(url: URL, busy_seconds: float) -> Engine:
     )
 
 
-def ping(session: Session) -> None:
-    """Ask the database anything at all; raises where it does not answer."""
-    session.execute(text("SELECT 1"))
+def schema_revision(session: Session) -> str | None:
+    """The migration that the database stands at; None where it was never migrated."""
+    connection = session.connection()
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision

@@ -1,21 +1,21 @@
 """What can go wrong, named once. Nothing here knows of HTTP: `app.web.problems` maps each class to its answer.
 
-    DetectionsError
-    ├── SettingsError            a setting is wrong or missing; the service does not start
-    ├── MalformedUpload          no file, a cut-off body, bad multipart, bad parameters
-    ├── UploadTimedOut           the client stopped sending
-    ├── MediaTooLarge            more bytes or pixels than allowed
-    ├── UnsupportedMedia         extension not allowed, or first bytes of another kind of file
-    ├── Undecodable              stored and recorded, but the decoder rejects it
-    ├── Unauthorized             no acceptable token
-    ├── MediaNotFound            no media with that id
-    ├── MediaIdCollision         the id exists with other content
-    ├── AlreadyProcessing        a run of that media is under way
-    ├── Unavailable              busy beyond a limit, or shutting down; try again later
-    ├── StorageFull              no room on the disk
-    ├── StorageFailed            the disk refused (EIO and the like)
-    ├── IllegalTransition        a status change that the contract does not allow
-    └── DetectorFailed           the detector itself broke, not the media
+DetectionsError
+├── SettingsError            a setting is wrong or missing; the service does not start
+├── MalformedUpload          no file, a cut-off body, bad multipart, bad parameters
+├── UploadTimedOut           the client stopped sending
+├── MediaTooLarge            more bytes or pixels than allowed
+├── UnsupportedMedia         extension not allowed, or first bytes of another kind of file
+├── Undecodable              stored and recorded, but the decoder rejects it
+├── Unauthorized             no acceptable token
+├── MediaNotFound            no media with that id
+├── MediaIdCollision         the id exists with other content
+├── AlreadyProcessing        a run of that media is under way
+├── Unavailable              busy beyond a limit, or shutting down; try again later
+├── StorageFull              no room on the disk
+├── StorageFailed            the disk refused (EIO and the like)
+├── IllegalTransition        a status change that the contract does not allow
+└── DetectorFailed           the detector itself broke, not the media
 """
 
 
@@ -36,7 +36,11 @@ class UploadTimedOut(DetectionsError):
 
 
 class MediaTooLarge(DetectionsError):
-    """More bytes or pixels than this service accepts."""
+    """More bytes or pixels than this service accepts; `media_id` where the media was stored before that was known."""
+
+    def __init__(self, reason: str, media_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.media_id = media_id
 
 
 class UnsupportedMedia(DetectionsError):

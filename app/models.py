@@ -5,7 +5,7 @@ so that no code of ours, now or later, can store what the contract does not allo
 """
 
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import (
     JSON,
@@ -76,7 +76,7 @@ class Media(Base):
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
     name: Mapped[str] = mapped_column(String(255))
     path: Mapped[str] = mapped_column(Text)
-    media_type: Mapped[str] = mapped_column(String(5))
+    media_type: Mapped[Literal["Video", "Image"]] = mapped_column(String(5))
     media_status: Mapped[int] = mapped_column(SmallInteger)
     user_id: Mapped[str] = mapped_column(String(255))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
@@ -197,9 +197,7 @@ class OutboxMessage(Base):
         CheckConstraint("seq >= 1", name="seq_from_one"),
         CheckConstraint("kind IN ('create', 'status')", name="kind_allowed"),
         CheckConstraint("(delivered_at IS NULL) = (outcome IS NULL)", name="delivered_has_outcome"),
-        CheckConstraint(
-            "outcome IN ('accepted', 'duplicate', 'superseded', 'skipped')", name="outcome_allowed"
-        ),
+        CheckConstraint("outcome IN ('accepted', 'duplicate', 'superseded', 'skipped')", name="outcome_allowed"),
         Index(
             "ix_outbox_message_delivered",
             "delivered_at",

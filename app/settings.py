@@ -121,6 +121,11 @@ class _Reader:
             raise SettingsError(f"{name} must be {wanted}, not {text!r}.") from error
 
 
+def database_url_from_env(environ: Mapping[str, str] = os.environ) -> str:
+    """DATABASE_URL alone, for migrations, which need no other setting."""
+    return _database_url(_Reader(environ))
+
+
 def _database_url(read: _Reader) -> str:
     url = read.text("DATABASE_URL", "sqlite:///var/detections.db") or ""
     try:
@@ -133,9 +138,7 @@ def _database_url(read: _Reader) -> str:
 
 
 def _token_settings(read: _Reader) -> TokenSettings:
-    secret, key_file, jwks_url = (
-        read.text(name) for name in ("JWT_SECRET_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_JWKS_URL")
-    )
+    secret, key_file, jwks_url = (read.text(name) for name in ("JWT_SECRET_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_JWKS_URL"))
     if sum(source is not None for source in (secret, key_file, jwks_url)) != 1:
         raise SettingsError("Set exactly one of JWT_SECRET_KEY, JWT_PUBLIC_KEY_FILE and JWT_JWKS_URL.")
     algorithm = read.text("JWT_ALGORITHM", "HS256") or ""
@@ -143,7 +146,9 @@ def _token_settings(read: _Reader) -> TokenSettings:
     if algorithm not in allowed:
         raise SettingsError(f"JWT_ALGORITHM must be one of {', '.join(allowed)} with the key given, not {algorithm}.")
     if secret and len(secret.encode()) < MIN_SECRET_BYTES:
-        raise SettingsError(f"JWT_SECRET_KEY must have at least {MIN_SECRET_BYTES} bytes; it has {len(secret.encode())}.")
+        raise SettingsError(
+            f"JWT_SECRET_KEY must have at least {MIN_SECRET_BYTES} bytes; it has {len(secret.encode())}."
+        )
     if jwks_url:
         _check_web_address("JWT_JWKS_URL", jwks_url)
     return TokenSettings(
@@ -162,7 +167,9 @@ def _annotations_settings(read: _Reader, tokens: TokenSettings) -> AnnotationsSe
     if url:
         _check_web_address("ANNOTATIONS_URL", url)
     if url and not token and tokens.secret is None:
-        raise SettingsError("ANNOTATIONS_TOKEN is needed: without JWT_SECRET_KEY no token can be minted for ANNOTATIONS_URL.")
+        raise SettingsError(
+            "ANNOTATIONS_TOKEN is needed: without JWT_SECRET_KEY no token can be minted for ANNOTATIONS_URL."
+        )
     return AnnotationsSettings(url=url.rstrip("/") if url else None, token=token)
 
 

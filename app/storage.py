@@ -54,7 +54,7 @@ class Storage:
 
     def admit(self, declared_bytes: int) -> None:
         """Raise StorageFull where no folder has room for so many bytes more; nothing is reserved."""
-        if all(self._room(folder) < declared_bytes for folder in self.folders):
+        if all(self.room(folder) < declared_bytes for folder in self.folders):
             raise StorageFull(f"There is no room for {declared_bytes} bytes.")
 
     @contextmanager
@@ -65,7 +65,7 @@ class Storage:
         """
         folder = self._folders[media_type]
         with self._guard:
-            if declared_bytes and self._room(folder) < declared_bytes:
+            if declared_bytes and self.room(folder) < declared_bytes:
                 raise StorageFull(f"There is no room for {declared_bytes} bytes in the {media_type} folder.")
             incoming = Incoming(folder, declared_bytes or 0)
             self._under_way.add(incoming)
@@ -83,7 +83,8 @@ class Storage:
                 names = sorted((folder / INCOMING).iterdir())
             yield from (name for name in names if name.is_file() and not name.is_symlink())
 
-    def _room(self, folder: Path) -> int:
+    def room(self, folder: Path) -> int:
+        """Free bytes, less what uploads under way have declared and not yet written."""
         with judged(folder):
             stat = os.statvfs(folder)
         promised = sum(one.still_to_come for one in self._under_way.copy() if one.folder == folder)

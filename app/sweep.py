@@ -1,4 +1,4 @@
-"""Clearing up after uploads that were cut off: what they left in `.incoming/`, and the final names that prove to be theirs.
+"""Clearing up after cut-off uploads: what they left in `.incoming/`, and the final names that prove to be theirs.
 
 A name whose lock is held is an upload under way and is left alone. A final file is removed only while this process
 holds the id's row in a transaction that is then rolled back: a database that is still committing for a client that

@@ -32,7 +32,6 @@ SETTLE_SECONDS = 30.0
 """How long an upload waits for another one of the same id that is about to commit."""
 
 
-
 class _NameTaken(Exception):
     """Another upload linked its file between our removing the orphan and our own link; it will find our row."""
 

@@ -125,7 +125,7 @@ class RunExecutor:
         if waiting.result.set_running_or_notify_cancel():
             try:
                 results = [item for item in process.run(waiting.job) if isinstance(item, FrameResult)]
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (whoever waits is told, and decides)
                 waiting.result.set_exception(error)
             else:
                 waiting.result.set_result(results)

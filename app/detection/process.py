@@ -12,7 +12,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -69,7 +69,7 @@ class DetectorProcess:
         with self._conversation(None) as messages:
             next(messages)
 
-    def run(self, job: Job) -> Iterator[FrameResult | Total]:
+    def run(self, job: Job) -> Generator[FrameResult | Total]:
         """The job's Total, then a result for each sampled frame as soon as it is there.
 
         Nothing happens before the first `next`. Closing the iterator early ends the process with the job in it.

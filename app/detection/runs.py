@@ -1,4 +1,4 @@
-"""Detection runs as rows: asked for, claimed under a lease, reported on, ended. Each status change goes with its message.
+"""Detection runs as rows: asked for, claimed under a lease, reported on, ended; each change of status with its message.
 
 A run belongs to the process whose lease it carries. Every write about it is fenced by the lease's epoch, so a process
 that lost its run (frozen, cut off) changes nothing. This module begins transactions.
@@ -7,8 +7,9 @@ that lost its run (frozen, cut off) changes nothing. This module begins transact
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from sqlalchemy import ColumnElement, and_, delete, insert, null, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, null, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -40,7 +41,7 @@ class ClaimedRun:
     run_id: int
     media_id: str
     path: Path
-    media_type: str
+    media_type: Literal["Video", "Image"]
     confidence: float
     frame_interval: float
     epoch: int
@@ -65,7 +66,7 @@ class Runs:
     ) -> None:
         self._database = database
         self._queue = queue
-        self._lease_seconds = lease_seconds
+        self.lease_seconds = lease_seconds
         self.detector = detector
 
     def add(self, session: Session, media_id: str, wanted: RunRequest) -> int:
@@ -114,7 +115,7 @@ class Runs:
         """
         while self._anything_to_claim():
             with self._database.writing() as session:
-                run = session.execute(self._lease_one(owner)).scalar_one_or_none()
+                run = session.scalars(self._lease_one(owner)).one_or_none()
                 if run is None:
                     return None
                 media = session.get_one(Media, run.media_id)
@@ -130,11 +131,11 @@ class Runs:
     def renew(self, claimed: ClaimedRun) -> bool:
         """Lengthen the lease; False if it was lost."""
         with self._database.writing() as session:
-            return self._write(session, claimed, lease_until=self._database.now + self._lease_seconds)
+            return self._write(session, claimed, lease_until=self._database.now + self.lease_seconds)
 
     def record(self, claimed: ClaimedRun, results: Sequence[FrameResult], total: int | None) -> bool:
         """Keep what was found on some more frames, and renew the lease; False if it was lost."""
-        lease_until = self._database.now + self._lease_seconds
+        lease_until = self._database.now + self.lease_seconds
         with self._database.writing() as session:
             return self._keep(session, claimed, results, frames_total=total, lease_until=lease_until)
 
@@ -159,15 +160,11 @@ class Runs:
             tries = DetectionRun.tries if counted else DetectionRun.tries - 1
             return self._write(session, claimed, state=RunState.QUEUED, tries=tries, frames_done=0, **_NO_LEASE)
 
-    def seconds_until_claimable(self) -> float | None:
-        """Seconds until the last lease of the runs under way ends at the latest; None where no run waits or runs."""
+    def count_active(self) -> int:
+        """How many runs wait or are under way, whoever works on them."""
         with self._database.reading() as session:
-            ends = session.scalars(
-                select(DetectionRun.lease_until - self._database.now).where(
-                    DetectionRun.state.in_((RunState.QUEUED, RunState.RUNNING))
-                )
-            ).all()
-        return max((max(0.0, end or 0.0) for end in ends), default=None)
+            active = DetectionRun.state.in_((RunState.QUEUED, RunState.RUNNING))
+            return session.scalar(select(func.count()).where(active)) or 0
 
     def _usable(self, media_id: str, wanted: RunRequest) -> int | None:
         done_alike = and_(
@@ -195,7 +192,7 @@ class Runs:
         with self._database.reading() as session:
             return session.scalar(select(DetectionRun.id).where(self._claimable()).limit(1)) is not None
 
-    def _lease_one(self, owner: str) -> ReturningUpdate[tuple[DetectionRun]]:
+    def _lease_one(self, owner: str) -> ReturningUpdate[DetectionRun]:
         now = self._database.now
         oldest = (
             select(DetectionRun.id)
@@ -212,7 +209,7 @@ class Runs:
                 state=RunState.RUNNING,
                 lease_epoch=DetectionRun.lease_epoch + 1,
                 lease_owner=owner,
-                lease_until=now + self._lease_seconds,
+                lease_until=now + self.lease_seconds,
                 tries=DetectionRun.tries + 1,
                 started_at=now,
                 frames_done=0,
@@ -238,9 +235,7 @@ class Runs:
     def _report(self, session: Session, claimed: ClaimedRun, status: MediaStatus) -> None:
         change_status(session, self._queue, claimed.media_id, status, request_id=claimed.request_id)
 
-    def _keep(
-        self, session: Session, claimed: ClaimedRun, results: Sequence[FrameResult], **values: object
-    ) -> bool:
+    def _keep(self, session: Session, claimed: ClaimedRun, results: Sequence[FrameResult], **values: object) -> bool:
         frames_done = DetectionRun.frames_done + len(results)
         kept = self._write(session, claimed, frames_done=frames_done, **values)
         rows = [row for result in results for row in _rows(claimed.run_id, result)] if kept else []

@@ -112,9 +112,7 @@ class Flush:
         pending, unsettled = 0, False
         with self._database.reading() as session:
             gate = self._gate.condition(session) if self._gate else GateCondition()
-            parked = session.scalar(
-                select(func.count()).where(OutboxStream.parked_at.is_not(None), *self._scope())
-            )
+            parked = session.scalar(select(func.count()).where(OutboxStream.parked_at.is_not(None), *self._scope()))
             for row in self._waiting(session):
                 _acked, last_wanted = targets.get(row.media_id, (0, 0))
                 left = max(0, last_wanted - row.acked_seq)

@@ -8,12 +8,10 @@ Nothing here begins or commits a transaction.
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, null, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from app.db import upsert
 from app.models import OutboxGate
-
-_UPSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +62,8 @@ class Gate:
             "closed_until": self._now + delay,
             "reason": reason,
         }
-        upsert = _UPSERT[session.get_bind().dialect.name](OutboxGate).values(endpoint=self.endpoint, **values)
-        session.execute(upsert.on_conflict_do_update(index_elements=[OutboxGate.endpoint], set_=values))
+        new = upsert(session, OutboxGate).values(endpoint=self.endpoint, **values)
+        session.execute(new.on_conflict_do_update(index_elements=[OutboxGate.endpoint], set_=values))
 
     def open(self, session: Session) -> None:
         """Everything passes again, at full speed."""

@@ -42,9 +42,12 @@ def status(session: Session, now: ColumnElement[float]) -> OutboxStatus:
     return OutboxStatus(int(waiting), int(parked or 0), oldest, int(delivered or 0))
 
 
-def messages(
-    session: Session, *, state: State | None, limit: int
-) -> Sequence[tuple[OutboxMessage, OutboxStream]]:
+def clock(session: Session, now: ColumnElement[float]) -> float:
+    """The database's time, in seconds since 1970."""
+    return session.scalars(select(now)).one()
+
+
+def messages(session: Session, *, state: State | None, limit: int) -> Sequence[tuple[OutboxMessage, OutboxStream]]:
     """Messages with the heads of their streams: waiting ones in the order they are due, delivered ones newest first."""
     query = select(OutboxMessage, OutboxStream).join(OutboxStream, OutboxStream.media_id == OutboxMessage.media_id)
     waiting = OutboxMessage.delivered_at.is_(None)
@@ -85,7 +88,7 @@ def history(session: Session, media_id: str) -> StreamHistory:
 
 def retry_parked(session: Session, now: ColumnElement[float], media_ids: Sequence[str] | None) -> list[str]:
     """Put parked media back to pending, all of them where `media_ids` is None; returns which were put back."""
-    chosen = OutboxStream.parked_at.is_not(None)
+    chosen: ColumnElement[bool] = OutboxStream.parked_at.is_not(None)
     if media_ids is not None:
         chosen = and_(chosen, OutboxStream.media_id.in_(media_ids))
     return list(

@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, case, func, insert, literal, null, select, true, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from app.db import announce
+from app.db import announce, upsert
 from app.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.outbox.messages import Answer, Kind, Message, Outcome
-
-_UPSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,14 @@ class OutboxQueue:
         self._now = now
 
     def enqueue(
-        self, session: Session, media_id: str, kind: Kind, payload: dict[str, Any], *, user_id: str, request_id: str | None
+        self,
+        session: Session,
+        media_id: str,
+        kind: Kind,
+        payload: dict[str, Any],
+        *,
+        user_id: str,
+        request_id: str | None,
     ) -> int:
         """Add a message behind all others of its media, in the caller's transaction; returns its sequence number."""
         seq = session.scalar(self._advanced(session, media_id))
@@ -78,7 +82,7 @@ class OutboxQueue:
         return int(seq)
 
     def _advanced(self, session: Session, media_id: str) -> Any:
-        upsert = _UPSERT[session.get_bind().dialect.name](OutboxStream).values(
+        new = upsert(session, OutboxStream).values(
             media_id=media_id,
             last_seq=1,
             acked_seq=0,
@@ -89,7 +93,7 @@ class OutboxQueue:
             uncertain=False,
             head_since=self._now,
         )
-        return upsert.on_conflict_do_update(
+        return new.on_conflict_do_update(
             index_elements=[OutboxStream.media_id],
             set_={
                 "last_seq": OutboxStream.last_seq + 1,
@@ -214,9 +218,7 @@ class OutboxQueue:
         result = session.execute(
             update(OutboxStream)
             .where(tried.claim.fence)
-            .values(
-                lease_owner=null(), last_status=tried.answer.status, last_error=tried.answer.detail, **values
-            )
+            .values(lease_owner=null(), last_status=tried.answer.status, last_error=tried.answer.detail, **values)
             .returning(OutboxStream.media_id)
             .execution_options(synchronize_session=False)
         )
@@ -236,7 +238,7 @@ class OutboxQueue:
         return [_claim(*row) for row in session.execute(_head_of(media_ids))]
 
 
-def _head_of(media_ids: Sequence[str]) -> Select[tuple[OutboxMessage, int, int, int, bool]]:
+def _head_of(media_ids: Sequence[str]) -> Select[OutboxMessage, int, int, int, bool]:
     stream = OutboxStream
     return (
         select(OutboxMessage, stream.lease_epoch, stream.attempts, stream.refusals, stream.uncertain)

@@ -39,7 +39,9 @@ class RetryPolicy:
     def within_claim(self, stopping: threading.Event) -> Retrying:
         """Repeats a try while it never reached the other side; a set `stopping` ends the waiting at once."""
         return Retrying(
-            retry=retry_if_result(lambda answer: isinstance(answer, Answer) and answer.unsent and not stopping.is_set()),
+            retry=retry_if_result(
+                lambda answer: isinstance(answer, Answer) and answer.unsent and not stopping.is_set()
+            ),
             stop=stop_after_attempt(self.tries_within_claim),
             wait=self.wait_within_claim,
             sleep=sleep_using_event(stopping),

@@ -15,7 +15,7 @@ _STREAM, _MESSAGE = OutboxStream, OutboxMessage
 _ON_STREAM = _MESSAGE.media_id == _STREAM.media_id
 
 
-def _unnumbered() -> Select[tuple[str, str]]:
+def _unnumbered() -> Select[str, str]:
     """Waiting messages must be exactly acked+1 … last (delivered ones may have been pruned)."""
     waiting = func.count(case((_MESSAGE.delivered_at.is_(None), 1)))
     lowest = func.min(case((_MESSAGE.delivered_at.is_(None), _MESSAGE.seq)))
@@ -33,25 +33,29 @@ def _unnumbered() -> Select[tuple[str, str]]:
     )
 
 
-def _undelivered_below() -> Select[tuple[str, str]]:
-    return select(_MESSAGE.media_id, literal("a message at or below acked_seq was never delivered")).join(
-        _STREAM, _ON_STREAM
-    ).where(_MESSAGE.seq <= _STREAM.acked_seq, _MESSAGE.delivered_at.is_(None))
+def _undelivered_below() -> Select[str, str]:
+    return (
+        select(_MESSAGE.media_id, literal("a message at or below acked_seq was never delivered"))
+        .join(_STREAM, _ON_STREAM)
+        .where(_MESSAGE.seq <= _STREAM.acked_seq, _MESSAGE.delivered_at.is_(None))
+    )
 
 
-def _delivered_above() -> Select[tuple[str, str]]:
-    return select(_MESSAGE.media_id, literal("a message above acked_seq counts as delivered")).join(
-        _STREAM, _ON_STREAM
-    ).where(_MESSAGE.seq > _STREAM.acked_seq, _MESSAGE.delivered_at.is_not(None))
+def _delivered_above() -> Select[str, str]:
+    return (
+        select(_MESSAGE.media_id, literal("a message above acked_seq counts as delivered"))
+        .join(_STREAM, _ON_STREAM)
+        .where(_MESSAGE.seq > _STREAM.acked_seq, _MESSAGE.delivered_at.is_not(None))
+    )
 
 
-def _create_not_first() -> Select[tuple[str, str]]:
+def _create_not_first() -> Select[str, str]:
     return select(_MESSAGE.media_id, literal("a create message is not the first of its media")).where(
         _MESSAGE.kind == "create", _MESSAGE.seq != 1
     )
 
 
-def _shared_key() -> Select[tuple[str, str]]:
+def _shared_key() -> Select[str, str]:
     return (
         select(func.min(_MESSAGE.media_id), literal("two messages share an idempotency key"))
         .group_by(_MESSAGE.idempotency_key)
@@ -59,7 +63,7 @@ def _shared_key() -> Select[tuple[str, str]]:
     )
 
 
-def _status_disagrees() -> Select[tuple[str, str]]:
+def _status_disagrees() -> Select[str, str]:
     """The last message of a media carries the status that its row has."""
     newest = aliased(OutboxMessage)
     return (
@@ -70,7 +74,7 @@ def _status_disagrees() -> Select[tuple[str, str]]:
     )
 
 
-def _processing_without_run() -> Select[tuple[str, str]]:
+def _processing_without_run() -> Select[str, str]:
     active = (
         select(DetectionRun.id)
         .where(DetectionRun.media_id == Media.id, DetectionRun.state == RunState.RUNNING)

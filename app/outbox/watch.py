@@ -42,7 +42,7 @@ class ChangeWatcher:
         while not self._stopping.is_set():
             try:
                 watch()
-            except Exception as error:  # the dispatcher goes on without: slower, not wrong
+            except Exception as error:  # noqa: BLE001 (the dispatcher goes on without: slower, not wrong)
                 log.warning("change_watcher_interrupted", error=str(error))
                 self._stopping.wait(AFTER_TROUBLE)
 

@@ -221,7 +221,7 @@ def test_leaving_a_run_early_ends_its_work(detector_process: DetectorProcess, lo
     next(results)
     left = detector_process.pid
     assert left is not None
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert not running(left)
     assert labels(detector_process, Job(astronaut, "Image")) == [["person"]]
 

@@ -189,6 +189,13 @@ def test_a_request_without_a_body_is_malformed(length: str) -> None:
         content(upload(b"", "image/jpeg", QUERY_STRING="name=a.jpg", CONTENT_LENGTH=length))
 
 
+@pytest.mark.parametrize(("body", "content_type"), [(part(b"x") + END, FORM), (b"bytes", "image/jpeg")])
+def test_a_body_shorter_than_declared_is_malformed_under_any_server(body: bytes, content_type: str) -> None:
+    declared = str(len(body) + 1)
+    with pytest.raises(MalformedUpload, match="cut off"):
+        content(upload(body, content_type, QUERY_STRING="name=a.jpg", CONTENT_LENGTH=declared))
+
+
 class Unread:
     def read(self, size: int) -> bytes:
         raise AssertionError(f"{size} bytes of a body were read that was already refused")

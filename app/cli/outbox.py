@@ -1,0 +1,278 @@
+"""`flask outbox …`: what a person may ask of the outbox, and do to it. This module begins transactions."""
+
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+import click
+from flask.cli import with_appcontext
+
+from app.cli.output import json_option, note, progress_bar, show_json, show_table, when
+from app.current import services
+from app.errors import MediaNotFound
+from app.models import OutboxAttempt, OutboxMessage, OutboxStream
+from app.outbox import operations
+from app.outbox.verify import broken_invariants
+
+STILL_PENDING, PARKED, UNKNOWN, BROKEN = 1, 3, 4, 5
+PRUNE_BATCH = 500
+
+
+@click.group()
+def outbox() -> None:
+    """Messages to the annotations service: deliver, look, repair."""
+
+
+@outbox.command()
+@click.option("--wait", is_flag=True, help="Keep trying until everything has arrived.")
+@click.option("--timeout", type=click.FloatRange(min=0), help="Give up after so many seconds.")
+@click.option("--media", "media_id", help="Only this media's messages.")
+@json_option
+@with_appcontext
+def flush(wait: bool, timeout: float | None, media_id: str | None, as_json: bool) -> NoReturn:
+    """Try everything that is pending now, whatever its backoff.
+
+    Exit code: 0 drained, 1 some still pending, 3 none pending but some parked.
+    """
+    if services().annotations is None:
+        note("ANNOTATIONS_URL is not set: there is nowhere to deliver to, so messages wait.")
+    with progress_bar("delivering") as on_progress:
+        report = services().flush(media_id, on_progress).run(wait=wait, timeout=timeout)
+    if as_json:
+        fields = asdict(report)
+        show_json({**fields, "timedOut": fields.pop("timed_out")})
+    else:
+        show_table(
+            ("pending at start", "delivered", "still pending", "parked media"),
+            [(report.total, report.delivered, report.pending, report.parked)],
+        )
+    raise SystemExit(STILL_PENDING if report.pending else PARKED if report.parked else 0)
+
+
+@outbox.command()
+@with_appcontext
+def run() -> None:
+    """The dispatcher as a process of its own, until SIGTERM."""
+    parts = services().delivery()
+    if not parts:
+        raise click.ClickException("ANNOTATIONS_URL is not set: there is nowhere to deliver to.")
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stopped.set())
+    for part in parts:
+        part.start()
+    note("Dispatching; SIGTERM ends it.")
+    stopped.wait()
+    for part in parts:
+        part.stop()
+
+
+@outbox.command()
+@json_option
+@with_appcontext
+def status(as_json: bool) -> None:
+    """What waits, since when, and how the gate stands."""
+    database, gate = services().database, services().gate
+    with database.reading() as session:
+        found = operations.status(session, database.now)
+        condition = gate.condition(session) if gate else None
+        moment = operations.clock(session, database.now)
+    closed_for = condition.closed_for if condition else None
+    gate_document = {
+        "state": "open" if closed_for is None else "closed",
+        "until": None if closed_for is None else when(moment + closed_for),
+        "reason": condition.reason if condition else None,
+    }
+    document = {
+        "pending": found.pending,
+        "parked": found.parked,
+        "oldestAgeSeconds": found.oldest_age,
+        "deliveredLastHour": found.delivered_last_hour,
+    }
+    if as_json:
+        show_json({**document, "gate": gate_document})
+    else:
+        show_table(("", ""), [*document.items(), *((f"gate {name}", text) for name, text in gate_document.items())])
+
+
+@outbox.command("list")
+@click.option("--state", type=click.Choice(["pending", "parked", "delivered"]))
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@json_option
+@with_appcontext
+def list_messages(state: operations.State | None, limit: int, as_json: bool) -> None:
+    """Messages: waiting ones in the order they are due, others newest first."""
+    with services().database.reading() as session:
+        rows = [_message(*pair) for pair in operations.messages(session, state=state, limit=limit)]
+    if as_json:
+        show_json(rows)
+    else:
+        columns = ("mediaId", "seq", "kind", "state", "createdAt", "attempts", "nextAttemptAt", "lastError")
+        show_table(columns, [[row[column] for column in columns] for row in rows])
+
+
+@outbox.command()
+@click.argument("media_id")
+@json_option
+@with_appcontext
+def show(media_id: str, as_json: bool) -> None:
+    """One media's messages with every attempt. Exit code 4 where there are none."""
+    try:
+        with services().database.reading() as session:
+            history = operations.history(session, media_id)
+            document = _history(history)
+    except MediaNotFound as error:
+        _unknown(str(error))
+    if as_json:
+        show_json(document)
+        return
+    stream = {name: value for name, value in document.items() if name != "messages"}
+    show_table(("", ""), stream.items())
+    columns = ("seq", "kind", "state", "at", "milliseconds", "verdict", "status", "detail")
+    lines = [
+        [message["seq"], message["kind"], message["state"], *(attempt.get(name) for name in columns[3:])]
+        for message in document["messages"]
+        for attempt in message["attempts"] or [{}]
+    ]
+    show_table(columns, lines)
+
+
+@outbox.command()
+@click.argument("media_ids", nargs=-1, metavar="[ID]...")
+@click.option("--all", "everything", is_flag=True, help="Every parked media.")
+@json_option
+@with_appcontext
+def retry(media_ids: Sequence[str], everything: bool, as_json: bool) -> None:
+    """Put parked media back to pending. Exit code 4 if one of those named is not parked."""
+    if everything == bool(media_ids):
+        raise click.UsageError("Name parked media, or say --all.")
+    database = services().database
+    with database.writing() as session:
+        put_back = operations.retry_parked(session, database.now, None if everything else media_ids)
+    if as_json:
+        show_json({"retried": put_back})
+    else:
+        show_table(("put back",), [[media_id] for media_id in put_back])
+    missing = sorted(set(media_ids) - set(put_back))
+    if missing:
+        _unknown(f"Not parked: {', '.join(missing)}.")
+
+
+@outbox.command()
+@click.argument("media_id")
+@json_option
+@with_appcontext
+def skip(media_id: str, as_json: bool) -> None:
+    """Drop the head message of a parked media, recorded as skipped. Exit code 4 where it is not parked."""
+    database = services().database
+    try:
+        with database.writing() as session:
+            seq = operations.skip_head(session, database.now, media_id)
+    except MediaNotFound as error:
+        _unknown(str(error))
+    if as_json:
+        show_json({"mediaId": media_id, "skipped": seq})
+    else:
+        show_table(("media", "skipped"), [(media_id, seq)])
+
+
+@outbox.command()
+@json_option
+@with_appcontext
+def prune(as_json: bool) -> None:
+    """Delete delivered messages past OUTBOX_RETENTION_DAYS, a batch at a time."""
+    database, days = services().database, services().settings.outbox_retention_days
+    total = 0
+    while True:
+        with database.writing() as session:
+            count = operations.prune(session, database.now, older_than_days=days, batch=PRUNE_BATCH)
+        total += count
+        if count < PRUNE_BATCH:
+            break
+    if as_json:
+        show_json({"pruned": total})
+    else:
+        show_table(("pruned",), [(total,)])
+
+
+@outbox.command()
+@json_option
+@with_appcontext
+def verify(as_json: bool) -> None:
+    """Check the invariants on the stored rows. Exit code 5 if one is broken."""
+    database = services().database
+    with database.reading() as session:
+        broken = broken_invariants(session)
+    warnings = database.warnings()
+    for warning in warnings:
+        note(warning)
+    if as_json:
+        show_json({"broken": broken, "warnings": warnings})
+    else:
+        show_table(("media", "problem"), [(row["mediaId"], row["problem"]) for row in broken])
+    if broken:
+        raise SystemExit(BROKEN)
+    note("Every invariant holds.")
+
+
+def _unknown(text: str) -> NoReturn:
+    note(text)
+    raise SystemExit(UNKNOWN)
+
+
+def _state(message: OutboxMessage, stream: OutboxStream) -> str:
+    if message.delivered_at is not None:
+        return "delivered"
+    return "parked" if stream.parked_at is not None else "pending"
+
+
+def _message(message: OutboxMessage, stream: OutboxStream) -> dict[str, Any]:
+    state = _state(message, stream)
+    is_head = message.seq == stream.acked_seq + 1
+    waits = state != "delivered" and is_head
+    return {
+        "mediaId": message.media_id,
+        "seq": message.seq,
+        "kind": message.kind,
+        "payload": message.payload,
+        "state": state,
+        "outcome": message.outcome,
+        "createdAt": when(message.created_at),
+        "deliveredAt": when(message.delivered_at),
+        "attempts": stream.attempts if waits else 0,
+        "nextAttemptAt": when(stream.due_at) if waits and not stream.lease_owner else None,
+        "lastError": (stream.park_reason or stream.last_error) if waits else None,
+    }
+
+
+def _history(history: operations.StreamHistory) -> dict[str, Any]:
+    stream = history.stream
+    return {
+        "mediaId": stream.media_id,
+        "lastSeq": stream.last_seq,
+        "ackedSeq": stream.acked_seq,
+        "waitingSince": when(stream.head_since),
+        "nextAttemptAt": when(stream.due_at) if not stream.lease_owner else None,
+        "sendingBy": stream.lease_owner,
+        "parkedAt": when(stream.parked_at),
+        "parkReason": stream.park_reason,
+        "lastStatus": stream.last_status,
+        "lastError": stream.last_error,
+        "messages": [
+            {**_message(message, stream), "attempts": [_attempt(one) for one in attempts]}
+            for message, attempts in history.messages
+        ],
+    }
+
+
+def _attempt(attempt: OutboxAttempt) -> dict[str, Any]:
+    return {
+        "at": when(attempt.at),
+        "milliseconds": round(attempt.duration * 1000, 1),
+        "verdict": attempt.verdict,
+        "status": attempt.status,
+        "detail": attempt.detail,
+        "excerpt": attempt.excerpt,
+    }

@@ -1,0 +1,71 @@
+"""From a bearer token to the user's identity. Tokens come from the suite's own issuer: claims that only
+flask-jwt-extended writes (`type`, `fresh`, `jti`) may be absent, but an expiry must be there."""
+
+from typing import Any
+
+from flask import Flask, current_app, g, request
+from flask_jwt_extended import JWTManager, get_jwt, verify_jwt_in_request
+from flask_jwt_extended.exceptions import JWTExtendedException
+from jwt import PyJWKClient, PyJWKClientConnectionError, PyJWTError
+
+from app.errors import Unauthorized, Unavailable
+from app.settings import TokenSettings
+
+LEEWAY_SECONDS = 30
+MAX_IDENTITY = 255
+MAX_TOKEN_BYTES = 16_384
+JWKS_TIMEOUT_SECONDS = 5
+
+
+def install(app: Flask, tokens: TokenSettings) -> None:
+    """Have flask-jwt-extended check tokens as the settings say."""
+    app.config.update(
+        JWT_TOKEN_LOCATION=["headers"],
+        JWT_ALGORITHM=tokens.algorithm,
+        JWT_DECODE_ALGORITHMS=[tokens.algorithm],
+        JWT_IDENTITY_CLAIM=tokens.identity_claim,
+        JWT_DECODE_AUDIENCE=tokens.audience,
+        JWT_DECODE_ISSUER=tokens.issuer,
+        JWT_DECODE_LEEWAY=LEEWAY_SECONDS,
+        JWT_SECRET_KEY=tokens.secret,
+        JWT_PUBLIC_KEY=tokens.public_key,
+    )
+    manager = JWTManager(app)
+    if tokens.jwks_url is not None:
+        keys = PyJWKClient(tokens.jwks_url, timeout=JWKS_TIMEOUT_SECONDS)
+
+        @manager.decode_key_loader
+        def _key_by_id(header: dict[str, Any], _payload: dict[str, Any]) -> Any:
+            return keys.get_signing_key(header.get("kid", "")).key
+
+
+def authenticate() -> None:
+    """Check the request's token before anything of its body is read; the identity is then `g.user_id`.
+
+    Raises Unauthorized, or Unavailable where the issuer's keys cannot be fetched.
+    """
+    if len(request.headers.get("Authorization", "")) > MAX_TOKEN_BYTES:
+        raise Unauthorized("The token is too long.")
+    try:
+        verify_jwt_in_request()
+    except PyJWKClientConnectionError as error:
+        raise Unavailable("The token issuer's keys cannot be fetched now; try again.", retry_after=5) from error
+    except (JWTExtendedException, PyJWTError) as error:
+        raise Unauthorized(f"The token was not accepted: {error}") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:  # what hostile tokens make of a parser
+        raise Unauthorized("The token was not accepted: it is malformed.") from error
+    g.user_id = _identity(get_jwt())
+
+
+def _identity(claims: dict[str, Any]) -> str:
+    if "exp" not in claims:
+        raise Unauthorized("The token was not accepted: it has no exp.")
+    name = current_app.config["JWT_IDENTITY_CLAIM"]
+    identity = claims.get(name)
+    if not isinstance(identity, str) or not identity.strip():
+        raise Unauthorized(f"The token was not accepted: its {name} is not a text.")
+    if len(identity) > MAX_IDENTITY or not identity.isprintable():
+        raise Unauthorized(
+            f"The token was not accepted: its {name} is not {MAX_IDENTITY} printable characters at most."
+        )
+    return identity

@@ -1,0 +1,133 @@
+"""POST /detect and POST /detect/{id}: an upload or a stored media becomes a run, and the run an answer."""
+
+from http import HTTPStatus
+from typing import Any
+
+from flask import Blueprint, Response, g, jsonify, url_for
+
+from app import catalog
+from app.current import services
+from app.detection.jobs import Job
+from app.detection.runs import RunRequest
+from app.errors import MalformedUpload, MediaTooLarge, Undecodable
+from app.media_hash import virtual_id_of_bytes
+from app.models import RunFailure, RunState
+from app.web import intake, parameters, representation
+from app.web.auth import authenticate
+
+blueprint = Blueprint("detect", __name__)
+blueprint.before_request(authenticate)
+
+
+@blueprint.post("/detect")
+def detect_upload() -> Response:
+    """Store the file, create the media, run detection, answer with the result."""
+    wanted = _wanted()
+    rerun = parameters.flag("rerun", default=False)
+    if not parameters.flag("persist", default=True):
+        return _detect_in_memory(wanted)
+    runs = services().runs
+    with intake.upload() as upload:
+        receipt = services().uploads.take_in(
+            upload, lambda session, media: _ignore(runs.add(session, media.id, wanted))
+        )
+        media_id = receipt.media.id
+        if not receipt.duplicate:
+            run_id = _last_run(media_id)
+        elif rerun:
+            run_id = runs.start_new(media_id, wanted)
+        else:
+            run_id = runs.find_or_start(media_id, wanted)
+        services().executor.wake()
+        return _answer(media_id, run_id, duplicate=receipt.duplicate)
+
+
+@blueprint.post("/detect/<media_id>")
+def detect_stored(media_id: str) -> Response:
+    """A new run on a stored media, which is adopted first if only the annotations service knows it."""
+    wanted = _wanted()
+    with intake.seat():
+        services().adoption.ensure_known(media_id, g.user_id)
+        run_id = services().runs.start_new(media_id, wanted)
+        services().executor.wake()
+        return _answer(media_id, run_id, duplicate=True)
+
+
+def _wanted() -> RunRequest:
+    settings = services().settings
+    return RunRequest(
+        confidence=parameters.number("confidence", default=settings.detector_confidence, above=0, maximum=1),
+        frame_interval=parameters.number("frameInterval", default=settings.frame_interval, above=0, maximum=3600),
+        request_id=g.request_id,
+    )
+
+
+def _detect_in_memory(wanted: RunRequest) -> Response:
+    if parameters.prefers_async():
+        raise MalformedUpload(
+            "persist=false keeps nothing to come back for: Prefer: respond-async does not go with it."
+        )
+    with intake.seat():
+        name, content = intake.picture_in_memory()
+        job = Job(content, "Image", wanted.confidence, wanted.frame_interval)
+        results = services().executor.detect(job, services().settings.sync_wait)
+    return jsonify(
+        media={
+            "id": virtual_id_of_bytes(content),
+            "name": name,
+            "mediaType": "Image",
+            "mediaStatus": None,
+            "userId": g.user_id,
+            "sizeBytes": len(content),
+            "createdAt": None,
+            "run": None,
+            "delivery": None,
+        },
+        duplicate=False,
+        annotations=representation.annotations(result for result in results if result.objects),
+    )
+
+
+def _answer(media_id: str, run_id: int, *, duplicate: bool) -> Response:
+    waits = not parameters.prefers_async()
+    ended = waits and services().waiters.wait(run_id, services().settings.sync_wait)
+    if not ended:
+        return _accepted(media_id, duplicate=duplicate, preferred=not waits)
+    with services().database.reading() as session:
+        view = catalog.view(session, media_id)
+        run = catalog.run_of(session, run_id)
+        body: dict[str, Any] = {
+            "media": representation.media(catalog.MediaView(view.media, run, view.stream)),
+            "duplicate": duplicate,
+            "annotations": representation.annotations(catalog.results(session, run_id)),
+        }
+    if run.state == RunState.FAILED and run.failure == RunFailure.UNDECODABLE:
+        raise Undecodable(run.error or "", media_id)
+    if run.state == RunState.FAILED and run.failure == RunFailure.TOO_LARGE:
+        raise MediaTooLarge(run.error or "", media_id)
+    response = jsonify(body)
+    response.status_code = HTTPStatus.OK if duplicate else HTTPStatus.CREATED
+    response.headers["Location"] = url_for("media.show", media_id=media_id)
+    return response
+
+
+def _accepted(media_id: str, *, duplicate: bool, preferred: bool) -> Response:
+    with services().database.reading() as session:
+        response = jsonify(media=representation.media(catalog.view(session, media_id)), duplicate=duplicate)
+    response.status_code = HTTPStatus.ACCEPTED
+    response.headers["Location"] = url_for("media.show", media_id=media_id)
+    if preferred:
+        response.headers["Preference-Applied"] = "respond-async"
+    return response
+
+
+def _last_run(media_id: str) -> int:
+    with services().database.reading() as session:
+        run = catalog.view(session, media_id).run
+    if run is None:
+        raise LookupError(f"media {media_id} was recorded without its run")
+    return run.id
+
+
+def _ignore(_run_id: int) -> None:
+    """The run's id is asked for after the commit, when it is certain."""

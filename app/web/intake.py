@@ -1,0 +1,59 @@
+"""From a request to an Upload: what is checked before its body is read, and what is then read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flask import g, request
+
+from app.current import services
+from app.display_name import clean_name
+from app.errors import UnsupportedMedia
+from app.media_types import MEDIA_TYPES, check_first_bytes, extension_of
+from app.uploads import Upload
+from app.web.body import UploadBody, open_upload
+from app.web.connection import content_length
+
+MAX_IN_MEMORY = 64 << 20
+
+
+@contextmanager
+def upload() -> Iterator[Upload]:
+    """The request's file, to be taken in while the block runs; it holds one of the process's seats."""
+    settings = services().settings
+    services().storage.admit(content_length(request.environ) or 0)
+    with seat():
+        body = _open(settings.max_upload_bytes)
+        yield Upload(
+            name=body.name,
+            user_id=g.user_id,
+            chunks=body.chunks(),
+            declared_bytes=body.declared_bytes,
+            request_id=g.request_id,
+        )
+
+
+def picture_in_memory() -> tuple[str, bytes]:
+    """The clean name and the whole content of an image of at most 64 MiB."""
+    limit = min(MAX_IN_MEMORY, services().settings.max_upload_bytes)
+    body = _open(limit)
+    name = clean_name(body.name)
+    extension = extension_of(name)
+    if MEDIA_TYPES[extension].kind != "Image":
+        raise UnsupportedMedia(f"Only images are detected in memory; .{extension} is a video.")
+    content = b"".join(bytes(chunk) for chunk in body.chunks())
+    check_first_bytes(extension, content)
+    return name, content
+
+
+@contextmanager
+def seat() -> Iterator[None]:
+    """Hold one of the process's seats while the block runs."""
+    services().seats.take()
+    try:
+        yield
+    finally:
+        services().seats.release()
+
+
+def _open(max_bytes: int) -> UploadBody:
+    return open_upload(request.environ, max_bytes=max_bytes, idle_timeout=services().settings.upload_idle_timeout)

@@ -1,0 +1,105 @@
+"""Media without detection: store, list, look, download, follow."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+
+from flask import Blueprint, Response, jsonify, request, send_file, url_for
+
+from app import catalog
+from app.current import services
+from app.errors import StorageFailed
+from app.media_types import MEDIA_TYPES, extension_of
+from app.web import events, intake, parameters, representation
+from app.web.auth import authenticate
+
+blueprint = Blueprint("media", __name__)
+blueprint.before_request(authenticate)
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+
+
+@blueprint.post("/media")
+def store() -> Response:
+    """Store the file and create the media, without detection."""
+    with intake.upload() as upload:
+        receipt = services().uploads.take_in(upload)
+    with services().database.reading() as session:
+        view = catalog.view(session, receipt.media.id)
+    response = jsonify(media=representation.media(view), duplicate=receipt.duplicate)
+    response.status_code = HTTPStatus.OK if receipt.duplicate else HTTPStatus.CREATED
+    response.headers["Location"] = url_for("media.show", media_id=receipt.media.id)
+    return response
+
+
+@blueprint.get("/media")
+def index() -> Response:
+    """Media, newest first, a page at a time."""
+    status = parameters.choice("status", ("1", "2", "3", "6"))
+    with services().database.reading() as session:
+        page = catalog.page(
+            session,
+            status=int(status) if status else None,
+            media_type=parameters.choice("type", ("Video", "Image")),
+            limit=parameters.integer("limit", default=DEFAULT_LIMIT, minimum=1, maximum=MAX_LIMIT) or DEFAULT_LIMIT,
+            cursor=request.args.get("cursor"),
+        )
+    return jsonify(items=[representation.media(view) for view in page.items], nextCursor=page.next_cursor)
+
+
+@blueprint.get("/media/<media_id>")
+def show(media_id: str) -> Response:
+    """The record with its last run and its delivery state."""
+    with services().database.reading() as session:
+        return jsonify(representation.media(catalog.view(session, media_id)))
+
+
+@blueprint.get("/media/<media_id>/detections")
+def detections(media_id: str) -> Response:
+    """Result of the last finished run."""
+    with services().database.reading() as session:
+        run = catalog.last_finished_run(session, media_id)
+        return jsonify(
+            run=representation.run(run), annotations=representation.annotations(catalog.results(session, run.id))
+        )
+
+
+@blueprint.get("/media/<media_id>/content")
+def content(media_id: str) -> Response:
+    """The bytes, with Range. A stored file never changes, so its id is its validator."""
+    with services().database.reading() as session:
+        media = catalog.view(session, media_id).media
+    seats = services().seats
+    seats.take()
+    try:
+        response = send_file(
+            media.path,
+            mimetype=MEDIA_TYPES[extension_of(media.path)].content_type,
+            as_attachment=True,
+            download_name=media.name,
+            conditional=True,
+            etag=media.id,
+            max_age=None,
+        )
+    except OSError as error:
+        seats.release()
+        raise StorageFailed(f"The file of media {media_id} cannot be read: {error.strerror}.") from error
+    except BaseException:
+        seats.release()
+        raise
+    response.call_on_close(seats.release)
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+@blueprint.get("/media/<media_id>/events")
+def follow(media_id: str) -> Response:
+    """Progress and status as server-sent events, until the run ends."""
+    with services().database.reading() as session:
+        catalog.view(session, media_id)
+    services().seats.take()
+    stream: Iterator[str] = events.stream(services(), media_id)
+    response = Response(stream, mimetype="text/event-stream")
+    response.call_on_close(services().seats.release)
+    response.headers["X-Accel-Buffering"] = "no"
+    return response

@@ -1,0 +1,15 @@
+"""The API's own description, as OpenAPI 3.1."""
+
+from pathlib import Path
+
+from flask import Blueprint, Response, send_file
+
+blueprint = Blueprint("openapi", __name__)
+
+DOCUMENT = Path(__file__).with_name("openapi.json")
+
+
+@blueprint.get("/openapi.json")
+def document() -> Response:
+    """The OpenAPI document."""
+    return send_file(DOCUMENT, mimetype="application/json")

@@ -1,0 +1,57 @@
+"""Query parameters and preferences, parsed strictly: what is not understood is refused by its name."""
+
+import math
+
+from flask import request
+
+from app.errors import MalformedUpload
+
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def flag(name: str, *, default: bool) -> bool:
+    """A query parameter that is true or false."""
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if text.lower() not in _FLAGS:
+        raise MalformedUpload(f"{name} must be true or false, not {text[:80]!r}.")
+    return _FLAGS[text.lower()]
+
+
+def integer(name: str, *, default: int | None, minimum: int, maximum: int) -> int | None:
+    """A query parameter that is a whole number within bounds."""
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and minimum <= int(text) <= maximum):
+        raise MalformedUpload(f"{name} must be a whole number from {minimum} to {maximum}, not {text[:80]!r}.")
+    return int(text)
+
+
+def number(name: str, *, default: float, above: float, maximum: float) -> float:
+    """A query parameter that is a number within bounds."""
+    text = request.args.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not above < value <= maximum:
+        raise MalformedUpload(f"{name} must be more than {above:g} and at most {maximum:g}, not {text[:80]!r}.")
+    return value
+
+
+def choice(name: str, allowed: tuple[str, ...]) -> str | None:
+    """A query parameter that is one of a few words."""
+    text = request.args.get(name)
+    if text is not None and text not in allowed:
+        raise MalformedUpload(f"{name} must be one of {', '.join(allowed)}, not {text[:80]!r}.")
+    return text
+
+
+def prefers_async() -> bool:
+    """Did the client say `Prefer: respond-async` (RFC 7240)?"""
+    preferences = ",".join(request.headers.getlist("Prefer")).split(",")
+    return any(preference.split(";")[0].strip().lower() == "respond-async" for preference in preferences)

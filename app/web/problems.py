@@ -1,0 +1,76 @@
+"""Every refusal as `application/problem+json` (RFC 9457): one table from exception to status."""
+
+import math
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, json
+from werkzeug.exceptions import HTTPException
+
+from app import errors
+
+log = structlog.get_logger()
+
+TYPE_BASE = "urn:detections:problem:"
+
+PROBLEMS: dict[type[errors.DetectionsError], tuple[int, str, str]] = {
+    errors.MalformedUpload: (400, "malformed-upload", "The request cannot be understood"),
+    errors.Unauthorized: (401, "unauthorized", "No acceptable token"),
+    errors.MediaNotFound: (404, "not-found", "No such media"),
+    errors.UploadTimedOut: (408, "upload-timed-out", "The client stopped sending"),
+    errors.MediaIdCollision: (409, "media-id-collision", "The id exists with other content"),
+    errors.AlreadyProcessing: (409, "already-processing", "A run is under way"),
+    errors.MediaTooLarge: (413, "too-large", "Too large"),
+    errors.UnsupportedMedia: (415, "unsupported-media", "Not a supported kind of file"),
+    errors.Undecodable: (422, "undecodable", "The media cannot be decoded"),
+    errors.StorageFailed: (500, "storage-failed", "The disk refused the file"),
+    errors.Unavailable: (503, "unavailable", "Not available now"),
+    errors.DetectorFailed: (503, "unavailable", "The detector broke"),
+    errors.StorageFull: (507, "storage-full", "No room for the file"),
+}
+
+
+def problem(status: int, name: str, title: str, detail: str, **extra: Any) -> Response:
+    """A problem document; `extra` members stand beside the standard ones."""
+    body = {"type": TYPE_BASE + name, "title": title, "status": status, "detail": detail}
+    body |= {"requestId": g.get("request_id")} | extra
+    return Response(json.dumps(body), status, mimetype="application/problem+json")
+
+
+def install(app: Flask) -> None:
+    """Answer every exception of a view with a problem."""
+    app.register_error_handler(errors.DetectionsError, _ours)
+    app.register_error_handler(HTTPException, _of_http)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def _ours(error: errors.DetectionsError) -> Response:
+    entry = next((PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS), None)
+    if entry is None:
+        return _unforeseen(error)
+    status, name, title = entry
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("refused", status=status, problem=name, detail=str(error), cause=repr(error.__cause__))
+    media_id = getattr(error, "media_id", None)
+    response = problem(status, name, title, str(error), **({"mediaId": media_id} if media_id else {}))
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after", 1.0)))
+    return response
+
+
+def _of_http(error: HTTPException) -> Response:
+    status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+    name = "not-found" if status == HTTPStatus.NOT_FOUND else HTTPStatus(status).phrase.lower().replace(" ", "-")
+    response = problem(status, name, error.name, error.description or error.name)
+    for header, value in error.get_headers():
+        if header not in ("Content-Type", "Content-Length"):
+            response.headers[header] = value
+    return response
+
+
+def _unforeseen(error: Exception) -> Response:
+    log.error("unforeseen_error", exc_info=error)
+    return problem(500, "internal", "Internal error", "Something broke here; the request id leads to its log entry.")

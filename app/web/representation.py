@@ -1,0 +1,92 @@
+"""What the API shows of media, runs and results: the JSON of contract §4."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from app.catalog import MediaView
+from app.detection.results import FrameResult
+from app.models import DetectionRun, OutboxStream
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def media(view: MediaView) -> dict[str, Any]:
+    """A media with its last run and its delivery state."""
+    row = view.media
+    return {
+        "id": row.id,
+        "name": row.name,
+        "mediaType": row.media_type,
+        "mediaStatus": row.media_status,
+        "userId": row.user_id,
+        "sizeBytes": row.size_bytes,
+        "createdAt": timestamp(row.created_at),
+        "run": run(view.run),
+        "delivery": delivery(view.stream),
+    }
+
+
+def run(row: DetectionRun | None) -> dict[str, Any] | None:
+    """A detection run."""
+    if row is None:
+        return None
+    return {
+        "id": row.id,
+        "detector": row.detector,
+        "state": row.state,
+        "framesDone": row.frames_done,
+        "framesTotal": row.frames_total,
+        "startedAt": timestamp(row.started_at),
+        "finishedAt": timestamp(row.finished_at),
+        "error": row.error,
+    }
+
+
+def delivery(stream: OutboxStream | None) -> dict[str, Any]:
+    """How far a media's messages have come; an adopted media may have none."""
+    if stream is None:
+        return {
+            "pending": 0,
+            "delivered": 0,
+            "parked": False,
+            "attempts": 0,
+            "nextAttemptAt": None,
+            "lastError": None,
+        }
+    return {
+        "pending": stream.last_seq - stream.acked_seq,
+        "delivered": stream.acked_seq,
+        "parked": stream.parked_at is not None,
+        "attempts": stream.attempts,
+        "nextAttemptAt": None if stream.lease_owner else timestamp(stream.due_at),
+        "lastError": stream.park_reason or stream.last_error,
+    }
+
+
+def annotations(results: Iterable[FrameResult]) -> list[dict[str, Any]]:
+    """Results by frame; boxes are fractions of the upright picture, times seconds."""
+    return [
+        {
+            "frame": result.index,
+            "time": round(result.time, 6),
+            "detections": [
+                {
+                    "classNum": found.class_num,
+                    "label": found.label,
+                    "confidence": round(found.confidence, 4),
+                    "centerX": round(found.center_x, 6),
+                    "centerY": round(found.center_y, 6),
+                    "width": round(found.width, 6),
+                    "height": round(found.height, 6),
+                }
+                for found in result.objects
+            ],
+        }
+        for result in results
+    ]

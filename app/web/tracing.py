@@ -1,0 +1,42 @@
+"""One id and one log line for each request."""
+
+import re
+import time
+import uuid
+
+import structlog
+from flask import Flask, Response, g, request
+
+log = structlog.get_logger()
+
+HEADER = "X-Request-Id"
+_ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def install(app: Flask) -> None:
+    """Take over or make the request's id, return it, and log the request with it."""
+    app.before_request(_begin)
+    app.after_request(_end)
+
+
+def _begin() -> None:
+    given = request.headers.get(HEADER, "")
+    g.request_id = given if _ACCEPTED.fullmatch(given) else uuid.uuid4().hex
+    g.began = time.monotonic()
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _end(response: Response) -> Response:
+    response.headers[HEADER] = g.request_id
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Cache-Control", "no-store")
+    log.info(
+        "request",
+        method=request.method,
+        path=request.path,
+        status=response.status_code,
+        user=g.get("user_id"),
+        milliseconds=round((time.monotonic() - g.began) * 1000, 1),
+    )
+    return response
