@@ -6,7 +6,7 @@ from typing import Any
 from flask import Flask, current_app, g, request
 from flask_jwt_extended import JWTManager, get_jwt, verify_jwt_in_request
 from flask_jwt_extended.exceptions import JWTExtendedException
-from jwt import PyJWKClient, PyJWKClientConnectionError, PyJWTError
+from jwt import PyJWKClient, PyJWKClientConnectionError, PyJWKSetError, PyJWTError
 
 from app.errors import Unauthorized, Unavailable
 from app.settings import TokenSettings
@@ -27,6 +27,7 @@ def install(app: Flask, tokens: TokenSettings) -> None:
         JWT_DECODE_AUDIENCE=tokens.audience,
         JWT_DECODE_ISSUER=tokens.issuer,
         JWT_DECODE_LEEWAY=LEEWAY_SECONDS,
+        JWT_VERIFY_SUB=False,  # it need not be the identity, which is looked at below
         JWT_SECRET_KEY=tokens.secret,
         JWT_PUBLIC_KEY=tokens.public_key,
     )
@@ -36,7 +37,10 @@ def install(app: Flask, tokens: TokenSettings) -> None:
 
         @manager.decode_key_loader
         def _key_by_id(header: dict[str, Any], _payload: dict[str, Any]) -> Any:
-            return keys.get_signing_key(header.get("kid", "")).key
+            try:
+                return keys.get_signing_key(header.get("kid", "")).key
+            except (OSError, ValueError, PyJWKSetError) as error:  # an answer, but no keys in it
+                raise PyJWKClientConnectionError("the issuer's answer holds no keys") from error
 
 
 def authenticate() -> None:
@@ -44,8 +48,11 @@ def authenticate() -> None:
 
     Raises Unauthorized, or Unavailable where the issuer's keys cannot be fetched.
     """
-    if len(request.headers.get("Authorization", "")) > MAX_TOKEN_BYTES:
+    authorization = request.headers.get("Authorization", "")
+    if len(authorization) > MAX_TOKEN_BYTES:
         raise Unauthorized("The token is too long.")
+    if "," in authorization:  # how servers hand on a header that came twice; no token has one
+        raise Unauthorized("There must be one Authorization header with one token.")
     try:
         verify_jwt_in_request()
     except PyJWKClientConnectionError as error:

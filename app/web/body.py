@@ -12,9 +12,10 @@ from wsgiref.types import WSGIEnvironment
 from werkzeug.http import parse_options_header
 
 from app.errors import MalformedUpload, MediaTooLarge
-from app.web.connection import BodySource, Pace, content_length, open_source
+from app.web.connection import BodySource, content_length, open_source
 from app.web.disposition import file_name
 from app.web.form import BESIDE_THE_FILE, FormUpload
+from app.web.pace import Pace
 
 MINIMUM_BYTES_PER_SECOND = 1024.0
 """Slower than any link that people upload over; a client that drips a byte now and then keeps a seat no longer."""

@@ -13,55 +13,20 @@ between, body bytes are never parsed as a request.
 import io
 import socket
 import ssl
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 from wsgiref.types import WSGIEnvironment
 
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.errors import ParseException
 
-from app.errors import MalformedUpload, UploadTimedOut
+from app.errors import MalformedUpload
+from app.web.pace import Pace, paced
 
 READ_SIZE = 512 * 1024
 """Most bytes taken at once: smaller reads cost more calls than a processor's cache saves, larger ones gain nothing."""
 
 _Received = TypeVar("_Received", int, bytes)
-
-
-class Pace:
-    """How slow a client may be: `idle_timeout` seconds without a byte, and in all `grace` seconds plus one second
-    for each `bytes_per_second` that came. The first frees a stalled client's seat, the second a dripping one's."""
-
-    def __init__(
-        self,
-        idle_timeout: float,
-        *,
-        grace: float,
-        bytes_per_second: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._idle_timeout = idle_timeout
-        self._grace = grace
-        self._bytes_per_second = bytes_per_second
-        self._clock = clock
-        self._started: float | None = None
-        self._received = 0
-
-    def next_wait(self) -> float:
-        """Seconds to wait for the next byte. Raises UploadTimedOut when the time is used up."""
-        now = self._clock()
-        if self._started is None:
-            self._started = now
-        left = self._started + self._grace + self._received / self._bytes_per_second - now
-        if left <= 0:
-            raise UploadTimedOut(f"the upload is slower than {self._bytes_per_second:g} bytes a second")
-        return min(self._idle_timeout, left)
-
-    def count(self, received: int) -> None:
-        """Note that so many bytes came."""
-        self._received += received
 
 
 class BodySource(Protocol):
@@ -183,7 +148,7 @@ class _SocketSource:
 
     def _receive(self, receive: Callable[[int], _Received]) -> _Received:
         try:
-            with _paced(self._sock, self._pace):
+            with paced(self._sock, self._pace):
                 received = receive(min(READ_SIZE, self._reader.length))
         except OSError as error:
             raise _cut_off(error) from error
@@ -264,21 +229,8 @@ class _PacedSocket:
         self._pace = pace
 
     def recv(self, size: int) -> bytes:
-        with _paced(self._sock, self._pace):
+        with paced(self._sock, self._pace):
             return self._sock.recv(min(size, READ_SIZE))
-
-
-@contextmanager
-def _paced(sock: socket.socket, pace: Pace) -> Iterator[None]:
-    wait = pace.next_wait()
-    usual = sock.gettimeout()
-    sock.settimeout(wait)
-    try:
-        yield
-    except TimeoutError as error:
-        raise UploadTimedOut(f"the client sent nothing for {wait:.3g} s") from error
-    finally:
-        sock.settimeout(usual)
 
 
 def _invite(body: Any) -> None:

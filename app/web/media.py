@@ -1,7 +1,9 @@
 """Media without detection: store, list, look, download, follow."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http import HTTPStatus
+from typing import Any
 
 from flask import Blueprint, Response, jsonify, request, send_file, url_for
 
@@ -87,7 +89,7 @@ def content(media_id: str) -> Response:
     except BaseException:
         seats.release()
         raise
-    response.call_on_close(seats.release)
+    _call_on_sent(response, seats.release)
     response.headers["Cache-Control"] = "private, no-cache"
     return response
 
@@ -103,3 +105,13 @@ def follow(media_id: str) -> Response:
     response.call_on_close(services().seats.release)
     response.headers["X-Accel-Buffering"] = "no"
     return response
+
+
+def _call_on_sent(response: Response, callback: Callable[[], None]) -> None:
+    """Call back, once, when a file has been sent or given up: servers close the body of such a response, and never
+    the response itself."""
+    body: Any = response.response
+    closing = ExitStack()
+    closing.callback(callback)
+    closing.callback(body.close)
+    body.close = closing.close

@@ -1,6 +1,7 @@
 """The seam itself, on gunicorn's own readers and a real socket pair, without a server."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import MalformedUpload, UploadTimedOut
-from app.web.connection import READ_SIZE, BodySource, Pace, is_off_the_connection, open_source
+from app.web.connection import READ_SIZE, BodySource, HeldContinue, is_off_the_connection, open_source
+from app.web.pace import Pace
 
 
 class FakeClock:
@@ -113,11 +115,44 @@ def test_until_its_last_byte_a_body_counts_as_failed() -> None:
         assert is_off_the_connection(at.body)
 
 
+@pytest.mark.parametrize("views", [False, True])
+def test_a_client_that_waits_is_invited_by_the_first_read_and_not_before(views: bool) -> None:
+    with connection(5) as at:
+        at.body.reader = HeldContinue(at.body, at.unreader.sock)
+        source = at.source()
+        at.client.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            at.client.recv(100)
+        assert not is_off_the_connection(at.body)
+        at.client.send(b"bytes")
+        assert read_all(source, views=views) == b"bytes"
+        assert at.client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def test_whoever_else_reads_the_body_invites_it_too() -> None:
+    with connection(5, arriving=b"bytes") as at:
+        at.body.reader = HeldContinue(at.body, at.unreader.sock)
+        assert at.body.read() == b"bytes"
+        assert at.client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
 def test_a_cut_off_body_is_malformed_and_its_connection_lost() -> None:
     with connection(10, arriving=b"12345") as at:
         at.client.shutdown(socket.SHUT_WR)
         with pytest.raises(MalformedUpload, match="cut off"):
             read_all(at.source())
+        assert not is_off_the_connection(at.body)
+
+
+def test_a_cut_off_body_through_gunicorns_reader_is_malformed_and_its_connection_lost() -> None:
+    context = ssl.create_default_context()
+    with connection(10, arriving=b"12345") as at, socket.socket() as unconnected:
+        with context.wrap_socket(unconnected, server_hostname="test") as marks_it_as_tls:
+            at.environ["gunicorn.socket"] = marks_it_as_tls
+            at.client.shutdown(socket.SHUT_WR)
+            with pytest.raises(MalformedUpload, match="cut off"):
+                read_all(at.source())
+        # gunicorn's own count says that all ten bytes came.
         assert not is_off_the_connection(at.body)
 
 

@@ -99,17 +99,6 @@ def test_a_client_that_stops_under_tls_times_out(tls: tuple[Server, ssl.SSLConte
 
 
 @framings
-def test_a_body_that_is_cut_off_under_tls_is_malformed(tls: tuple[Server, ssl.SSLContext], framing: Framing) -> None:
-    with connect(tls) as client:
-        client.send(framing.request(PHOTO)[:100_000])
-        # The connection beneath, without the farewell that TLS would send.
-        socket.socket.shutdown(client.sock, socket.SHUT_WR)
-        answer = client.answer()
-        assert answer.status == 400
-        assert b"connection: close" in answer.head
-
-
-@framings
 def test_a_refused_client_under_tls_is_not_invited_to_send(
     tls: tuple[Server, ssl.SSLContext], framing: Framing
 ) -> None:
