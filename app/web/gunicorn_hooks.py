@@ -7,11 +7,14 @@ taken for a request.
 
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from gunicorn.http.message import Request
 
+from app.errors import SettingsError
+from app.settings import Settings
 from app.web.connection import HeldContinue, is_off_the_connection
 
 
@@ -43,6 +46,14 @@ def prepare_request(req: Any) -> None:
 
 def _closing_while_unread(should_close: Callable[[], bool], body: Any) -> Callable[[], bool]:
     return lambda: should_close() or not is_off_the_connection(body)
+
+
+def check_settings() -> None:
+    """End this process with the one line that names a wrong or missing setting, before any worker is made."""
+    try:
+        Settings.from_env()
+    except SettingsError as error:
+        sys.exit(f"detections: {error}")
 
 
 def start_services(worker: Any) -> None:
