@@ -65,7 +65,7 @@ def _claim_and_acknowledge(database: Database) -> None:
     with database.writing() as session:
         for claim in claims:
             answer = Answer(Verdict.DELIVERED, "", 200)
-            queue.acknowledge(session, Try(claim, answer, time.time(), 0.001), go_on=False, lease=30)
+            queue.acknowledge(session, [Try(claim, answer, time.time(), 0.001)], go_on=False, lease=30)
 
 
 def throughput(at: Places, kind: str, messages: int = 4000) -> list[Row]:

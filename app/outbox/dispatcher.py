@@ -10,15 +10,15 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 from sqlalchemy.orm import Session
 
 from app.db import Database
-from app.errors import DetectionsError
 from app.outbox.gate import Gate, GateCondition
+from app.outbox.gatekeeper import GateKeeper, closes_gate
 from app.outbox.messages import Deliver, Verdict
 from app.outbox.queue import Claim, OutboxQueue, Try
 from app.outbox.retry import RetryPolicy
@@ -30,6 +30,9 @@ UNTIL_WOKEN = 5.0
 """A turn at least this often, in seconds, should a wake-up ever be missed."""
 
 AFTER_TROUBLE = 1.0
+
+WHILE_LOCKED = 0.1
+"""Seconds until another look, where what is due was locked by another's transaction at that moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Dispatcher:
         self._gate = gate
         self._policy = policy or RetryPolicy()
         self._limits = limits or DispatcherLimits()
+        self._keeper = GateKeeper(gate, queue, self._policy, lease=self._limits.lease)
         self._monotonic = monotonic
         self._woken = threading.Event()
         self._stopping = threading.Event()
@@ -100,8 +104,8 @@ class Dispatcher:
         while self._senders.collectable:
             try:
                 self._record(self._senders.collect())
-            except DetectionsError:
-                log.warning("outbox_leases_left_to_expire", owner=self.owner)
+            except Exception:
+                log.exception("outbox_leases_left_to_expire", owner=self.owner)
                 return
 
     def run(self) -> None:
@@ -126,34 +130,37 @@ class Dispatcher:
         """
         sent = self._senders.collect()
         if not sent:
-            pause = self._nothing_for()
+            pause = self._nothing_for(media_id)
             if pause > 0:
                 return pause
-        leased_at = self._monotonic()
         claims = self._record(sent, claim_more=True, media_id=media_id)
-        for claim, probe in claims:
+        for claim, probe, leased_at in claims:
             self._senders.submit(claim, probe=probe, leased_at=leased_at)
-        return UNTIL_WOKEN if not claims and not sent else 0.0
+        return 0.0 if claims or sent else WHILE_LOCKED
 
-    def _nothing_for(self) -> float:
+    def _nothing_for(self, media_id: str | None) -> float:
         if self._senders.free == 0:
             return UNTIL_WOKEN
         with self._database.reading() as session:
-            due_in = self._queue.next_due_in(session)
+            due_in = self._queue.next_due_in(session, media_id=media_id)
             if due_in is None:
                 return UNTIL_WOKEN
             return max(due_in, self._gate.condition(session).closed_for or 0.0)
 
     def _record(
         self, sent: list[Sent], *, claim_more: bool = False, media_id: str | None = None
-    ) -> list[tuple[Claim, bool]]:
+    ) -> list[tuple[Claim, bool, float]]:
+        """Returns what to send next, each with whether it is a probe and when its lease began."""
         try:
             with self._database.writing() as session:
-                gate = self._judge_gate(session, sent)
-                going_on = [one.claim for one in sent if self._settle(session, one, gate)]
-                claims = [(claim, False) for claim in self._queue.continue_with(session, going_on)]
+                leased_at = self._monotonic()
+                gate = self._keeper.judge(session, sent)
+                going_on = self._settle(session, sent, gate)
+                claims = [(claim, False, leased_at) for claim in self._queue.continue_with(session, going_on)]
                 if claim_more:
-                    claims += self._claim(session, gate, self._senders.free - len(claims), media_id)
+                    probing = not gate.is_open
+                    free = self._senders.free - len(claims)
+                    claims += [(claim, probing, leased_at) for claim in self._claim(session, free, probing, media_id)]
         except Exception:
             self._senders.put_back(sent)
             raise
@@ -161,77 +168,50 @@ class Dispatcher:
             _log_delivery(one)
         return claims
 
-    def _claim(
-        self, session: Session, gate: GateCondition, free: int, media_id: str | None
-    ) -> list[tuple[Claim, bool]]:
+    def _claim(self, session: Session, free: int, probing: bool, media_id: str | None) -> list[Claim]:
         if free <= 0:
             return []
-        probing = not gate.is_open
         if probing and not self._gate.take_probe(session, self._limits.lease):
             return []
         limit = 1 if probing else free
         claims = self._queue.claim(session, self.owner, limit, self._limits.lease, media_id=media_id)
         if probing and not claims:
             self._gate.probe_now(session)
-        return [(claim, probing) for claim in claims]
+        return claims
 
-    def _judge_gate(self, session: Session, sent: Sequence[Sent]) -> GateCondition:
-        gate = self._gate.condition(session)
+    def _settle(self, session: Session, sent: list[Sent], gate: GateCondition) -> list[Claim]:
+        """Record every outcome; returns the claims that go on with their media's next messages."""
+        arrived = [one.tried for one in sent if one.tried and one.tried.answer.verdict is Verdict.DELIVERED]
+        may_go_on = gate.is_open and not self._stopping.is_set()
+        acknowledged = self._queue.acknowledge(session, arrived, go_on=may_go_on, lease=self._limits.lease)
+        others = [one.tried for one in sent if one.tried and self._apply(session, one, one.tried, gate)]
         for one in sent:
             if one.tried is None:
-                if one.probe:
-                    self._gate.probe_now(session)
-                continue
-            answer = one.tried.answer
-            silent_probe = one.probe and answer.status is None
-            closes = answer.verdict is Verdict.CLOSE_GATE or silent_probe
-            if closes and (gate.is_open or one.probe):
-                gate = self._close_gate(session, gate.failures + 1, one.tried)
-            elif closes and (answer.retry_after or 0) > (gate.closed_for or 0):
-                gate = self._close_gate(session, gate.failures, one.tried)
-            elif one.probe and not closes:
-                self._gate.open(session)
-                gate = GateCondition()
-                log.info("gate_opened", endpoint=self._gate.endpoint)
-        return gate
+                self._queue.release(session, one.claim)
+        recorded = [*acknowledged.recorded, *others]
+        self._queue.note_attempts(session, recorded)
+        _log_lost([one.tried for one in sent if one.tried and one.tried not in recorded])
+        return acknowledged.going_on
 
-    def _close_gate(self, session: Session, failures: int, tried: Try) -> GateCondition:
-        delay = self._policy.gate_delay(failures, tried.answer.retry_after)
-        self._gate.close(session, failures=failures, delay=delay, reason=tried.answer.detail)
-        log.warning("gate_closed", endpoint=self._gate.endpoint, seconds=round(delay, 3), reason=tried.answer.detail)
-        return GateCondition(delay, failures, tried.answer.detail)
-
-    def _settle(self, session: Session, sent: Sent, gate: GateCondition) -> bool:
-        """Record one outcome; true if its claim goes on with the media's next message."""
-        claim, tried = sent.claim, sent.tried
-        if tried is None:
-            self._queue.release(session, claim)
-            return False
-        recorded, goes_on = self._apply(session, tried, gate)
-        if recorded:
-            self._queue.note_attempts(session, [tried])
-        else:
-            log.warning("lease_lost", media_id=claim.message.media_id, seq=claim.message.seq, epoch=claim.epoch)
-        return goes_on
-
-    def _apply(self, session: Session, tried: Try, gate: GateCondition) -> tuple[bool, bool]:
+    def _apply(self, session: Session, sent: Sent, tried: Try, gate: GateCondition) -> bool:
+        """Record a try that did not deliver; false if its lease was lost, or if it did."""
         claim, answer, queue = tried.claim, tried.answer, self._queue
-        match answer.verdict:
-            case Verdict.DELIVERED:
-                may_go_on = gate.is_open and not self._stopping.is_set()
-                more = queue.acknowledge(session, tried, go_on=may_go_on, lease=self._limits.lease)
-                return more is not None, bool(more)
-            case Verdict.PARK:
-                return queue.park(session, tried), False
-            case Verdict.CLOSE_GATE:
-                delay = gate.closed_for or self._policy.gate_delay(1, answer.retry_after)
-                return queue.postpone(session, tried, delay=delay, counted=False), False
-            case Verdict.RETRY:
-                if answer.max_tries is not None and claim.refusals + 1 >= answer.max_tries:
-                    return queue.park(session, tried), False
-                delay = max(self._policy.media_delay(claim.attempts + 1), answer.retry_after or 0.0)
-                refused = answer.max_tries is not None
-                return queue.postpone(session, tried, delay=delay, counted=True, refused=refused), False
+        if closes_gate(sent):
+            delay = max(gate.closed_for or 0.0, self._policy.gate_delay(1, None))
+            return queue.postpone(session, tried, delay=delay, counted=False)
+        if answer.verdict is Verdict.DELIVERED:
+            return False
+        limited = answer.max_tries is not None
+        if answer.verdict is Verdict.PARK or (limited and claim.refusals + 1 >= (answer.max_tries or 0)):
+            return queue.park(session, tried)
+        delay = max(self._policy.media_delay(claim.attempts + 1), answer.retry_after or 0.0)
+        return queue.postpone(session, tried, delay=delay, counted=True, refused=limited)
+
+
+def _log_lost(tries: list[Try]) -> None:
+    for tried in tries:
+        message, epoch = tried.claim.message, tried.claim.epoch
+        log.warning("lease_lost", media_id=message.media_id, seq=message.seq, epoch=epoch)
 
 
 def _log_delivery(sent: Sent) -> None:

@@ -7,11 +7,12 @@ of the start are its whole task.
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Row, func, select, update
+from sqlalchemy import ColumnElement, Row, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.db import Database
+from app.db import Database, announce
 from app.models import OutboxStream
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.gate import Gate, GateCondition
@@ -22,7 +23,7 @@ LOOK_EVERY = 0.1
 
 @dataclass(frozen=True, slots=True)
 class FlushReport:
-    """`total` and `pending` count messages of the start; `parked` counts media."""
+    """`total`, `delivered` and `pending` count messages of the start; `parked` counts media."""
 
     total: int
     delivered: int
@@ -31,8 +32,17 @@ class FlushReport:
     timed_out: bool
 
 
+class _Target(NamedTuple):
+    """One media's head as it was at the start."""
+
+    acked: int
+    last: int
+    epoch: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Progress:
+    delivered: int
     pending: int
     parked_media: int
     unsettled: bool  # something was not tried yet, or is being tried
@@ -62,13 +72,33 @@ class Flush:
         """Deliver what is pending now; with `wait`, until drained or `timeout` seconds have passed."""
         deadline = None if timeout is None else self._monotonic() + timeout
         targets, started = self._bring_forward()
-        total = sum(last - acked for acked, last in targets.values())
+        total = sum(target.last - target.acked for target in targets.values())
+        if self._dispatcher:
+            try:
+                self._deliver(self._dispatcher, targets, started, total, wait=wait, deadline=deadline)
+            finally:
+                self._dispatcher.finish()
+        progress = self._look(targets, started)
+        self._on_progress(progress.delivered, total)
+        timed_out = progress.pending > 0 and self._is_past(deadline)
+        return FlushReport(total, progress.delivered, progress.pending, progress.parked_media, timed_out)
+
+    def _deliver(
+        self,
+        dispatcher: Dispatcher,
+        targets: dict[str, _Target],
+        started: float,
+        total: int,
+        *,
+        wait: bool,
+        deadline: float | None,
+    ) -> None:
         brought_forward = self._monotonic()
         look_again = 0.0
         progress = self._look(targets, started)
-        while self._dispatcher and self._goes_on(progress, wait) and not self._is_past(deadline):
-            pause = self._dispatcher.turn(self._media_id)
-            self._dispatcher.sleep(min(pause, LOOK_EVERY))
+        while (progress.pending > 0 if wait else progress.unsettled) and not self._is_past(deadline):
+            pause = dispatcher.turn(self._media_id)
+            dispatcher.sleep(min(pause, LOOK_EVERY))
             if wait and self._monotonic() - brought_forward > BRING_FORWARD_EVERY:
                 self._bring_forward()
                 brought_forward = self._monotonic()
@@ -77,58 +107,69 @@ class Flush:
                 progress = self._look(targets, started)
                 # Looking at a long backlog takes its time: it must not become the main work.
                 look_again = self._monotonic() + max(LOOK_EVERY, 5 * (self._monotonic() - asked))
-                self._on_progress(total - progress.pending, total)
-        if self._dispatcher:
-            self._dispatcher.finish()
-            progress = self._look(targets, started)
-        self._on_progress(total - progress.pending, total)
-        return FlushReport(
-            total, total - progress.pending, progress.pending, progress.parked_media, self._is_past(deadline)
-        )
-
-    def _goes_on(self, progress: _Progress, wait: bool) -> bool:
-        if wait:
-            return progress.pending > 0
-        return progress.unsettled
+                self._on_progress(progress.delivered, total)
 
     def _is_past(self, deadline: float | None) -> bool:
         return deadline is not None and self._monotonic() >= deadline
 
-    def _bring_forward(self) -> tuple[dict[str, tuple[int, int]], float]:
+    def _bring_forward(self) -> tuple[dict[str, _Target], float]:
         """Make every waiting stream due, but those being sent at this moment; returns what is pending."""
+        stream = OutboxStream
         with self._database.writing() as session:
             now = float(session.scalar(select(self._database.now)) or 0.0)
             session.execute(
-                update(OutboxStream)
-                .where(OutboxStream.due_at > now, OutboxStream.lease_owner.is_(None), *self._scope())
+                update(stream)
+                .where(stream.due_at > now, stream.lease_owner.is_(None), *self._scope())
                 .values(due_at=now)
                 .execution_options(synchronize_session=False)
             )
-            if self._gate:
-                self._gate.probe_now(session)
-            return {row.media_id: (row.acked_seq, row.last_seq) for row in self._waiting(session)}, now
-
-    def _look(self, targets: dict[str, tuple[int, int]], started: float) -> _Progress:
-        pending, unsettled = 0, False
-        with self._database.reading() as session:
-            gate = self._gate.condition(session) if self._gate else GateCondition()
-            parked = session.scalar(select(func.count()).where(OutboxStream.parked_at.is_not(None), *self._scope()))
-            for row in self._waiting(session):
-                _acked, last_wanted = targets.get(row.media_id, (0, 0))
-                left = max(0, last_wanted - row.acked_seq)
-                pending += left
-                untried = row.due_at <= started and gate.is_open
-                unsettled |= left > 0 and (untried or row.lease_owner is not None)
-        probe_is_due = gate.closed_for is not None and gate.closed_for <= 0
-        return _Progress(pending, parked or 0, unsettled or (pending > 0 and probe_is_due))
-
-    def _waiting(self, session: Session) -> Iterable[Row[tuple[str, int, int, float, str | None]]]:
-        stream = OutboxStream
-        return session.execute(
-            select(stream.media_id, stream.acked_seq, stream.last_seq, stream.due_at, stream.lease_owner).where(
-                stream.due_at.is_not(None), *self._scope()
+            under_way = select(stream.media_id).where(stream.due_at > now, stream.lease_owner.is_not(None)).limit(1)
+            if self._gate and session.scalar(under_way) is None:
+                self._gate.probe_now(session)  # but never beside a probe that may be under way
+            announce(session)
+            rows = session.execute(
+                select(stream.media_id, stream.acked_seq, stream.last_seq, stream.lease_epoch).where(
+                    stream.due_at.is_not(None), *self._scope()
+                )
             )
-        )
+            return {media_id: _Target(*head) for media_id, *head in rows}, now
+
+    def _look(self, targets: dict[str, _Target], started: float) -> _Progress:
+        delivered = sum(target.last - target.acked for target in targets.values())
+        pending, parked, unsettled = 0, 0, False
+        with self._database.reading() as session:
+            now = float(session.scalar(select(self._database.now)) or 0.0)
+            gate = self._gate.condition(session) if self._gate else GateCondition()
+            for row in self._unfinished(session):
+                parked += row.parked_at is not None
+                target = targets.get(row.media_id)
+                left = target.last - row.acked_seq if target else 0
+                if target is None or left <= 0:
+                    continue
+                delivered -= left
+                if row.parked_at is None:
+                    pending += left
+                    unsettled |= _is_unsettled(row, target, started, now, gate)
+        probe_is_due = gate.closed_for is not None and gate.closed_for <= 0
+        return _Progress(delivered, pending, parked, unsettled or (pending > 0 and probe_is_due))
+
+    def _unfinished(self, session: Session) -> "Iterable[_Row]":
+        stream = OutboxStream
+        waits = or_(stream.due_at.is_not(None), stream.parked_at.is_not(None))
+        columns = (stream.media_id, stream.acked_seq, stream.due_at, stream.parked_at)
+        return session.execute(select(*columns, stream.lease_owner, stream.lease_epoch).where(waits, *self._scope()))
 
     def _scope(self) -> list[ColumnElement[bool]]:
         return [OutboxStream.media_id == self._media_id] if self._media_id else []
+
+
+_Row = Row[str, int, float | None, float | None, str | None, int]
+
+
+def _is_unsettled(row: _Row, target: _Target, started: float, now: float, gate: GateCondition) -> bool:
+    """Not tried since the start although it may be, or in its first try since then."""
+    due_at = row.due_at or 0.0
+    if row.lease_owner is None:
+        return due_at <= started and gate.is_open
+    # Later tries of what has failed are not waited for, nor is a lease whose owner died while the gate is closed.
+    return row.lease_epoch <= target.epoch + 1 and (due_at > now or gate.is_open)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, null, select, update
 from sqlalchemy.orm import Session
 
-from app.db import upsert
+from app.db import announce, upsert
 from app.models import OutboxGate
 
 
@@ -43,6 +43,13 @@ class Gate:
         ).first()
         return GateCondition(*row) if row else GateCondition()
 
+    def hold(self, session: Session) -> GateCondition:
+        """How the gate stands, and will until this transaction ends: no other dispatcher judges it meanwhile."""
+        never_closed = upsert(session, OutboxGate).values(endpoint=self.endpoint, state="open", failures=0)
+        session.execute(never_closed.on_conflict_do_nothing())
+        session.execute(select(OutboxGate.endpoint).where(OutboxGate.endpoint == self.endpoint).with_for_update()).all()
+        return self.condition(session)
+
     def take_probe(self, session: Session, lease: float) -> bool:
         """Win the right to send one probe, if it is time for one; the next may go `lease` seconds from now."""
         row = session.execute(
@@ -66,7 +73,8 @@ class Gate:
         session.execute(new.on_conflict_do_update(index_elements=[OutboxGate.endpoint], set_=values))
 
     def open(self, session: Session) -> None:
-        """Everything passes again, at full speed."""
+        """Everything passes again, at full speed, and every dispatcher is told."""
+        announce(session)
         session.execute(
             update(OutboxGate)
             .where(OutboxGate.endpoint == self.endpoint)

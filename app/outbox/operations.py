@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import ColumnElement, and_, case, delete, func, literal, null, select, tuple_, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
+from app.db import announce
 from app.errors import MediaNotFound
 from app.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.outbox.messages import Outcome
@@ -91,6 +92,7 @@ def retry_parked(session: Session, now: ColumnElement[float], media_ids: Sequenc
     chosen: ColumnElement[bool] = OutboxStream.parked_at.is_not(None)
     if media_ids is not None:
         chosen = and_(chosen, OutboxStream.media_id.in_(media_ids))
+    announce(session)
     return list(
         session.scalars(
             update(OutboxStream)
@@ -120,6 +122,8 @@ def skip_head(session: Session, now: ColumnElement[float], media_id: str) -> int
             attempts=0,
             refusals=0,
             uncertain=literal(False),
+            last_status=null(),
+            last_error=null(),
         )
         .returning(OutboxStream.acked_seq)
         .execution_options(synchronize_session=False)
@@ -132,20 +136,30 @@ def skip_head(session: Session, now: ColumnElement[float], media_id: str) -> int
         .values(delivered_at=now, outcome=Outcome.SKIPPED)
         .execution_options(synchronize_session=False)
     )
+    announce(session)
     return int(seq)
 
 
 def prune(session: Session, now: ColumnElement[float], *, older_than_days: float, batch: int) -> int:
     """Delete one batch of delivered messages past retention; returns how many, 0 once none are left.
 
-    Messages behind which something is parked stay: they tell a person what had arrived before.
+    Messages behind which something is parked stay: they tell a person what had arrived before. Of one media the first
+    go first, whatever the clock did when they were delivered: a gap in what is left would tell of a loss.
     """
     key = tuple_(OutboxMessage.media_id, OutboxMessage.seq)
+    kept_after = now - older_than_days * DAY
+    before = aliased(OutboxMessage)
+    first_to_stay = and_(
+        before.media_id == OutboxMessage.media_id,
+        before.seq < OutboxMessage.seq,
+        before.delivered_at >= kept_after,
+    )
     old = (
         select(OutboxMessage.media_id, OutboxMessage.seq)
         .join(OutboxStream, OutboxStream.media_id == OutboxMessage.media_id)
-        .where(OutboxMessage.delivered_at < now - older_than_days * DAY, OutboxStream.parked_at.is_(None))
-        .order_by(OutboxMessage.delivered_at)
+        .where(OutboxMessage.delivered_at < kept_after, OutboxStream.parked_at.is_(None))
+        .where(~select(before.seq).where(first_to_stay).exists())
+        .order_by(OutboxMessage.delivered_at, OutboxMessage.media_id, OutboxMessage.seq)
         .limit(batch)
     )
     victims = [(row.media_id, row.seq) for row in session.execute(old)]

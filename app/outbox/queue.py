@@ -10,12 +10,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, insert, literal, null, select, true, update
+from sqlalchemy import ColumnElement, Row, insert, literal, null, select, update
 from sqlalchemy.orm import Session
 
-from app.db import announce, upsert
-from app.models import OutboxAttempt, OutboxMessage, OutboxStream
-from app.outbox.messages import Answer, Kind, Message, Outcome
+from app.db import announce
+from app.models import OutboxAttempt, OutboxStream
+from app.outbox.messages import Answer, Kind, Message
+from app.outbox.statements import Statements
+
+_ADD_ATTEMPTS = insert(OutboxAttempt.__table__)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class Claim:
             (OutboxStream.media_id == self.message.media_id)
             & (OutboxStream.lease_epoch == self.epoch)
             & (OutboxStream.acked_seq == self.message.seq - 1)
-            & OutboxStream.parked_at.is_(None)
+            # Gone once an outcome is recorded: after a commit of unknown fate a second try to record counts nothing.
+            & OutboxStream.lease_owner.is_not(None)
         )
 
 
@@ -48,11 +52,20 @@ class Try:
     duration: float
 
 
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What an acknowledgement changed: `recorded` where the lease still held, `going_on` where it goes on."""
+
+    recorded: list[Try]
+    going_on: list[Claim]
+
+
 class OutboxQueue:
     """The queue's statements. `now` is the database's clock as an SQL expression."""
 
     def __init__(self, now: ColumnElement[float]) -> None:
         self._now = now
+        self._by_dialect: dict[str, Statements] = {}
 
     def enqueue(
         self,
@@ -65,103 +78,63 @@ class OutboxQueue:
         request_id: str | None,
     ) -> int:
         """Add a message behind all others of its media, in the caller's transaction; returns its sequence number."""
-        seq = session.scalar(self._advanced(session, media_id))
-        session.execute(
-            insert(OutboxMessage).values(
-                media_id=media_id,
-                seq=seq,
-                kind=kind,
-                payload=payload,
-                idempotency_key=str(uuid.uuid4()),
-                user_id=user_id,
-                request_id=request_id,
-                created_at=self._now,
-            )
-        )
+        statements = self._statements(session)
+        seq = session.scalars(statements.advance, {"media": media_id}).one()
+        message = {
+            "media_id": media_id,
+            "seq": seq,
+            "kind": kind,
+            "payload": payload,
+            "idempotency_key": str(uuid.uuid4()),
+            "user_id": user_id,
+            "request_id": request_id,
+        }
+        session.execute(statements.add_message, message)
         announce(session)
         return int(seq)
 
-    def _advanced(self, session: Session, media_id: str) -> Any:
-        new = upsert(session, OutboxStream).values(
-            media_id=media_id,
-            last_seq=1,
-            acked_seq=0,
-            due_at=self._now,
-            lease_epoch=0,
-            attempts=0,
-            refusals=0,
-            uncertain=False,
-            head_since=self._now,
-        )
-        return new.on_conflict_do_update(
-            index_elements=[OutboxStream.media_id],
-            set_={
-                "last_seq": OutboxStream.last_seq + 1,
-                # A backoff or a lease under way keeps its time; a parked stream stays out of the index.
-                "due_at": case((OutboxStream.parked_at.is_(None), func.coalesce(OutboxStream.due_at, self._now))),
-                "head_since": func.coalesce(OutboxStream.head_since, self._now),
-            },
-        ).returning(OutboxStream.last_seq)
-
-    def next_due_in(self, session: Session) -> float | None:
+    def next_due_in(self, session: Session, *, media_id: str | None = None) -> float | None:
         """Seconds until the first stream may be claimed (negative if overdue), None where nothing waits."""
-        return session.scalar(select(func.min(OutboxStream.due_at) - self._now).where(OutboxStream.due_at.is_not(None)))
+        statements = self._statements(session)
+        if media_id is None:
+            return session.scalar(statements.next_due_in)
+        return session.scalar(statements.media_due_in, {"media": media_id})
 
     def claim(
         self, session: Session, owner: str, limit: int, lease: float, *, media_id: str | None = None
     ) -> list[Claim]:
         """Lease up to `limit` due streams for `lease` seconds, the longest due first; returns their head messages."""
-        due = (
-            select(OutboxStream.media_id)
-            .where(OutboxStream.due_at <= self._now)
-            .where(OutboxStream.media_id == media_id if media_id else true())
-            .order_by(OutboxStream.due_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-            .cte("due")
-        )
-        leased = session.scalars(
-            update(OutboxStream)
-            .where(OutboxStream.media_id.in_(select(due.c.media_id)))
-            .values(
-                due_at=self._now + lease,
-                lease_epoch=OutboxStream.lease_epoch + 1,
-                # An owner still there is one that died or froze: nobody knows how far its send came.
-                uncertain=OutboxStream.uncertain | OutboxStream.lease_owner.is_not(None),
-                lease_owner=owner,
-            )
-            .returning(OutboxStream.media_id)
-            .execution_options(synchronize_session=False)
-        ).all()
+        statements = self._statements(session)
+        wanted = {"owner": owner, "limit": limit, "lease": lease}
+        if media_id is None:
+            leased = session.scalars(statements.lease_due, wanted).all()
+        else:
+            leased = session.scalars(statements.lease_due_of_media, wanted | {"media": media_id}).all()
         return self._heads(session, leased)
 
-    def acknowledge(self, session: Session, tried: Try, *, go_on: bool, lease: float) -> bool | None:
-        """The message arrived. True: the claim goes on with the next one, under a renewed lease; False: nothing is
-        left, or `go_on` is false; None: the lease was lost, and nothing changed."""
-        claim, seq = tried.claim, tried.claim.message.seq
-        more = OutboxStream.last_seq > seq
-        kept = more if go_on else literal(False)
-        row = session.execute(
-            update(OutboxStream)
-            .where(claim.fence)
-            .values(
-                acked_seq=seq,
-                due_at=case((kept, self._now + lease), (more, self._now)),
-                lease_owner=case((kept, OutboxStream.lease_owner)),
-                head_since=case((more, self._now)),
-                attempts=0,
-                refusals=0,
-                uncertain=False,
-                last_status=tried.answer.status,
-                last_error=null(),
-            )
-            .returning(OutboxStream.last_seq)
-            .execution_options(synchronize_session=False)
-        ).first()
-        if row is None:
-            return None
-        self._end_message(session, claim.message.media_id, seq, tried.answer.outcome)
-        return go_on and row.last_seq > seq
+    def acknowledge(self, session: Session, tries: Sequence[Try], *, go_on: bool, lease: float) -> Acknowledged:
+        """The messages arrived. With `go_on` a claim goes on, for `lease` seconds more, where another message waits."""
+        if not tries:
+            return Acknowledged([], [])
+        statements = self._statements(session)
+        messages = {tried.claim.message.media_id: tried for tried in tries}
+        rows = session.execute(
+            statements.acknowledge,
+            {
+                "media": list(messages),
+                "fences": [(media, tried.claim.epoch, tried.claim.message.seq) for media, tried in messages.items()],
+                "go_on": go_on,
+                "lease": lease,
+            },
+        ).all()
+        recorded = [messages[row.media_id] for row in rows]
+        for outcome in {tried.answer.outcome for tried in recorded}:
+            ended = [tried.claim.message for tried in recorded if tried.answer.outcome is outcome]
+            pairs = [(message.media_id, message.seq) for message in ended]
+            parameters = {"outcome": outcome, "media": [message.media_id for message in ended], "messages": pairs}
+            session.execute(statements.end_messages, parameters)
+        going_on = [messages[row.media_id].claim for row in rows if go_on and row.last_seq > row.acked_seq]
+        return Acknowledged(recorded, going_on)
 
     def continue_with(self, session: Session, claims: Iterable[Claim]) -> list[Claim]:
         """The next messages of claims whose acknowledgement said that they go on."""
@@ -180,7 +153,14 @@ class OutboxQueue:
 
     def park(self, session: Session, tried: Try) -> bool:
         """Take the media out of the queue until a person decides; False if the lease was lost."""
-        return self._settle(session, tried, due_at=null(), parked_at=self._now, park_reason=tried.answer.detail)
+        return self._settle(
+            session, tried, due_at=null(), parked_at=self._now, park_reason=storable(tried.answer.detail)
+        )
+
+    def holds(self, session: Session, claim: Claim) -> bool:
+        """Is the claim's lease still its own, and not run out?"""
+        held = select(OutboxStream.media_id).where(claim.fence, OutboxStream.due_at > self._now)
+        return session.scalar(held) is not None
 
     def release(self, session: Session, claim: Claim) -> bool:
         """Give back a claim that was not tried; False if the lease was lost."""
@@ -191,6 +171,7 @@ class OutboxQueue:
             .returning(OutboxStream.media_id)
             .execution_options(synchronize_session=False)
         )
+        announce(session)
         return result.first() is not None
 
     def note_attempts(self, session: Session, tries: Sequence[Try]) -> None:
@@ -198,7 +179,7 @@ class OutboxQueue:
         if not tries:
             return
         session.execute(
-            insert(OutboxAttempt),
+            _ADD_ATTEMPTS,
             [
                 {
                     "media_id": tried.claim.message.media_id,
@@ -207,8 +188,8 @@ class OutboxQueue:
                     "duration": tried.duration,
                     "verdict": tried.answer.verdict,
                     "status": tried.answer.status,
-                    "detail": tried.answer.detail,
-                    "excerpt": tried.answer.excerpt,
+                    "detail": storable(tried.answer.detail),
+                    "excerpt": storable(tried.answer.excerpt),
                 }
                 for tried in tries
             ],
@@ -218,39 +199,32 @@ class OutboxQueue:
         result = session.execute(
             update(OutboxStream)
             .where(tried.claim.fence)
-            .values(lease_owner=null(), last_status=tried.answer.status, last_error=tried.answer.detail, **values)
+            .values(
+                lease_owner=null(), last_status=tried.answer.status, last_error=storable(tried.answer.detail), **values
+            )
             .returning(OutboxStream.media_id)
             .execution_options(synchronize_session=False)
         )
         return result.first() is not None
 
-    def _end_message(self, session: Session, media_id: str, seq: int, outcome: Outcome) -> None:
-        session.execute(
-            update(OutboxMessage)
-            .where(OutboxMessage.media_id == media_id, OutboxMessage.seq == seq)
-            .values(delivered_at=self._now, outcome=outcome)
-            .execution_options(synchronize_session=False)
-        )
-
     def _heads(self, session: Session, media_ids: Sequence[str]) -> list[Claim]:
         if not media_ids:
             return []
-        return [_claim(*row) for row in session.execute(_head_of(media_ids))]
+        return [_claim(row) for row in session.execute(self._statements(session).heads, {"media": media_ids})]
+
+    def _statements(self, session: Session) -> Statements:
+        dialect = session.get_bind().dialect.name
+        if dialect not in self._by_dialect:
+            self._by_dialect[dialect] = Statements(dialect, self._now)
+        return self._by_dialect[dialect]
 
 
-def _head_of(media_ids: Sequence[str]) -> Select[OutboxMessage, int, int, int, bool]:
-    stream = OutboxStream
-    return (
-        select(OutboxMessage, stream.lease_epoch, stream.attempts, stream.refusals, stream.uncertain)
-        .join(
-            stream,
-            (stream.media_id == OutboxMessage.media_id) & (OutboxMessage.seq == stream.acked_seq + 1),
-        )
-        .where(stream.media_id.in_(media_ids))
-    )
+def storable(text: str) -> str:
+    """Without what a database refuses to store (NUL, lone surrogates): an outcome must never be one of these."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
-def _claim(row: OutboxMessage, epoch: int, attempts: int, refusals: int, uncertain: bool) -> Claim:
+def _claim(row: Row[Any]) -> Claim:
     message = Message(
         media_id=row.media_id,
         seq=row.seq,
@@ -259,6 +233,6 @@ def _claim(row: OutboxMessage, epoch: int, attempts: int, refusals: int, uncerta
         idempotency_key=row.idempotency_key,
         user_id=row.user_id,
         request_id=row.request_id,
-        uncertain=uncertain,
+        uncertain=row.uncertain,
     )
-    return Claim(message, epoch, attempts, refusals)
+    return Claim(message, row.lease_epoch, row.attempts, row.refusals)

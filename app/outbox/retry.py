@@ -25,7 +25,7 @@ class RetryPolicy:
     gate_wait: wait_base = field(default_factory=lambda: wait_exponential_jitter(initial=1, max=30, jitter=0.25))
     tries_within_claim: int = 3
     wait_within_claim: wait_base = field(
-        default_factory=lambda: wait_exponential_jitter(initial=0.05, max=0.5, jitter=0.05)
+        default_factory=lambda: wait_exponential_jitter(multiplier=0.05, max=0.5, jitter=0.05)
     )
 
     def media_delay(self, attempts: int) -> float:

@@ -29,8 +29,16 @@ class Sent:
     tried: Try | None
 
 
+AHEAD = 4
+"""Claims taken for each thread: enough that the threads never wait for a transaction that records many at once."""
+
+
 class Senders:
-    """A fixed number of threads. `on_sent` is called in one of them whenever there is something to collect."""
+    """A fixed number of threads, with some claims waiting for each.
+
+    `on_sent` is called in one of them when what came back should be collected: at once where a thread has nothing
+    left to send, later where recording more of them together costs nobody time.
+    """
 
     def __init__(
         self,
@@ -52,12 +60,15 @@ class Senders:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="outbox-sender")
         self._sent: deque[Sent] = deque()
         self._busy = 0
+        self._unsent = 0
+        self._guard = threading.Lock()
+        self._gate_closed = False
         self.stopping = threading.Event()
 
     @property
     def free(self) -> int:
-        """How many more claims can be sent at once."""
-        return self._count - self._busy
+        """How many more claims can be taken."""
+        return self._count * AHEAD - self._busy
 
     @property
     def idle(self) -> bool:
@@ -71,6 +82,9 @@ class Senders:
     def submit(self, claim: Claim, *, probe: bool, leased_at: float) -> None:
         """Send a claim whose lease was taken at `leased_at` on the monotonic clock."""
         self._busy += 1
+        with self._guard:
+            self._unsent += 1
+            self._gate_closed = False
         self._pool.submit(self._send, claim, probe, leased_at)
 
     def collect(self) -> list[Sent]:
@@ -90,9 +104,17 @@ class Senders:
         self._pool.shutdown(wait=True)
 
     def _send(self, claim: Claim, probe: bool, leased_at: float) -> None:
-        tried = None if self.stopping.is_set() else self._try(claim, leased_at + self._sendable_for)
+        with self._guard:
+            self._unsent -= 1
+            holds_back = self._gate_closed or self.stopping.is_set()
+        tried = None if holds_back else self._try(claim, leased_at + self._sendable_for)
         self._sent.append(Sent(claim, probe, tried))
-        self._on_sent()
+        with self._guard:
+            # The claims behind it are given back untried: the gate is closed to them from now on.
+            self._gate_closed |= tried is not None and tried.answer.verdict is Verdict.CLOSE_GATE
+            starving = self._unsent < self._count
+        if starving or len(self._sent) >= self._count:
+            self._on_sent()
 
     def _try(self, claim: Claim, last_start: float) -> Try | None:
         at, started = time.time(), self._monotonic()

@@ -27,9 +27,18 @@ def _unnumbered() -> Select[str, str]:
             or_(
                 waiting != _STREAM.last_seq - _STREAM.acked_seq,
                 lowest <= _STREAM.acked_seq,
-                func.coalesce(func.max(_MESSAGE.seq), _STREAM.last_seq) != _STREAM.last_seq,
+                func.max(_MESSAGE.seq) > _STREAM.last_seq,
             )
         )
+    )
+
+
+def _gap() -> Select[str, str]:
+    """Pruning takes the first ones of a media, so what is left is without a gap."""
+    return (
+        select(_MESSAGE.media_id, literal("there is a gap in the numbers of the messages"))
+        .group_by(_MESSAGE.media_id)
+        .having(func.max(_MESSAGE.seq) - func.min(_MESSAGE.seq) + 1 != func.count())
     )
 
 
@@ -90,6 +99,7 @@ def _processing_without_run() -> Select[str, str]:
 
 CHECKS = (
     _unnumbered,
+    _gap,
     _undelivered_below,
     _delivered_above,
     _create_not_first,

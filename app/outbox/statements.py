@@ -1,0 +1,178 @@
+"""The hot path's statements, built once: SQLAlchemy spends more on building and keying one than SQLite on running it.
+
+Each takes its values as parameters. `Statements` is made for one dialect and one clock, and holds no state.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Executable,
+    Table,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from app.models import OutboxMessage, OutboxStream
+
+STREAM: Table = OutboxStream.__table__  # type: ignore[assignment]
+MESSAGE: Table = OutboxMessage.__table__  # type: ignore[assignment]
+_S, _M = STREAM.c, MESSAGE.c
+
+
+@dataclass(frozen=True)
+class Statements:
+    """`now` is the database's clock as an SQL expression."""
+
+    dialect: str
+    now: ColumnElement[float]
+
+    @cached_property
+    def advance(self) -> Executable:
+        """Counts a media's `last_seq` up, or begins its stream, and returns it. Parameter: media."""
+        dialect = postgresql if self.dialect == "postgresql" else sqlite
+        new: Any = dialect.insert(STREAM).values(
+            media_id=bindparam("media"),
+            last_seq=1,
+            acked_seq=0,
+            due_at=self.now,
+            lease_epoch=0,
+            attempts=0,
+            refusals=0,
+            uncertain=False,
+            head_since=self.now,
+        )
+        advanced: Executable = new.on_conflict_do_update(
+            index_elements=[_S.media_id],
+            set_={
+                "last_seq": _S.last_seq + 1,
+                # A backoff or a lease under way keeps its time; a parked stream stays out of the index.
+                "due_at": case((_S.parked_at.is_(None), func.coalesce(_S.due_at, self.now))),
+                "head_since": func.coalesce(_S.head_since, self.now),
+            },
+        ).returning(_S.last_seq)
+        return advanced
+
+    @cached_property
+    def add_message(self) -> Executable:
+        """Inserts a message, created now. Parameters: its other columns that are known at once."""
+        names = ("media_id", "seq", "kind", "payload", "idempotency_key", "user_id", "request_id")
+        return insert(MESSAGE).values({name: bindparam(name) for name in names} | {"created_at": self.now})
+
+    @cached_property
+    def next_due_in(self) -> Executable:
+        """Seconds until the first stream is due."""
+        return select(func.min(_S.due_at) - self.now).where(_S.due_at.is_not(None))
+
+    @cached_property
+    def media_due_in(self) -> Executable:
+        """Seconds until one media's stream is due. Parameter: media."""
+        return select(_S.due_at - self.now).where(_S.media_id == bindparam("media"))
+
+    @cached_property
+    def lease_due(self) -> Executable:
+        """Leases the longest due streams and returns their media. Parameters: owner, lease, limit."""
+        return self._lease(true())
+
+    @cached_property
+    def lease_due_of_media(self) -> Executable:
+        """The same of one media alone. Parameters: owner, lease, limit, media."""
+        return self._lease(_S.media_id == bindparam("media"))
+
+    def _lease(self, chosen: ColumnElement[bool]) -> Executable:
+        due = (
+            select(_S.media_id)
+            .where(_S.due_at <= self.now, chosen)
+            .order_by(_S.due_at)
+            .limit(bindparam("limit"))
+            .with_for_update(skip_locked=True)
+            .cte("due")
+        )
+        return (
+            update(STREAM)
+            .where(_S.media_id.in_(select(due.c.media_id)))
+            .values(
+                due_at=self.now + bindparam("lease"),
+                lease_epoch=_S.lease_epoch + 1,
+                # An owner still there is one that died or froze: nobody knows how far its send came.
+                uncertain=or_(_S.uncertain, _S.lease_owner.is_not(None)),
+                lease_owner=bindparam("owner"),
+            )
+            .returning(_S.media_id)
+        )
+
+    @cached_property
+    def heads(self) -> Executable:
+        """The head messages of streams, with what fences their outcomes. Parameter: media, a list."""
+        return (
+            select(
+                _M.media_id,
+                _M.seq,
+                _M.kind,
+                _M.payload,
+                _M.idempotency_key,
+                _M.user_id,
+                _M.request_id,
+                _S.uncertain,
+                _S.lease_epoch,
+                _S.attempts,
+                _S.refusals,
+            )
+            .join(STREAM, and_(_S.media_id == _M.media_id, _M.seq == _S.acked_seq + 1))
+            .where(_S.media_id.in_(bindparam("media", expanding=True)))
+        )
+
+    @cached_property
+    def acknowledge(self) -> Executable:
+        """Moves claimed streams on to their next messages and returns media, `acked_seq` and `last_seq`.
+
+        Parameters: media, a list; fences, a list of (media, epoch, seq); go_on, whether the claims keep their leases
+        for the messages behind; lease.
+        """
+        more = _S.last_seq > _S.acked_seq + 1
+        kept = and_(more, bindparam("go_on", type_=Boolean()))
+        return (
+            update(STREAM)
+            .where(
+                _S.media_id.in_(bindparam("media", expanding=True)),
+                tuple_(_S.media_id, _S.lease_epoch, _S.acked_seq + 1).in_(bindparam("fences", expanding=True)),
+                _S.lease_owner.is_not(None),
+            )
+            .values(
+                acked_seq=_S.acked_seq + 1,
+                due_at=case((kept, self.now + bindparam("lease")), (more, self.now)),
+                lease_owner=case((kept, _S.lease_owner)),
+                head_since=case((more, self.now)),
+                attempts=0,
+                refusals=0,
+                uncertain=False,
+                last_status=null(),
+                last_error=null(),
+            )
+            .returning(_S.media_id, _S.acked_seq, _S.last_seq)
+        )
+
+    @cached_property
+    def end_messages(self) -> Executable:
+        """Marks messages as delivered. Parameters: outcome; media, a list; messages, a list of (media, seq)."""
+        return (
+            update(MESSAGE)
+            .where(
+                _M.media_id.in_(bindparam("media", expanding=True)),  # SQLite finds no index for pairs alone
+                tuple_(_M.media_id, _M.seq).in_(bindparam("messages", expanding=True)),
+            )
+            .values(delivered_at=self.now, outcome=bindparam("outcome"))
+        )
