@@ -1,0 +1,64 @@
+"""What a client of the service does, over real HTTP: uploads a photo, asks how its messages fare."""
+
+import time
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import jwt
+import requests
+
+from app.demo.failure import StepFailed
+
+USER = "ada"
+
+_PATIENCE_SECONDS = 30.0
+_TOKEN_SECONDS = 24 * 3600
+
+
+def user_token(secret: str) -> str:
+    """A token such as the suite's issuer gives its users, for one day."""
+    return jwt.encode({"sub": USER, "exp": int(time.time()) + _TOKEN_SECONDS}, secret)
+
+
+class Client:
+    """One user at one service."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    def upload(self, photo: Path) -> dict[str, Any]:
+        """Upload to POST /detect; returns the answer's document. Raises StepFailed without a 201 and a finished run."""
+        with photo.open("rb") as content:
+            answer = self._ask("POST", "/detect", HTTPStatus.CREATED, files={"file": (photo.name, content)})
+        run = answer["media"]["run"]
+        if run["state"] != "done":
+            raise StepFailed(f"its detection is {run['state']}: {run['error']}")
+        return answer
+
+    def media(self, media_id: str) -> dict[str, Any]:
+        """The record as GET /media/{id} shows it. Raises StepFailed unless it is there."""
+        return self._ask("GET", f"/media/{media_id}", HTTPStatus.OK)
+
+    def _ask(self, method: str, path: str, expected: HTTPStatus, **options: Any) -> dict[str, Any]:
+        # A session for each call, which may come from any thread; none heeds the environment's proxies.
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.request(
+                method, self._url + path, headers=self._headers, timeout=_PATIENCE_SECONDS, **options
+            )
+        if answer.status_code != expected:
+            raise StepFailed(f"{method} {path} answered {answer.status_code} {answer.reason}: {answer.text.strip()}")
+        document: dict[str, Any] = answer.json()
+        return document
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of this address is answered with 200 now."""
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            return session.get(url, timeout=_PATIENCE_SECONDS).status_code == HTTPStatus.OK
+        except requests.ConnectionError:
+            return False

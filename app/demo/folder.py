@@ -1,0 +1,72 @@
+"""Where a demo keeps its database, files and logs: a temporary folder, or a named one that outlives it.
+
+A named folder is locked for as long as a process of the demo lives, so that a second demo neither disturbs a running
+one nor is kept out by one that has ended. Only what a demo has left there is ever removed.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from app.demo.failure import StepFailed
+
+_LOCK = "processes"
+
+
+class DemoFolder:
+    """An empty folder for this demo alone. `lock` is a descriptor that its processes must be given, if there is one."""
+
+    def __init__(self, path: Path, lock: int | None = None) -> None:
+        self.path = path
+        self.lock = lock
+
+    @classmethod
+    def temporary(cls) -> "DemoFolder":
+        """A new one under TMPDIR. Raises OSError where none can be made."""
+        return cls(Path(tempfile.mkdtemp(prefix="detections-demo-")))
+
+    @classmethod
+    def named(cls, path: Path) -> "DemoFolder":
+        """This one, made where it is missing, emptied of an earlier demo that has ended.
+
+        Raises StepFailed where it is in use or holds something else, OSError where it cannot be made.
+        """
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(path.iterdir()) and not (path / _LOCK).is_file():
+            raise StepFailed(f"{path} is not empty, and no earlier demo made it")
+        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            processes = os.read(lock, 1000).decode()
+            os.close(lock)
+            raise StepFailed(f"{path} is in use by a demo that is still running; `kill {processes}` ends it") from error
+        folder = cls(path, lock)
+        folder._clear()
+        return folder
+
+    def note(self, processes: Iterable[int]) -> None:
+        """Write down who holds the lock, for whoever wants the folder next."""
+        (self.path / _LOCK).write_text(" ".join(map(str, processes)))
+
+    def leave(self) -> None:
+        """Let it be, for the processes that go on."""
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
+    def remove(self) -> None:
+        """Remove it and everything in it."""
+        shutil.rmtree(self.path)
+        self.leave()
+
+    def _clear(self) -> None:
+        for entry in self.path.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != _LOCK:
+                entry.unlink()
+        os.truncate(self.path / _LOCK, 0)
