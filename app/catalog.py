@@ -3,6 +3,7 @@
 Reads only; nothing here begins or commits a transaction.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,7 +13,10 @@ from sqlalchemy.orm import Session
 
 from app.detection.results import DetectedObject, FrameResult
 from app.errors import MalformedUpload, MediaNotFound
+from app.media_hash import MEDIA_ID
 from app.models import Detection, DetectionRun, Media, OutboxStream, RunState
+
+_CURSOR = re.compile(rf"(0x[01]\.[0-9a-f]{{1,13}}p-?[0-9]{{1,3}})_({MEDIA_ID.pattern})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,9 @@ class Page:
 
 def view(session: Session, media_id: str) -> MediaView:
     """One media; raises MediaNotFound."""
-    row = session.execute(_views().where(Media.id == media_id)).one_or_none()
+    row = None
+    if MEDIA_ID.fullmatch(media_id):  # anything else may hold what PostgreSQL takes for no text at all
+        row = session.execute(_views().where(Media.id == media_id)).one_or_none()
     if row is None:
         raise MediaNotFound(f"There is no media {media_id!r}.")
     return MediaView(*row)
@@ -110,12 +116,11 @@ def _object(row: Detection) -> DetectedObject:
 
 
 def _cursor(media: Media) -> str:
-    return f"{media.created_at.hex()}_{media.id}"
+    return f"{media.created_at.hex().replace('+', '')}_{media.id}"  # a plus sign means a space in a URL
 
 
 def _position(cursor: str) -> tuple[float, str]:
-    created_at, _, media_id = cursor.partition("_")
-    try:
-        return float.fromhex(created_at), media_id
-    except (ValueError, OverflowError) as error:
-        raise MalformedUpload(f"cursor {cursor!r} is not one that a page of this list gave.") from error
+    parts = _CURSOR.fullmatch(cursor)
+    if parts is None:
+        raise MalformedUpload(f"cursor {cursor[:80]!r} is not one that a page of this list gave.")
+    return float.fromhex(parts[1]), parts[2]

@@ -46,8 +46,11 @@ def install(app: Flask, tokens: TokenSettings) -> None:
 def authenticate() -> None:
     """Check the request's token before anything of its body is read; the identity is then `g.user_id`.
 
-    Raises Unauthorized, or Unavailable where the issuer's keys cannot be fetched.
+    OPTIONS is answered without one, as browsers ask it. Raises Unauthorized, or Unavailable where the issuer's keys
+    cannot be fetched.
     """
+    if request.method == "OPTIONS":
+        return  # flask-jwt-extended looks at none either; Flask answers it by itself, and no view is reached
     authorization = request.headers.get("Authorization", "")
     if len(authorization) > MAX_TOKEN_BYTES:
         raise Unauthorized("The token is too long.")

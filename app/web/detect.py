@@ -9,7 +9,7 @@ from app import catalog
 from app.current import services
 from app.detection.jobs import Job
 from app.detection.runs import RunRequest
-from app.errors import MalformedUpload, MediaTooLarge, Undecodable
+from app.errors import MediaNotFound, MediaTooLarge, Undecodable
 from app.media_hash import virtual_id_of_bytes
 from app.models import RunFailure, RunState
 from app.web import intake, parameters, representation
@@ -46,6 +46,8 @@ def detect_upload() -> Response:
 def detect_stored(media_id: str) -> Response:
     """A new run on a stored media, which is adopted first if only the annotations service knows it."""
     wanted = _wanted()
+    if not media_id.isalnum():  # PostgreSQL takes some characters for no text at all, and no id has them
+        raise MediaNotFound(f"There is no media {media_id!r}.")
     with intake.seat():
         services().adoption.ensure_known(media_id, g.user_id)
         run_id = services().runs.start_new(media_id, wanted)
@@ -63,10 +65,7 @@ def _wanted() -> RunRequest:
 
 
 def _detect_in_memory(wanted: RunRequest) -> Response:
-    if parameters.prefers_async():
-        raise MalformedUpload(
-            "persist=false keeps nothing to come back for: Prefer: respond-async does not go with it."
-        )
+    # `Prefer: respond-async` is not applied: it is a wish, and there would be nothing to come back for.
     with intake.seat():
         name, content = intake.picture_in_memory()
         job = Job(content, "Image", wanted.confidence, wanted.frame_interval)

@@ -1,15 +1,18 @@
-"""The outbox's figures for Prometheus, read from the database at scrape time."""
+"""The outbox's figures for Prometheus, read from the database at scrape time: right across processes."""
 
 from collections.abc import Iterator
+from math import isinf
 
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
-from app.outbox import operations
+from app.outbox import operations, tally
 from app.outbox.gate import Gate
+
+PREFIX = "detections_outbox"
 
 
 class OutboxCollector(Collector):
@@ -21,13 +24,43 @@ class OutboxCollector(Collector):
         self._gate = gate
 
     def collect(self) -> Iterator[Metric]:
+        yield from self._state()
+        yield from _grown(tally.read(self._session))
+
+    def _state(self) -> Iterator[Metric]:
         status = operations.status(self._session, self._now)
         gate_open = self._gate is None or self._gate.condition(self._session).is_open
         for name, text, value in (
-            ("outbox_pending_messages", "Messages waiting to be delivered.", status.pending),
-            ("outbox_parked_media", "Media whose messages wait for a person.", status.parked),
-            ("outbox_oldest_age_seconds", "How long the longest waiting message has waited.", status.oldest_age or 0),
-            ("outbox_delivered_last_hour", "Messages delivered within the last hour.", status.delivered_last_hour),
-            ("outbox_gate_open", "1 while messages may pass to the annotations service.", int(gate_open)),
+            ("pending_messages", "Messages waiting to be delivered.", status.pending),
+            ("active_streams", "Media with messages waiting to be delivered.", status.active),
+            ("parked_media", "Media whose messages wait for a person.", status.parked),
+            ("oldest_age_seconds", "How long the longest waiting message has waited.", status.oldest_age or 0),
+            ("delivered_last_hour", "Messages delivered within the last hour.", status.delivered_last_hour),
+            ("gate_open", "1 while messages may pass to the annotations service.", int(gate_open)),
         ):
-            yield GaugeMetricFamily(f"detections_{name}", text, float(value))
+            yield GaugeMetricFamily(f"{PREFIX}_{name}", text, float(value))
+
+
+def _grown(figures: dict[tuple[str, ...], float]) -> Iterator[Metric]:
+    attempts = CounterMetricFamily(f"{PREFIX}_attempts", "Tries to deliver a message.", labels=("kind", "verdict"))
+    for name, value in figures.items():
+        if name[0] == tally.ATTEMPTS:
+            attempts.add_metric(name[1:], value)
+    yield attempts
+    lost = figures.get((tally.LEASES_LOST,), 0.0)
+    yield CounterMetricFamily(f"{PREFIX}_leases_lost", "Outcomes that came after their lease had gone.", lost)
+    yield HistogramMetricFamily(
+        f"{PREFIX}_delivery_seconds",
+        "From a message's commit to its acknowledgement.",
+        buckets=_cumulative(figures),
+        sum_value=figures.get((tally.LATENCY_SUM,), 0.0),
+    )
+
+
+def _cumulative(figures: dict[tuple[str, ...], float]) -> list[tuple[str, float]]:
+    total = 0.0
+    buckets = []
+    for bound in tally.LATENCY_BUCKETS:
+        total += figures.get((tally.LATENCY, str(bound)), 0.0)
+        buckets.append(("+Inf" if isinf(bound) else str(bound), total))
+    return buckets

@@ -20,7 +20,9 @@ MAX_IN_MEMORY = 64 << 20
 def upload() -> Iterator[Upload]:
     """The request's file, to be taken in while the block runs; it holds one of the process's seats."""
     settings = services().settings
-    services().storage.admit(content_length(request.environ) or 0)
+    declared = content_length(request.environ) or 0
+    if declared <= settings.max_upload_bytes:  # a larger one is refused for that, whatever room there is
+        services().storage.admit(declared)
     with seat():
         body = _open(settings.max_upload_bytes)
         yield Upload(

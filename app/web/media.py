@@ -16,6 +16,7 @@ from app.web.auth import authenticate
 
 blueprint = Blueprint("media", __name__)
 blueprint.before_request(authenticate)
+blueprint.before_request(parameters.ignore_impossible_dates)
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500

@@ -4,7 +4,10 @@ from pathlib import Path
 
 from flask import Blueprint, Response, send_file
 
+from app.web import parameters
+
 blueprint = Blueprint("openapi", __name__)
+blueprint.before_request(parameters.ignore_impossible_dates)
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response, g, json
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, PreconditionFailed
 
 from app import errors
 
@@ -43,6 +43,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(errors.DetectionsError, _ours)
     app.register_error_handler(HTTPException, _of_http)
     app.register_error_handler(Exception, _unforeseen)
+    app.after_request(_without_the_file)
 
 
 def _ours(error: errors.DetectionsError) -> Response:
@@ -69,6 +70,14 @@ def _of_http(error: HTTPException) -> Response:
         if header not in ("Content-Type", "Content-Length"):
             response.headers[header] = value
     return response
+
+
+def _without_the_file(response: Response) -> Response:
+    """werkzeug answers a failed `If-Match` with 412, and the file as its body."""
+    if response.status_code != HTTPStatus.PRECONDITION_FAILED:
+        return response
+    response.close()
+    return _of_http(PreconditionFailed())
 
 
 def _unforeseen(error: Exception) -> Response:

@@ -58,6 +58,7 @@ def delivery(stream: OutboxStream | None) -> dict[str, Any]:
             "attempts": 0,
             "nextAttemptAt": None,
             "lastError": None,
+            "waiting": None,
         }
     return {
         "pending": stream.last_seq - stream.acked_seq,
@@ -66,6 +67,20 @@ def delivery(stream: OutboxStream | None) -> dict[str, Any]:
         "attempts": stream.attempts,
         "nextAttemptAt": None if stream.lease_owner else timestamp(stream.due_at),
         "lastError": stream.park_reason or stream.last_error,
+        "waiting": _waiting(stream),
+    }
+
+
+def _waiting(stream: OutboxStream) -> dict[str, Any] | None:
+    """The message that the others wait behind: since when, whether it is being sent, and what was answered last."""
+    if stream.last_seq == stream.acked_seq:
+        return None
+    return {
+        "seq": stream.acked_seq + 1,
+        "since": timestamp(stream.head_since),
+        "sending": stream.lease_owner is not None,
+        "parkedAt": timestamp(stream.parked_at),
+        "lastStatus": stream.last_status,
     }
 
 
