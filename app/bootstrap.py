@@ -14,7 +14,6 @@ from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.process import DetectorProcess
 from app.detection.runs import Runs
 from app.detection.waiting import RunWaiters
-from app.errors import DetectionsError
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.flush import Flush
 from app.outbox.gate import Gate
@@ -125,8 +124,8 @@ class PeriodicSweep:
         while not self._stopping.is_set():
             try:
                 self._sweep.run()
-            except DetectionsError as error:
-                log.warning("sweep_failed", reason=str(error))
+            except Exception:
+                log.exception("sweep_failed")
             self._stopping.wait(self._every)
 
 

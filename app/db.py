@@ -29,13 +29,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
-from app.errors import StorageFull, Unavailable
+from app.errors import StorageFailed, StorageFull, Unavailable
 
 BUSY_SECONDS = 20.0
 """How long a transaction waits for its turn before the caller is told to come back."""
@@ -45,6 +46,7 @@ PG_CHANNEL = "detections_outbox"
 _ANNOUNCED = "announced"
 _POSTGRES_BUSY = ("55P03", "57014", "40001", "40P01")  # lock and statement timeouts, serialization, deadlock
 _POSTGRES_FULL = ("53100",)
+_SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second: no room for the WAL's index
 
 
 class Base(DeclarativeBase):
@@ -110,12 +112,24 @@ class Database:
     def writing(self) -> Iterator[Session]:
         """A session in a writing transaction: committed at the end of the block, rolled back if it raises.
 
-        Raises Unavailable where no turn comes within the busy limit, StorageFull where the disk is full.
+        Raises Unavailable where no turn comes within the busy limit, StorageFull where the disk is full (nothing is
+        committed then), StorageFailed where SQLite's disk refuses.
         """
         with self._turn(), _judged(), self._write.begin() as session:
             yield session
         if session.info.get(_ANNOUNCED):
             self.notify_listeners()
+
+    def bury_failed_commits(self) -> None:
+        """Make sure that no transaction whose commit failed before this call can still come true.
+
+        What a failed commit wrote stays in SQLite's log behind its end, and a recovery after a crash takes it for
+        committed unless another commit has overwritten it. PostgreSQL settles such a commit by itself.
+        """
+        if self.is_sqlite:
+            with self.writing() as session:
+                version = session.execute(text("PRAGMA user_version")).scalar_one()
+                session.execute(text(f"PRAGMA user_version = {int(version)}"))
 
     def on_announcement(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each commit of this process in which `announce` was called."""
@@ -131,9 +145,7 @@ class Database:
         if not self.is_sqlite or sqlite3.sqlite_version_info >= SAFE_SQLITE:
             return []
         safe = ".".join(map(str, SAFE_SQLITE))
-        return [
-            f"SQLite {sqlite3.sqlite_version} has a rare WAL-reset defect with many connections; {safe} has not."
-        ]
+        return [f"SQLite {sqlite3.sqlite_version} has a rare WAL-reset defect with many connections; {safe} has not."]
 
     def close(self) -> None:
         """Give back every connection."""
@@ -174,24 +186,30 @@ def _judged() -> Iterator[None]:
     """Say what the database's failure means for the caller."""
     try:
         yield
+    except PoolTimeout as error:
+        raise Unavailable("Every connection to the database is taken; try again.", retry_after=5) from error
     except DBAPIError as error:
         if _is_full(error):
             raise StorageFull("The database's disk is full; nothing was stored.") from error
         if _is_busy(error):
             raise Unavailable("The database is busy or out of reach; try again.", retry_after=5) from error
+        if _sqlite_code(error) & 0xFF == sqlite3.SQLITE_IOERR:
+            raise StorageFailed("The database's disk refused; whether anything was stored is not known.") from error
         raise
 
 
 def _is_full(error: DBAPIError) -> bool:
-    return (
-        getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-        or getattr(error.orig, "sqlstate", None) in _POSTGRES_FULL
-    )
+    return _sqlite_code(error) in _SQLITE_FULL or getattr(error.orig, "sqlstate", None) in _POSTGRES_FULL
+
+
+def _sqlite_code(error: DBAPIError) -> int:
+    """SQLite's extended result code; 0 where the error is not SQLite's."""
+    return int(getattr(error.orig, "sqlite_errorcode", 0))
 
 
 def _is_busy(error: DBAPIError) -> bool:
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    if code is not None:
+    code = _sqlite_code(error)
+    if code:
         return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     state = getattr(error.orig, "sqlstate", None)
     unreachable = isinstance(error, OperationalError) and state is None
@@ -204,7 +222,11 @@ def _sqlite_engine(url: URL, busy_seconds: float) -> Engine:
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
-        url, connect_args={"isolation_level": None, "timeout": busy_seconds}, pool_size=32, max_overflow=32
+        url,
+        connect_args={"isolation_level": None, "timeout": busy_seconds},
+        pool_size=32,
+        max_overflow=32,
+        pool_timeout=busy_seconds,
     )
 
     @event.listens_for(engine, "connect")

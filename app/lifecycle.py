@@ -50,7 +50,7 @@ def change_status(
     """Move a media to `status` and enqueue the message of it; raises IllegalTransition where that is not allowed."""
     user_id = session.scalar(
         update(Media)
-        .where(Media.id == media_id, Media.media_status.in_(ALLOWED_FROM[status]))
+        .where(Media.id == media_id, Media.media_status.in_(ALLOWED_FROM.get(status, ())))
         .values(media_status=status)
         .returning(Media.user_id)
         .execution_options(synchronize_session=False)

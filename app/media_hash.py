@@ -4,6 +4,7 @@ The sample does not cover the whole file, so equal ids never mean equal content;
 """
 
 import os
+import re
 from typing import Protocol
 
 import xxhash
@@ -11,6 +12,8 @@ import xxhash
 SAMPLE_BYTES = 1024
 SAMPLED_FROM_BYTES = 3 * SAMPLE_BYTES
 VIRTUAL_PREFIX = "V"
+MEDIA_ID = re.compile(r"[0-9a-f]{16}")
+"""What the id of a stored media looks like, for `fullmatch`."""
 
 
 class _ReadAt(Protocol):

@@ -258,3 +258,13 @@ class OutboxGate(Base):
     failures: Mapped[int] = mapped_column(Integer)
     closed_until: Mapped[float | None] = mapped_column(Double)
     reason: Mapped[str | None] = mapped_column(Text)
+
+
+class OutboxTally(Base):
+    """A figure that only grows, counted with the outcomes it counts."""
+
+    __tablename__ = "outbox_tally"
+    __table_args__ = (CheckConstraint("value >= 0", name="value_not_negative"),)
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[float] = mapped_column(Double)

@@ -129,9 +129,12 @@ def database_url_from_env(environ: Mapping[str, str] = os.environ) -> str:
 def _database_url(read: _Reader) -> str:
     url = read.text("DATABASE_URL", "sqlite:///var/detections.db") or ""
     try:
-        driver = make_url(url).drivername
-    except ArgumentError as error:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
         raise SettingsError("DATABASE_URL is not a database URL such as sqlite:///var/detections.db.") from error
+    driver, database = parsed.drivername, parsed.database
+    if driver == "sqlite" and database in (None, "", ":memory:"):
+        raise SettingsError("DATABASE_URL must name a file, as sqlite:///var/detections.db does.")
     if driver not in ("sqlite", "postgresql+psycopg"):
         raise SettingsError(f"DATABASE_URL must begin with sqlite:// or postgresql+psycopg://, not {driver}://.")
     return url
@@ -144,7 +147,7 @@ def _token_settings(read: _Reader) -> TokenSettings:
     algorithm = read.text("JWT_ALGORITHM", "HS256") or ""
     allowed = HMAC_ALGORITHMS if secret else PUBLIC_KEY_ALGORITHMS
     if algorithm not in allowed:
-        raise SettingsError(f"JWT_ALGORITHM must be one of {', '.join(allowed)} with the key given, not {algorithm}.")
+        raise SettingsError(f"JWT_ALGORITHM must be one of {', '.join(allowed)} with the key given, not {algorithm!r}.")
     if secret and len(secret.encode()) < MIN_SECRET_BYTES:
         raise SettingsError(
             f"JWT_SECRET_KEY must have at least {MIN_SECRET_BYTES} bytes; it has {len(secret.encode())}."
@@ -166,6 +169,8 @@ def _annotations_settings(read: _Reader, tokens: TokenSettings) -> AnnotationsSe
     url, token = read.text("ANNOTATIONS_URL"), read.text("ANNOTATIONS_TOKEN")
     if url:
         _check_web_address("ANNOTATIONS_URL", url)
+        if "?" in url or "#" in url:
+            raise SettingsError("ANNOTATIONS_URL must end with its path; the service's own paths are put behind it.")
     if url and not token and tokens.secret is None:
         raise SettingsError(
             "ANNOTATIONS_TOKEN is needed: without JWT_SECRET_KEY no token can be minted for ANNOTATIONS_URL."
@@ -179,6 +184,8 @@ def _check_web_address(name: str, value: str) -> None:
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         valid = False
+    if "@" in value:  # a password would show in logs, and would replace the token in the Authorization header
+        raise SettingsError(f"{name} must not carry a user or a password.")
     if not valid:
         raise SettingsError(f"{name} must be an http:// or https:// address with a host, not {value!r}.")
 
@@ -189,7 +196,7 @@ def _existing_file(read: _Reader, name: str) -> Path | None:
         return None
     path = Path(text).absolute()
     if not path.is_file():
-        raise SettingsError(f"{name} must name a file; there is none at {path}.")
+        raise SettingsError(f"{name} must name a file; there is none at {str(path)!r}.")
     return path
 
 
@@ -197,7 +204,7 @@ def _file_content(name: str, path: str) -> str:
     try:
         return Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{name} must name a readable PEM file; {path} is not: {error}.") from error
+        raise SettingsError(f"{name} must name a readable PEM file; {path!r} is not one.") from error
 
 
 def _dispatcher(read: _Reader) -> Literal["embedded", "off"]:

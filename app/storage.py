@@ -18,7 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import structlog
+
 from app.errors import StorageFailed, StorageFull, Unavailable
+
+log = structlog.get_logger()
 
 INCOMING = ".incoming"
 COMPARE_BYTES = 1 << 20
@@ -136,8 +140,10 @@ class Incoming:
         return True
 
     def withdraw(self, final: Path) -> None:
-        """Take back the final name that `publish` gave."""
+        """Take back the final name that `publish` gave. The temporary name outlives it, as its proof."""
+        kept, self._keeps_name = self._keeps_name, True
         remove_if_same(final, self.fd)
+        self._keeps_name = kept
 
     def keep_name(self) -> None:
         """Leave the temporary name in place, as the proof by which a sweep may judge the file later."""
@@ -152,6 +158,9 @@ class Incoming:
         try:
             if not self._keeps_name:
                 self.path.unlink(missing_ok=True)
+        except OSError as error:
+            # What became of the upload is settled already; a sweep removes the name.
+            log.warning("temporary_name_left", name=self.path.name, reason=error.strerror)
         finally:
             os.close(self.fd)
 
@@ -165,15 +174,16 @@ class FoundFile:
 
     def other_names(self) -> list[Path]:
         """The names in `.incoming/` that share this file's inode: proof that an upload of ours made it."""
-        mine = os.fstat(self.fd)
-        if mine.st_nlink < 2:
-            return []
-        folder = self.path.parent if self.path.parent.name == INCOMING else self.path.parent / INCOMING
-        return [path for path in folder.iterdir() if path != self.path and _is_same(path, mine)]
+        with judged(self.path):
+            mine = os.fstat(self.fd)
+            if mine.st_nlink < 2:
+                return []
+            return [path for path in (self.path.parent / INCOMING).iterdir() if _is_same(path, mine)]
 
     def is_named(self, path: Path) -> bool:
         """Is `path` another name of this very file?"""
-        return _is_same(path, os.fstat(self.fd))
+        with judged(path):
+            return _is_same(path, os.fstat(self.fd))
 
     def sync(self) -> None:
         """Make the content durable, whoever wrote it."""
@@ -204,7 +214,7 @@ def hold(path: Path, *, wait: float, monotonic: Callable[[], float] = time.monot
 
 
 def same_content(fd: int, other: int) -> bool:
-    """Byte by byte, from start to end; the positions of both files are left alone."""
+    """Byte by byte, from start to end; the positions of both files are left alone. Raises OSError."""
     size = os.fstat(fd).st_size
     if size != os.fstat(other).st_size:
         return False
@@ -231,8 +241,9 @@ def sync_folder(folder: Path) -> None:
 
 def remove_if_same(path: Path, fd: int) -> None:
     """Remove a name, but only if it is one of the open file's."""
-    if _is_same(path, os.fstat(fd)):
-        path.unlink(missing_ok=True)
+    with judged(path):
+        if _is_same(path, os.fstat(fd)):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -257,10 +268,11 @@ def _create_locked(folder: Path) -> tuple[Path, int]:
 
 
 def _open_if_there(path: Path) -> int | None:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+    with judged(path):
+        try:
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
 
 
 def _lock_until(fd: int, deadline: float, monotonic: Callable[[], float]) -> bool:

@@ -2,7 +2,8 @@
 
 A name whose lock is held is an upload under way and is left alone. A final file is removed only while this process
 holds the id's row in a transaction that is then rolled back: a database that is still committing for a client that
-died makes that insert wait, and then fail, so a file that is about to get its row is never taken for an orphan.
+died makes that insert wait, and then fail, so a file that is about to get its row is never taken for an orphan; one
+that failed to commit for it is made sure never to come true.
 This module begins transactions.
 """
 
@@ -20,7 +21,7 @@ from app.media_hash import media_id_of_file
 from app.media_types import MEDIA_TYPES
 from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
-from app.storage import FoundFile, Storage, hold, remove_if_same
+from app.storage import FoundFile, Storage, hold, judged, remove_if_same
 
 log = structlog.get_logger()
 
@@ -74,11 +75,13 @@ class Sweep:
 
     def _final_names(self, found: FoundFile) -> list[Path]:
         folder = found.path.parent.parent
-        media_id = media_id_of_file(found.fd)
+        with judged(found.path):
+            media_id = media_id_of_file(found.fd)
         return [path for extension in MEDIA_TYPES if found.is_named(path := folder / f"{media_id}.{extension}")]
 
     def _remove_orphans(self, found: FoundFile, finals: list[Path]) -> int:
         removed = 0
+        self._database.bury_failed_commits()
         try:
             with self._database.writing() as session:
                 self._hold_id(session, finals[0])

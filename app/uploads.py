@@ -24,7 +24,7 @@ from app.media_hash import media_id_of_file
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
-from app.storage import FoundFile, Incoming, Storage, hold, remove_if_same, same_content, sync_folder
+from app.storage import FoundFile, Incoming, Storage, hold, judged, remove_if_same, same_content, sync_folder
 
 log = structlog.get_logger()
 
@@ -148,7 +148,7 @@ class _Settling:
         except OSError as error:
             raise StorageFailed(f"The stored file of media {known.id} cannot be read: {error.strerror}.") from error
         try:
-            if not same_content(self.incoming.fd, stored):
+            if not self._has_our_content(stored):
                 raise self._collision()
         finally:
             os.close(stored)
@@ -158,30 +158,35 @@ class _Settling:
         """Publish and record; None where the name or the id turns out to be taken."""
         if not self.incoming.publish(self.final):
             return None
+        committing = False
         try:
             sync_folder(self.final.parent)
             with self.database.writing() as session:
                 self._record(session)
-        except (IntegrityError, StorageFull, StorageFailed) as error:
-            self.incoming.withdraw(self.final)  # certainly not committed
+                committing = True
+        except BaseException as error:
+            if committing and not isinstance(error, IntegrityError | StorageFull):
+                return self._after_unknown_commit(error)
+            self.incoming.withdraw(self.final)
             if isinstance(error, IntegrityError):
-                return None
+                return self._look_again(error)
             raise
-        except BaseException:
-            # Whether it was committed is not known. The temporary name stays as proof for a sweep.
-            self.incoming.keep_name()
-            recorded = self._recorded()
-            if recorded is None or recorded.path != self.media.path:
-                raise
-            return Receipt(recorded, duplicate=False)
         return Receipt(self.media, duplicate=False)
+
+    def _after_unknown_commit(self, error: BaseException) -> Receipt:
+        """Nothing is deleted: the temporary name stays, as the proof by which a sweep may judge the file later."""
+        self.incoming.keep_name()
+        recorded = self._recorded() if isinstance(error, Exception) else None
+        if recorded is None or recorded.path != self.media.path:
+            raise error
+        return Receipt(recorded, duplicate=False)
 
     def _over_unrecorded(self, wait: float) -> Receipt | None:
         """A file has our final name, but no row: adopt, replace or refuse it; None to look again."""
         with hold(self.final, wait=wait) as found:
             if found is None or self._recorded() is not None:
                 return None
-            if same_content(self.incoming.fd, found.fd):
+            if self._has_our_content(found.fd):
                 return self._adopt(found)
             if not found.other_names():
                 raise self._collision()
@@ -193,8 +198,8 @@ class _Settling:
         try:
             with self.database.writing() as session:
                 self._record(session)
-        except IntegrityError:
-            return None
+        except IntegrityError as error:
+            return self._look_again(error)
         for name in found.other_names():
             remove_if_same(name, found.fd)
         log.info("orphan_adopted", media_id=self.media.id)
@@ -202,18 +207,26 @@ class _Settling:
 
     def _replace(self, orphan: FoundFile) -> Receipt | None:
         """The orphan of a crash has other bytes. Holding the id's row keeps every other recorder out meanwhile."""
+        proofs = orphan.other_names()
+        self.database.bury_failed_commits()
+        committing = False
         try:
             with self.database.writing() as session:
                 self._record(session)
-                for name in (*orphan.other_names(), orphan.path):
+                for name in (orphan.path, *proofs):  # the proofs last: a crash in between must not leave it without
                     remove_if_same(name, orphan.fd)
                 if not self.incoming.publish(self.final):
                     raise _NameTaken
                 sync_folder(self.final.parent)
-        except (IntegrityError, _NameTaken):
-            return None
-        except BaseException:
-            self.incoming.keep_name()
+                committing = True
+        except BaseException as error:
+            if committing and not isinstance(error, IntegrityError | StorageFull):
+                return self._after_unknown_commit(error)
+            self.incoming.withdraw(self.final)
+            if isinstance(error, IntegrityError):
+                return self._look_again(error)
+            if isinstance(error, _NameTaken):
+                return None
             raise
         log.info("orphan_replaced", media_id=self.media.id)
         return Receipt(self.media, duplicate=False)
@@ -222,6 +235,15 @@ class _Settling:
         self.media.created_at = session.scalars(select(self.database.now)).one()
         create_media(session, self.queue, self.media, request_id=self.request_id)
         self.and_then(session, self.media)
+
+    def _look_again(self, error: IntegrityError) -> None:
+        """Another upload recorded the id first; a conflict of any other kind would only come again."""
+        if self._recorded() is None:
+            raise error
+
+    def _has_our_content(self, fd: int) -> bool:
+        with judged(self.final):
+            return same_content(self.incoming.fd, fd)
 
     def _recorded(self) -> Media | None:
         with self.database.reading() as session:

@@ -11,15 +11,25 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-BEGIN_TRANSACTIONS = {
-    "app/db.py",
+BEGIN_WRITING = {
+    "app/adoption.py",
+    "app/cli/outbox.py",
     "app/detection/runs.py",
     "app/outbox/dispatcher.py",
     "app/outbox/flush.py",
     "app/sweep.py",
     "app/uploads.py",
 }
-"""Exactly the files that open a transaction, reading or writing; everything else is handed a session."""
+"""Exactly the files that open a writing transaction; everything else is handed a session."""
+
+BEGIN_READING = BEGIN_WRITING | {
+    "app/detection/waiting.py",
+    "app/web/detect.py",
+    "app/web/events.py",
+    "app/web/health.py",
+    "app/web/media.py",
+}
+"""Those that may open one to look only."""
 
 READ_THE_ENVIRONMENT = {"app/settings.py"}
 
@@ -34,32 +44,56 @@ def app_modules() -> Iterator[tuple[str, ast.Module]]:
             yield name, ast.parse(path.read_text(encoding="utf-8"))
 
 
-def methods_called(tree: ast.Module) -> set[str]:
-    return {
-        node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-    }
+def calls(tree: ast.Module, *names: str) -> bool:
+    """Whether a function or a method of one of these names is called."""
+    called = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return any(
+        (isinstance(function, ast.Name) and function.id in names)
+        or (isinstance(function, ast.Attribute) and function.attr in names)
+        for function in called
+    )
 
 
 def reads_environment(tree: ast.Module) -> bool:
+    """Whether `os.environ` or the like is used other than to set a variable for a library."""
+    set_only = {
+        node.value for node in ast.walk(tree) if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+    }
     return any(
-        (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"} and _is_os(node.value))
+        (
+            isinstance(node, ast.Attribute)
+            and node.attr in {"environ", "environb", "getenv"}
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "os"
+            and node not in set_only
+        )
         or (isinstance(node, ast.ImportFrom) and node.module == "os" and any("env" in name.name for name in node.names))
         for node in ast.walk(tree)
     )
 
 
-def _is_os(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id == "os"
+def test_writing_transactions_begin_in_the_named_files_only() -> None:
+    assert {name for name, tree in app_modules() if calls(tree, "writing")} == BEGIN_WRITING
 
 
-def test_transactions_begin_in_the_named_files_only() -> None:
-    beginning = {name for name, tree in app_modules() if methods_called(tree) & {"begin", "reading", "writing"}}
-    assert beginning == BEGIN_TRANSACTIONS
+def test_reading_transactions_begin_in_the_named_files_only() -> None:
+    assert {name for name, tree in app_modules() if calls(tree, "reading")} <= BEGIN_READING
+
+
+def test_there_is_no_other_way_to_begin_a_transaction() -> None:
+    makers = ("create_engine", "engine_from_config", "scoped_session", "sessionmaker", "Session")
+    around = {
+        name
+        for name, tree in app_modules()
+        if calls(tree, *makers)
+        or any(isinstance(node, ast.Attribute) and node.attr == "engine" for node in ast.walk(tree))
+    }
+    listens_outside_any_transaction = "app/outbox/watch.py"
+    assert around == {"app/db.py", listens_outside_any_transaction}
 
 
 def test_nobody_who_is_handed_a_session_ends_its_transaction() -> None:
-    ending = {name for name, tree in app_modules() if methods_called(tree) & {"commit", "rollback"}}
-    assert ending <= BEGIN_TRANSACTIONS
+    assert {name for name, tree in app_modules() if calls(tree, "commit", "rollback")} <= BEGIN_WRITING
 
 
 def test_only_the_settings_read_the_environment() -> None:

@@ -49,19 +49,26 @@ def recover(as_json: bool) -> None:
 
 
 def _finish_runs() -> int:
-    """Work on runs until none waits or is under way; returns how many there were at the start."""
+    """Work on the runs that wait or are under way at the start until they have ended; returns how many have.
+
+    One that the same process holds all through a lease has an owner that lives, and is left to it.
+    """
     runs, executor = services().runs, services().executor
-    at_start = runs.count_active()
+    at_start = left = runs.active()
     if not at_start:
         return 0
-    note(f"{at_start} runs wait or are under way; leases last {runs.lease_seconds:g} seconds.")
+    note(f"{len(at_start)} runs wait or are under way; leases last {runs.lease_seconds:g} seconds.")
+    leases_have_expired = time.monotonic() + runs.lease_seconds + LOOK_EVERY
     executor.start()
     try:
-        while runs.count_active():
+        while left:
             time.sleep(LOOK_EVERY)
+            left = {run_id: owner for run_id, owner in runs.active().items() if run_id in at_start}
+            if time.monotonic() > leases_have_expired:
+                left = {run_id: owner for run_id, owner in left.items() if owner is None or owner != at_start[run_id]}
     finally:
         executor.stop()
-    return at_start
+    return len(at_start.keys() - runs.active().keys())
 
 
 def media_id_of_path(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NoReturn
 
@@ -11,9 +11,10 @@ from flask.cli import with_appcontext
 
 from app.cli.output import json_option, note, progress_bar, show_json, show_table, when
 from app.current import services
-from app.errors import MediaNotFound
+from app.errors import MediaNotFound, Unavailable
 from app.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.outbox import operations
+from app.outbox.comparison import differences, page_of_told
 from app.outbox.verify import broken_invariants
 
 STILL_PENDING, PARKED, UNKNOWN, BROKEN = 1, 3, 4, 5
@@ -42,7 +43,8 @@ def flush(wait: bool, timeout: float | None, media_id: str | None, as_json: bool
         report = services().flush(media_id, on_progress).run(wait=wait, timeout=timeout)
     if as_json:
         fields = asdict(report)
-        show_json({**fields, "timedOut": fields.pop("timed_out")})
+        timed_out = fields.pop("timed_out")
+        show_json({**fields, "timedOut": timed_out})
     else:
         show_table(
             ("pending at start", "delivered", "still pending", "parked media"),
@@ -198,23 +200,41 @@ def prune(as_json: bool) -> None:
 
 
 @outbox.command()
+@click.option("--remote", is_flag=True, help="Compare with what the annotations service has, too.")
 @json_option
 @with_appcontext
-def verify(as_json: bool) -> None:
-    """Check the invariants on the stored rows. Exit code 5 if one is broken."""
+def verify(remote: bool, as_json: bool) -> None:
+    """Check the invariants on the stored rows. Exit code 5 if one is broken, or if the other side differs."""
     database = services().database
     with database.reading() as session:
         broken = broken_invariants(session)
+    unlike = list(_differences()) if remote else []
     warnings = database.warnings()
     for warning in warnings:
         note(warning)
     if as_json:
-        show_json({"broken": broken, "warnings": warnings})
-    else:
-        show_table(("media", "problem"), [(row["mediaId"], row["problem"]) for row in broken])
-    if broken:
+        show_json({"broken": broken, "warnings": warnings} | ({"differences": unlike} if remote else {}))
+    elif broken or unlike:
+        show_table(("media", "problem"), [(row["mediaId"], row["problem"]) for row in [*broken, *unlike]])
+    if broken or unlike:
         raise SystemExit(BROKEN)
     note("Every invariant holds.")
+
+
+def _differences() -> Iterator[dict[str, str]]:
+    client, after = services().annotations, ""
+    if client is None:
+        raise click.ClickException("ANNOTATIONS_URL is not set: there is nothing to compare with.")
+    while True:
+        with services().database.reading() as session:
+            told = page_of_told(session, after)
+        if not told:
+            return
+        try:
+            yield from differences(told, client.look)
+        except Unavailable as error:
+            raise click.ClickException(f"The annotations service cannot be asked: {error}") from error
+        after = told[-1].media_id
 
 
 def _unknown(text: str) -> NoReturn:

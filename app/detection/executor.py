@@ -21,7 +21,7 @@ from app.detection.jobs import Job, Total
 from app.detection.process import DetectorProcess
 from app.detection.results import FrameResult
 from app.detection.runs import MAX_TRIES, ClaimedRun, Runs
-from app.errors import DetectionsError, DetectorFailed, MediaTooLarge, Unavailable, Undecodable
+from app.errors import DetectorFailed, MediaTooLarge, SettingsError, Unavailable, Undecodable
 from app.models import RunFailure
 
 log = structlog.get_logger()
@@ -29,6 +29,7 @@ log = structlog.get_logger()
 LOOK_EVERY = 1.0
 RENEW_EVERY = 5.0
 RECORD_EVERY = 0.5
+STOP_SECONDS = 5.0
 WAITING_IN_MEMORY = 4
 """Pictures held in memory that may wait for each detector process."""
 
@@ -57,12 +58,13 @@ class RunExecutor:
         self._runs = runs
         self._make_process = make_process
         self._on_ended = on_ended
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._stopping = threading.Event()
         self._woken = threading.Condition()
         self._wakes = 0
         self._in_memory: queue.Queue[_InMemory] = queue.Queue(WAITING_IN_MEMORY * workers)
         self._under_way: set[ClaimedRun] = set()
+        self._processes: list[DetectorProcess] = []
         names = [f"run-worker-{number}" for number in range(workers)]
         self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for name in names]
         self._threads.append(threading.Thread(target=self._renew, name="run-heartbeat", daemon=True))
@@ -75,11 +77,18 @@ class RunExecutor:
         """Hand back what is under way, end the processes, and answer whoever still waits."""
         self._stopping.set()
         self.wake()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+        started = [thread for thread in self._threads if thread.is_alive()]
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in started:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for process in self._processes:  # one that gives no frame for so long is not waited for
+            process.close()
+        for thread in started:
+            thread.join()
         while not self._in_memory.empty():
-            self._in_memory.get_nowait().result.set_exception(_shutting_down())
+            waiting = self._in_memory.get_nowait()
+            if waiting.result.set_running_or_notify_cancel():
+                waiting.result.set_exception(_shutting_down())
 
     def wake(self) -> None:
         """Have a look now: a run was queued."""
@@ -89,6 +98,8 @@ class RunExecutor:
 
     def detect(self, job: Job, timeout: float) -> list[FrameResult]:
         """Run a job that has no row, for a client that waits; raises Unavailable where too many wait already."""
+        if self._stopping.is_set():
+            raise _shutting_down()
         waiting = _InMemory(job)
         try:
             self._in_memory.put_nowait(waiting)
@@ -103,6 +114,7 @@ class RunExecutor:
 
     def _work(self) -> None:
         with closing(self._make_process()) as process:
+            self._processes.append(process)
             while not self._stopping.is_set():
                 seen = self._wakes
                 try:
@@ -132,7 +144,7 @@ class RunExecutor:
         return True
 
     def _do_one_run(self, process: DetectorProcess) -> bool:
-        claimed = self._runs.claim(self._owner)
+        claimed = self._runs.claim(self.owner)
         if claimed is None:
             return False
         self._under_way.add(claimed)
@@ -158,9 +170,11 @@ class RunExecutor:
             self._runs.fail(claimed, RunFailure.UNDECODABLE, str(error))
         except MediaTooLarge as error:
             self._runs.fail(claimed, RunFailure.TOO_LARGE, str(error))
-        except DetectorFailed as error:
+        except (DetectorFailed, SettingsError) as error:  # the second: a model that is none
             log.warning("detector_failed", run_id=claimed.run_id, tries=claimed.tries, reason=str(error))
-            if claimed.tries < MAX_TRIES:
+            if self._stopping.is_set():
+                self._runs.hand_back(claimed, counted=False)
+            elif claimed.tries < MAX_TRIES:
                 self._runs.hand_back(claimed, counted=True)
             else:
                 self._runs.fail(claimed, RunFailure.DETECTOR, str(error))
@@ -200,8 +214,8 @@ class RunExecutor:
             for claimed in self._under_way.copy():
                 try:
                     self._runs.renew(claimed)
-                except DetectionsError as error:
-                    log.warning("lease_not_renewed", run_id=claimed.run_id, reason=str(error))
+                except Exception:
+                    log.exception("lease_not_renewed", run_id=claimed.run_id)
 
 
 def _shutting_down() -> Unavailable:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, null, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, insert, null, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -160,11 +160,13 @@ class Runs:
             tries = DetectionRun.tries if counted else DetectionRun.tries - 1
             return self._write(session, claimed, state=RunState.QUEUED, tries=tries, frames_done=0, **_NO_LEASE)
 
-    def count_active(self) -> int:
-        """How many runs wait or are under way, whoever works on them."""
+    def active(self) -> dict[int, str | None]:
+        """The runs that wait or are under way, with the owner of those whose lease has not expired."""
+        under_way = DetectionRun.state.in_((RunState.QUEUED, RunState.RUNNING))
+        holder = case((DetectionRun.lease_until > self._database.now, DetectionRun.lease_owner)).label("holder")
         with self._database.reading() as session:
-            active = DetectionRun.state.in_((RunState.QUEUED, RunState.RUNNING))
-            return session.scalar(select(func.count()).where(active)) or 0
+            rows = session.execute(select(DetectionRun.id, holder).where(under_way))
+            return {row.id: row.holder for row in rows}
 
     def _usable(self, media_id: str, wanted: RunRequest) -> int | None:
         done_alike = and_(

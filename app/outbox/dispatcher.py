@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from app.db import Database
+from app.outbox import tally
 from app.outbox.gate import Gate, GateCondition
 from app.outbox.gatekeeper import GateKeeper, closes_gate
 from app.outbox.messages import Deliver, Verdict
@@ -153,8 +154,8 @@ class Dispatcher:
         """Returns what to send next, each with whether it is a probe and when its lease began."""
         try:
             with self._database.writing() as session:
-                leased_at = self._monotonic()
                 gate = self._keeper.judge(session, sent)
+                leased_at = self._monotonic()  # the first statement above may have waited long for its turn
                 going_on = self._settle(session, sent, gate)
                 claims = [(claim, False, leased_at) for claim in self._queue.continue_with(session, going_on)]
                 if claim_more:
@@ -190,7 +191,11 @@ class Dispatcher:
                 self._queue.release(session, one.claim)
         recorded = [*acknowledged.recorded, *others]
         self._queue.note_attempts(session, recorded)
-        _log_lost([one.tried for one in sent if one.tried and one.tried not in recorded])
+        kept = {tried.claim.message.media_id for tried in recorded}
+        lost = [one.tried for one in sent if one.tried and one.tried.claim.message.media_id not in kept]
+        figures = {**tally.of_attempts(recorded), **tally.of_latencies(acknowledged.latencies)}
+        tally.count(session, figures | ({tally.LEASES_LOST: len(lost)} if lost else {}))
+        _log_lost(lost)
         return acknowledged.going_on
 
     def _apply(self, session: Session, sent: Sent, tried: Try, gate: GateCondition) -> bool:

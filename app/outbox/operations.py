@@ -22,9 +22,10 @@ DAY = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
-    """`pending` counts messages, `parked` media; the age is in seconds."""
+    """`pending` counts messages, `active` the media they are of, `parked` media; the age is in seconds."""
 
     pending: int
+    active: int
     parked: int
     oldest_age: float | None
     delivered_last_hour: int
@@ -33,14 +34,16 @@ class OutboxStatus:
 def status(session: Session, now: ColumnElement[float]) -> OutboxStatus:
     """How the outbox stands, from its waiting and parked streams alone."""
     stream = OutboxStream
-    waiting, oldest = session.execute(
-        select(func.coalesce(func.sum(stream.last_seq - stream.acked_seq), 0), now - func.min(stream.head_since)).where(
-            stream.due_at.is_not(None)
-        )
+    waiting, active, oldest = session.execute(
+        select(
+            func.coalesce(func.sum(stream.last_seq - stream.acked_seq), 0),
+            func.count(),
+            now - func.min(stream.head_since),
+        ).where(stream.due_at.is_not(None))
     ).one()
     parked = session.scalar(select(func.count()).where(stream.parked_at.is_not(None)))
     delivered = session.scalar(select(func.count()).where(OutboxMessage.delivered_at > now - HOUR))
-    return OutboxStatus(int(waiting), int(parked or 0), oldest, int(delivered or 0))
+    return OutboxStatus(int(waiting), int(active), int(parked or 0), oldest, int(delivered or 0))
 
 
 def clock(session: Session, now: ColumnElement[float]) -> float:

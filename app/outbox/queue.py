@@ -54,10 +54,14 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """What an acknowledgement changed: `recorded` where the lease still held, `going_on` where it goes on."""
+    """What an acknowledgement changed: `recorded` where the lease still held, `going_on` where it goes on.
+
+    `latencies` are the seconds from each message's commit to this one.
+    """
 
     recorded: list[Try]
     going_on: list[Claim]
+    latencies: list[float]
 
 
 class OutboxQueue:
@@ -115,7 +119,7 @@ class OutboxQueue:
     def acknowledge(self, session: Session, tries: Sequence[Try], *, go_on: bool, lease: float) -> Acknowledged:
         """The messages arrived. With `go_on` a claim goes on, for `lease` seconds more, where another message waits."""
         if not tries:
-            return Acknowledged([], [])
+            return Acknowledged([], [], [])
         statements = self._statements(session)
         messages = {tried.claim.message.media_id: tried for tried in tries}
         rows = session.execute(
@@ -128,13 +132,14 @@ class OutboxQueue:
             },
         ).all()
         recorded = [messages[row.media_id] for row in rows]
+        latencies: list[float] = []
         for outcome in {tried.answer.outcome for tried in recorded}:
             ended = [tried.claim.message for tried in recorded if tried.answer.outcome is outcome]
             pairs = [(message.media_id, message.seq) for message in ended]
             parameters = {"outcome": outcome, "media": [message.media_id for message in ended], "messages": pairs}
-            session.execute(statements.end_messages, parameters)
+            latencies += session.scalars(statements.end_messages, parameters)
         going_on = [messages[row.media_id].claim for row in rows if go_on and row.last_seq > row.acked_seq]
-        return Acknowledged(recorded, going_on)
+        return Acknowledged(recorded, going_on, latencies)
 
     def continue_with(self, session: Session, claims: Iterable[Claim]) -> list[Claim]:
         """The next messages of claims whose acknowledgement said that they go on."""

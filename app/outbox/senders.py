@@ -29,7 +29,7 @@ class Sent:
     tried: Try | None
 
 
-AHEAD = 4
+AHEAD = 8
 """Claims taken for each thread: enough that the threads never wait for a transaction that records many at once."""
 
 
@@ -113,7 +113,7 @@ class Senders:
             # The claims behind it are given back untried: the gate is closed to them from now on.
             self._gate_closed |= tried is not None and tried.answer.verdict is Verdict.CLOSE_GATE
             starving = self._unsent < self._count
-        if starving or len(self._sent) >= self._count:
+        if starving or len(self._sent) >= self._count * AHEAD // 2:
             self._on_sent()
 
     def _try(self, claim: Claim, last_start: float) -> Try | None:

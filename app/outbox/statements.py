@@ -167,7 +167,10 @@ class Statements:
 
     @cached_property
     def end_messages(self) -> Executable:
-        """Marks messages as delivered. Parameters: outcome; media, a list; messages, a list of (media, seq)."""
+        """Marks messages as delivered and returns how long each waited.
+
+        Parameters: outcome; media, a list; messages, a list of (media, seq).
+        """
         return (
             update(MESSAGE)
             .where(
@@ -175,4 +178,5 @@ class Statements:
                 tuple_(_M.media_id, _M.seq).in_(bindparam("messages", expanding=True)),
             )
             .values(delivered_at=self.now, outcome=bindparam("outcome"))
+            .returning((_M.delivered_at - _M.created_at).label("latency"))
         )

@@ -17,7 +17,7 @@ _ON_STREAM = _MESSAGE.media_id == _STREAM.media_id
 
 def _unnumbered() -> Select[str, str]:
     """Waiting messages must be exactly acked+1 … last (delivered ones may have been pruned)."""
-    waiting = func.count(case((_MESSAGE.delivered_at.is_(None), 1)))
+    waiting = func.count(case((_MESSAGE.delivered_at.is_(None), _MESSAGE.seq)))  # a stream without any has no seq
     lowest = func.min(case((_MESSAGE.delivered_at.is_(None), _MESSAGE.seq)))
     return (
         select(_STREAM.media_id, literal("the waiting messages are not the ones between acked_seq and last_seq"))

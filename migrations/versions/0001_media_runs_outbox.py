@@ -31,6 +31,13 @@ def upgrade() -> None:
         batch_op.create_index("uq_media_path", ["path"], unique=True)
 
     op.create_table(
+        "outbox_tally",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.CheckConstraint("value >= 0", name=op.f("ck_outbox_tally_value_not_negative")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_outbox_tally")),
+    )
+    op.create_table(
         "outbox_gate",
         sa.Column("endpoint", sa.Text(), nullable=False),
         sa.Column("state", sa.String(length=6), nullable=False),
@@ -267,6 +274,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_detection_run_media")
 
     op.drop_table("detection_run")
+    op.drop_table("outbox_tally")
     op.drop_table("outbox_gate")
     with op.batch_alter_table("media", schema=None) as batch_op:
         batch_op.drop_index("uq_media_path")
