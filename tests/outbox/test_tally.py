@@ -1,0 +1,121 @@
+"""The figures that only grow: counted with the outcomes, on both databases, by whichever dispatcher."""
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.db import Database
+from app.models import MediaStatus
+from app.outbox import tally
+from app.web.figures import OutboxCollector
+from tests.conftest import Clock
+from tests.outbox.world import MEDIA_WAIT, REFUSED, TROUBLE, Receiver, World
+
+
+def figures(world: World) -> dict[tuple[str, ...], float]:
+    with world.database.reading() as session:
+        return tally.read(session)
+
+
+def exposed(world: World) -> dict[tuple[str, tuple[str, ...]], float]:
+    """What a scrape shows: a value for each name and its labels' values."""
+    registry = CollectorRegistry()
+    with world.database.reading() as session:
+        registry.register(OutboxCollector(session, world.database.now, world.gate))
+        text = generate_latest(registry).decode()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {(sample.name, tuple(sample.labels.values())): sample.value for sample in samples}
+
+
+def test_each_try_is_counted_by_kind_and_verdict(world: World, receiver: Receiver, clock: Clock) -> None:
+    smooth, refused = world.media(MediaStatus.AI_PROCESSING), world.media()
+    receiver.answer(smooth, TROUBLE)
+    receiver.answer(refused, REFUSED)
+    dispatcher = world.dispatcher(receiver)
+    world.drive(dispatcher)
+    clock.advance(MEDIA_WAIT)
+    world.drive(dispatcher)
+    counted = {name[1:]: value for name, value in figures(world).items() if name[0] == tally.ATTEMPTS}
+    assert counted == {
+        ("create", "retry"): 1,
+        ("create", "park"): 1,
+        ("create", "delivered"): 1,
+        ("status", "delivered"): 1,
+    }
+
+
+def test_the_time_from_commit_to_acknowledgement_falls_into_its_bucket(
+    world: World, receiver: Receiver, clock: Clock
+) -> None:
+    world.media()
+    clock.advance(45)
+    world.drive(world.dispatcher(receiver))
+    shown = exposed(world)
+    assert shown["detections_outbox_delivery_seconds_bucket", ("30.0",)] == 0
+    assert shown["detections_outbox_delivery_seconds_bucket", ("60.0",)] == 1
+    assert shown["detections_outbox_delivery_seconds_bucket", ("+Inf",)] == 1
+    assert shown["detections_outbox_delivery_seconds_sum", ()] == 45
+
+
+def test_what_waits_and_what_is_parked_is_shown(world: World, receiver: Receiver) -> None:
+    receiver.answer(world.media(), REFUSED)
+    world.drive(world.dispatcher(receiver))
+    world.media(MediaStatus.AI_PROCESSING)
+    shown = exposed(world)
+    assert shown["detections_outbox_parked_media", ()] == 1
+    assert shown["detections_outbox_active_streams", ()] == 1
+    assert shown["detections_outbox_pending_messages", ()] == 2
+
+
+def test_an_outcome_that_comes_after_its_lease_has_gone_is_counted(world: World, clock: Clock) -> None:
+    world.media()
+    slow = world.slow_receiver()
+    late = world.dispatcher(slow)
+    late.turn()
+    slow.wait_for(1)
+    clock.advance(60)
+    world.drive(world.dispatcher(Receiver()))
+    slow.release.set()
+    late.finish()
+    assert figures(world)[(tally.LEASES_LOST,)] == 1
+
+
+def test_a_rollback_takes_its_figures_with_it(world: World) -> None:
+    class Broken(Exception):
+        pass
+
+    try:
+        with world.database.writing() as session:
+            tally.count(session, {"attempts:create:delivered": 1})
+            raise Broken
+    except Broken:
+        pass
+    assert figures(world) == {}
+
+
+def test_counting_from_several_threads_loses_nothing(database: Database) -> None:
+    def count() -> None:
+        for _ in range(20):
+            with database.writing() as session:
+                tally.count(session, {"b": 1, "a": 2})
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.reading() as session:
+        assert tally.read(session) == {("a",): 160, ("b",): 80}
+
+
+@given(st.lists(st.floats(min_value=-1, max_value=1e7, allow_nan=False)))
+def test_every_latency_falls_into_one_bucket_that_holds_it(latencies: list[float]) -> None:
+    counted = tally.of_latencies(latencies)
+    in_buckets = {float(name.split(":")[1]): amount for name, amount in counted.items() if name != tally.LATENCY_SUM}
+    assert sum(in_buckets.values()) == len(latencies)
+    for bound in tally.LATENCY_BUCKETS:
+        held = sum(amount for upper, amount in in_buckets.items() if upper <= bound)
+        assert held == sum(latency <= bound for latency in latencies)
