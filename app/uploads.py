@@ -36,7 +36,7 @@ class _NameTaken(Exception):
     """Another upload linked its file between our removing the orphan and our own link; it will find our row."""
 
 
-AndThen = Callable[[Session, Media], None]
+AndThen = Callable[[Session, Media], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,8 @@ class _Settling:
                 return self._after_unknown_commit(error)
             self.incoming.withdraw(self.final)
             if isinstance(error, IntegrityError):
-                return self._look_again(error)
+                self._check_taken(error)
+                return None
             raise
         return Receipt(self.media, duplicate=False)
 
@@ -199,7 +200,8 @@ class _Settling:
             with self.database.writing() as session:
                 self._record(session)
         except IntegrityError as error:
-            return self._look_again(error)
+            self._check_taken(error)
+            return None
         for name in found.other_names():
             remove_if_same(name, found.fd)
         log.info("orphan_adopted", media_id=self.media.id)
@@ -224,7 +226,8 @@ class _Settling:
                 return self._after_unknown_commit(error)
             self.incoming.withdraw(self.final)
             if isinstance(error, IntegrityError):
-                return self._look_again(error)
+                self._check_taken(error)
+                return None
             if isinstance(error, _NameTaken):
                 return None
             raise
@@ -236,7 +239,7 @@ class _Settling:
         create_media(session, self.queue, self.media, request_id=self.request_id)
         self.and_then(session, self.media)
 
-    def _look_again(self, error: IntegrityError) -> None:
+    def _check_taken(self, error: IntegrityError) -> None:
         """Another upload recorded the id first; a conflict of any other kind would only come again."""
         if self._recorded() is None:
             raise error

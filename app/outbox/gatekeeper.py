@@ -19,7 +19,8 @@ def closes_gate(sent: Sent) -> bool:
     if sent.tried is None:
         return False
     answer = sent.tried.answer
-    return answer.verdict is Verdict.CLOSE_GATE or (sent.probe and answer.status is None)
+    silent = answer.verdict is Verdict.RETRY and answer.status is None
+    return answer.verdict is Verdict.CLOSE_GATE or (sent.probe and silent)
 
 
 class GateKeeper:

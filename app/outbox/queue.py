@@ -100,9 +100,12 @@ class OutboxQueue:
     def next_due_in(self, session: Session, *, media_id: str | None = None) -> float | None:
         """Seconds until the first stream may be claimed (negative if overdue), None where nothing waits."""
         statements = self._statements(session)
-        if media_id is None:
-            return session.scalar(statements.next_due_in)
-        return session.scalar(statements.media_due_in, {"media": media_id})
+        due_in: float | None = (
+            session.scalar(statements.next_due_in)
+            if media_id is None
+            else session.scalar(statements.media_due_in, {"media": media_id})
+        )
+        return due_in
 
     def claim(
         self, session: Session, owner: str, limit: int, lease: float, *, media_id: str | None = None
@@ -158,9 +161,7 @@ class OutboxQueue:
 
     def park(self, session: Session, tried: Try) -> bool:
         """Take the media out of the queue until a person decides; False if the lease was lost."""
-        return self._settle(
-            session, tried, due_at=null(), parked_at=self._now, park_reason=storable(tried.answer.detail)
-        )
+        return self._settle(session, tried, due_at=null(), parked_at=self._now, park_reason=tried.answer.detail)
 
     def holds(self, session: Session, claim: Claim) -> bool:
         """Is the claim's lease still its own, and not run out?"""
@@ -193,8 +194,8 @@ class OutboxQueue:
                     "duration": tried.duration,
                     "verdict": tried.answer.verdict,
                     "status": tried.answer.status,
-                    "detail": storable(tried.answer.detail),
-                    "excerpt": storable(tried.answer.excerpt),
+                    "detail": tried.answer.detail,
+                    "excerpt": tried.answer.excerpt,
                 }
                 for tried in tries
             ],
@@ -204,9 +205,7 @@ class OutboxQueue:
         result = session.execute(
             update(OutboxStream)
             .where(tried.claim.fence)
-            .values(
-                lease_owner=null(), last_status=tried.answer.status, last_error=storable(tried.answer.detail), **values
-            )
+            .values(lease_owner=null(), last_status=tried.answer.status, last_error=tried.answer.detail, **values)
             .returning(OutboxStream.media_id)
             .execution_options(synchronize_session=False)
         )
@@ -222,11 +221,6 @@ class OutboxQueue:
         if dialect not in self._by_dialect:
             self._by_dialect[dialect] = Statements(dialect, self._now)
         return self._by_dialect[dialect]
-
-
-def storable(text: str) -> str:
-    """Without what a database refuses to store (NUL, lone surrogates): an outcome must never be one of these."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def _claim(row: Row[Any]) -> Claim:

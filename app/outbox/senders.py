@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -131,7 +131,14 @@ class Senders:
 
     def _answer(self, claim: Claim) -> Answer:
         try:
-            return self._deliver(claim.message)
+            answer = self._deliver(claim.message)
         except Exception as error:
             log.exception("delivery_broke", media_id=claim.message.media_id, seq=claim.message.seq)
-            return Answer(Verdict.RETRY, f"The sender itself failed: {type(error).__name__}: {error}", uncertain=True)
+            reason = f"The sender itself failed: {type(error).__name__}: {error}"
+            answer = Answer(Verdict.RETRY, reason, uncertain=True)
+        return replace(answer, detail=_storable(answer.detail), excerpt=_storable(answer.excerpt))
+
+
+def _storable(text: str) -> str:
+    """Without what a database refuses to store (NUL, lone surrogates): no text may keep an outcome from its record."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

@@ -28,9 +28,7 @@ def detect_upload() -> Response:
         return _detect_in_memory(wanted)
     runs = services().runs
     with intake.upload() as upload:
-        receipt = services().uploads.take_in(
-            upload, lambda session, media: _ignore(runs.add(session, media.id, wanted))
-        )
+        receipt = services().uploads.take_in(upload, lambda session, media: runs.add(session, media.id, wanted))
         media_id = receipt.media.id
         if not receipt.duplicate:
             run_id = _last_run(media_id)
@@ -126,7 +124,3 @@ def _last_run(media_id: str) -> int:
     if run is None:
         raise LookupError(f"media {media_id} was recorded without its run")
     return run.id
-
-
-def _ignore(_run_id: int) -> None:
-    """The run's id is asked for after the commit, when it is certain."""

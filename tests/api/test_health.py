@@ -1,0 +1,98 @@
+"""What supervisors and scrapers are told: alive, ready or why not, and figures that are right."""
+
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.demo.annotations import ReferenceService
+from tests.api.conftest import Api, MakeApi, picture
+
+PUBLIC = ("/healthz", "/readyz", "/metrics", "/openapi.json")
+
+
+def figures(api: Api) -> dict[str, float]:
+    """Every figure of `/metrics` by its name."""
+    answer = api.app.test_client().get("/metrics")
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("text/plain")
+    families = text_string_to_metric_families(answer.text)
+    return {sample.name: sample.value for family in families for sample in family.samples}
+
+
+def not_ready(api: Api) -> str:
+    """Why it says that it is not ready."""
+    answer = api.app.test_client().get("/readyz")
+    assert answer.status_code == 503
+    assert answer.content_type == "application/problem+json"
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.json is not None
+    assert answer.json["type"].endswith("unavailable")
+    assert api.app.test_client().get("/healthz").status_code == 200
+    detail: str = answer.json["detail"]
+    return detail
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_supervisors_need_no_token(api: Api, path: str) -> None:
+    with api.app.test_client().get(path) as answer:
+        assert answer.status_code == 200
+
+
+def test_it_is_ready_once_migrated_and_not_before(make_api: MakeApi, tmp_path: Path) -> None:
+    assert make_api().app.test_client().get("/readyz").json == {"status": "ready"}
+    assert "alembic upgrade head" in not_ready(make_api(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.db'}"))
+
+
+def test_a_database_that_cannot_be_read_makes_it_not_ready(make_api: MakeApi, tmp_path: Path) -> None:
+    (tmp_path / "broken.db").write_bytes(b"this is no database" * 1000)
+    detail = not_ready(make_api(DATABASE_URL=f"sqlite:///{tmp_path / 'broken.db'}"))
+    assert "database" in detail
+    assert str(tmp_path) not in detail
+
+
+def test_a_folder_that_is_gone_makes_it_not_ready(make_api: MakeApi) -> None:
+    api = make_api()
+    (api.images / ".incoming").rmdir()
+    api.images.rmdir()
+    assert "images" in not_ready(api)
+
+
+def test_the_figures_count_what_waits(make_api: MakeApi) -> None:
+    api = make_api()
+    assert figures(api)["detections_outbox_pending_messages"] == 0
+    api.upload("/media", picture(1))
+    api.upload("/detect", picture(2))
+    told = figures(api)
+    assert told["detections_outbox_pending_messages"] == 4
+    assert told["detections_outbox_parked_media"] == 0
+    assert 0 <= told["detections_outbox_oldest_age_seconds"] < 60
+    assert told["detections_outbox_delivered_last_hour"] == 0
+    assert told["detections_outbox_gate_open"] == 1
+
+
+def test_the_figures_count_what_was_delivered_and_what_is_parked(
+    make_api: MakeApi, annotations: ReferenceService
+) -> None:
+    api = make_api(annotations)
+    api.upload("/media", picture(3))
+    annotations.wait_for(lambda entries: any(entry["applied"] for entry in entries))
+    annotations.control(fail={"status": 422})
+    api.upload("/media", picture(4))
+    annotations.wait_for(lambda entries: any(entry["status"] == 422 for entry in entries))
+    api.services.stop()  # what has been answered is recorded now
+    told = figures(api)
+    assert told["detections_outbox_delivered_last_hour"] == 1
+    assert told["detections_outbox_parked_media"] == 1
+    assert told["detections_outbox_pending_messages"] == 0
+
+
+def test_the_figures_show_a_closed_gate(make_api: MakeApi, annotations: ReferenceService) -> None:
+    annotations.control(fail={"status": 503, "times": 1000})
+    api = make_api(annotations)
+    api.upload("/media", picture(5))
+    annotations.wait_for(lambda entries: any(entry["status"] == 503 for entry in entries))
+    api.services.stop()
+    told = figures(api)
+    assert told["detections_outbox_gate_open"] == 0
+    assert told["detections_outbox_pending_messages"] == 1

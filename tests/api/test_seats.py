@@ -1,0 +1,192 @@
+"""Long calls share the seats of a process, so that short ones always find a thread; every seat is given back."""
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from app.errors import Unavailable
+from app.media_hash import media_id_of_bytes
+from app.seats import Seats
+from tests.api.conftest import RUNS_OUT, Api, MakeApi, Untouched, picture
+
+SEATS = 2
+
+
+class Paused(io.RawIOBase):
+    """A body that stops after its first byte until `go_on` is set."""
+
+    def __init__(self, content: bytes) -> None:
+        self._pieces = [content[:1], content[1:]]
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+        self.environ = {"wsgi.input": self, "CONTENT_LENGTH": str(len(content))}
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, _size: int = -1) -> bytes:
+        if len(self._pieces) == 1:
+            self.begun.set()
+            self.go_on.wait(30)
+        return self._pieces.pop(0) if self._pieces else b""
+
+
+def send(api: Api, path: str, body: Any) -> TestResponse:
+    return api.request("POST", path, content_type="image/jpeg", environ_overrides=body.environ)
+
+
+@contextmanager
+def every_seat_taken(api: Api) -> Iterator[list[Future[TestResponse]]]:
+    """Uploads under way on all seats while the block runs; at its end they go on."""
+    bodies = [Paused(picture(number)) for number in range(SEATS)]
+    with ThreadPoolExecutor(SEATS) as clients:
+        answers = [clients.submit(send, api, "/media?name=a.jpg", body) for body in bodies]
+        try:
+            for body in bodies:
+                assert body.begun.wait(10)
+            yield answers
+        finally:
+            for body in bodies:
+                body.go_on.set()
+
+
+@pytest.fixture
+def small(make_api: MakeApi) -> Api:
+    """An application of a server with two threads more than seats."""
+    return make_api(threads=SEATS + 2)
+
+
+@pytest.mark.parametrize("path", ["/media?name=a.jpg", "/detect?name=a.jpg", "/detect?persist=false&name=a.jpg"])
+def test_an_upload_without_a_seat_is_refused_unread(small: Api, path: str) -> None:
+    body = Untouched(picture(10))
+    with every_seat_taken(small) as uploads:
+        refused = send(small, path, body)
+    assert refused.status_code == 503
+    assert refused.json is not None
+    assert refused.json["type"].endswith("unavailable")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert not body.was_read
+    assert [answer.result().status_code for answer in uploads] == [201, 201]
+    assert small.services.seats.taken == 0
+    assert send(small, path, Untouched(picture(10))).status_code in (200, 201)
+
+
+def test_the_other_long_calls_need_a_seat_too(small: Api) -> None:
+    media_id = media_id_of_bytes(picture(11))
+    small.upload("/media", picture(11))
+    with every_seat_taken(small):
+        for method, path in (("GET", "content"), ("GET", "events")):
+            assert small.request(method, f"/media/{media_id}/{path}").status_code == 503
+        assert small.request("POST", f"/detect/{media_id}").status_code == 503
+    assert small.services.seats.taken == 0
+
+
+def test_short_calls_answer_while_every_seat_is_taken(small: Api) -> None:
+    media_id = media_id_of_bytes(picture(12))
+    small.upload("/media", picture(12))
+    with every_seat_taken(small):
+        for path in ("/healthz", "/readyz", "/metrics", "/media", f"/media/{media_id}"):
+            assert small.get(path).status_code == 200
+        assert small.get(f"/media/{media_id}/detections").status_code == 404
+
+
+def test_a_token_is_looked_at_before_a_seat_is(small: Api) -> None:
+    with every_seat_taken(small):
+        refused = small.upload("/media", picture(13), headers={"Authorization": "Bearer wrong"})
+    assert refused.status_code == 401
+
+
+def stop_reading(api: Api, path: str) -> None:
+    """A client that goes away after the first piece of its answer."""
+    answer = api.get(path, buffered=False)
+    assert next(answer.iter_encoded())
+    answer.close()
+
+
+Cause = Callable[[Api, str], Any]
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        pytest.param(lambda api, _id: api.upload("/media", picture(20)), id="upload"),
+        pytest.param(lambda api, _id: api.upload("/media", picture(20), "a.svg"), id="refused upload"),
+        pytest.param(lambda api, _id: api.upload("/media", b""), id="empty upload"),
+        pytest.param(lambda api, _id: api.upload("/detect", RUNS_OUT), id="failed detection"),
+        pytest.param(lambda api, _id: api.upload("/detect?persist=false", RUNS_OUT), id="failed in memory"),
+        pytest.param(lambda api, _id: api.upload("/detect?persist=false", b"", "a.mp4"), id="video in memory"),
+        pytest.param(lambda api, _id: api.request("POST", "/detect/0123456789abcdef"), id="unknown detection"),
+        pytest.param(lambda api, media: api.get(f"/media/{media}/content").close(), id="download"),
+        pytest.param(lambda api, media: stop_reading(api, f"/media/{media}/content"), id="download cut off"),
+        pytest.param(
+            lambda api, media: api.get(f"/media/{media}/content", headers={"Range": "bytes=0-9"}).close(), id="part"
+        ),
+        pytest.param(
+            lambda api, media: api.get(f"/media/{media}/content", headers={"Range": "bytes=999999-"}), id="wrong part"
+        ),
+        pytest.param(
+            lambda api, media: api.get(f"/media/{media}/content", headers={"If-None-Match": f'"{media}"'}).close(),
+            id="unchanged",
+        ),
+        pytest.param(
+            lambda api, media: api.get(f"/media/{media}/content", headers={"If-Match": '"other"'}), id="other version"
+        ),
+        pytest.param(lambda api, media: api.request("HEAD", f"/media/{media}/content").close(), id="head"),
+        pytest.param(lambda api, media: api.get(f"/media/{media}/events").close(), id="events"),
+        pytest.param(lambda api, media: stop_reading(api, f"/media/{media}/events"), id="events cut off"),
+        pytest.param(lambda api, media: api.request("HEAD", f"/media/{media}/events").close(), id="head of events"),
+        pytest.param(lambda api, _id: api.get("/media/0123456789abcdef/content"), id="unknown download"),
+        pytest.param(lambda api, _id: api.get("/media/0123456789abcdef/events"), id="unknown events"),
+    ],
+)
+def test_a_seat_is_given_back_once(api: Api, cause: Cause) -> None:
+    content = picture(21, (400, 300))
+    api.upload("/media", content)
+    for _ in range(3):
+        cause(api, media_id_of_bytes(content))
+        assert api.services.seats.taken == 0
+
+
+def test_a_download_keeps_its_seat_until_it_is_closed(small: Api) -> None:
+    media_id = media_id_of_bytes(picture(14))
+    small.upload("/media", picture(14))
+    downloads = [small.get(f"/media/{media_id}/content", buffered=False) for _ in range(SEATS)]
+    assert small.services.seats.taken == SEATS
+    assert small.upload("/media", picture(15)).status_code == 503
+    for download in downloads:
+        download.close()
+    assert small.upload("/media", picture(15)).status_code == 201
+
+
+def test_seats_are_two_fewer_than_threads_but_never_none() -> None:
+    for threads, count in ((16, 14), (3, 1), (2, 1), (1, 1)):
+        seats = Seats(99)
+        seats.set_threads(threads)
+        for _ in range(count):
+            seats.take()
+        with pytest.raises(Unavailable):
+            seats.take()
+        seats.release()
+        seats.take()
+
+
+def test_of_many_at_once_only_as_many_sit_down_as_there_are_seats() -> None:
+    seats = Seats(5)
+    together = threading.Barrier(20)
+
+    def sits_down() -> bool:
+        together.wait(10)
+        try:
+            seats.take()
+        except Unavailable:
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as people:
+        assert sum(people.map(lambda _number: sits_down(), range(20))) == 5

@@ -1,0 +1,315 @@
+"""Which tokens are accepted, and that nothing of a body is read before one was."""
+
+import base64
+import hmac
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from jwt.algorithms import RSAAlgorithm
+from werkzeug.test import TestResponse
+
+from tests.api.conftest import Api, MakeApi, Untouched, picture
+from tests.system.service import SECRET, token
+
+OTHER_SECRET = "another secret, which is long enough to be one"
+ROUTES_WITH_A_BODY = ("/detect", "/detect?persist=false", "/detect/0123456789abcdef", "/media")
+ROUTES = ("/media", "/media/0123456789abcdef", "/media/0123456789abcdef/content", "/media/0123456789abcdef/events")
+
+
+def soon() -> int:
+    return int(time.time()) + 600
+
+
+def signed(key: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
+    return jwt.encode({"exp": soon(), "sub": "ada"} | claims, key, algorithm)
+
+
+def without(*names: str) -> str:
+    claims = {"exp": soon(), "sub": "ada"}
+    return jwt.encode({name: value for name, value in claims.items() if name not in names}, SECRET)
+
+
+def part(document: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
+
+
+def unsigned(algorithm: str) -> str:
+    return f"{part({'alg': algorithm, 'typ': 'JWT'})}.{part({'exp': soon(), 'sub': 'ada'})}."
+
+
+def signed_by_hand(algorithm: str, key: str) -> str:
+    """A token such as an attacker makes, whatever keys and algorithms a library would refuse."""
+    text = f"{part({'alg': algorithm, 'typ': 'JWT'})}.{part({'exp': soon(), 'sub': 'eve'})}"
+    digest = hmac.digest(key.encode(), text.encode(), algorithm.replace("HS", "sha"))
+    return f"{text}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+
+
+def altered() -> str:
+    head, _, signature = signed().split(".")
+    return f"{head}.{part({'exp': soon(), 'sub': 'eve'})}.{signature}"
+
+
+BAD: dict[str, Callable[[], str]] = {
+    "none": lambda: "",
+    "only the scheme": lambda: "Bearer",
+    "only the scheme and a space": lambda: "Bearer ",
+    "basic": lambda: "Basic " + base64.b64encode(b"ada:secret").decode(),
+    "scheme missing": signed,
+    "scheme misspelled": lambda: f"Bearer: {signed()}",
+    "three words": lambda: f"Bearer {signed()} {signed()}",
+    "two headers": lambda: f"Bearer {signed()},Bearer {signed()}",
+    "two headers, one of them basic": lambda: f"Basic YTpi, Bearer {signed()}",
+    "commas": lambda: ", ,",
+    "garbage": lambda: "Bearer garbage",
+    "dots": lambda: "Bearer ..",
+    "not base64": lambda: "Bearer %%%.%%%.%%%",
+    "not ASCII": lambda: "Bearer ä.ö.ü",
+    "lists instead of objects": lambda: f"Bearer {part([])}.{part([])}.{part([])}",
+    "deeply nested": lambda: f"Bearer {base64.urlsafe_b64encode(b'[' * 5000).decode()}.e30.e30",
+    "100 kB": lambda: f"Bearer {signed(more='x' * 100_000)}",
+    "100 kB of spaces": lambda: "Bearer " + " " * 100_000 + signed(),
+    "alg none": lambda: f"Bearer {unsigned('none')}",
+    "alg None": lambda: f"Bearer {unsigned('None')}",
+    "alg of a number": lambda: f"Bearer {part({'alg': 7})}.{part({'exp': soon(), 'sub': 'ada'})}.e30",
+    "no signature": lambda: f"Bearer {unsigned('HS256')}",
+    "another algorithm": lambda: f"Bearer {signed_by_hand('HS512', SECRET)}",
+    "another key": lambda: f"Bearer {signed(OTHER_SECRET)}",
+    "altered": lambda: f"Bearer {altered()}",
+    "cut off": lambda: f"Bearer {signed()[:-8]}",
+    "no exp": lambda: f"Bearer {without('exp')}",
+    "exp of null": lambda: f"Bearer {signed(exp=None)}",
+    "exp of a text": lambda: f"Bearer {signed(exp='tomorrow')}",
+    "exp beyond all numbers": lambda: f"Bearer {signed(exp=float('inf'))}",
+    "expired": lambda: f"Bearer {signed(exp=int(time.time()) - 120)}",
+    "not valid yet": lambda: f"Bearer {signed(nbf=soon())}",
+    "issued in the future": lambda: f"Bearer {signed(iat=soon())}",
+    "no identity": lambda: f"Bearer {without('sub')}",
+    "identity of null": lambda: f"Bearer {signed(sub=None)}",
+    "empty identity": lambda: f"Bearer {signed(sub='')}",
+    "blank identity": lambda: f"Bearer {signed(sub=' ')}",
+    "identity of a number": lambda: f"Bearer {signed(sub=7)}",
+    "identity of true": lambda: f"Bearer {signed(sub=True)}",
+    "identity of a list": lambda: f"Bearer {signed(sub=['ada'])}",
+    "identity of an object": lambda: f"Bearer {signed(sub={'name': 'ada'})}",
+    "identity with NUL": lambda: f"Bearer {signed(sub='a' + chr(0) + 'da')}",
+    "identity with a line break": lambda: f"Bearer {signed(sub='ada' + chr(10) + 'eve')}",
+    "identity with half a character": lambda: f"Bearer {signed(sub='a' + chr(0xD800))}",
+    "identity too long": lambda: f"Bearer {signed(sub='a' * 256)}",
+    "refresh": lambda: f"Bearer {signed(type='refresh')}",
+}
+
+
+def asked(api: Api, authorization: str, path: str = "/media", method: str = "GET", **options: Any) -> TestResponse:
+    return api.request(method, path, headers={"Authorization": authorization}, **options)
+
+
+def assert_refused(answer: TestResponse) -> None:
+    assert answer.status_code == 401, answer.text
+    assert answer.content_type == "application/problem+json"
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert answer.json is not None
+    assert answer.json["type"].endswith("unauthorized")
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_token_is_refused(api: Api, name: str) -> None:
+    authorization = BAD[name]()
+    answer = asked(api, authorization)
+    assert_refused(answer)
+    for secret in (SECRET, authorization.removeprefix("Bearer ")):
+        assert len(secret) < 8 or secret not in answer.text
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {},
+        {"type": "access", "fresh": False, "jti": "b2f1"},
+        {"sub": "a" * 255},
+        {"sub": "Åsa Öberg"},
+        {"exp": int(time.time()) - 5},  # within what clocks differ
+        {"aud": "whoever"},  # where no audience is set
+        {"iss": "somebody"},
+    ],
+)
+def test_a_token_of_another_issuer_is_accepted(api: Api, claims: dict[str, Any]) -> None:
+    assert asked(api, f"Bearer {signed(**claims)}").status_code == 200
+
+
+@pytest.mark.parametrize("claims", [{"aud": "detections"}, {"aud": ["other", "detections"]}])
+def test_a_token_for_this_audience_from_this_issuer_is_accepted(make_api: MakeApi, claims: dict[str, Any]) -> None:
+    api = make_api(JWT_AUDIENCE="detections", JWT_ISSUER="https://login.example")
+    assert asked(api, f"Bearer {signed(iss='https://login.example', **claims)}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"aud": "annotations", "iss": "https://login.example"},
+        {"aud": "detections", "iss": "https://elsewhere.example"},
+        {"aud": "detections"},
+        {"iss": "https://login.example"},
+        {"aud": [], "iss": "https://login.example"},
+        {"aud": 7, "iss": "https://login.example"},
+    ],
+)
+def test_a_token_for_another_audience_or_from_another_issuer_is_refused(
+    make_api: MakeApi, claims: dict[str, Any]
+) -> None:
+    api = make_api(JWT_AUDIENCE="detections", JWT_ISSUER="https://login.example")
+    assert_refused(asked(api, f"Bearer {signed(**claims)}"))
+
+
+def test_the_identity_is_the_claim_that_the_settings_name(make_api: MakeApi) -> None:
+    api = make_api(JWT_IDENTITY_CLAIM="user_name")
+    stored = asked(
+        api,
+        f"Bearer {signed(sub=7, user_name='grace')}",
+        "/media",
+        "POST",
+        data={"file": (io.BytesIO(picture(1)), "a.jpg")},
+    )
+    assert stored.status_code == 201
+    assert stored.json is not None
+    assert stored.json["media"]["userId"] == "grace"
+    assert_refused(asked(api, f"Bearer {signed()}"))
+
+
+@pytest.mark.parametrize("path", ROUTES_WITH_A_BODY)
+def test_a_body_is_not_read_for_a_bad_token(api: Api, path: str) -> None:
+    body = Untouched(picture(2))
+    answer = asked(api, "Bearer garbage", path, "POST", content_type="image/jpeg", environ_overrides=body.environ)
+    assert_refused(answer)
+    assert not body.was_read
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_every_look_needs_a_token(api: Api, path: str) -> None:
+    assert_refused(asked(api, "", path))
+
+
+def private_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def pem(key: rsa.RSAPrivateKey) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def public_pem(key: rsa.RSAPrivateKey) -> str:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def test_a_public_key_checks_what_its_owner_signed(make_api: MakeApi, tmp_path: Path) -> None:
+    key, other = private_key(), private_key()
+    (tmp_path / "public.pem").write_text(public_pem(key))
+    api = make_api(JWT_SECRET_KEY="", JWT_PUBLIC_KEY_FILE=str(tmp_path / "public.pem"), JWT_ALGORITHM="RS256")
+    assert asked(api, f"Bearer {signed(pem(key), 'RS256')}").status_code == 200
+    assert_refused(asked(api, f"Bearer {signed(pem(other), 'RS256')}"))
+    assert_refused(asked(api, f"Bearer {signed()}"))
+
+
+def test_a_public_key_is_no_secret_to_sign_with(make_api: MakeApi, tmp_path: Path) -> None:
+    public = public_pem(private_key())
+    (tmp_path / "public.pem").write_text(public)
+    api = make_api(JWT_SECRET_KEY="", JWT_PUBLIC_KEY_FILE=str(tmp_path / "public.pem"), JWT_ALGORITHM="RS256")
+    assert_refused(asked(api, f"Bearer {signed_by_hand('HS256', public)}"))
+
+
+class KeyServer:
+    """An issuer that publishes its keys; `answer` is what it says, `asked` counts how often."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self.asked = 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked += 1
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(outer.answer)
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/keys"
+        self._thread = Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def publish(self, key_id: str, key: rsa.RSAPrivateKey) -> None:
+        published = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": key_id, "use": "sig"}
+        self.answer = json.dumps({"keys": [published]}).encode()
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+
+@pytest.fixture
+def issuer() -> Iterator[KeyServer]:
+    server = KeyServer()
+    yield server
+    server.close()
+
+
+def of_issuer(make_api: MakeApi, issuer: KeyServer) -> Api:
+    return make_api(JWT_SECRET_KEY="", JWT_JWKS_URL=issuer.url, JWT_ALGORITHM="RS256")
+
+
+def named(key_id: str, key: rsa.RSAPrivateKey) -> str:
+    return "Bearer " + jwt.encode({"exp": soon(), "sub": "ada"}, pem(key), "RS256", headers={"kid": key_id})
+
+
+def test_published_keys_check_tokens_that_name_them(make_api: MakeApi, issuer: KeyServer) -> None:
+    key = private_key()
+    issuer.publish("first", key)
+    api = of_issuer(make_api, issuer)
+    assert asked(api, named("first", key)).status_code == 200
+    assert asked(api, named("first", key)).status_code == 200
+    assert issuer.asked == 1
+    assert_refused(asked(api, named("second", key)))
+    assert_refused(asked(api, named("first", private_key())))
+    assert_refused(asked(api, f"Bearer {signed(pem(key), 'RS256')}"))
+
+
+@pytest.mark.parametrize("answer", [b"<html>down for maintenance</html>", b'{"keys": []}', b"\xff\xfe"])
+def test_an_issuer_that_publishes_no_keys_is_no_fault_of_the_client(
+    make_api: MakeApi, issuer: KeyServer, answer: bytes
+) -> None:
+    issuer.answer = answer
+    refused = asked(of_issuer(make_api, issuer), named("first", private_key()))
+    assert refused.status_code == 503
+    assert int(refused.headers["Retry-After"]) > 0
+
+
+def test_an_issuer_that_is_down_is_no_fault_of_the_client(make_api: MakeApi, issuer: KeyServer) -> None:
+    api = of_issuer(make_api, issuer)
+    issuer.close()
+    body = Untouched(picture(3))
+    authorization = named("first", private_key())
+    answer = asked(api, authorization, "/media", "POST", content_type="image/jpeg", environ_overrides=body.environ)
+    assert answer.status_code == 503
+    assert answer.json is not None
+    assert answer.json["type"].endswith("unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert not body.was_read
+    assert api.app.test_client().get("/healthz").status_code == 200
+
+
+def test_the_tests_own_token_is_a_good_one(api: Api) -> None:
+    assert asked(api, f"Bearer {token()}").status_code == 200

@@ -1,0 +1,107 @@
+"""`flask media …`: ids of files, and recovery after crashes."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from app.detection.runs import RunRequest
+from app.media_hash import media_id_of_bytes
+from tests.api.conftest import picture
+from tests.cli.conftest import Shell
+
+WANTED = RunRequest(confidence=0.45, frame_interval=0.5)
+NOTHING = {"runs": 0, "leftovers": 0, "orphans": 0}
+
+
+def media(shell: Shell, media_id: str) -> Any:
+    return shell.api.get(f"/media/{media_id}").json
+
+
+def test_the_ids_of_files_are_printed_beside_their_names(lonely_shell: Shell, tmp_path: Path) -> None:
+    files = [tmp_path / "one.jpg", tmp_path / "two words.bin", tmp_path / "empty"]
+    for file, content in zip(files, (picture(1), bytes(5000), b""), strict=True):
+        file.write_bytes(content)
+    ids = [media_id_of_bytes(file.read_bytes()) for file in files]
+    table = lonely_shell.run("media", "hash", *map(str, files)).stdout
+    assert table.splitlines() == [f"{media_id}  {file}" for media_id, file in zip(ids, files, strict=True)]
+    assert lonely_shell.json("media", "hash", *map(str, files)) == [
+        {"id": media_id, "file": str(file)} for media_id, file in zip(ids, files, strict=True)
+    ]
+
+
+def test_the_id_of_a_file_is_the_one_that_its_upload_gets(lonely_shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(picture(2))
+    [told] = lonely_shell.json("media", "hash", str(tmp_path / "a.jpg"))
+    assert told["id"] == lonely_shell.upload(2)
+
+
+def test_a_file_that_is_not_there_has_no_id(lonely_shell: Shell, tmp_path: Path) -> None:
+    result = lonely_shell.run("media", "hash", str(tmp_path / "nowhere"), exit_code=2)
+    assert result.stdout == ""
+
+
+def test_recovery_has_nothing_to_do_where_nothing_happened(lonely_shell: Shell) -> None:
+    lonely_shell.upload(1)
+    assert lonely_shell.json("media", "recover") == NOTHING
+    assert lonely_shell.json("media", "recover") == NOTHING
+
+
+def test_recovery_removes_what_a_cut_off_upload_left(lonely_shell: Shell) -> None:
+    images = lonely_shell.api.images
+    media_id = lonely_shell.upload(1)
+    (images / ".incoming" / "cut-off").write_bytes(b"half a picture")
+    orphan = images / f"{media_id_of_bytes(picture(2))}.jpg"
+    orphan.write_bytes(picture(2))
+    (images / ".incoming" / "published").hardlink_to(orphan)
+    stranger = images / "somebody-elses.jpg"
+    stranger.write_bytes(b"untouched")
+    assert lonely_shell.json("media", "recover") == {"runs": 0, "leftovers": 2, "orphans": 1}
+    assert lonely_shell.api.leftovers() == []
+    assert lonely_shell.api.stored() == {f"{media_id}.jpg", stranger.name}
+    assert lonely_shell.json("media", "recover") == NOTHING
+
+
+def test_recovery_takes_over_a_run_whose_process_died(lonely_shell: Shell) -> None:
+    media_id = lonely_shell.upload(1)
+    runs = lonely_shell.api.services.runs
+    runs.lease_seconds = 1.0
+    runs.start_new(media_id, WANTED)
+    assert runs.claim("a process that died")
+    assert media(lonely_shell, media_id)["mediaStatus"] == 2
+    result = lonely_shell.run("media", "recover", "--json")
+    assert '"runs": 1' in result.stdout
+    assert "leases" in result.stderr
+    told = media(lonely_shell, media_id)
+    assert (told["mediaStatus"], told["run"]["state"]) == (3, "done")
+    assert told["delivery"]["pending"] == 3
+
+
+def test_recovery_finishes_runs_that_nobody_began(lonely_shell: Shell) -> None:
+    first, second = lonely_shell.upload(1), lonely_shell.upload(2)
+    for media_id in (first, second):
+        lonely_shell.api.services.runs.start_new(media_id, WANTED)
+    assert lonely_shell.json("media", "recover")["runs"] == 2
+    assert [media(lonely_shell, media_id)["mediaStatus"] for media_id in (first, second)] == [3, 3]
+
+
+def test_recovery_leaves_a_run_to_a_process_that_lives(lonely_shell: Shell) -> None:
+    media_id = lonely_shell.upload(1)
+    runs = lonely_shell.api.services.runs
+    runs.lease_seconds = 1.0
+    runs.start_new(media_id, WANTED)
+    claimed = runs.claim("a process that lives")
+    assert claimed is not None
+    over = threading.Event()
+
+    def keep_alive() -> None:
+        while not over.wait(0.2):
+            assert runs.renew(claimed)
+
+    alive = threading.Thread(target=keep_alive)
+    alive.start()
+    try:
+        assert lonely_shell.json("media", "recover") == NOTHING
+    finally:
+        over.set()
+        alive.join()
+    assert runs.finish(claimed, [])

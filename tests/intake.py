@@ -1,0 +1,107 @@
+"""Uploads without HTTP: pictures made up by the tests, crafted collisions, and the services that take files in."""
+
+import os
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from app.db import Database
+from app.media_hash import media_id_of_bytes
+from app.models import Media, OutboxMessage
+from app.outbox.queue import OutboxQueue
+from app.storage import INCOMING, Storage
+from app.sweep import Sweep
+from app.uploads import Receipt, Upload, Uploads
+
+UNSAMPLED = 1500
+"""An offset that the id of a file of 8000 bytes does not look at."""
+
+
+def picture(seed: object, size: int = 8000) -> bytes:
+    """Bytes that pass for a JPEG until somebody decodes them."""
+    return b"\xff\xd8\xff" + random.Random(str(seed)).randbytes(size - 3)
+
+
+def twin_of(content: bytes) -> bytes:
+    """Other content of the same id: one byte outside the sample is another."""
+    twin = bytearray(content)
+    twin[UNSAMPLED] ^= 1
+    assert media_id_of_bytes(bytes(twin)) == media_id_of_bytes(content)
+    return bytes(twin)
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Everything that takes files in, over one folder and one database."""
+
+    folder: Path
+    database: Database
+    storage: Storage
+    uploads: Uploads
+    sweep: Sweep
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "images"
+
+    @property
+    def incoming(self) -> Path:
+        return self.images / INCOMING
+
+    def send(self, content: bytes | Iterable[bytes], name: str = "photo.jpg", user: str = "ada") -> Receipt:
+        chunks = [content] if isinstance(content, bytes) else content
+        return self.uploads.take_in(Upload(name, user, chunks))
+
+    def final(self, content: bytes, extension: str = "jpg") -> Path:
+        """Where that content belongs."""
+        return self.images / f"{media_id_of_bytes(content)}.{extension}"
+
+    def orphan(self, content: bytes, extension: str = "jpg", *, proof: bool = True) -> Path:
+        """A final file without a row, as a crash between link and commit leaves it; or a foreign one without proof."""
+        final = self.final(content, extension)
+        final.write_bytes(content)
+        if proof:
+            os.link(final, self.incoming / f"{random.randbytes(16).hex()}.part")
+        return final
+
+    def stored(self) -> set[str]:
+        """The names of all published files."""
+        return {path.name for path in self.images.iterdir() if path.is_file()}
+
+    def leftovers(self) -> list[Path]:
+        return list(self.incoming.iterdir())
+
+    def rows(self) -> list[Media]:
+        with self.database.reading() as session:
+            return list(session.scalars(select(Media).order_by(Media.id)))
+
+    def creates(self) -> int:
+        """How many create messages were queued."""
+        with self.database.reading() as session:
+            return session.scalars(select(func.count()).where(OutboxMessage.kind == "create")).one()
+
+    def assert_sound(self) -> None:
+        """No row without its file, whose content has the row's id and size, and one create for each row."""
+        rows = self.rows()
+        for media in rows:
+            content = Path(media.path).read_bytes()
+            assert (media_id_of_bytes(content), len(content)) == (media.id, media.size_bytes)
+        assert self.creates() == len(rows)
+
+
+def open_intake(folder: Path, database: Database, *, settle_seconds: float = 5.0) -> Intake:
+    """Services over `folder`, which is made if it is missing."""
+    storage = Storage({"Image": folder / "images", "Video": folder / "videos"})
+    storage.prepare()
+    queue = OutboxQueue(database.now)
+    uploads = Uploads(database, queue, storage, settle_seconds=settle_seconds)
+    return Intake(folder, database, storage, uploads, Sweep(database, queue, storage))
+
+
+def is_temporary(name: str) -> bool:
+    """Does a file on its way in have that name?"""
+    return re.fullmatch(r"[0-9a-f]{32}\.part", name) is not None

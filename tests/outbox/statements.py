@@ -1,0 +1,88 @@
+"""What work costs the database: its statements, counted and listed, and a backlog to show that none depends on it."""
+
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import event, insert, text
+
+from app.db import Database
+from app.models import Media, OutboxMessage, OutboxStream
+
+LATER = 1_000_000.0
+
+
+class Counter:
+    """The statements sent to a database, transactions' begin and end left out."""
+
+    def __init__(self, database: Database) -> None:
+        self._engine = database.engine
+        self.statements: list[tuple[str, Any]] = []
+
+    @property
+    def count(self) -> int:
+        return len(self.statements)
+
+    def __enter__(self) -> Self:
+        event.listen(self._engine, "before_cursor_execute", self._note)
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        event.remove(self._engine, "before_cursor_execute", self._note)
+
+    def _note(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        if not statement.upper().startswith(("BEGIN", "PRAGMA")):
+            self.statements.append((statement, parameters))
+
+
+def add_backlog(database: Database, count: int, *, due_at: float, delivered: bool = False) -> None:
+    """So many more media with one message each, waiting until `due_at` or delivered at that time."""
+    ids = [f"{number:015x}b" for number in range(count)]
+    media = [
+        {
+            "id": media_id,
+            "name": "old.jpg",
+            "path": f"/images/{media_id}.jpg",
+            "media_type": "Image",
+            "media_status": 1,
+            "user_id": "u",
+            "size_bytes": 1,
+            "created_at": 1.0,
+        }
+        for media_id in ids
+    ]
+    streams = [
+        {
+            "media_id": media_id,
+            "last_seq": 1,
+            "acked_seq": 1 if delivered else 0,
+            "due_at": None if delivered else due_at,
+            "lease_epoch": 0,
+            "attempts": 0,
+            "refusals": 0,
+            "uncertain": False,
+            "head_since": None if delivered else 1.0,
+        }
+        for media_id in ids
+    ]
+    messages = [
+        {
+            "media_id": media_id,
+            "seq": 1,
+            "kind": "create",
+            "payload": {"mediaStatus": 1},
+            "idempotency_key": media_id,
+            "user_id": "u",
+            "created_at": 1.0,
+            "delivered_at": due_at if delivered else None,
+            "outcome": "accepted" if delivered else None,
+        }
+        for media_id in ids
+    ]
+    with database.writing() as session:
+        session.execute(insert(Media), media)
+        session.execute(insert(OutboxStream), streams)
+        session.execute(insert(OutboxMessage), messages)
+    with database.writing() as session:
+        session.execute(text("ANALYZE"))

@@ -1,0 +1,204 @@
+"""What becomes of a message: delivered, again after a backoff, or parked, and trouble is never held against it."""
+
+import pytest
+
+from app.models import MediaStatus
+from app.outbox.messages import Answer, Outcome, Verdict
+from tests.conftest import Clock
+from tests.outbox.world import (
+    BUSY,
+    DUPLICATE,
+    GATE_WAIT,
+    LEASE,
+    LOST,
+    MEDIA_WAIT,
+    NOT_FOUND,
+    OK,
+    REFUSED,
+    TROUBLE,
+    UNREACHABLE,
+    Receiver,
+    World,
+)
+
+PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
+DELIVER_BROKE = "The sender itself failed: ValueError: what is this"
+
+
+def test_a_delivered_message_says_when_and_how(world: World, receiver: Receiver, clock: Clock) -> None:
+    media_id = world.media(PROCESSING)
+    receiver.answer(media_id, DUPLICATE, OK)
+    clock.advance(3)
+    world.drive(world.dispatcher(receiver))
+    ends = [(message.delivered_at, message.outcome) for message in world.messages(media_id)]
+    assert ends == [(clock.seconds, Outcome.DUPLICATE), (clock.seconds, Outcome.ACCEPTED)]
+    stream = world.stream(media_id)
+    assert (stream.acked_seq, stream.due_at, stream.lease_owner, stream.head_since) == (2, None, None, None)
+
+
+def test_trouble_backs_the_media_off_and_no_other(world: World, receiver: Receiver, clock: Clock) -> None:
+    troubled, fine = world.media(PROCESSING), world.media(PROCESSING)
+    receiver.answer(troubled, TROUBLE)
+    dispatcher = world.dispatcher(receiver)
+    world.drive(dispatcher)
+    assert receiver.of(troubled) == [1]
+    assert receiver.of(fine) == [1, 2]
+    stream = world.stream(troubled)
+    assert (stream.attempts, stream.due_at, stream.lease_owner) == (1, clock.seconds + MEDIA_WAIT, None)
+    clock.advance(MEDIA_WAIT - 0.1)
+    world.drive(dispatcher)
+    assert receiver.of(troubled) == [1]
+    clock.advance(0.2)
+    world.drive(dispatcher)
+    assert receiver.of(troubled) == [1, 1, 2]
+    assert world.stream(troubled).attempts == 0
+
+
+def test_a_retry_after_beyond_the_backoff_is_honoured(world: World, receiver: Receiver, clock: Clock) -> None:
+    media_id = world.media()
+    receiver.answer(media_id, Answer(Verdict.RETRY, "408", 408, retry_after=MEDIA_WAIT * 5))
+    world.drive(world.dispatcher(receiver))
+    assert world.stream(media_id).due_at == clock.seconds + MEDIA_WAIT * 5
+
+
+def test_a_refused_media_is_parked_and_others_go_on(world: World, receiver: Receiver, clock: Clock) -> None:
+    refused, fine = world.media(PROCESSING), world.media(PROCESSING)
+    receiver.answer(refused, OK, REFUSED)
+    dispatcher = world.dispatcher(receiver)
+    world.drive(dispatcher)
+    clock.advance(100_000)
+    world.change(fine, PROCESSED)
+    world.drive(dispatcher)
+    assert receiver.of(refused) == [1, 2]
+    assert receiver.of(fine) == [1, 2, 3]
+    stream = world.stream(refused)
+    assert (stream.due_at, stream.lease_owner, stream.acked_seq) == (None, None, 1)
+    assert (stream.park_reason, stream.last_status) == ("422", 422)
+    assert stream.parked_at == clock.seconds - 100_000
+
+
+def test_the_fifth_refusal_of_a_limited_answer_parks(world: World, receiver: Receiver, clock: Clock) -> None:
+    media_id = world.media(PROCESSING)
+    receiver.answer(media_id, OK, *[NOT_FOUND] * 5)
+    dispatcher = world.dispatcher(receiver)
+    for tries in range(1, 6):
+        world.drive(dispatcher)
+        assert receiver.of(media_id) == [1, *[2] * tries]
+        assert (world.stream(media_id).parked_at is not None) == (tries == 5)
+        clock.advance(MEDIA_WAIT * 2)
+    world.drive(dispatcher)
+    assert len(receiver.arrived) == 6
+
+
+def test_trouble_never_counts_towards_the_limit_of_refusals(world: World, receiver: Receiver, clock: Clock) -> None:
+    media_id = world.media()
+    receiver.answer(media_id, *[NOT_FOUND, TROUBLE, LOST] * 4, OK)
+    dispatcher = world.dispatcher(receiver)
+    for _ in range(13):
+        world.drive(dispatcher)
+        clock.advance(MEDIA_WAIT * 2)
+    assert world.stream(media_id).parked_at is None
+    assert world.stream(media_id).acked_seq == 1
+
+
+def test_refusals_of_one_message_do_not_count_against_the_next(world: World, receiver: Receiver, clock: Clock) -> None:
+    media_id = world.media(PROCESSING)
+    receiver.answer(media_id, *[NOT_FOUND] * 4, OK, *[NOT_FOUND] * 4, OK)
+    dispatcher = world.dispatcher(receiver)
+    for _ in range(10):
+        world.drive(dispatcher)
+        clock.advance(MEDIA_WAIT * 2)
+    assert world.stream(media_id).acked_seq == 2
+
+
+def test_five_hundred_troubles_park_nothing(sqlite_world: World, receiver: Receiver, clock: Clock) -> None:
+    world = sqlite_world
+    media_id = world.media()
+    receiver.answer(media_id, *[TROUBLE, LOST, BUSY, UNREACHABLE] * 125)
+    dispatcher = world.dispatcher(receiver)
+    while len(receiver.arrived) < 501:
+        world.drive(dispatcher)
+        clock.advance(LEASE)
+    stream = world.stream(media_id)
+    assert (stream.parked_at, stream.acked_seq) == (None, 1)
+
+
+def test_a_deliver_function_that_breaks_is_trouble_of_unknown_fate(world: World, clock: Clock) -> None:
+    media_id = world.media()
+    calls: list[bool] = []
+
+    def deliver(message: object) -> Answer:
+        calls.append(getattr(message, "uncertain", False))
+        if len(calls) == 1:
+            raise ValueError("what is this")
+        return OK
+
+    dispatcher = world.dispatcher(deliver)
+    world.drive(dispatcher)
+    assert world.stream(media_id).last_error == DELIVER_BROKE
+    clock.advance(MEDIA_WAIT * 2)
+    world.drive(dispatcher)
+    assert calls == [False, True]
+    assert world.stream(media_id).acked_seq == 1
+
+
+def test_every_attempt_is_kept_with_its_answer(world: World, receiver: Receiver, clock: Clock) -> None:
+    media_id = world.media()
+    receiver.answer(media_id, Answer(Verdict.RETRY, "PUT answered 500", 500, excerpt="<h1>Oops</h1>"), OK)
+    dispatcher = world.dispatcher(receiver)
+    world.drive(dispatcher)
+    clock.advance(MEDIA_WAIT * 2)
+    world.drive(dispatcher)
+    kept = [(one.seq, one.verdict, one.status, one.detail, one.excerpt) for one in world.attempts(media_id)]
+    assert kept == [(1, "retry", 500, "PUT answered 500", "<h1>Oops</h1>"), (1, "delivered", 200, "200", "")]
+    assert all(one.duration >= 0 for one in world.attempts(media_id))
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_no_text_of_an_answer_can_keep_its_outcome_from_being_recorded(
+    world: World, receiver: Receiver, verdict: Verdict
+) -> None:
+    media_id, other = world.media(), world.media()
+    receiver.answer(media_id, Answer(verdict, "a NUL \0 and half a pair \ud83d", 500, excerpt="\0\udc80"))
+    dispatcher = world.dispatcher(receiver)
+    world.drive(dispatcher)
+    assert len(world.attempts(media_id)) == 1
+    assert world.stream(media_id).lease_owner is None
+    if verdict is not Verdict.CLOSE_GATE:
+        assert world.stream(other).acked_seq == 1
+
+
+def test_what_never_reached_the_other_side_is_tried_again_at_once(world: World, receiver: Receiver) -> None:
+    media_id = world.media()
+    receiver.answer(media_id, UNREACHABLE, UNREACHABLE, OK)
+    world.drive(world.dispatcher(receiver))
+    assert receiver.of(media_id) == [1, 1, 1]
+    assert world.stream(media_id).acked_seq == 1
+    assert world.gate_is_open
+
+
+def test_what_may_have_reached_the_other_side_is_not_tried_again_at_once(world: World, receiver: Receiver) -> None:
+    media_id = world.media()
+    receiver.answer(media_id, UNREACHABLE, LOST, OK)
+    world.drive(world.dispatcher(receiver))
+    assert receiver.of(media_id) == [1, 1]
+    assert world.stream(media_id).uncertain
+
+
+def test_everything_arrives_in_order_after_a_long_outage(sqlite_world: World, clock: Clock) -> None:
+    world = sqlite_world
+    receiver = Receiver(otherwise=UNREACHABLE)
+    dispatcher = world.dispatcher(receiver)
+    media_ids = [world.media(PROCESSING, PROCESSED) for _ in range(100)]
+    for _ in range(100):
+        world.drive(dispatcher)
+        clock.advance(60)
+    receiver.otherwise = OK
+    receiver.arrived.clear()
+    back_at = clock.seconds
+    while any(stream.due_at is not None for stream in world.streams()):
+        world.drive(dispatcher)
+        clock.advance(GATE_WAIT)
+        assert clock.seconds - back_at <= 120
+    assert all(stream.parked_at is None and stream.acked_seq == 3 for stream in world.streams())
+    assert all(receiver.of(media_id) == [1, 2, 3] for media_id in media_ids)

@@ -1,0 +1,87 @@
+"""The retry policy decides and does nothing else: its waits have bounds, grow with the failures, and heed the other
+side."""
+
+import threading
+from statistics import mean
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.outbox.messages import Answer, Verdict
+from app.outbox.retry import RetryPolicy
+
+POLICY = RetryPolicy()
+LONGEST_FOR_A_MEDIA = 15 * 60
+LONGEST_FOR_THE_GATE = 30
+UNSENT = Answer(Verdict.CLOSE_GATE, "connection refused", unsent=True)
+SENT = Answer(Verdict.RETRY, "500", 500)
+
+counts = st.integers(min_value=1, max_value=10_000)
+
+
+@given(counts)
+def test_a_media_waits_at_least_a_second_and_at_most_a_quarter_of_an_hour(attempts: int) -> None:
+    assert 1 <= POLICY.media_delay(attempts) <= LONGEST_FOR_A_MEDIA
+
+
+@given(counts)
+def test_the_gate_stays_closed_for_at_least_a_second_and_at_most_half_a_minute(failures: int) -> None:
+    assert 1 <= POLICY.gate_delay(failures, None) <= LONGEST_FOR_THE_GATE
+
+
+@given(counts, st.floats(min_value=0, max_value=3600))
+def test_the_gate_heeds_a_retry_after_where_it_is_the_longer_one(failures: int, retry_after: float) -> None:
+    delay = POLICY.gate_delay(failures, retry_after)
+    assert delay >= retry_after
+    assert delay <= max(retry_after, LONGEST_FOR_THE_GATE)
+
+
+@pytest.mark.parametrize("attempts", range(1, 12))
+def test_each_further_failure_makes_the_wait_longer_on_average(attempts: int) -> None:
+    shorter = mean(POLICY.media_delay(attempts) for _ in range(300))
+    longer = mean(POLICY.media_delay(attempts + 1) for _ in range(300))
+    assert longer >= shorter
+
+
+@given(st.integers(min_value=1, max_value=9))
+def test_the_wait_doubles_with_each_failure_but_for_its_jitter(attempts: int) -> None:
+    delay = POLICY.media_delay(attempts)
+    assert 2 ** (attempts - 1) <= delay <= 2 ** (attempts - 1) + 1
+
+
+def test_the_waits_of_many_media_that_fail_together_are_spread() -> None:
+    assert len({POLICY.media_delay(3) for _ in range(50)}) > 40
+
+
+@given(st.integers(min_value=-5, max_value=0))
+def test_no_count_makes_a_wait_without_a_lower_bound(attempts: int) -> None:
+    assert POLICY.media_delay(attempts) >= 1
+
+
+def _tries(*answers: Answer, stopping: threading.Event | None = None) -> tuple[int, object]:
+    left = list(answers)
+    made = 0
+
+    def once() -> Answer:
+        nonlocal made
+        made += 1
+        return left.pop(0)
+
+    outcome = POLICY.within_claim(stopping or threading.Event())(once)
+    return made, outcome
+
+
+def test_within_a_claim_only_what_was_never_sent_is_repeated() -> None:
+    assert _tries(UNSENT, SENT, UNSENT) == (2, SENT)
+    assert _tries(SENT, UNSENT) == (1, SENT)
+
+
+def test_within_a_claim_there_are_three_tries() -> None:
+    assert _tries(UNSENT, UNSENT, UNSENT, UNSENT) == (3, UNSENT)
+
+
+def test_a_shutdown_ends_the_tries_within_a_claim() -> None:
+    stopping = threading.Event()
+    stopping.set()
+    assert _tries(UNSENT, SENT, stopping=stopping) == (1, UNSENT)

@@ -1,0 +1,230 @@
+"""An outbox to drive by hand: media and messages, dispatchers turn by turn, and a receiver that does as it is told.
+
+The only seam used is the one the product has: a Dispatcher is handed its `deliver` function and its clocks.
+"""
+
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sqlalchemy import func, select
+from tenacity import wait_fixed, wait_none
+
+from app.db import Database
+from app.lifecycle import change_status, create_media
+from app.models import Media, MediaStatus, OutboxAttempt, OutboxGate, OutboxMessage, OutboxStream
+from app.outbox.dispatcher import Dispatcher, DispatcherLimits
+from app.outbox.gate import Gate
+from app.outbox.messages import Answer, Deliver, Message, Outcome, Verdict
+from app.outbox.queue import OutboxQueue
+from app.outbox.retry import RetryPolicy
+
+ENDPOINT = "http://annotations.test"
+MEDIA_WAIT = 10.0
+GATE_WAIT = 2.0
+LEASE = 30.0
+GIVE_UP = 20.0
+"""Seconds of real time after which a test that waits has failed."""
+
+OK = Answer(Verdict.DELIVERED, "200", 200)
+DUPLICATE = Answer(Verdict.DELIVERED, "409, the same there", 409, Outcome.DUPLICATE)
+TROUBLE = Answer(Verdict.RETRY, "500", 500)
+LOST = Answer(Verdict.RETRY, "the answer was lost", uncertain=True)
+REFUSED = Answer(Verdict.PARK, "422", 422)
+NOT_FOUND = Answer(Verdict.RETRY, "404", 404, max_tries=5)
+BUSY = Answer(Verdict.CLOSE_GATE, "503", 503)
+UNREACHABLE = Answer(Verdict.CLOSE_GATE, "connection refused", unsent=True)
+
+
+def busy_for(seconds: float) -> Answer:
+    """429 or 503 with a Retry-After."""
+    return Answer(Verdict.CLOSE_GATE, f"503, come back in {seconds:g} s", 503, retry_after=seconds)
+
+
+def short_waits() -> RetryPolicy:
+    """Fixed waits on the database's clock, and none within a claim."""
+    return RetryPolicy(
+        media_wait=wait_fixed(MEDIA_WAIT), gate_wait=wait_fixed(GATE_WAIT), wait_within_claim=wait_none()
+    )
+
+
+def wait_until(condition: Callable[[], bool], what: str = "it") -> None:
+    """Look until `condition` holds; fail after GIVE_UP seconds."""
+    give_up = time.monotonic() + GIVE_UP
+    while not condition():
+        assert time.monotonic() < give_up, f"waited {GIVE_UP:g} s in vain for {what}"
+        time.sleep(0.005)
+
+
+class Receiver:
+    """The other side: answers each media from its own list, then with `otherwise`; keeps what arrived, in order."""
+
+    def __init__(self, otherwise: Answer = OK) -> None:
+        self.otherwise = otherwise
+        self.arrived: list[Message] = []
+        self.most_at_once = 0
+        self._scripts: dict[str, deque[Answer]] = defaultdict(deque)
+        self._lock = threading.Lock()
+        self._at_once = 0
+
+    def answer(self, media_id: str, *answers: Answer) -> None:
+        self._scripts[media_id].extend(answers)
+
+    @property
+    def seen(self) -> list[tuple[str, int]]:
+        return [(message.media_id, message.seq) for message in self.arrived]
+
+    def of(self, media_id: str) -> list[int]:
+        return [message.seq for message in self.arrived if message.media_id == media_id]
+
+    def __call__(self, message: Message) -> Answer:
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            self.arrived.append(message)
+            script = self._scripts[message.media_id]
+            answer = script.popleft() if script else self.otherwise
+        try:
+            return self.respond(message, answer)
+        finally:
+            with self._lock:
+                self._at_once -= 1
+
+    def respond(self, _message: Message, answer: Answer) -> Answer:
+        return answer
+
+
+class SlowReceiver(Receiver):
+    """Keeps every request waiting until `release` is set."""
+
+    def __init__(self, otherwise: Answer = OK) -> None:
+        super().__init__(otherwise)
+        self.release = threading.Event()
+
+    def respond(self, _message: Message, answer: Answer) -> Answer:
+        assert self.release.wait(GIVE_UP), "the test never let the receiver answer"
+        return answer
+
+    def wait_for(self, count: int) -> None:
+        """Until so many requests have arrived."""
+        wait_until(lambda: len(self.arrived) >= count, f"{count} requests")
+
+
+class World:
+    """One database's outbox. Every dispatcher made here is ended with the world."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.queue = OutboxQueue(database.now)
+        self.gate = Gate(ENDPOINT, database.now)
+        self._made = 0
+        self._dispatchers: list[Dispatcher] = []
+        self._slow: list[SlowReceiver] = []
+
+    def close(self) -> None:
+        for receiver in self._slow:
+            receiver.release.set()
+        for dispatcher in self._dispatchers:
+            dispatcher.finish()
+
+    def dispatcher(
+        self,
+        deliver: Deliver,
+        *,
+        senders: int = 8,
+        lease: float = LEASE,
+        deadline: float = 12.0,
+        policy: RetryPolicy | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> Dispatcher:
+        limits = DispatcherLimits(senders=senders, lease=lease, deadline=deadline)
+        made = Dispatcher(
+            self.database,
+            self.queue,
+            self.gate,
+            deliver,
+            policy=policy or short_waits(),
+            limits=limits,
+            monotonic=monotonic,
+        )
+        self._dispatchers.append(made)
+        return made
+
+    def slow_receiver(self, otherwise: Answer = OK) -> SlowReceiver:
+        """A receiver that answers when it is told to, at the latest when the world ends."""
+        self._slow.append(SlowReceiver(otherwise))
+        return self._slow[-1]
+
+    def media(self, *statuses: MediaStatus, user_id: str = "user-1") -> str:
+        """A new media with its create message, and one message for each further status."""
+        self._made += 1
+        media_id = f"{self._made:016x}"
+        media = Media(
+            id=media_id,
+            name="photo.jpg",
+            path=f"/images/{media_id}.jpg",
+            media_type="Image",
+            user_id=user_id,
+            size_bytes=1,
+            created_at=1.0,
+        )
+        with self.database.writing() as session:
+            create_media(session, self.queue, media, request_id="request-1")
+        for status in statuses:
+            self.change(media_id, status)
+        return media_id
+
+    def change(self, media_id: str, status: MediaStatus) -> None:
+        with self.database.writing() as session:
+            change_status(session, self.queue, media_id, status, request_id=None)
+
+    def drive(self, dispatcher: Dispatcher) -> None:
+        """Turn after turn until nothing is due and nothing of this dispatcher's is under way."""
+        give_up = time.monotonic() + GIVE_UP
+        while time.monotonic() < give_up:
+            pause = dispatcher.turn()
+            if pause > 0 and not self.leased_to(dispatcher):
+                return
+            dispatcher.sleep(min(pause, 0.02))
+        raise AssertionError("the dispatcher found no end")
+
+    def leased_to(self, dispatcher: Dispatcher) -> int:
+        with self.database.reading() as session:
+            owned = select(func.count()).where(OutboxStream.lease_owner == dispatcher.owner)
+            return session.scalar(owned) or 0
+
+    def stream(self, media_id: str) -> OutboxStream:
+        with self.database.reading() as session:
+            return session.get_one(OutboxStream, media_id)
+
+    def streams(self) -> Iterable[OutboxStream]:
+        with self.database.reading() as session:
+            return session.scalars(select(OutboxStream).order_by(OutboxStream.media_id)).all()
+
+    def messages(self, media_id: str) -> list[OutboxMessage]:
+        with self.database.reading() as session:
+            rows = select(OutboxMessage).where(OutboxMessage.media_id == media_id).order_by(OutboxMessage.seq)
+            return list(session.scalars(rows))
+
+    def attempts(self, media_id: str) -> list[OutboxAttempt]:
+        with self.database.reading() as session:
+            rows = select(OutboxAttempt).where(OutboxAttempt.media_id == media_id).order_by(OutboxAttempt.id)
+            return list(session.scalars(rows))
+
+    def gate_row(self) -> OutboxGate:
+        with self.database.reading() as session:
+            return session.get_one(OutboxGate, ENDPOINT)
+
+    @property
+    def gate_is_open(self) -> bool:
+        with self.database.reading() as session:
+            return self.gate.condition(session).is_open
+
+    def set_stream(self, media_id: str, **values: Any) -> None:
+        """Put a stream's row into a state that would otherwise take long to reach."""
+        with self.database.writing() as session:
+            row = session.get_one(OutboxStream, media_id)
+            for name, value in values.items():
+                setattr(row, name, value)

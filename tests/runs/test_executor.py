@@ -1,0 +1,205 @@
+"""Runs in a real detector process: it dies, the media is bad, the service ends, another process takes over."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from app.db import Database
+from app.detection.executor import WAITING_IN_MEMORY, RunExecutor
+from app.detection.jobs import Job
+from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.process import DetectorProcess
+from app.detection.runs import RunRequest
+from app.detection.waiting import RunWaiters
+from app.errors import MediaTooLarge, Unavailable, Undecodable
+from app.models import DetectionRun, MediaStatus, RunFailure, RunState
+from tests.conftest import Clock
+from tests.detection.clips import Clip
+from tests.runs.conftest import LEASE, WANTED, World
+
+PHOTOS = Path(__file__).parents[2] / "app" / "demo" / "media"
+ASTRONAUT = PHOTOS / "astronaut.jpg"
+EVERY_FRAME = RunRequest(confidence=0.45, frame_interval=0.1)
+FRAMES = 50
+NEW, PROCESSING, PROCESSED, ERROR = 1, 2, 3, 6
+
+
+class Worker:
+    """An executor of one run at a time, with the detector process that it made."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.processes: list[DetectorProcess] = []
+        self.waiters = RunWaiters(world.database)
+        self.executor = RunExecutor(world.runs, self._make, workers=1, on_ended=self.waiters.notify)
+
+    def _make(self) -> DetectorProcess:
+        self.processes.append(DetectorProcess(BUILT_IN_MODEL))
+        return self.processes[-1]
+
+    def start(self, path: Path, media_type: str = "Image", wanted: RunRequest = WANTED) -> tuple[str, int]:
+        """Begin with a run of that file; returns the ids of its media and of the run."""
+        media_id = self.world.media(path, media_type)
+        run_id = self.world.runs.start_new(media_id, wanted)
+        self.executor.start()
+        return media_id, run_id
+
+    def ended(self, run_id: int) -> DetectionRun:
+        assert self.waiters.wait(run_id, 60), self.world.run(run_id).state
+        return self.world.run(run_id)
+
+    def pid(self) -> int:
+        pid = self.processes[0].pid
+        assert pid is not None
+        return pid
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def kill_detector(self, run_id: int, tries: int) -> None:
+        """End the detector as the kernel would, in the middle of that try."""
+        self.until(lambda: self.world.run(run_id).tries == tries and self.world.run(run_id).frames_done > 0)
+        os.kill(self.pid(), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip that takes some seconds to look through."""
+    photo = Image.open(ASTRONAUT).convert("RGB")
+    return Clip("clip.mp4", frames=FRAMES).write(tmp_path_factory.mktemp("clips"), photo)
+
+
+@pytest.fixture
+def worker(sqlite_url: str, clock: Clock) -> Iterator[Worker]:
+    """On a database whose time is the `clock` fixture's, so that no lease ends by itself."""
+    with closing(Database(sqlite_url, now=clock.sql)) as database:
+        worker = Worker(World(database))
+        yield worker
+        worker.executor.stop()
+
+
+def test_a_picture_is_looked_at_and_reported(worker: Worker) -> None:
+    media_id, run_id = worker.start(ASTRONAUT)
+    run = worker.ended(run_id)
+    assert (run.state, run.frames_done, run.frames_total, run.tries) == (RunState.DONE, 1, 1, 1)
+    assert worker.world.found(run_id) == [(0, 0)]
+    assert worker.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+
+
+def test_a_run_whose_detector_is_killed_is_finished_on_its_second_try(worker: Worker, clip: Path) -> None:
+    media_id, run_id = worker.start(clip, "Video", EVERY_FRAME)
+    worker.kill_detector(run_id, tries=1)
+    run = worker.ended(run_id)
+    assert (run.state, run.tries, run.frames_done) == (RunState.DONE, 2, FRAMES)
+    frames = [frame for frame, _ordinal in worker.world.found(run_id)]
+    assert frames == sorted(frames)
+    assert set(frames) <= set(range(FRAMES))
+    assert worker.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+
+
+def test_a_run_whose_detector_is_killed_at_every_try_ends_at_error(worker: Worker, clip: Path) -> None:
+    media_id, run_id = worker.start(clip, "Video", EVERY_FRAME)
+    worker.kill_detector(run_id, tries=1)
+    worker.kill_detector(run_id, tries=2)
+    run = worker.ended(run_id)
+    assert (run.state, run.failure) == (RunState.FAILED, RunFailure.DETECTOR)
+    assert "SIGKILL" in (run.error or "")
+    assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
+    # The next media has a detector again.
+    other = worker.world.runs.start_new(worker.world.media(ASTRONAUT), WANTED)
+    worker.executor.wake()
+    assert worker.ended(other).state == RunState.DONE
+
+
+def test_what_cannot_be_decoded_fails_at_once(worker: Worker, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    media_id, run_id = worker.start(tmp_path / "broken.jpg")
+    run = worker.ended(run_id)
+    assert (run.state, run.failure, run.tries) == (RunState.FAILED, RunFailure.UNDECODABLE, 1)
+    assert run.error
+    assert worker.world.status(media_id) == MediaStatus.ERROR
+    assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
+
+
+def test_a_file_that_is_gone_ends_its_run(worker: Worker, tmp_path: Path) -> None:
+    media_id, run_id = worker.start(tmp_path / "nowhere.jpg")
+    assert worker.ended(run_id).state == RunState.FAILED
+    assert worker.world.status(media_id) == MediaStatus.ERROR
+
+
+def test_the_end_of_the_service_hands_back_what_is_under_way(worker: Worker, clip: Path) -> None:
+    media_id, run_id = worker.start(clip, "Video", EVERY_FRAME)
+    worker.until(lambda: worker.world.run(run_id).frames_done > 0)
+    pid = worker.pid()
+    worker.executor.stop()
+    run = worker.world.run(run_id)
+    assert (run.state, run.tries, run.lease_owner) == (RunState.QUEUED, 0, None)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert worker.world.told(media_id) == [NEW, PROCESSING]
+    # Nobody has to wait for a lease: the next process begins at once, and the end did not count as a failure.
+    assert worker.world.claimed("next").tries == 1
+
+
+def test_a_run_that_went_to_another_process_is_dropped(worker: Worker, clip: Path, clock: Clock) -> None:
+    media_id, run_id = worker.start(clip, "Video", EVERY_FRAME)
+    worker.until(lambda: worker.world.run(run_id).frames_done > 0)
+    taken = None
+    while taken is None:
+        clock.advance(LEASE + 1)
+        taken = worker.world.runs.claim("another")
+    pid = worker.pid()
+    worker.until(lambda: worker.processes[0].pid != pid)
+    assert worker.world.runs.finish(taken, [])
+    assert worker.world.found(run_id) == []
+    assert worker.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+
+
+def test_a_picture_in_memory_is_answered_with_what_is_on_it(worker: Worker) -> None:
+    worker.executor.start()
+    [result] = worker.executor.detect(Job(ASTRONAUT.read_bytes(), "Image"), 60)
+    assert [found.label for found in result.objects] == ["person"]
+
+
+def test_a_bad_picture_in_memory_is_its_senders_to_hear_of(worker: Worker) -> None:
+    worker.executor.start()
+    with pytest.raises(Undecodable):
+        worker.executor.detect(Job(b"\xff\xd8\xff\xe0 no picture", "Image"), 60)
+    bomb = b"P6 60000 60000 255\n"
+    with pytest.raises((Undecodable, MediaTooLarge)):
+        worker.executor.detect(Job(bomb, "Image"), 60)
+
+
+def test_pictures_in_memory_wait_in_a_line_of_bounded_length(worker: Worker) -> None:
+    """Nobody works yet, so whoever comes first waits his time, and whoever finds the line full goes at once."""
+    job = Job(ASTRONAUT.read_bytes(), "Image")
+    with ThreadPoolExecutor(WAITING_IN_MEMORY + 1) as clients:
+        asked = [clients.submit(worker.executor.detect, job, 1.0) for _ in range(WAITING_IN_MEMORY + 1)]
+        refusals = [answer.exception() for answer in asked]
+    assert all(isinstance(refusal, Unavailable) for refusal in refusals)
+    assert sorted("Too many" in str(refusal) for refusal in refusals) == [False] * WAITING_IN_MEMORY + [True]
+
+
+def test_the_end_of_the_service_answers_whoever_waits_in_memory(worker: Worker) -> None:
+    job = Job(ASTRONAUT.read_bytes(), "Image")
+    with pytest.raises(Unavailable):  # one that has gone by now still stands in the line
+        worker.executor.detect(job, 0.05)
+    with ThreadPoolExecutor(1) as clients:
+        waiting = clients.submit(worker.executor.detect, job, 30)
+        time.sleep(0.2)
+        began = time.monotonic()
+        worker.executor.stop()
+        assert isinstance(waiting.exception(), Unavailable)
+    with pytest.raises(Unavailable):
+        worker.executor.detect(job, 30)
+    assert time.monotonic() - began < 10

@@ -1,0 +1,294 @@
+"""The database recipes: durability, waiting for a turn, and what a failure means for the caller."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+
+from app.db import SAFE_SQLITE, Database, announce, schema_revision, upsert
+from app.errors import StorageFull, Unavailable
+from app.models import OutboxGate
+
+COUNT_UP = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from sqlalchemy import text
+from app.db import Database
+
+def count_up(database):
+    for _ in range(int(sys.argv[3])):
+        with database.writing() as session:
+            value = session.execute(text("SELECT failures FROM outbox_gate")).scalar_one()
+            session.execute(text("UPDATE outbox_gate SET failures = :value"), {"value": value + 1})
+
+database = Database(sys.argv[1])
+with ThreadPoolExecutor(int(sys.argv[2])) as pool:
+    for done in [pool.submit(count_up, database) for _ in range(int(sys.argv[2]))]:
+        done.result()
+database.close()
+"""
+PROCESSES, THREADS, TRANSACTIONS = map(int, os.environ.get("TEST_CONTENTION", "2x4x50").split("x"))
+"""TEST_CONTENTION=4x8x1000 is the full figure: processes × threads × transactions."""
+
+
+@pytest.fixture
+def sqlite(sqlite_url: str) -> Iterator[Database]:
+    with closing(Database(sqlite_url, busy_seconds=0.3)) as database:
+        yield database
+
+
+@pytest.fixture
+def postgres(postgres_url: str) -> Iterator[Database]:
+    with closing(Database(postgres_url, busy_seconds=0.3)) as database:
+        yield database
+
+
+def add_gate(database: Database, endpoint: str = "endpoint") -> None:
+    with database.writing() as session:
+        session.add(OutboxGate(endpoint=endpoint, state="open", failures=0))
+
+
+def failures(database: Database) -> int:
+    with database.reading() as session:
+        return session.scalars(select(OutboxGate.failures)).one()
+
+
+@pytest.mark.timeout(900)
+def test_processes_and_threads_that_read_and_then_write_lose_no_update_and_never_find_it_locked(
+    sqlite_url: str,
+) -> None:
+    with closing(Database(sqlite_url)) as database:
+        add_gate(database)
+        command = [sys.executable, "-c", COUNT_UP, sqlite_url, str(THREADS), str(TRANSACTIONS)]
+        running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
+        errors = [process.communicate(timeout=800)[1] for process in running]
+        assert errors == [""] * PROCESSES
+        assert failures(database) == PROCESSES * THREADS * TRANSACTIONS
+
+
+def test_every_sqlite_connection_is_durable_and_keeps_foreign_keys(sqlite: Database) -> None:
+    with ExitStack() as stack:
+        for _ in range(3):
+            connection = stack.enter_context(sqlite.engine.connect())
+            pragmas = [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            ]
+            assert pragmas == ["wal", 2, 1, 300]
+
+
+def test_every_postgres_connection_commits_synchronously_and_waits_within_limits(postgres: Database) -> None:
+    with ExitStack() as stack:
+        for _ in range(3):
+            session = stack.enter_context(postgres.reading())
+            shown = [
+                session.execute(text(f"SHOW {name}")).scalar_one()
+                for name in ("synchronous_commit", "lock_timeout", "statement_timeout")
+            ]
+            assert shown == ["on", "300ms", "900ms"]
+
+
+def test_a_writing_transaction_takes_the_write_lock_before_it_reads(sqlite: Database, sqlite_url: str) -> None:
+    with sqlite.writing() as session, closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as other:
+        session.execute(text("SELECT count(*) FROM media"))
+        other.execute("PRAGMA busy_timeout = 0")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+
+
+def test_readers_go_on_while_another_writes_and_see_one_state(database: Database) -> None:
+    add_gate(database)
+    with database.reading() as session:
+        assert session.scalars(select(OutboxGate.failures)).one() == 0
+        with database.writing() as writer:
+            writer.execute(text("UPDATE outbox_gate SET failures = 7"))
+    assert failures(database) == 7
+
+
+def test_an_exception_takes_back_everything(database: Database) -> None:
+    def fail_half_way() -> None:
+        with database.writing() as session:
+            session.add(OutboxGate(endpoint="endpoint", state="open", failures=0))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    with database.reading() as session:
+        assert session.scalars(select(OutboxGate)).all() == []
+
+
+def test_what_a_reader_changes_is_not_kept(database: Database) -> None:
+    with database.reading() as session:
+        session.add(OutboxGate(endpoint="endpoint", state="open", failures=0))
+        session.flush()
+    with database.reading() as session:
+        assert session.scalars(select(OutboxGate)).all() == []
+
+
+def test_a_conflict_stays_a_conflict_for_the_caller_to_judge(database: Database) -> None:
+    add_gate(database)
+    with pytest.raises(IntegrityError):
+        add_gate(database)
+
+
+def test_a_writer_waits_for_its_turn_and_then_succeeds(database_url: str) -> None:
+    first, second = Database(database_url), Database(database_url)
+    with closing(first), closing(second), ThreadPoolExecutor(1) as pool:
+        add_gate(first)
+        with first.writing() as session:
+            session.execute(text("UPDATE outbox_gate SET failures = failures + 1"))
+            waiting = pool.submit(count_one_more, second)
+            assert not threading.Event().wait(0.2)
+            assert not waiting.done()
+        waiting.result(30)
+        assert failures(first) == 2
+
+
+def count_one_more(database: Database) -> None:
+    with database.writing() as session:
+        session.execute(text("UPDATE outbox_gate SET failures = failures + 1"))
+
+
+def test_a_database_busy_in_another_process_beyond_the_limit_is_unavailable(database_url: str) -> None:
+    first, second = Database(database_url), Database(database_url, busy_seconds=0.3)
+    with closing(first), closing(second):
+        add_gate(first)
+        with first.writing() as session:
+            session.execute(text("UPDATE outbox_gate SET failures = failures + 1"))
+            began = time.monotonic()
+            with pytest.raises(Unavailable) as refused:
+                count_one_more(second)
+            assert 0.2 < time.monotonic() - began < 15
+        assert refused.value.retry_after > 0
+        count_one_more(second)
+        assert failures(first) == 2
+
+
+def test_a_database_busy_in_this_process_beyond_the_limit_is_unavailable(sqlite: Database) -> None:
+    add_gate(sqlite)
+    with sqlite.writing() as session, ThreadPoolExecutor(1) as pool:
+        session.execute(text("UPDATE outbox_gate SET failures = failures + 1"))
+        with pytest.raises(Unavailable, match="busy"):
+            pool.submit(count_one_more, sqlite).result(30)
+
+
+def test_a_failed_turn_gives_the_next_writer_its_turn(sqlite: Database) -> None:
+    for _ in range(3):
+        with pytest.raises(RuntimeError), sqlite.writing():
+            raise RuntimeError
+    add_gate(sqlite)
+    assert failures(sqlite) == 0
+
+
+def test_when_every_connection_is_taken_the_next_caller_is_told_to_come_back(database_url: str) -> None:
+    def take_all() -> None:
+        with closing(Database(database_url, busy_seconds=0.2)) as database, ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(database.reading()).execute(text("SELECT 1"))
+
+    with pytest.raises(Unavailable, match="connection"):
+        take_all()
+
+
+def test_a_full_database_is_told_as_such_and_works_again_once_there_is_room(sqlite: Database) -> None:
+    def use_up() -> None:
+        with sqlite.writing() as session:
+            pages = session.execute(text("PRAGMA page_count")).scalar_one()
+            session.execute(text(f"PRAGMA max_page_count = {pages}"))
+            session.execute(text("INSERT INTO outbox_gate VALUES ('x', 'open', 0, NULL, hex(randomblob(100000)))"))
+
+    with pytest.raises(StorageFull):
+        use_up()
+    with sqlite.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    add_gate(sqlite)
+
+
+def test_a_postgres_server_out_of_reach_is_unavailable(tmp_path: Path) -> None:
+    url = f"postgresql+psycopg://nobody@/nothing?host={tmp_path}"
+    with closing(Database(url)) as database, pytest.raises(Unavailable), database.reading() as session:
+        session.execute(text("SELECT 1"))
+
+
+def test_a_connection_that_the_server_ends_is_unavailable_once_and_replaced(
+    postgres: Database, postgres_url: str
+) -> None:
+    def be_ended() -> None:
+        with postgres.writing() as session:
+            backend = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", (backend,))
+            session.execute(text("SELECT 1"))
+
+    with pytest.raises(Unavailable):
+        be_ended()
+    add_gate(postgres)
+    assert failures(postgres) == 0
+
+
+def test_the_databases_clock_is_the_time_since_1970_to_the_millisecond(database: Database) -> None:
+    with database.reading() as session:
+        before = time.time()
+        now = session.scalars(select(database.now)).one()
+        after = time.time()
+    assert before - 0.01 <= now <= after + 0.01
+
+
+def test_the_clock_can_be_handed_in(timed_database: Database) -> None:
+    with timed_database.reading() as session:
+        assert session.scalars(select(timed_database.now)).one() == 1_800_000_000.0
+
+
+def test_listeners_hear_of_a_commit_that_announced_and_of_no_other(database: Database) -> None:
+    heard: list[int] = []
+    database.on_announcement(lambda: heard.append(1))
+    add_gate(database)
+
+    def announce_and_fail() -> None:
+        with database.writing() as session:
+            announce(session)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        announce_and_fail()
+    assert heard == []
+    with database.writing() as session:
+        announce(session)
+        announce(session)
+        assert heard == []
+    assert heard == [1]
+
+
+def test_an_upsert_speaks_each_databases_dialect(database: Database) -> None:
+    for _ in range(2):
+        with database.writing() as session:
+            session.execute(
+                upsert(session, OutboxGate)
+                .values(endpoint="endpoint", state="open", failures=0)
+                .on_conflict_do_update(index_elements=["endpoint"], set_={"failures": OutboxGate.failures + 1})
+            )
+    assert failures(database) == 1
+
+
+def test_the_revision_of_the_schema_can_be_asked_for(database: Database, tmp_path: Path) -> None:
+    with database.reading() as session:
+        assert schema_revision(session)
+    with closing(Database(f"sqlite:///{tmp_path}/sub/folder/new.db")) as empty, empty.reading() as session:
+        assert schema_revision(session) is None
+
+
+def test_a_risky_sqlite_is_warned_of_and_postgres_never(sqlite: Database, postgres: Database) -> None:
+    assert bool(sqlite.warnings()) == (sqlite3.sqlite_version_info < SAFE_SQLITE)
+    assert postgres.warnings() == []

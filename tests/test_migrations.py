@@ -1,0 +1,119 @@
+"""Migrations up and down on filled databases of both kinds, and their agreement with the models."""
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import CheckConstraint, inspect, text
+
+from app.db import Base, Database
+from app.lifecycle import change_status
+from app.models import Detection, DetectionRun, MediaStatus, OutboxAttempt, OutboxGate
+from app.outbox.queue import OutboxQueue
+from tests.conftest import ROOT, migrate
+from tests.intake import open_intake, picture
+
+
+def configuration(url: str) -> Config:
+    config = Config(ROOT / "alembic.ini")
+    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    return config
+
+
+def fill(database: Database, folder: Path) -> None:
+    """A row in every table."""
+    media = open_intake(folder, database).send(picture("photo")).media
+    with database.writing() as session:
+        change_status(session, OutboxQueue(database.now), media.id, MediaStatus.AI_PROCESSING, request_id=None)
+        run = DetectionRun(
+            media_id=media.id, detector="d", confidence=0.5, frame_interval=1, state="queued", created_at=1.0
+        )
+        session.add(run)
+        session.flush()
+        session.add(
+            Detection(
+                run_id=run.id, frame=0, ordinal=0, time=0.0, class_num=0, label="person", confidence=0.5,
+                center_x=0.5, center_y=0.5, width=0.1, height=0.1,
+            )
+        )  # fmt: skip
+        session.add(OutboxGate(endpoint="endpoint", state="open", failures=0))
+        session.add(
+            OutboxAttempt(media_id=media.id, seq=1, at=1.0, duration=1.0, verdict="delivered", detail="", excerpt="")
+        )
+
+
+def tables(database: Database) -> set[str]:
+    return set(inspect(database.engine).get_table_names()) - {"alembic_version"}
+
+
+def test_a_filled_database_goes_down_and_up_again(database_url: str, tmp_path: Path) -> None:
+    with closing(Database(database_url)) as database:
+        assert tables(database) == set(Base.metadata.tables)
+        fill(database, tmp_path / "media")
+        with database.reading() as session:
+            for table in Base.metadata.tables.values():
+                assert session.execute(table.select()).first() is not None, table.name
+    command.downgrade(configuration(database_url), "base")
+    with closing(Database(database_url)) as database:
+        assert tables(database) == set()
+    migrate(database_url)
+    with closing(Database(database_url)) as database:
+        assert tables(database) == set(Base.metadata.tables)
+        fill(database, tmp_path / "again")
+
+
+def test_migrations_and_models_agree(database_url: str) -> None:
+    command.check(configuration(database_url))
+
+
+def test_migrations_and_models_have_the_same_constraints_by_name(database_url: str) -> None:
+    """Autogenerate does not compare CHECK constraints."""
+    with closing(Database(database_url)) as database:
+        inspector = inspect(database.engine)
+        for name, table in Base.metadata.tables.items():
+            migrated = {str(check["name"]) for check in inspector.get_check_constraints(name)}
+            modelled = {str(one.name) for one in table.constraints if isinstance(one, CheckConstraint)}
+            assert migrated == modelled, name
+
+
+def test_migrating_again_changes_nothing(database_url: str, tmp_path: Path) -> None:
+    with closing(Database(database_url)) as database:
+        fill(database, tmp_path / "media")
+    migrate(database_url)
+    with closing(Database(database_url)) as database, database.reading() as session:
+        assert session.execute(text("SELECT count(*) FROM media")).scalar_one() == 1
+
+
+def alembic(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": database_url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_command_line_migrates_the_database_of_the_environment(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/a folder/detections.db"
+    done = alembic(url, "upgrade", "head")
+    assert done.returncode == 0, done.stderr
+    assert alembic(url, "check").returncode == 0
+    with closing(Database(url)) as database:
+        assert tables(database) == set(Base.metadata.tables)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://root:hunter22@host/db", "sqlite://"])
+def test_a_wrong_address_ends_the_command_with_one_line_that_names_the_setting(url: str) -> None:
+    done = alembic(url, "upgrade", "head")
+    assert done.returncode != 0
+    [line] = (done.stderr + done.stdout).strip().splitlines()
+    assert "DATABASE_URL" in line
+    assert "hunter22" not in line

@@ -1,0 +1,215 @@
+"""Every setting: its default, its values, and one line that names it when it is wrong. Secrets show nowhere."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import SettingsError
+from app.settings import Settings, database_url_from_env
+
+SECRET = "a secret of the tests that is long enough"
+LEAST = {"JWT_SECRET_KEY": SECRET}
+
+
+def settings(**environ: str) -> Settings:
+    return Settings.from_env(LEAST | environ)
+
+
+def refusal(environ: Mapping[str, str]) -> str:
+    """What stops the start, which must be one line."""
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_env(environ)
+    message = str(refused.value)
+    assert message.isprintable()
+    return message
+
+
+def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
+    found = settings()
+    assert found.database_url == "sqlite:///var/detections.db"
+    assert (found.videos_dir, found.images_dir) == (Path.cwd() / "var/videos", Path.cwd() / "var/images")
+    assert (found.annotations.url, found.annotations.token) == (None, None)
+    assert (found.tokens.algorithm, found.tokens.identity_claim) == ("HS256", "sub")
+    assert (found.tokens.audience, found.tokens.issuer) == (None, None)
+    assert (found.tokens.secret, found.tokens.public_key, found.tokens.jwks_url) == (SECRET, None, None)
+    assert found.max_upload_bytes == 17179869184
+    assert (found.upload_idle_timeout, found.sync_wait) == (30, 60)
+    assert (found.detector_model, found.detector_confidence, found.frame_interval) == (None, 0.45, 0.5)
+    assert (found.dispatcher, found.outbox_retention_days) == ("embedded", 7)
+    assert found.detection_workers == (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("DATABASE_URL", "sqlite:////data/x.db", lambda found: found.database_url == "sqlite:////data/x.db"),
+        ("DATABASE_URL", "postgresql+psycopg://u:p@h/d", lambda found: found.database_url.endswith("u:p@h/d")),
+        ("VIDEOS_DIR", "/data/videos", lambda found: found.videos_dir == Path("/data/videos")),
+        ("IMAGES_DIR", "pictures", lambda found: found.images_dir == Path.cwd() / "pictures"),
+        ("ANNOTATIONS_URL", "https://host:8443/base/", lambda found: found.annotations.url == "https://host:8443/base"),
+        ("ANNOTATIONS_TOKEN", "token", lambda found: found.annotations.token == "token"),
+        ("JWT_ALGORITHM", "HS512", lambda found: found.tokens.algorithm == "HS512"),
+        ("JWT_IDENTITY_CLAIM", "user", lambda found: found.tokens.identity_claim == "user"),
+        ("JWT_AUDIENCE", "suite", lambda found: found.tokens.audience == "suite"),
+        ("JWT_ISSUER", "login", lambda found: found.tokens.issuer == "login"),
+        ("MAX_UPLOAD_BYTES", "1", lambda found: found.max_upload_bytes == 1),
+        ("UPLOAD_IDLE_TIMEOUT_SECONDS", "0.5", lambda found: found.upload_idle_timeout == 0.5),
+        ("SYNC_WAIT_SECONDS", "1e2", lambda found: found.sync_wait == 100),
+        ("DETECTOR_MODEL", __file__, lambda found: found.detector_model == Path(__file__)),
+        ("DETECTOR_CONFIDENCE", "1", lambda found: found.detector_confidence == 1),
+        ("FRAME_INTERVAL_SECONDS", "0.04", lambda found: found.frame_interval == 0.04),
+        ("DETECTION_WORKERS", "3", lambda found: found.detection_workers == 3),
+        ("DISPATCHER", "off", lambda found: found.dispatcher == "off"),
+        ("OUTBOX_RETENTION_DAYS", "0.5", lambda found: found.outbox_retention_days == 0.5),
+    ],
+)
+def test_each_setting_is_read(name: str, value: str, read: object) -> None:
+    assert callable(read)
+    assert read(settings(**{name: f" {value} "}))
+    assert not read(settings())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("DATABASE_URL", "mysql://root:hunter22@host/db"),
+        ("DATABASE_URL", "postgresql://u:hunter22@host/db"),
+        ("DATABASE_URL", "postgresql+psycopg://u:hunter22@host:port/db"),
+        ("ANNOTATIONS_URL", "host:8080"),
+        ("ANNOTATIONS_URL", "ftp://host"),
+        ("ANNOTATIONS_URL", "http://"),
+        ("ANNOTATIONS_URL", "http://host:99999"),
+        ("ANNOTATIONS_URL", "http://[::1"),
+        ("ANNOTATIONS_URL", "http://ada:hunter22@host"),
+        ("ANNOTATIONS_URL", "ftp://ada:hunter22@host"),
+        ("ANNOTATIONS_URL", "http://host/?key=hunter22"),
+        ("JWT_SECRET_KEY", "hunter22"),
+        ("JWT_ALGORITHM", "none"),
+        ("JWT_ALGORITHM", "RS256"),
+        ("JWT_ALGORITHM", "two\nlines"),
+        ("MAX_UPLOAD_BYTES", "0"),
+        ("MAX_UPLOAD_BYTES", "-1"),
+        ("MAX_UPLOAD_BYTES", "16 GiB"),
+        ("MAX_UPLOAD_BYTES", "1.5"),
+        ("UPLOAD_IDLE_TIMEOUT_SECONDS", "0"),
+        ("UPLOAD_IDLE_TIMEOUT_SECONDS", "nan"),
+        ("UPLOAD_IDLE_TIMEOUT_SECONDS", "soon"),
+        ("SYNC_WAIT_SECONDS", "-1"),
+        ("SYNC_WAIT_SECONDS", "inf"),
+        ("DETECTOR_MODEL", "/there/is/no such\nmodel.onnx"),
+        ("DETECTOR_CONFIDENCE", "0"),
+        ("DETECTOR_CONFIDENCE", "1.01"),
+        ("DETECTOR_CONFIDENCE", "45%"),
+        ("FRAME_INTERVAL_SECONDS", "0"),
+        ("DETECTION_WORKERS", "0"),
+        ("DISPATCHER", "on"),
+        ("DISPATCHER", "two\nlines"),
+        ("OUTBOX_RETENTION_DAYS", "-7"),
+        ("OUTBOX_RETENTION_DAYS", "a\nweek"),
+    ],
+)
+def test_a_wrong_value_stops_the_start_with_one_line_that_names_the_setting(name: str, value: str) -> None:
+    message = refusal(LEAST | {name: value})
+    assert name in message
+    assert "hunter22" not in message
+
+
+def test_without_a_key_for_tokens_the_start_is_refused() -> None:
+    message = refusal({})
+    assert all(name in message for name in ("JWT_SECRET_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_JWKS_URL"))
+    assert "JWT_SECRET_KEY" in refusal({"JWT_SECRET_KEY": " "})
+
+
+def test_two_keys_for_tokens_are_one_too_many() -> None:
+    message = refusal(LEAST | {"JWT_JWKS_URL": "https://login/keys"})
+    assert "JWT_JWKS_URL" in message
+    assert SECRET not in message
+
+
+def test_a_public_key_is_read_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text("PUBLIC KEY")
+    found = Settings.from_env({"JWT_PUBLIC_KEY_FILE": str(path), "JWT_ALGORITHM": "RS256"})
+    assert (found.tokens.public_key, found.tokens.secret) == ("PUBLIC KEY", None)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00binary"])
+def test_a_public_key_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "key\n.pem"
+    if content is not None:
+        path.write_bytes(content)
+    assert "JWT_PUBLIC_KEY_FILE" in refusal({"JWT_PUBLIC_KEY_FILE": str(path), "JWT_ALGORITHM": "RS256"})
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "none", "rs256"])
+def test_a_public_key_is_never_used_as_a_secret(algorithm: str) -> None:
+    environ = {"JWT_JWKS_URL": "https://login/keys", "JWT_ALGORITHM": algorithm}
+    assert "JWT_ALGORITHM" in refusal(environ)
+
+
+@pytest.mark.parametrize("address", ["login", "file:///etc/passwd", "https://ada:hunter22@login/keys"])
+def test_a_key_address_that_is_none_is_named(address: str) -> None:
+    message = refusal({"JWT_JWKS_URL": address, "JWT_ALGORITHM": "RS256"})
+    assert "JWT_JWKS_URL" in message
+    assert "hunter22" not in message
+
+
+def test_without_a_secret_sending_needs_a_token_of_its_own() -> None:
+    environ = {
+        "JWT_JWKS_URL": "https://login/keys?set=2",
+        "JWT_ALGORITHM": "ES256",
+        "ANNOTATIONS_URL": "http://host",
+    }
+    assert "ANNOTATIONS_TOKEN" in refusal(environ)
+    assert Settings.from_env(environ | {"ANNOTATIONS_TOKEN": "token"}).annotations.token == "token"
+
+
+def test_no_secret_shows_in_what_is_printed_of_the_settings(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("hidden-key")
+    first = settings(ANNOTATIONS_TOKEN="hidden-token", DATABASE_URL="postgresql+psycopg://u:hidden-password@h/d")
+    second = Settings.from_env({"JWT_PUBLIC_KEY_FILE": str(key), "JWT_ALGORITHM": "RS256"})
+    shown = f"{first} {first!r} {first.tokens!r} {first.annotations!r} {second!r}"
+    assert "hidden" not in shown
+    assert SECRET not in shown
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(FrozenInstanceError):
+        settings().dispatcher = "off"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+def test_an_empty_variable_counts_as_unset(value: str) -> None:
+    names = ("DATABASE_URL", "VIDEOS_DIR", "ANNOTATIONS_URL", "MAX_UPLOAD_BYTES", "DISPATCHER", "JWT_AUDIENCE")
+    assert settings(**dict.fromkeys(names, value)) == settings()
+
+
+def test_migrations_need_the_address_of_the_database_alone() -> None:
+    assert database_url_from_env({"DATABASE_URL": "sqlite:///x.db"}) == "sqlite:///x.db"
+    with pytest.raises(SettingsError, match="DATABASE_URL"):
+        database_url_from_env({"DATABASE_URL": "x"})
+
+
+@given(
+    st.sampled_from(
+        ["MAX_UPLOAD_BYTES", "SYNC_WAIT_SECONDS", "DETECTOR_CONFIDENCE", "DATABASE_URL", "ANNOTATIONS_URL"]
+    ),
+    st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=60),
+)
+def test_any_text_is_either_read_or_refused_in_one_line_that_names_the_setting(name: str, value: str) -> None:
+    try:
+        settings(**{name: value})
+        message = name
+    except SettingsError as error:
+        message = str(error)
+    assert name in message
+    assert "\n" not in message

@@ -1,0 +1,57 @@
+"""Uploads in processes of their own, for tests that break or kill them.
+
+Everything is imported once; each line on standard input, a JSON list of a folder, a database's URL and a file's path
+(or `--sweep`), is worked on by a fork, which says its process id, waits for another line, and says what it came to.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from app.db import Database
+from app.errors import DetectionsError
+from tests.intake import Intake, open_intake
+
+LINES = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 (the fork reads on where its parent stopped)
+ANSWERS = os.dup(1)
+os.dup2(2, 1)  # what is logged must not come between the answers
+
+
+def act(intake: Intake, file: str) -> str:
+    try:
+        if file == "--sweep":
+            report = intake.sweep.run()
+            return f"swept {report.leftovers} {report.orphans}"
+        return "duplicate" if intake.send(Path(file).read_bytes()).duplicate else "stored"
+    except DetectionsError as error:
+        return type(error).__name__
+
+
+def say(line: str) -> None:
+    """In one system call: a kill never leaves half a line."""
+    os.write(ANSWERS, f"{line}\n".encode())
+
+
+def work(folder: str, url: str, file: str) -> None:
+    database = Database(url)
+    intake = open_intake(Path(folder), database)
+    intake.rows()  # the connection is there before the upload begins
+    say(str(os.getpid()))
+    LINES.readline()
+    say(act(intake, file))
+    database.close()
+
+
+def main() -> None:
+    while line := LINES.readline():
+        if os.fork() == 0:
+            try:
+                work(*json.loads(line))
+            finally:
+                os._exit(0)
+        os.wait()
+        say("ended")
+
+
+if __name__ == "__main__":
+    main()
