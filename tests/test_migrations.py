@@ -13,7 +13,7 @@ from sqlalchemy import CheckConstraint, inspect, text
 
 from app.db import Base, Database
 from app.lifecycle import change_status
-from app.models import Detection, DetectionRun, MediaStatus, OutboxAttempt, OutboxGate
+from app.models import Detection, DetectionRun, MediaStatus, OutboxAttempt, OutboxGate, OutboxTally
 from app.outbox.queue import OutboxQueue
 from tests.conftest import ROOT, migrate
 from tests.intake import open_intake, picture
@@ -42,6 +42,7 @@ def fill(database: Database, folder: Path) -> None:
             )
         )  # fmt: skip
         session.add(OutboxGate(endpoint="endpoint", state="open", failures=0))
+        session.add(OutboxTally(name="a figure of the test", value=1.0))
         session.add(
             OutboxAttempt(media_id=media.id, seq=1, at=1.0, duration=1.0, verdict="delivered", detail="", excerpt="")
         )

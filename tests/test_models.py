@@ -19,6 +19,7 @@ from app.models import (
     OutboxGate,
     OutboxMessage,
     OutboxStream,
+    OutboxTally,
 )
 from app.outbox.queue import OutboxQueue
 
@@ -96,6 +97,7 @@ VALID: list[tuple[type[Base], Row]] = [
     (OutboxStream, stream(**IDLE)),
     (OutboxStream, stream(**PARKED)),
     (OutboxGate, gate(state="closed", closed_until=1.0)),
+    (OutboxTally, {"name": "attempts", "value": 0.0}),
 ]
 
 INVALID: list[tuple[str, type[Base], Row]] = [
@@ -149,6 +151,7 @@ INVALID: list[tuple[str, type[Base], Row]] = [
     ("ck_outbox_gate_closed_has_until", OutboxGate, gate(state="closed")),
     ("ck_outbox_gate_closed_has_until", OutboxGate, gate(closed_until=1.0)),
     ("ck_outbox_gate_failures_not_negative", OutboxGate, gate(failures=-1)),
+    ("ck_outbox_tally_value_not_negative", OutboxTally, {"name": "attempts", "value": -1.0}),
 ]
 
 STANDS_ON: dict[type[Base], list[tuple[type[Base], Row]]] = {

@@ -131,10 +131,14 @@ def test_a_replacement_whose_commit_went_unanswered_is_looked_up_too(
 def break_at_commit(session: Session, _media: Media) -> None:
     """The server ends this connection while it works on the COMMIT, and commits nothing."""
     for statement in (
-        "CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$",
-        "CREATE CONSTRAINT TRIGGER end_it AFTER INSERT ON outbox_gate DEFERRABLE INITIALLY DEFERRED "
-        "FOR EACH ROW EXECUTE FUNCTION end_it()",
+        (
+            "CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
+        ),
+        (
+            "CREATE CONSTRAINT TRIGGER end_it AFTER INSERT ON outbox_gate DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION end_it()"
+        ),
         "INSERT INTO outbox_gate VALUES ('endpoint', 'open', 0, NULL, NULL)",
     ):
         session.execute(text(statement))

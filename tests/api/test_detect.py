@@ -62,7 +62,7 @@ def test_a_photo_is_answered_with_the_person_on_it(api: Api) -> None:
     run = media["run"]
     assert (run["state"], run["framesDone"], run["framesTotal"], run["error"]) == ("done", 1, 1, None)
     assert media["createdAt"] <= run["startedAt"] <= run["finishedAt"]
-    assert media["delivery"].keys() == {"pending", "delivered", "parked", "attempts", "nextAttemptAt", "lastError"}
+    assert media["delivery"].keys() >= {"pending", "delivered", "parked", "attempts", "nextAttemptAt", "lastError"}
     assert (media["delivery"]["pending"], media["delivery"]["delivered"]) == (3, 0)
     assert (frame["frame"], frame["time"]) == (0, 0.0)
     [person] = frame["detections"]

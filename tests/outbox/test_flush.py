@@ -16,6 +16,7 @@ from tests.conftest import Clock
 from tests.outbox.test_operations import park
 from tests.outbox.world import (
     BUSY,
+    GIVE_UP,
     LEASE,
     OK,
     REFUSED,
@@ -39,14 +40,25 @@ def flush(
     timeout: float | None = None,
     media_id: str | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> FlushReport:
     """A flush that fails the test where it does not end by itself."""
     began = time.monotonic()
     report = Flush(
-        world.database, world.gate, world.dispatcher(deliver), media_id=media_id, on_progress=on_progress
+        world.database,
+        world.gate,
+        world.dispatcher(deliver),
+        media_id=media_id,
+        on_progress=on_progress,
+        monotonic=monotonic,
     ).run(wait=wait, timeout=timeout or ENOUGH)
     assert timeout or time.monotonic() - began < ENOUGH, "the flush did not end by itself"
     return report
+
+
+def hurried() -> float:
+    """A clock on which a twentieth of a second is one."""
+    return time.monotonic() * 20
 
 
 def test_a_flush_delivers_all_that_waits(world: World, receiver: Receiver) -> None:
@@ -139,7 +151,7 @@ def test_waiting_goes_on_until_all_is_delivered(live_world: World) -> None:
     stubborn, other = world.media(PROCESSING), world.media()
     receiver = Receiver()
     receiver.answer(stubborn, TROUBLE, BUSY, OK)
-    report = flush(world, receiver, wait=True)
+    report = flush(world, receiver, wait=True, timeout=GIVE_UP * 20, monotonic=hurried)
     assert report == FlushReport(total=3, delivered=3, pending=0, parked=0, timed_out=False)
     assert receiver.of(stubborn) == [1, 1, 1, 2]
     assert world.stream(other).acked_seq == 1
@@ -191,8 +203,8 @@ def test_what_is_added_behind_meanwhile_is_not_counted(world: World) -> None:
 
 
 def test_one_media_can_be_flushed_alone(world: World, receiver: Receiver) -> None:
-    wanted, other = world.media(PROCESSING), world.media(PROCESSING)
     parked = park(world)
+    wanted, other = world.media(PROCESSING), world.media(PROCESSING)
     waiting_since = world.stream(other).due_at
     report = flush(world, receiver, wait=True, media_id=wanted)
     assert report == FlushReport(total=2, delivered=2, pending=0, parked=0, timed_out=False)
@@ -275,9 +287,9 @@ def test_waiting_at_a_closed_gate_sends_one_probe_at_a_time(live_world: World) -
         world.media()
     world.drive(world.dispatcher(Receiver(busy_for(3000))))
     slow = world.slow_receiver(busy_for(3000))
-    timer = threading.Timer(4.5, slow.release.set)
+    timer = threading.Timer(1, slow.release.set)
     timer.start()
-    report = flush(world, slow, wait=True, timeout=4)
+    report = flush(world, slow, wait=True, timeout=0.8 * 20, monotonic=hurried)
     timer.join()
     assert report.timed_out
     assert slow.most_at_once == 1

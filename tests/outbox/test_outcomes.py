@@ -1,9 +1,18 @@
 """What becomes of a message: delivered, again after a backoff, or parked, and trouble is never held against it."""
 
-import pytest
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from app.models import MediaStatus
+import pytest
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import OperationalError
+
+from app.db import Database
+from app.errors import Unavailable
+from app.models import MediaStatus, OutboxStream
+from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Answer, Outcome, Verdict
+from app.outbox.operations import retry_parked
 from tests.conftest import Clock
 from tests.outbox.world import (
     BUSY,
@@ -19,6 +28,7 @@ from tests.outbox.world import (
     UNREACHABLE,
     Receiver,
     World,
+    wait_until,
 )
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
@@ -202,3 +212,58 @@ def test_everything_arrives_in_order_after_a_long_outage(sqlite_world: World, cl
         assert clock.seconds - back_at <= 120
     assert all(stream.parked_at is None and stream.acked_seq == 3 for stream in world.streams())
     assert all(receiver.of(media_id) == [1, 2, 3] for media_id in media_ids)
+
+
+UNKNOWN_FATE = {"delivered": OK, "limited": NOT_FOUND, "trouble": TROUBLE, "refused": REFUSED, "busy": BUSY}
+
+
+@pytest.mark.parametrize("kind", sorted(UNKNOWN_FATE))
+def test_an_outcome_counts_once_though_its_commit_seemed_to_fail(world: World, clock: Clock, kind: str) -> None:
+    media_id = world.media(PROCESSING)
+    receiver = world.slow_receiver(UNKNOWN_FATE[kind])
+    dispatcher = world.dispatcher(receiver)
+    dispatcher.turn()
+    receiver.wait_for(1)
+    receiver.release.set()
+    with _commits_that_seem_to_fail(world.database):
+        wait_until(lambda: _raises_unavailable(dispatcher), "the outcome")
+    recorded = _values(world, media_id)
+    receiver.otherwise = OK
+    dispatcher.turn()
+    assert _values(world, media_id) == recorded
+    assert len(world.attempts(media_id)) == 1
+    assert receiver.of(media_id) == [1]
+    clock.advance(LEASE + 1)
+    with world.database.writing() as session:
+        retry_parked(session, world.database.now, None)
+    world.drive(dispatcher)
+    assert world.stream(media_id).acked_seq == 2
+    assert set(receiver.of(media_id)) == {1, 2}
+
+
+@contextmanager
+def _commits_that_seem_to_fail(database: Database) -> Iterator[None]:
+    """Each is done, and then the connection is gone before the database says so."""
+
+    def commit_and_lose_the_answer(connection: Connection) -> None:
+        connection.connection.commit()
+        raise OperationalError("COMMIT", None, ConnectionError("the server closed the connection"))
+
+    event.listen(database.engine, "commit", commit_and_lose_the_answer)
+    try:
+        yield
+    finally:
+        event.remove(database.engine, "commit", commit_and_lose_the_answer)
+
+
+def _raises_unavailable(dispatcher: Dispatcher) -> bool:
+    try:
+        dispatcher.turn()
+    except Unavailable:
+        return True
+    return False
+
+
+def _values(world: World, media_id: str) -> dict[str, object]:
+    stream = world.stream(media_id)
+    return {column.key: getattr(stream, column.key) for column in OutboxStream.__table__.columns}

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
+import requests
 
 from app.demo.annotations import ReferenceService
 from tests.system.promise import Uploads, assert_kept, photo, settle
@@ -34,6 +35,19 @@ def upload_until(dead: threading.Event, service: Service, uploads: Uploads, numb
         uploads.send(service, path, photo(number))
 
 
+def upload_half(dead: threading.Event, service: Service, number: int) -> None:
+    """The first half of a photo, and the rest to a service that is no more."""
+    content = photo(number)
+
+    def halves() -> Iterator[bytes]:
+        yield content[: len(content) // 2]
+        dead.wait(30)
+        yield content[len(content) // 2 :]
+
+    with pytest.raises(requests.RequestException):
+        service.request("POST", "/media?name=photo.png", data=halves(), headers={"Content-Type": "image/png"})
+
+
 @pytest.mark.timeout(120 + 15 * KILLS)
 def test_whatever_was_promised_before_a_kill_is_kept(service: Service, annotations: ReferenceService) -> None:
     moments = random.Random(SEED)
@@ -43,6 +57,7 @@ def test_whatever_was_promised_before_a_kill_is_kept(service: Service, annotatio
         clients = [
             threading.Thread(target=upload_until, args=(dead, service, uploads, numbers)) for _ in range(CLIENTS)
         ]
+        clients.append(threading.Thread(target=upload_half, args=(dead, service, next(numbers))))
         for client in clients:
             client.start()
         time.sleep(moments.uniform(0.1, 1.0))

@@ -1,0 +1,74 @@
+"""Another process at the same database: `python -m tests.outbox.other_process TASK URL ARGUMENT…`.
+
+Used by the tests here, and by hand for the full figure of contention: start four at once with
+`contend sqlite:///… <a name> 8 1000`, each under a name of its own.
+"""
+
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+from app.db import Database
+from app.lifecycle import create_media
+from app.models import Media
+from app.outbox.messages import Answer, Kind, Message
+from app.outbox.queue import OutboxQueue
+from tests.outbox.world import OK, World
+
+LEASE = 1.0
+
+
+def enqueue(database: Database, media_id: str) -> None:
+    """One message more of a known media."""
+    queue = OutboxQueue(database.now)
+    with database.writing() as session:
+        queue.enqueue(session, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
+
+
+def contend(database: Database, name: str, threads: str, each: str) -> None:
+    """So many threads with so many transactions each: new media, and messages of one that all share."""
+    queue = OutboxQueue(database.now)
+
+    def work(thread: int) -> None:
+        for number in range(int(each)):
+            media = Media(
+                id=f"{name}{thread:07x}{number:08x}",
+                name="a.jpg",
+                path=f"/{name}/{thread}/{number}.jpg",
+                media_type="Image",
+                user_id="u",
+                size_bytes=1,
+                created_at=1.0,
+            )
+            with database.writing() as session:
+                create_media(session, queue, media, request_id=None)
+                queue.enqueue(session, "0" * 15 + "1", Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
+
+    with ThreadPoolExecutor(int(threads)) as pool:
+        list(pool.map(work, range(int(threads))))
+
+
+def dispatch(database: Database) -> None:
+    """Claims what is due under a short lease, says so, and accepts it once a line comes in; then records that."""
+
+    begun = threading.Event()
+
+    def deliver(message: Message) -> Answer:
+        print(message.media_id, flush=True)
+        begun.set()
+        sys.stdin.readline()
+        return OK
+
+    with closing(World(database)) as world:
+        dispatcher = world.dispatcher(deliver, senders=1, lease=LEASE, deadline=LEASE / 2)
+        while not begun.wait(0.02):
+            dispatcher.turn()
+
+
+TASKS: dict[str, Callable[..., None]] = {"enqueue": enqueue, "contend": contend, "dispatch": dispatch}
+
+if __name__ == "__main__":
+    with closing(Database(sys.argv[2])) as opened:
+        TASKS[sys.argv[1]](opened, *sys.argv[3:])

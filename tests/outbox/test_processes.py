@@ -1,0 +1,241 @@
+"""Several processes at one outbox: woken by each other's commits, never in each other's way, and fenced when frozen."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from app.db import Database
+from app.models import MediaStatus, OutboxMessage
+from app.outbox.dispatcher import Dispatcher
+from app.outbox.operations import retry_parked
+from app.outbox.watch import ChangeWatcher
+from tests.outbox import other_process
+from tests.outbox.test_operations import park
+from tests.outbox.world import GIVE_UP, Receiver, World, wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+SOON = 2.5
+"""Far less than the time after which a dispatcher looks by itself."""
+
+
+@contextmanager
+def other(task: str, database: Database, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that does `task`; it must end well."""
+    url = database.url.render_as_string(hide_password=False)
+    with subprocess.Popen(
+        [sys.executable, "-m", other_process.__name__, task, url, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+            assert process.wait(GIVE_UP) == 0
+        finally:
+            process.kill()
+
+
+@contextmanager
+def watching(database: Database) -> Iterator[threading.Event]:
+    """An event that is set whenever the watcher says that something changed; its first word is not counted."""
+    changed = threading.Event()
+    watcher = ChangeWatcher(database, changed.set)
+    watcher.start()
+    try:
+        assert changed.wait(GIVE_UP)
+        time.sleep(0.05)
+        changed.clear()
+        yield changed
+    finally:
+        watcher.stop()
+
+
+def test_a_commit_of_another_process_is_noticed(live_world: World) -> None:
+    media_id = live_world.media()
+    with watching(live_world.database) as changed, other("enqueue", live_world.database, media_id):
+        assert changed.wait(GIVE_UP)
+
+
+def test_nothing_is_noticed_where_nothing_was_committed(live_world: World) -> None:
+    with watching(live_world.database) as changed:
+        with live_world.database.reading() as session:
+            session.scalar(select(func.count()).select_from(OutboxMessage))
+        with live_world.database.writing() as session:
+            session.scalar(select(func.count()).select_from(OutboxMessage))
+        assert not changed.wait(0.3)
+
+
+def test_putting_back_what_was_parked_is_noticed(live_world: World) -> None:
+    media_id = park(live_world)
+    with watching(live_world.database) as changed:
+        with live_world.database.writing() as session:
+            retry_parked(session, live_world.database.now, [media_id])
+        assert changed.wait(SOON)
+
+
+def test_a_watcher_survives_the_loss_of_its_connection(postgres_url: str) -> None:
+    with closing(Database(postgres_url)) as database, closing(World(database)) as world:
+        media_id = world.media()
+        with watching(database) as changed:
+            with database.writing() as session:
+                others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ '^LISTEN'"
+                assert session.connection().exec_driver_sql(others).all() == [(True,)]
+            assert changed.wait(GIVE_UP), "it listens again and says so, because it may have missed something"
+            changed.clear()
+            with other("enqueue", database, media_id):
+                assert changed.wait(GIVE_UP)
+
+
+def test_a_commit_here_is_delivered_without_waiting_for_the_next_look(live_world: World) -> None:
+    world, receiver = live_world, Receiver()
+    with _running(world, receiver) as dispatcher:
+        world.database.on_announcement(dispatcher.wake)
+        media_id = world.media(MediaStatus.AI_PROCESSING)
+        _expect_within(SOON, lambda: receiver.of(media_id) == [1, 2])
+
+
+def test_a_commit_there_is_delivered_without_waiting_for_the_next_look(live_world: World) -> None:
+    world, receiver = live_world, Receiver()
+    media_id = world.media()
+    with _running(world, receiver) as dispatcher:
+        wait_until(lambda: world.stream(media_id).acked_seq == 1)
+        watcher = ChangeWatcher(world.database, dispatcher.wake)
+        watcher.start()
+        try:
+            with other("enqueue", world.database, media_id) as process:
+                assert process.wait(GIVE_UP) == 0
+                _expect_within(SOON, lambda: receiver.of(media_id) == [1, 2])
+        finally:
+            watcher.stop()
+
+
+@contextmanager
+def _running(world: World, receiver: Receiver) -> Iterator[Dispatcher]:
+    dispatcher = world.dispatcher(receiver)
+    dispatcher.start()
+    try:
+        yield dispatcher
+    finally:
+        dispatcher.stop()
+
+
+def _expect_within(seconds: float, condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, f"not within {seconds:g} s"
+        time.sleep(0.01)
+
+
+def test_a_dispatcher_that_was_frozen_for_twice_its_lease_changes_nothing(live_world: World) -> None:
+    world, receiver = live_world, Receiver()
+    media_id = world.media(MediaStatus.AI_PROCESSING)
+    with other("dispatch", world.database) as frozen:
+        assert frozen.stdin
+        assert frozen.stdout
+        assert frozen.stdout.readline().strip() == media_id
+        frozen.send_signal(signal.SIGSTOP)
+        time.sleep(2 * other_process.LEASE)
+        world.drive(world.dispatcher(receiver))
+        before = _written(world, media_id)
+        frozen.send_signal(signal.SIGCONT)
+        frozen.stdin.write("\n")
+        frozen.stdin.flush()
+        assert frozen.wait(GIVE_UP) == 0
+    assert [(message.seq, message.uncertain) for message in receiver.arrived] == [(1, True), (2, False)]
+    assert _written(world, media_id) == before
+    assert world.stream(media_id).acked_seq == 2
+
+
+def _written(world: World, media_id: str) -> tuple[object, ...]:
+    stream = world.stream(media_id)
+    ends = [(message.delivered_at, message.outcome) for message in world.messages(media_id)]
+    return (stream.acked_seq, stream.lease_epoch, stream.due_at, ends, len(world.attempts(media_id)))
+
+
+def test_processes_that_contend_for_one_database_all_get_their_turn(live_world: World) -> None:
+    world = live_world
+    shared = world.media()
+    with other("contend", world.database, "a", "4", "25"), other("contend", world.database, "b", "4", "25"):
+        pass
+    assert [message.seq for message in world.messages(shared)] == list(range(1, 202))
+    with world.database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(OutboxMessage)) == 401
+
+
+@pytest.fixture
+def impatient(database_url: str) -> Iterator[World]:
+    """An outbox whose database says at once that it is busy."""
+    with closing(Database(database_url, busy_seconds=0.2)) as database, closing(World(database)) as world:
+        yield world
+
+
+def test_trouble_of_the_database_while_outcomes_are_recorded_loses_none(impatient: World) -> None:
+    media_ids = [impatient.media(MediaStatus.AI_PROCESSING) for _ in range(5)]
+    slow = impatient.slow_receiver()
+    dispatcher = impatient.dispatcher(slow)
+    dispatcher.start()
+    try:
+        slow.wait_for(5)
+        with _locked(impatient.database):
+            slow.release.set()
+            time.sleep(0.8)
+        wait_until(lambda: all(impatient.stream(media_id).acked_seq == 2 for media_id in media_ids))
+    finally:
+        dispatcher.stop()
+    assert all(slow.of(media_id) == [1, 2] for media_id in media_ids)
+
+
+@contextmanager
+def _locked(database: Database) -> Iterator[None]:
+    """Nobody else can write meanwhile."""
+    url = database.url.render_as_string(hide_password=False)
+    with closing(Database(url)) as another, another.writing() as session:
+        if not another.is_sqlite:
+            session.connection().exec_driver_sql("LOCK TABLE outbox_stream IN ACCESS EXCLUSIVE MODE")
+        session.scalar(select(func.count()).select_from(OutboxMessage))
+        yield
+
+
+def test_a_dispatcher_that_cannot_record_at_its_end_leaves_its_leases_to_expire(impatient: World) -> None:
+    media_id = impatient.media()
+    slow = impatient.slow_receiver()
+    dispatcher = impatient.dispatcher(slow)
+    dispatcher.turn()
+    slow.wait_for(1)
+    slow.release.set()
+    with _locked(impatient.database):
+        dispatcher.stop()
+    stream = impatient.stream(media_id)
+    assert (stream.acked_seq, stream.lease_owner) == (0, dispatcher.owner)
+
+
+def test_stopping_lets_go_of_every_lease_and_records_what_was_sent(live_world: World) -> None:
+    world = live_world
+    media_ids = [world.media(MediaStatus.AI_PROCESSING) for _ in range(30)]
+    slow = world.slow_receiver()
+    dispatcher = world.dispatcher(slow, senders=2)
+    dispatcher.start()
+    slow.wait_for(2)
+    stopping = threading.Thread(target=dispatcher.stop)
+    stopping.start()
+    time.sleep(0.1)
+    slow.release.set()
+    stopping.join(GIVE_UP)
+    assert not stopping.is_alive()
+    assert len(slow.arrived) == 2
+    streams = [world.stream(media_id) for media_id in media_ids]
+    assert [stream.lease_owner for stream in streams] == [None] * 30
+    assert sum(stream.acked_seq for stream in streams) == 2
+    assert all(stream.due_at is not None and not stream.uncertain for stream in streams)
+    receiver = Receiver()
+    world.drive(world.dispatcher(receiver))
+    assert len(receiver.arrived) == 58

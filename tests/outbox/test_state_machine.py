@@ -1,0 +1,234 @@
+"""Whatever happens in whatever order, nothing is lost, nothing comes out of order, and the rows agree with each other.
+
+Hypothesis makes up the histories: media and statuses, turns of two dispatchers, every fate a request can meet, crashes
+with leases held and late awakenings, time, and what a person may do. After each step the invariants are asked of the
+rows; at the end everything that is not parked must have arrived.
+
+The quick form runs here. For the full figure:
+
+    OUTBOX_MACHINE_EXAMPLES=1000 OUTBOX_MACHINE_STEPS=50 python -m pytest tests/outbox/test_state_machine.py --timeout=0
+"""
+
+import os
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from shutil import copy
+from typing import ClassVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from sqlalchemy import insert, text
+
+from app.db import Base, Database
+from app.errors import MediaNotFound
+from app.lifecycle import ALLOWED_FROM
+from app.models import DetectionRun, Media, MediaStatus, OutboxStream, RunState
+from app.outbox import operations
+from app.outbox.dispatcher import Dispatcher
+from app.outbox.messages import Answer, Message, Outcome
+from app.outbox.verify import broken_invariants
+from tests.conftest import Clock
+from tests.outbox.strict_receiver import Fate, StrictReceiver
+from tests.outbox.world import LEASE, World, wait_until
+
+MOST_MEDIA = 4
+ROUNDS_TO_DRAIN = 60
+
+which_media = st.integers(min_value=0, max_value=MOST_MEDIA - 1)
+fates = st.lists(st.sampled_from(Fate), max_size=4)
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """One history. `fresh_database` gives an empty, migrated database that reads the clock it is given."""
+
+    fresh_database: ClassVar[Callable[[Clock], Database]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.database = type(self).fresh_database(self.clock)
+        self.world = World(self.database)
+        self.receiver = StrictReceiver()
+        self.dispatchers = [self.world.dispatcher(self.receiver, senders=1) for _ in range(2)]
+        self.dead: list[Dispatcher] = []
+        self.media: list[str] = []
+        self.enqueued: dict[str, int] = {}
+
+    def teardown(self) -> None:
+        try:
+            self._drain()
+        finally:
+            self.world.close()
+            self.database.close()
+
+    @precondition(lambda self: len(self.media) < MOST_MEDIA)
+    @rule()
+    def create_a_media(self) -> None:
+        media_id = self.world.media()
+        with self.database.writing() as session:
+            run = {"detector": "d", "confidence": 0.5, "frame_interval": 0.5, "created_at": 1.0, "lease_until": 1.0}
+            session.execute(insert(DetectionRun).values(media_id=media_id, state=RunState.RUNNING, **run))
+        self.media.append(media_id)
+        self.enqueued[media_id] = 1
+
+    @precondition(lambda self: self.media)
+    @rule(which=which_media, changes=st.integers(min_value=1, max_value=3), done=st.booleans())
+    def change_its_status(self, which: int, changes: int, done: bool) -> None:
+        media_id = self._chosen(which)
+        for _ in range(changes):
+            with self.database.reading() as session:
+                now = MediaStatus(session.get_one(Media, media_id).media_status)
+            if now in ALLOWED_FROM[MediaStatus.AI_PROCESSING]:
+                wanted = MediaStatus.AI_PROCESSING
+            else:
+                wanted = MediaStatus.AI_PROCESSED if done else MediaStatus.ERROR
+            self.world.change(media_id, wanted)
+            self.enqueued[media_id] += 1
+
+    @rule(which=st.integers(min_value=0, max_value=1), fates=fates)
+    def let_a_dispatcher_work(self, which: int, fates: list[Fate]) -> None:
+        self.receiver.fates.extend(fates)
+        self.world.drive(self.dispatchers[which])
+        self.receiver.fates.clear()
+
+    @precondition(lambda self: self.media)
+    @rule(which=which_media, fate=st.sampled_from([Fate.ACCEPTED, Fate.ANSWER_LOST, Fate.REFUSED, Fate.BUSY]))
+    def a_dispatcher_dies_after_its_send(self, which: int, fate: Fate) -> None:
+        sent: list[Message] = []
+
+        def deliver(message: Message) -> Answer:
+            answer = self.receiver(message)
+            sent.append(message)
+            return answer
+
+        dying = self.world.dispatcher(deliver, senders=1)
+        self.receiver.fates.append(fate)
+        dying.turn(self._chosen(which))
+        if self.world.leased_to(dying):
+            wait_until(lambda: bool(sent), "the last send of the dispatcher that dies")
+        self.receiver.fates.clear()
+        self.dead.append(dying)
+
+    @precondition(lambda self: self.media)
+    @rule(which=which_media)
+    def a_dispatcher_dies_before_its_send(self, which: int) -> None:
+        ticks = count(step=100)
+        dying = self.world.dispatcher(self.receiver, senders=1, monotonic=lambda: float(next(ticks)))
+        dying.turn(self._chosen(which))
+        self.dead.append(dying)
+
+    @precondition(lambda self: self.dead)
+    @rule()
+    def one_thought_dead_wakes_and_records(self) -> None:
+        self.dead.pop(0).finish()
+
+    @rule(seconds=st.sampled_from([0.1, 2.0, 11.0, LEASE + 1, 400.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule()
+    def a_person_retries_all(self) -> None:
+        with self.database.writing() as session:
+            operations.retry_parked(session, self.database.now, None)
+
+    @precondition(lambda self: self.media)
+    @rule(which=which_media)
+    def a_person_skips(self, which: int) -> None:
+        media_id = self._chosen(which)
+        try:
+            with self.database.writing() as session:
+                seq = operations.skip_head(session, self.database.now, media_id)
+        except MediaNotFound:
+            assert self.world.stream(media_id).parked_at is None
+        else:
+            self.receiver.expect_no(media_id, seq)
+
+    @rule(batch=st.integers(min_value=1, max_value=5))
+    def old_ones_are_pruned(self, batch: int) -> None:
+        with self.database.writing() as session:
+            operations.prune(session, self.database.now, older_than_days=0, batch=batch)
+
+    @invariant()
+    def the_receiver_has_nothing_to_object_to(self) -> None:
+        assert self.receiver.violations == []
+
+    @invariant()
+    def the_rows_agree_with_each_other(self) -> None:
+        with self.database.reading() as session:
+            assert broken_invariants(session) == []
+
+    @invariant()
+    def every_message_has_its_number(self) -> None:
+        assert {stream.media_id: stream.last_seq for stream in self.world.streams()} == self.enqueued
+
+    @invariant()
+    def nothing_counts_as_delivered_that_did_not_arrive(self) -> None:
+        for media_id in self.media:
+            for message in self.world.messages(media_id):
+                if message.outcome not in (None, Outcome.SKIPPED):
+                    assert self.receiver.has(media_id, message.seq)
+
+    def _chosen(self, which: int) -> str:
+        return self.media[which % len(self.media)]
+
+    def _drain(self) -> None:
+        for _ in range(ROUNDS_TO_DRAIN):
+            self.world.drive(self.dispatchers[0])
+            if all(stream.due_at is None for stream in self.world.streams()):
+                break
+            self.clock.advance(LEASE + 1)
+        streams = [_values(stream) for stream in self.world.streams()]
+        for dead in self.dead:
+            dead.finish()
+        assert [_values(stream) for stream in self.world.streams()] == streams
+        assert all(stream["parked_at"] or stream["acked_seq"] == stream["last_seq"] for stream in streams)
+        self.the_receiver_has_nothing_to_object_to()
+        self.the_rows_agree_with_each_other()
+        self.nothing_counts_as_delivered_that_did_not_arrive()
+
+
+def _values(stream: OutboxStream) -> dict[str, object]:
+    return {column.key: getattr(stream, column.key) for column in OutboxStream.__table__.columns}
+
+
+def _run(fresh_database: Callable[[Clock], Database], *, examples: int) -> None:
+    class Machine(OutboxMachine):
+        pass
+
+    Machine.fresh_database = fresh_database
+    wanted = os.environ.get("OUTBOX_MACHINE_EXAMPLES")
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=int(wanted or examples),
+            stateful_step_count=int(os.environ.get("OUTBOX_MACHINE_STEPS", "30")),
+            derandomize=wanted is None,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_no_history_breaks_the_outbox_on_sqlite(sqlite_template: Path, tmp_path: Path) -> None:
+    numbers = count()
+
+    def fresh(clock: Clock) -> Database:
+        path = copy(sqlite_template, tmp_path / f"{next(numbers)}.db")
+        return Database(f"sqlite:///{path}", now=clock.sql)
+
+    _run(fresh, examples=30)
+
+
+def test_no_history_breaks_the_outbox_on_postgresql(postgres_url: str) -> None:
+    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+
+    def fresh(clock: Clock) -> Database:
+        database = Database(postgres_url, now=clock.sql)
+        with database.writing() as session:
+            session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+        return database
+
+    _run(fresh, examples=8)
