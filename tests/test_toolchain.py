@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 BEGIN_WRITING = {
     "app/adoption.py",
     "app/cli/outbox.py",
+    "app/db.py",  # to bury commits that failed
     "app/detection/runs.py",
     "app/outbox/dispatcher.py",
     "app/outbox/flush.py",

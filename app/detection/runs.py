@@ -16,13 +16,15 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db import Database
 from app.detection.results import FrameResult
-from app.errors import AlreadyProcessing
+from app.errors import AlreadyProcessing, Unavailable
 from app.lifecycle import change_status
 from app.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
 from app.outbox.queue import OutboxQueue
 
 LEASE_SECONDS = 15.0
 MAX_TRIES = 2
+MAX_WAITING = 1000
+"""Runs that may wait or be under way before new ones are turned away: hours of work already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +64,18 @@ class Runs:
     """The use case. `detector` is the name under which results are kept."""
 
     def __init__(
-        self, database: Database, queue: OutboxQueue, detector: str, *, lease_seconds: float = LEASE_SECONDS
+        self,
+        database: Database,
+        queue: OutboxQueue,
+        detector: str,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         self._database = database
         self._queue = queue
         self.lease_seconds = lease_seconds
+        self._max_waiting = max_waiting
         self.detector = detector
 
     def add(self, session: Session, media_id: str, wanted: RunRequest) -> int:
@@ -88,6 +97,13 @@ class Runs:
             .returning(DetectionRun.id)
         )
         return int(run_id or 0)
+
+    def ensure_room(self) -> None:
+        """Raise Unavailable where too many runs wait already; to be asked before a body is read."""
+        with self._database.reading() as session:
+            beyond = select(DetectionRun.id).where(_UNDER_WAY).offset(self._max_waiting - 1).limit(1)
+            if session.scalar(beyond) is not None:
+                raise Unavailable(f"{self._max_waiting} runs wait for a detector already; try again later.", 30)
 
     def start_new(self, media_id: str, wanted: RunRequest) -> int:
         """Queue a new run of a known media; raises AlreadyProcessing where one is under way."""
@@ -162,10 +178,9 @@ class Runs:
 
     def active(self) -> dict[int, str | None]:
         """The runs that wait or are under way, with the owner of those whose lease has not expired."""
-        under_way = DetectionRun.state.in_((RunState.QUEUED, RunState.RUNNING))
         holder = case((DetectionRun.lease_until > self._database.now, DetectionRun.lease_owner)).label("holder")
         with self._database.reading() as session:
-            rows = session.execute(select(DetectionRun.id, holder).where(under_way))
+            rows = session.execute(select(DetectionRun.id, holder).where(_UNDER_WAY))
             return {row.id: row.holder for row in rows}
 
     def _usable(self, media_id: str, wanted: RunRequest) -> int | None:
@@ -175,11 +190,10 @@ class Runs:
             DetectionRun.confidence == wanted.confidence,
             DetectionRun.frame_interval == wanted.frame_interval,
         )
-        under_way = DetectionRun.state.in_((RunState.QUEUED, RunState.RUNNING))
         with self._database.reading() as session:
             return session.scalar(
                 select(DetectionRun.id)
-                .where(DetectionRun.media_id == media_id, or_(under_way, done_alike))
+                .where(DetectionRun.media_id == media_id, or_(_UNDER_WAY, done_alike))
                 .order_by(DetectionRun.id.desc())
                 .limit(1)
             )
@@ -256,6 +270,7 @@ class Runs:
         return changed.first() is not None
 
 
+_UNDER_WAY = DetectionRun.state.in_((RunState.QUEUED, RunState.RUNNING))
 _NO_LEASE = {"lease_owner": null(), "lease_until": null()}
 
 

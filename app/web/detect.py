@@ -27,6 +27,7 @@ def detect_upload() -> Response:
     if not parameters.flag("persist", default=True):
         return _detect_in_memory(wanted)
     runs = services().runs
+    runs.ensure_room()
     with intake.upload() as upload:
         receipt = services().uploads.take_in(upload, lambda session, media: runs.add(session, media.id, wanted))
         media_id = receipt.media.id
@@ -47,6 +48,7 @@ def detect_stored(media_id: str) -> Response:
     if not media_id.isalnum():  # PostgreSQL takes some characters for no text at all, and no id has them
         raise MediaNotFound(f"There is no media {media_id!r}.")
     with intake.seat():
+        services().runs.ensure_room()
         services().adoption.ensure_known(media_id, g.user_id)
         run_id = services().runs.start_new(media_id, wanted)
         services().executor.wake()

@@ -137,13 +137,16 @@ def test_a_bad_token_is_refused(api: Api, name: str) -> None:
         {"type": "access", "fresh": False, "jti": "b2f1"},
         {"sub": "a" * 255},
         {"sub": "Åsa Öberg"},
-        {"exp": int(time.time()) - 5},  # within what clocks differ
         {"aud": "whoever"},  # where no audience is set
         {"iss": "somebody"},
     ],
 )
 def test_a_token_of_another_issuer_is_accepted(api: Api, claims: dict[str, Any]) -> None:
     assert asked(api, f"Bearer {signed(**claims)}").status_code == 200
+
+
+def test_a_token_that_expired_within_what_clocks_differ_is_accepted(api: Api) -> None:
+    assert asked(api, f"Bearer {signed(exp=int(time.time()) - 5)}").status_code == 200
 
 
 @pytest.mark.parametrize("claims", [{"aud": "detections"}, {"aud": ["other", "detections"]}])

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from app.db import Database
-from app.detection.runs import MAX_TRIES, RunRequest
-from app.errors import AlreadyProcessing
+from app.detection.runs import MAX_TRIES, RunRequest, Runs
+from app.errors import AlreadyProcessing, Unavailable
 from app.models import MediaStatus, RunFailure, RunState
 from tests.conftest import Clock
 from tests.runs.conftest import LEASE, WANTED, World, frame
@@ -245,3 +245,14 @@ def test_of_many_who_claim_at_once_each_run_goes_to_one(live_world: World, datab
     # One that was passed over while another transaction held it is found by whoever asks next.
     taken += [claim.run_id for claim in iter(lambda: live_world.runs.claim("last"), None)]
     assert sorted(taken) == sorted(expected)
+
+
+def test_no_further_run_is_let_in_where_too_many_wait(world: World) -> None:
+    runs = Runs(world.database, world.queue, "detector-1", max_waiting=2)
+    runs.start_new(world.media(), WANTED)
+    runs.ensure_room()
+    runs.start_new(world.media(), WANTED)
+    with pytest.raises(Unavailable):
+        runs.ensure_room()
+    assert world.runs.finish(world.claimed(), [])
+    runs.ensure_room()
