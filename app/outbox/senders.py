@@ -29,8 +29,13 @@ class Sent:
     tried: Try | None
 
 
-AHEAD = 8
-"""Claims taken for each thread: enough that the threads never wait for a transaction that records many at once."""
+AHEAD = 15
+"""Claims waiting for each thread at most: enough that recording many outcomes at once never makes a thread wait."""
+
+AHEAD_SECONDS = 0.1
+"""How long a claim may wait for its thread: with a slow receiver, claims are better left to other processes."""
+
+_MEMORY = 0.2
 
 
 class Senders:
@@ -52,7 +57,6 @@ class Senders:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._deliver = deliver
-        self._policy = policy
         self._count = count
         self._sendable_for = lease - deadline
         self._on_sent = on_sent
@@ -61,14 +65,17 @@ class Senders:
         self._sent: deque[Sent] = deque()
         self._busy = 0
         self._unsent = 0
+        self._typical_seconds = AHEAD_SECONDS
         self._guard = threading.Lock()
         self._gate_closed = False
         self.stopping = threading.Event()
+        self._within_claim = policy.within_claim(self.stopping)
 
     @property
     def free(self) -> int:
         """How many more claims can be taken."""
-        return self._count * AHEAD - self._busy
+        ahead = min(AHEAD, AHEAD_SECONDS / max(self._typical_seconds, 1e-6))
+        return self._count + int(self._count * ahead) - self._busy
 
     @property
     def idle(self) -> bool:
@@ -91,6 +98,9 @@ class Senders:
         """What has come back since the last call."""
         sent = [self._sent.popleft() for _ in range(len(self._sent))]
         self._busy -= len(sent)
+        for one in sent:
+            if one.tried is not None:
+                self._typical_seconds += _MEMORY * (one.tried.duration - self._typical_seconds)
         return sent
 
     def put_back(self, sent: list[Sent]) -> None:
@@ -126,7 +136,7 @@ class Senders:
                 answer = self._answer(claim)
             return answer
 
-        self._policy.within_claim(self.stopping)(once)
+        self._within_claim(once)
         return Try(claim, answer, at, self._monotonic() - started) if answer else None
 
     def _answer(self, claim: Claim) -> Answer:

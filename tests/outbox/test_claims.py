@@ -1,6 +1,7 @@
 """Claims: one dispatcher at a time, one message of a media at a time, and a lease that is lost is lost for good."""
 
 import threading
+import time
 
 import pytest
 from sqlalchemy import event, text
@@ -355,3 +356,19 @@ def _scans_streams(plan: str) -> bool:
     return any(
         line.strip() == f"SCAN {OutboxStream.__tablename__}" or "Seq Scan on outbox_stream" in line for line in lines
     )
+
+
+def test_with_a_slow_receiver_what_no_thread_can_send_soon_is_left_to_others(live_world: World) -> None:
+    for _ in range(12):
+        live_world.media()
+
+    def slowly(_message: Message) -> Answer:
+        time.sleep(0.3)
+        return OK
+
+    dispatcher = live_world.dispatcher(slowly, senders=2)
+    give_up = time.monotonic() + 20
+    while sum(stream.acked_seq for stream in live_world.streams()) < 6:
+        assert time.monotonic() < give_up
+        dispatcher.sleep(dispatcher.turn())
+    assert live_world.leased_to(dispatcher) <= 4
