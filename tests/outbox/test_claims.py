@@ -164,10 +164,10 @@ def test_a_late_writer_changes_nothing_while_another_is_sending(
     clock.advance(LEASE + 1)
     current.turn()
     slow.wait_for(1)
-    before = _state(world, media_id)
+    before = world.values(media_id)
     frozen.release.set()
     late.finish()
-    assert _state(world, media_id) == before
+    assert world.values(media_id) == before
     assert world.gate_is_open
     assert world.attempts(media_id) == []
     slow.release.set()
@@ -183,10 +183,10 @@ def test_a_late_writer_changes_nothing_after_another_was_done(world: World, cloc
     frozen.wait_for(1)
     clock.advance(LEASE + 1)
     world.drive(world.dispatcher(receiver))
-    before = _state(world, media_id)
+    before = world.values(media_id)
     frozen.release.set()
     late.finish()
-    assert _state(world, media_id) == before
+    assert world.values(media_id) == before
     assert world.gate_is_open
     assert [attempt.verdict for attempt in world.attempts(media_id)] == ["delivered", "delivered"]
     assert receiver.of(media_id) == [1, 2]
@@ -201,10 +201,10 @@ def test_a_late_writer_changes_nothing_while_the_media_is_parked_or_backs_off(wo
         frozen.wait_for(1)
         clock.advance(LEASE + 1)
         world.drive(world.dispatcher(receiver))
-        before = _state(world, media_id)
+        before = world.values(media_id)
         frozen.release.set()
         late.finish()
-        assert _state(world, media_id) == before
+        assert world.values(media_id) == before
         assert world.stream(media_id).acked_seq == 0
         world.set_stream(media_id, due_at=clock.seconds + LATER, parked_at=None)
 
@@ -266,6 +266,29 @@ def test_a_repeated_try_does_not_start_with_too_little_lease(world: World) -> No
     # Started at 0 and 10 seconds; at 20 there are 10 left, which is less than the deadline.
     assert arrived == [media_id, media_id]
     assert [attempt.detail for attempt in world.attempts(media_id)] == ["no connection"]
+
+
+def test_a_dispatcher_that_can_send_no_more_asks_nothing_of_the_database(world: World) -> None:
+    for _ in range(30):
+        world.media()
+    seconds, slow = _Seconds(), world.slow_receiver()
+    answered = threading.Event()
+
+    def deliver(message: Message) -> Answer:
+        if answered.is_set():
+            return slow(message)
+        answered.set()
+        seconds.now += 10
+        return OK
+
+    # A receiver that turns out slow makes it take fewer claims than it already has.
+    dispatcher = world.dispatcher(deliver, senders=4, monotonic=seconds)
+    dispatcher.turn()
+    slow.wait_for(4)
+    dispatcher.turn()
+    with Counter(world.database) as counter:
+        assert dispatcher.turn() > 1
+    assert counter.statements == []
 
 
 def test_letting_go_returns_what_was_not_sent_and_records_what_was(world: World, clock: Clock) -> None:
@@ -338,10 +361,6 @@ def test_the_claim_and_the_look_for_it_use_the_index_of_due_times(
         plan = _plan(world, statement, values)
         assert "ix_outbox_stream_due" in plan, plan
         assert not _scans_streams(plan), plan
-
-
-def _state(world: World, media_id: str) -> dict[str, object]:
-    return {column.key: getattr(world.stream(media_id), column.key) for column in OutboxStream.__table__.columns}
 
 
 def _plan(world: World, statement: str, values: object) -> str:

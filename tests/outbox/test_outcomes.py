@@ -1,15 +1,9 @@
 """What becomes of a message: delivered, again after a backoff, or parked, and trouble is never held against it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
-from sqlalchemy import Connection, event
-from sqlalchemy.exc import OperationalError
 
-from app.db import Database
 from app.errors import Unavailable
-from app.models import MediaStatus, OutboxStream
+from app.models import MediaStatus
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Answer, Outcome, Verdict
 from app.outbox.operations import retry_parked
@@ -28,6 +22,7 @@ from tests.outbox.world import (
     UNREACHABLE,
     Receiver,
     World,
+    commits_that_seem_to_fail,
     wait_until,
 )
 
@@ -225,12 +220,12 @@ def test_an_outcome_counts_once_though_its_commit_seemed_to_fail(world: World, c
     dispatcher.turn()
     receiver.wait_for(1)
     receiver.release.set()
-    with _commits_that_seem_to_fail(world.database):
+    with commits_that_seem_to_fail(world.database):
         wait_until(lambda: _raises_unavailable(dispatcher), "the outcome")
-    recorded = _values(world, media_id)
+    recorded = world.values(media_id)
     receiver.otherwise = OK
     dispatcher.turn()
-    assert _values(world, media_id) == recorded
+    assert world.values(media_id) == recorded
     assert len(world.attempts(media_id)) == 1
     assert receiver.of(media_id) == [1]
     clock.advance(LEASE + 1)
@@ -241,29 +236,9 @@ def test_an_outcome_counts_once_though_its_commit_seemed_to_fail(world: World, c
     assert set(receiver.of(media_id)) == {1, 2}
 
 
-@contextmanager
-def _commits_that_seem_to_fail(database: Database) -> Iterator[None]:
-    """Each is done, and then the connection is gone before the database says so."""
-
-    def commit_and_lose_the_answer(connection: Connection) -> None:
-        connection.connection.commit()
-        raise OperationalError("COMMIT", None, ConnectionError("the server closed the connection"))
-
-    event.listen(database.engine, "commit", commit_and_lose_the_answer)
-    try:
-        yield
-    finally:
-        event.remove(database.engine, "commit", commit_and_lose_the_answer)
-
-
 def _raises_unavailable(dispatcher: Dispatcher) -> bool:
     try:
         dispatcher.turn()
     except Unavailable:
         return True
     return False
-
-
-def _values(world: World, media_id: str) -> dict[str, object]:
-    stream = world.stream(media_id)
-    return {column.key: getattr(stream, column.key) for column in OutboxStream.__table__.columns}

@@ -6,10 +6,12 @@ The only seam used is the one the product has: a Dispatcher is handed its `deliv
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, event, func, select
+from sqlalchemy.exc import OperationalError
 from tenacity import wait_fixed, wait_none
 
 from app.db import Database
@@ -56,6 +58,21 @@ def wait_until(condition: Callable[[], bool], what: str = "it") -> None:
     while not condition():
         assert time.monotonic() < give_up, f"waited {GIVE_UP:g} s in vain for {what}"
         time.sleep(0.005)
+
+
+@contextmanager
+def commits_that_seem_to_fail(database: Database) -> Iterator[None]:
+    """Each is done, and then the connection is gone before the database says so."""
+
+    def commit_and_lose_the_answer(connection: Connection) -> None:
+        connection.connection.commit()
+        raise OperationalError("COMMIT", None, ConnectionError("the server closed the connection"))
+
+    event.listen(database.engine, "commit", commit_and_lose_the_answer)
+    try:
+        yield
+    finally:
+        event.remove(database.engine, "commit", commit_and_lose_the_answer)
 
 
 class Receiver:
@@ -198,6 +215,11 @@ class World:
     def stream(self, media_id: str) -> OutboxStream:
         with self.database.reading() as session:
             return session.get_one(OutboxStream, media_id)
+
+    def values(self, media_id: str) -> dict[str, object]:
+        """Every column of a media's stream."""
+        stream = self.stream(media_id)
+        return {column.key: getattr(stream, column.key) for column in OutboxStream.__table__.columns}
 
     def streams(self) -> Iterable[OutboxStream]:
         with self.database.reading() as session:

@@ -1,0 +1,159 @@
+"""Bugs to plant: what a tired programmer might have written, each with the tests that should notice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """In `file`, `old` becomes `new`."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """Its edits, and the tests that should notice it."""
+
+    name: str
+    edits: Sequence[Edit]
+    tests: Sequence[str]
+
+
+STATEMENTS, QUEUE, FLUSH = "app/outbox/statements.py", "app/outbox/queue.py", "app/outbox/flush.py"
+DISPATCHER, GATE_KEEPER = "app/outbox/dispatcher.py", "app/outbox/gatekeeper.py"
+STORAGE, UPLOADS = "app/storage.py", "app/uploads.py"
+CLAIMS, ENQUEUE, OUTCOMES = (
+    "tests/outbox/test_claims.py",
+    "tests/outbox/test_enqueue.py",
+    "tests/outbox/test_outcomes.py",
+)
+GATE, FLUSHES, PROCESSES = "tests/outbox/test_gate.py", "tests/outbox/test_flush.py", "tests/outbox/test_processes.py"
+CRASHES = "tests/test_crash_points.py"
+FENCES = 'tuple_(_S.media_id, _S.lease_epoch, _S.acked_seq + 1).in_(bindparam("fences", expanding=True)),'
+
+BUGS = (
+    Bug(
+        "an acknowledgement without a fence",
+        [Edit(STATEMENTS, FENCES, f"or_(true(), {FENCES.rstrip(',')}),")],
+        [CLAIMS],
+    ),
+    Bug(
+        "an acknowledgement that does not look at acked_seq",
+        [
+            Edit(STATEMENTS, FENCES, 'tuple_(_S.media_id, _S.lease_epoch).in_(bindparam("fences", expanding=True)),'),
+            Edit(QUEUE, "(media, tried.claim.epoch, tried.claim.message.seq) for", "(media, tried.claim.epoch) for"),
+        ],
+        [OUTCOMES],
+    ),
+    Bug(
+        "an outcome that does not look at the lease's epoch",
+        [Edit(QUEUE, "            & (OutboxStream.lease_epoch == self.epoch)\n", "")],
+        [CLAIMS],
+    ),
+    Bug(
+        "an outcome recorded though the lease was let go",
+        [Edit(QUEUE, "            & OutboxStream.lease_owner.is_not(None)\n", "")],
+        [OUTCOMES],
+    ),
+    Bug(
+        "a gap in the numbers",
+        [Edit(STATEMENTS, '"last_seq": _S.last_seq + 1,', '"last_seq": _S.last_seq + 2,')],
+        [ENQUEUE],
+    ),
+    Bug(
+        "a backoff shortened by the next message",
+        [Edit(STATEMENTS, "case((_S.parked_at.is_(None), func.coalesce(_S.due_at, self.now)))", "self.now")],
+        [ENQUEUE],
+    ),
+    Bug(
+        "a claim that takes what is leased",
+        [Edit(STATEMENTS, "_S.due_at <= self.now, chosen", "_S.due_at.is_not(None), chosen")],
+        [CLAIMS],
+    ),
+    Bug(
+        "a lease that ran out forgotten",
+        [Edit(STATEMENTS, "uncertain=or_(_S.uncertain, _S.lease_owner.is_not(None)),", "uncertain=_S.uncertain,")],
+        [CLAIMS],
+    ),
+    Bug("a closed gate ignored", [Edit(DISPATCHER, "probing = not gate.is_open", "probing = False")], [GATE]),
+    Bug(
+        "a late answer that judges the gate",
+        [Edit(GATE_KEEPER, "if self._queue.holds(session, one.claim)", "if one.claim")],
+        [CLAIMS],
+    ),
+    Bug(
+        "trouble that counts as a refusal",
+        [Edit(DISPATCHER, "limited = answer.max_tries is not None", "limited = claim.attempts >= 4")],
+        [OUTCOMES],
+    ),
+    Bug(
+        "a send with too little lease left",
+        [Edit("app/outbox/senders.py", "if self._monotonic() <= last_start:", "if last_start:")],
+        [CLAIMS],
+    ),
+    Bug(
+        "a flush that breaks leases",
+        [Edit(FLUSH, ".where(stream.due_at > now, stream.lease_owner.is_(None), ", ".where(stream.due_at > now, ")],
+        [FLUSHES],
+    ),
+    Bug(
+        "outcomes dropped when the database is in trouble",
+        [Edit(DISPATCHER, "            self._senders.put_back(sent)\n", "")],
+        [PROCESSES],
+    ),
+    Bug(
+        "a create without its message",
+        [
+            Edit(
+                "app/lifecycle.py",
+                "    queue.enqueue(session, media.id, Kind.CREATE, payload,"
+                " user_id=media.user_id, request_id=request_id)\n",
+                "    Kind(payload and 'create')",
+            )
+        ],
+        [ENQUEUE],
+    ),
+    Bug(
+        "a file that is not synced",
+        [
+            Edit(
+                STORAGE,
+                'might claim what the first one lost."""\n'
+                "        with judged(self.path):\n            os.fsync(self.fd)\n",
+                'might claim what the first one lost."""\n',
+            )
+        ],
+        [CRASHES],
+    ),
+    Bug("a folder that is not synced", [Edit(STORAGE, "            os.fsync(fd)\n", "            pass\n")], [CRASHES]),
+    Bug(
+        "a row committed before its file is published",
+        [
+            Edit(
+                UPLOADS,
+                "        if not self.incoming.publish(self.final):\n            return None\n"
+                "        committing = False\n",
+                "        committing = False\n",
+            ),
+            Edit(
+                UPLOADS,
+                "                committing = True\n        except BaseException as error:\n"
+                "            if committing and not isinstance(error, IntegrityError | StorageFull):\n"
+                "                return self._after_unknown_commit(error)\n"
+                "            self.incoming.withdraw(self.final)\n"
+                "            if isinstance(error, IntegrityError):\n"
+                "                self._check_taken(error)\n"
+                "                return None\n"
+                "            raise\n"
+                "        return Receipt(self.media, duplicate=False)\n",
+                "                committing = True\n        except IntegrityError:\n            return None\n"
+                "        self.incoming.publish(self.final)\n"
+                "        return Receipt(self.media, duplicate=False)\n",
+            ),
+        ],
+        [CRASHES],
+    ),
+)
