@@ -132,7 +132,7 @@ def show(media_id: str, as_json: bool) -> None:
         return
     stream = {name: value for name, value in document.items() if name != "messages"}
     show_table(("", ""), stream.items())
-    columns = ("seq", "kind", "state", "at", "milliseconds", "verdict", "status", "detail")
+    columns = ("seq", "kind", "state", "at", "milliseconds", "verdict", "status", "detail", "excerpt")
     lines = [
         [message["seq"], message["kind"], message["state"], *(attempt.get(name) for name in columns[3:])]
         for message in document["messages"]
@@ -256,6 +256,7 @@ def _message(message: OutboxMessage, stream: OutboxStream) -> dict[str, Any]:
         "mediaId": message.media_id,
         "seq": message.seq,
         "kind": message.kind,
+        "userId": message.user_id,
         "payload": message.payload,
         "state": state,
         "outcome": message.outcome,

@@ -140,7 +140,7 @@ class Dispatcher:
         return 0.0 if claims or sent else WHILE_LOCKED
 
     def _nothing_for(self, media_id: str | None) -> float:
-        if self._senders.free == 0:
+        if self._senders.free <= 0:
             return UNTIL_WOKEN
         with self._database.reading() as session:
             due_in = self._queue.next_due_in(session, media_id=media_id)

@@ -49,7 +49,7 @@ class Service:
             self.process = subprocess.Popen(
                 [*command, *arguments, "wsgi:app"],
                 cwd=ROOT,
-                env=_surroundings() | self.environment,
+                env=surroundings() | self.environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -87,7 +87,7 @@ class Service:
         return subprocess.run(
             [sys.executable, "-m", "flask", *arguments],
             cwd=ROOT,
-            env=_surroundings() | self.environment,
+            env=surroundings() | self.environment,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -122,6 +122,7 @@ class Service:
             return False
 
 
-def _surroundings() -> dict[str, str]:
+def surroundings() -> dict[str, str]:
+    """This process's environment without settings of the service."""
     ours = ("ANNOTATIONS_", "JWT_", "DETECT", "DATABASE_URL")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
