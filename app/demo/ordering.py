@@ -102,6 +102,8 @@ def _keys_used_twice(writes: Sequence[Entry]) -> Iterator[str]:
     first: dict[str, Entry] = {}
     for entry in writes:
         key = entry["idempotencyKey"]
+        if not isinstance(entry["body"], Mapping):
+            continue  # its sender died in the middle of it: no whole request arrived
         if key is not None and _request(first.setdefault(key.lower(), entry)) != _request(entry):
             yield f"entry {entry['index']}: key {key} was used for another request, entry {first[key.lower()]['index']}"
 

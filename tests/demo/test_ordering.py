@@ -259,6 +259,13 @@ def test_a_key_used_for_the_same_status_of_two_media_is_found() -> None:
     assert log.check() == ["entry 4: key same was used for another request, entry 3"]
 
 
+def test_a_request_that_was_cut_off_with_its_sender_s_death_is_no_other_request() -> None:
+    log = Log()
+    log.create(key="same", body="", mediaId=None, applied=False, status=400)
+    log.create(key="same")
+    assert log.check() == []
+
+
 def test_a_body_that_is_no_object_is_judged_too() -> None:
     log = Log()
     log.create()

@@ -3,7 +3,7 @@
 It answers as it is told, so that what it has taken in and what the sender hears of it can differ, as on a real network.
 """
 
-from collections import deque
+from collections import Counter, deque
 from enum import Enum, auto
 
 from app.outbox.messages import Answer, Message
@@ -37,6 +37,8 @@ ANSWERS = {
     Fate.UNREACHABLE: UNREACHABLE,
 }
 TAKEN_IN = (Fate.ACCEPTED, Fate.ANSWER_LOST)
+ENOUGH = 5
+WEIGHT = {Fate.REFUSED: ENOUGH, Fate.NOT_FOUND: 1}
 
 
 class StrictReceiver:
@@ -45,7 +47,8 @@ class StrictReceiver:
     def __init__(self) -> None:
         self.fates: deque[Fate] = deque()
         self.violations: list[str] = []
-        self.requests = 0
+        self.requests: Counter[str] = Counter()
+        self._refusals: Counter[tuple[str, int]] = Counter()
         self._skipped: set[tuple[str, int]] = set()
         self._keys: dict[str, tuple[str, int, str]] = {}
         self._last: dict[str, int] = {}
@@ -54,14 +57,19 @@ class StrictReceiver:
         """Was this message taken in?"""
         return (media_id, seq) in {(media, number) for media, number, _content in self._keys.values()}
 
+    def deserves_parking(self, media_id: str, seq: int) -> bool:
+        """Was this message refused outright, or often enough?"""
+        return self._refusals[media_id, seq] >= ENOUGH
+
     def expect_no(self, media_id: str, seq: int) -> None:
         """A person has skipped this message: the next one may come without it."""
         self._skipped.add((media_id, seq))
 
     def __call__(self, message: Message) -> Answer:
-        self.requests += 1
+        self.requests[message.media_id] += 1
         self._check(message)
         fate = self.fates.popleft() if self.fates else Fate.ACCEPTED
+        self._refusals[message.media_id, message.seq] += WEIGHT.get(fate, 0)
         if fate in TAKEN_IN:
             self._take_in(message)
         if fate is Fate.BREAKS:
@@ -81,6 +89,8 @@ class StrictReceiver:
             self.violations.append(f"{name}: comes after {last}, and is new")
         if message.seq < last:
             self.violations.append(f"{name}: sent again though {last} was taken in")
+        if message.idempotency_key in self._keys and not message.uncertain:
+            self.violations.append(f"{name}: sent again as if it could not have arrived")
 
     def _take_in(self, message: Message) -> None:
         self._keys[message.idempotency_key] = (message.media_id, message.seq, str(message.payload))

@@ -12,6 +12,7 @@ The quick form runs here. For the full figure:
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from shutil import copy
@@ -32,9 +33,9 @@ from app.outbox.messages import Answer, Message, Outcome
 from app.outbox.verify import broken_invariants
 from tests.conftest import Clock
 from tests.outbox.strict_receiver import Fate, StrictReceiver
-from tests.outbox.world import LEASE, World, commits_that_seem_to_fail, wait_until
+from tests.outbox.world import LEASE, MEDIA_WAIT, OK, World, commits_that_seem_to_fail, wait_until
 
-MOST_MEDIA = 4
+MOST_MEDIA = 3
 ROUNDS_TO_DRAIN = 60
 
 which_media = st.integers(min_value=0, max_value=MOST_MEDIA - 1)
@@ -85,37 +86,47 @@ class OutboxMachine(RuleBasedStateMachine):
                 wanted = MediaStatus.AI_PROCESSING
             else:
                 wanted = MediaStatus.AI_PROCESSED if done else MediaStatus.ERROR
+            due_at, parked_at, *before = self._timing(media_id)
             self.world.change(media_id, wanted)
             self.enqueued[media_id] += 1
+            if due_at or parked_at:  # else nothing was waiting
+                assert self._timing(media_id) == (due_at, parked_at, *before)
 
     @rule(which=st.integers(min_value=0, max_value=1), fates=fates)
     def let_a_dispatcher_work(self, which: int, fates: list[Fate]) -> None:
-        self.receiver.fates.extend(fates)
-        self.world.drive(self.dispatchers[which])
-        self.receiver.fates.clear()
+        self._work(self.dispatchers[which], fates)
 
-    @rule(which=st.integers(min_value=0, max_value=1), fates=fates)
-    def a_commit_is_done_though_it_seems_to_fail(self, which: int, fates: list[Fate]) -> None:
-        dispatcher = self.dispatchers[which]
-        self.receiver.fates.extend(fates)
-        dispatcher.turn()
-        with commits_that_seem_to_fail(self.database), suppress(Unavailable):
-            for _ in range(10):
-                pause = dispatcher.turn()
-                dispatcher.sleep(min(pause, 0.005))
-        self.clock.advance(LEASE + 1)
-        self.world.drive(dispatcher)
-        self.receiver.fates.clear()
+    @rule(fate=st.sampled_from(Fate))
+    def the_same_happens_six_times(self, fate: Fate) -> None:
+        for _ in range(6):
+            self._work(self.dispatchers[0], [fate] * MOST_MEDIA)
+            self.clock.advance(MEDIA_WAIT + 1)
 
     @precondition(lambda self: self.media)
-    @rule(which=which_media, fate=st.sampled_from([Fate.ACCEPTED, Fate.ANSWER_LOST, Fate.REFUSED, Fate.BUSY]))
-    def a_dispatcher_dies_after_its_send(self, which: int, fate: Fate) -> None:
+    @rule(which=which_media, fate=st.sampled_from(Fate))
+    def a_commit_is_done_though_it_seems_to_fail(self, which: int, fate: Fate) -> None:
+        self.change_its_status(which, changes=2, done=True)
+        dispatcher = self.dispatchers[0]
+        self.receiver.fates.append(fate)
+        dispatcher.turn(self._chosen(which))
+        with commits_that_seem_to_fail(self.database), suppress(Unavailable):
+            for _ in range(10):
+                pause = dispatcher.turn(self._chosen(which))
+                dispatcher.sleep(min(pause, 0.005))
+        self.receiver.fates.clear()
+        self.clock.advance(LEASE + 1)
+        self._work(dispatcher, [])
+
+    @precondition(lambda self: self.media)
+    @rule(which=which_media, fate=st.sampled_from(Fate), outlived=st.booleans())
+    def a_dispatcher_dies_after_its_send(self, which: int, fate: Fate, outlived: bool) -> None:
         sent: list[Message] = []
 
         def deliver(message: Message) -> Answer:
-            answer = self.receiver(message)
-            sent.append(message)
-            return answer
+            try:
+                return replace(self.receiver(message), unsent=False)
+            finally:
+                sent.append(message)
 
         dying = self.world.dispatcher(deliver, senders=1)
         self.receiver.fates.append(fate)
@@ -124,19 +135,25 @@ class OutboxMachine(RuleBasedStateMachine):
             wait_until(lambda: bool(sent), "the last send of the dispatcher that dies")
         self.receiver.fates.clear()
         self.dead.append(dying)
+        self.clock.advance(LEASE + 1 if outlived else 0)
 
     @precondition(lambda self: self.media)
     @rule(which=which_media)
     def a_dispatcher_dies_before_its_send(self, which: int) -> None:
         ticks = count(step=100)
-        dying = self.world.dispatcher(self.receiver, senders=1, monotonic=lambda: float(next(ticks)))
+
+        def deliver(message: Message) -> Answer:
+            self.receiver.violations.append(f"{message.media_id} {message.seq}: sent though its lease was too short")
+            return OK
+
+        dying = self.world.dispatcher(deliver, senders=1, monotonic=lambda: float(next(ticks)))
         dying.turn(self._chosen(which))
         self.dead.append(dying)
 
     @precondition(lambda self: self.dead)
-    @rule()
-    def one_thought_dead_wakes_and_records(self) -> None:
-        dead = self.dead.pop()
+    @rule(which=st.integers(min_value=0, max_value=5))
+    def one_thought_dead_wakes_and_records(self, which: int) -> None:
+        dead = self.dead.pop(which % len(self.dead))
         before = None if self.world.leased_to(dead) else self._everything()
         dead.finish()
         if before:
@@ -187,6 +204,39 @@ class OutboxMachine(RuleBasedStateMachine):
             for message in self.world.messages(media_id):
                 if message.outcome not in (None, Outcome.SKIPPED):
                     assert self.receiver.has(media_id, message.seq)
+
+    @invariant()
+    def only_what_was_refused_is_parked(self) -> None:
+        for stream in self.world.streams():
+            if stream.parked_at is not None:
+                assert self.receiver.deserves_parking(stream.media_id, stream.acked_seq + 1)
+
+    @invariant()
+    def no_attempt_is_counted_twice(self) -> None:
+        for media_id in self.media:
+            assert len(self.world.attempts(media_id)) <= self.receiver.requests[media_id]
+
+    def _work(self, dispatcher: Dispatcher, fates: list[Fate]) -> None:
+        """Drive it while time stands still: what is leased, backs off, is parked or behind the gate must rest."""
+        with self.database.reading() as session:
+            gate = self.world.gate.condition(session)
+        closed = (gate.closed_for or 0) > 0
+        before = self.receiver.requests.total()
+        resting = {
+            stream.media_id: self.receiver.requests[stream.media_id]
+            for stream in self.world.streams()
+            if closed or stream.due_at is None or stream.due_at > self.clock.seconds
+        }
+        self.receiver.fates.extend(fates)
+        self.world.drive(dispatcher)
+        self.receiver.fates.clear()
+        assert {media_id: self.receiver.requests[media_id] for media_id in resting} == resting
+        if not gate.is_open and fates == [Fate.BUSY] * MOST_MEDIA:
+            assert self.receiver.requests.total() <= before + 1, "one probe at a time"
+
+    def _timing(self, media_id: str) -> tuple[object, ...]:
+        stream = self.world.stream(media_id)
+        return (stream.due_at, stream.parked_at, stream.lease_owner, stream.lease_epoch)
 
     def _chosen(self, which: int) -> str:
         return self.media[which % len(self.media)]

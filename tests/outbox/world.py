@@ -202,14 +202,17 @@ class World:
         give_up = time.monotonic() + GIVE_UP
         while time.monotonic() < give_up:
             pause = dispatcher.turn()
-            if pause > 0 and not self.leased_to(dispatcher):
+            if pause > 0 and not self.leased_to(dispatcher, still=True):
                 return
             dispatcher.sleep(min(pause, 0.02))
         raise AssertionError("the dispatcher found no end")
 
-    def leased_to(self, dispatcher: Dispatcher) -> int:
+    def leased_to(self, dispatcher: Dispatcher, *, still: bool = False) -> int:
+        """How many media carry its lease; with `still`, those whose lease has not run out."""
+        owned = select(func.count()).where(OutboxStream.lease_owner == dispatcher.owner)
+        if still:
+            owned = owned.where(OutboxStream.due_at > self.database.now)
         with self.database.reading() as session:
-            owned = select(func.count()).where(OutboxStream.lease_owner == dispatcher.owner)
             return session.scalar(owned) or 0
 
     def stream(self, media_id: str) -> OutboxStream:
