@@ -64,6 +64,7 @@ class Workers:
         """What the work came to (nothing if it was killed), and the lines of its trace."""
         self._say(json.dumps([str(intake.folder), str(intake.database.url), work]))
         process_id = self._heard()
+        self._await_rest(process_id)
         tracer = subprocess.Popen(
             ["strace", "-y", "-o", self._trace, "-p", process_id, "-e", f"trace={CHANGES}", *injection],
             stdout=subprocess.DEVNULL,
@@ -91,6 +92,13 @@ class Workers:
     def _heard(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
+
+    def _await_rest(self, process_id: str) -> None:
+        """Until it sleeps, waiting for its line: a tracer that comes in the middle of a call miscounts that call."""
+        deadline = time.monotonic() + 30
+        while "State:\tS" not in Path(f"/proc/{process_id}/status").read_text():
+            assert time.monotonic() < deadline, "the process never waited for its line"
+            time.sleep(0.002)
 
     def _await_tracer(self, process_id: str) -> None:
         deadline = time.monotonic() + 30
