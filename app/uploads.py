@@ -164,15 +164,21 @@ class _Settling:
             with self.database.writing() as session:
                 self._record(session)
                 committing = True
-        except BaseException as error:
-            if committing and not isinstance(error, IntegrityError | StorageFull):
-                return self._after_unknown_commit(error)
-            self.incoming.withdraw(self.final)
-            if isinstance(error, IntegrityError):
-                self._check_taken(error)
-                return None
-            raise
+        except BaseException as error:  # noqa: BLE001 (_after_failure raises it again)
+            return self._after_failure(error, committing=committing)
         return Receipt(self.media, duplicate=False)
+
+    def _after_failure(self, error: BaseException, *, committing: bool) -> Receipt | None:
+        """Leave nothing of a recording that did not happen. None where another upload was first: look again."""
+        if committing and not isinstance(error, IntegrityError | StorageFull):
+            return self._after_unknown_commit(error)
+        self.incoming.withdraw(self.final)
+        if isinstance(error, _NameTaken):
+            return None
+        if isinstance(error, IntegrityError):
+            self._check_taken(error)
+            return None
+        raise error
 
     def _after_unknown_commit(self, error: BaseException) -> Receipt:
         """Nothing is deleted: the temporary name stays, as the proof by which a sweep may judge the file later."""
@@ -221,16 +227,8 @@ class _Settling:
                     raise _NameTaken
                 sync_folder(self.final.parent)
                 committing = True
-        except BaseException as error:
-            if committing and not isinstance(error, IntegrityError | StorageFull):
-                return self._after_unknown_commit(error)
-            self.incoming.withdraw(self.final)
-            if isinstance(error, IntegrityError):
-                self._check_taken(error)
-                return None
-            if isinstance(error, _NameTaken):
-                return None
-            raise
+        except BaseException as error:  # noqa: BLE001 (_after_failure raises it again)
+            return self._after_failure(error, committing=committing)
         log.info("orphan_replaced", media_id=self.media.id)
         return Receipt(self.media, duplicate=False)
 

@@ -140,14 +140,9 @@ BUGS = (
             ),
             Edit(
                 UPLOADS,
-                "                committing = True\n        except BaseException as error:\n"
-                "            if committing and not isinstance(error, IntegrityError | StorageFull):\n"
-                "                return self._after_unknown_commit(error)\n"
-                "            self.incoming.withdraw(self.final)\n"
-                "            if isinstance(error, IntegrityError):\n"
-                "                self._check_taken(error)\n"
-                "                return None\n"
-                "            raise\n"
+                "                committing = True\n        except BaseException as error:"
+                "  # noqa: BLE001 (_after_failure raises it again)\n"
+                "            return self._after_failure(error, committing=committing)\n"
                 "        return Receipt(self.media, duplicate=False)\n",
                 "                committing = True\n        except IntegrityError:\n            return None\n"
                 "        self.incoming.publish(self.final)\n"
