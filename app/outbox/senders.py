@@ -78,11 +78,6 @@ class Senders:
         return self._count + int(self._count * ahead) - self._busy
 
     @property
-    def idle(self) -> bool:
-        """Nothing under way, and nothing to collect."""
-        return self._busy == 0
-
-    @property
     def collectable(self) -> bool:
         return bool(self._sent)
 
