@@ -59,7 +59,10 @@ ACTIVE_RUN = text("state IN ('queued', 'running')")
 
 
 class Media(Base):
-    """A stored file and what is known of it."""
+    """A stored file and what is known of it.
+
+    `checksum` is the XXH3-128 of its bytes as 32 hex digits, kept since the schema's second version.
+    """
 
     __tablename__ = "media"
     __table_args__ = (
@@ -80,11 +83,12 @@ class Media(Base):
     media_status: Mapped[int] = mapped_column(SmallInteger)
     user_id: Mapped[str] = mapped_column(String(255))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
+    checksum: Mapped[str | None] = mapped_column(String(32))
     created_at: Mapped[float] = mapped_column(Double)
 
 
 class DetectionRun(Base):
-    """One run of a detector over one media; while running it is leased to one process."""
+    """One run of a detector over one media, asked for by `user_id`; while running it is leased to one process."""
 
     __tablename__ = "detection_run"
     __table_args__ = (
@@ -101,6 +105,7 @@ class DetectionRun(Base):
 
     id: Mapped[int] = mapped_column(BigId, Identity(), primary_key=True)
     media_id: Mapped[str] = mapped_column(ForeignKey("media.id"))
+    user_id: Mapped[str] = mapped_column(String(255))
     detector: Mapped[str] = mapped_column(String(255))
     confidence: Mapped[float] = mapped_column(Double)
     frame_interval: Mapped[float] = mapped_column(Double)
@@ -111,6 +116,7 @@ class DetectionRun(Base):
     lease_until: Mapped[float | None] = mapped_column(Double)
     frames_done: Mapped[int] = mapped_column(Integer, default=0)
     frames_total: Mapped[int | None] = mapped_column(Integer)
+    packets_skipped: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[float] = mapped_column(Double)
     started_at: Mapped[float | None] = mapped_column(Double)
     finished_at: Mapped[float | None] = mapped_column(Double)
@@ -268,3 +274,13 @@ class OutboxTally(Base):
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     value: Mapped[float] = mapped_column(Double)
+
+
+class SharedKey(Base):
+    """A secret that every process on this database knows and nobody else: 32 random bytes as hex digits."""
+
+    __tablename__ = "shared_key"
+    __table_args__ = (CheckConstraint("length(secret) = 64", name="secret_length"),)
+
+    purpose: Mapped[str] = mapped_column(String(32), primary_key=True)
+    secret: Mapped[str] = mapped_column(String(64))

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import CheckConstraint, inspect, text
+from sqlalchemy import CheckConstraint, inspect, select, text
 
 from app.db import Base, Database
 from app.lifecycle import change_status
-from app.models import Detection, DetectionRun, MediaStatus, OutboxAttempt, OutboxGate, OutboxTally
+from app.models import Detection, DetectionRun, Media, MediaStatus, OutboxAttempt, OutboxGate, OutboxTally, SharedKey
 from app.outbox.queue import OutboxQueue
 from tests.conftest import ROOT, migrate
 from tests.intake import open_intake, picture
@@ -31,7 +31,13 @@ def fill(database: Database, folder: Path) -> None:
     with database.writing() as session:
         change_status(session, OutboxQueue(database.now), media.id, MediaStatus.AI_PROCESSING, request_id=None)
         run = DetectionRun(
-            media_id=media.id, detector="d", confidence=0.5, frame_interval=1, state="queued", created_at=1.0
+            media_id=media.id,
+            user_id="ada",
+            detector="d",
+            confidence=0.5,
+            frame_interval=1,
+            state="queued",
+            created_at=1.0,
         )
         session.add(run)
         session.flush()
@@ -43,6 +49,7 @@ def fill(database: Database, folder: Path) -> None:
         )  # fmt: skip
         session.add(OutboxGate(endpoint="endpoint", state="open", failures=0))
         session.add(OutboxTally(name="a figure of the test", value=1.0))
+        session.add(SharedKey(purpose="a purpose of the test", secret="0" * 64))
         session.add(
             OutboxAttempt(media_id=media.id, seq=1, at=1.0, duration=1.0, verdict="delivered", detail="", excerpt="")
         )
@@ -66,6 +73,17 @@ def test_a_filled_database_goes_down_and_up_again(database_url: str, tmp_path: P
     with closing(Database(database_url)) as database:
         assert tables(database) == set(Base.metadata.tables)
         fill(database, tmp_path / "again")
+
+
+def test_runs_of_the_first_schema_belong_to_whoever_brought_their_media(database_url: str, tmp_path: Path) -> None:
+    with closing(Database(database_url)) as database:
+        fill(database, tmp_path / "media")
+    command.downgrade(configuration(database_url), "0001")
+    migrate(database_url)
+    with closing(Database(database_url)) as database, database.reading() as session:
+        owners = session.execute(select(DetectionRun.user_id, Media.user_id, DetectionRun.packets_skipped).join(Media))
+        assert owners.all() == [("ada", "ada", 0)]
+        assert session.scalars(select(Media.checksum)).all() == [None]
 
 
 def test_migrations_and_models_agree(database_url: str) -> None:

@@ -20,6 +20,7 @@ from app.models import (
     OutboxMessage,
     OutboxStream,
     OutboxTally,
+    SharedKey,
 )
 from app.outbox.queue import OutboxQueue
 
@@ -39,8 +40,8 @@ def media(**changes: Any) -> Row:
 
 def run(**changes: Any) -> Row:
     row = {
-        "media_id": ID, "detector": "d", "confidence": 0.5, "frame_interval": 1.0, "state": "queued", "tries": 0,
-        "lease_epoch": 0, "frames_done": 0, "created_at": 1.0,
+        "media_id": ID, "user_id": "ada", "detector": "d", "confidence": 0.5, "frame_interval": 1.0,
+        "state": "queued", "tries": 0, "lease_epoch": 0, "frames_done": 0, "packets_skipped": 0, "created_at": 1.0,
     }  # fmt: skip
     return row | changes
 
@@ -98,6 +99,7 @@ VALID: list[tuple[type[Base], Row]] = [
     (OutboxStream, stream(**PARKED)),
     (OutboxGate, gate(state="closed", closed_until=1.0)),
     (OutboxTally, {"name": "attempts", "value": 0.0}),
+    (SharedKey, {"purpose": "links", "secret": "0" * 64}),
 ]
 
 INVALID: list[tuple[str, type[Base], Row]] = [
@@ -152,6 +154,7 @@ INVALID: list[tuple[str, type[Base], Row]] = [
     ("ck_outbox_gate_closed_has_until", OutboxGate, gate(closed_until=1.0)),
     ("ck_outbox_gate_failures_not_negative", OutboxGate, gate(failures=-1)),
     ("ck_outbox_tally_value_not_negative", OutboxTally, {"name": "attempts", "value": -1.0}),
+    ("ck_shared_key_secret_length", SharedKey, {"purpose": "links", "secret": "short"}),
 ]
 
 STANDS_ON: dict[type[Base], list[tuple[type[Base], Row]]] = {

@@ -29,8 +29,9 @@ MAX_WAITING = 1000
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What to run: thresholds 0..1, interval between sampled frames in seconds."""
+    """What to run and for whom: thresholds 0..1, interval between sampled frames in seconds."""
 
+    user_id: str
     confidence: float
     frame_interval: float
     request_id: str | None = None
@@ -84,6 +85,7 @@ class Runs:
             insert(DetectionRun)
             .values(
                 media_id=media_id,
+                user_id=wanted.user_id,
                 detector=self.detector,
                 confidence=wanted.confidence,
                 frame_interval=wanted.frame_interval,
@@ -92,6 +94,7 @@ class Runs:
                 tries=0,
                 lease_epoch=0,
                 frames_done=0,
+                packets_skipped=0,
                 created_at=self._database.now,
             )
             .returning(DetectionRun.id)

@@ -56,6 +56,7 @@ def detect_stored(media_id: str) -> Response:
 def _wanted() -> RunRequest:
     settings = services().settings
     return RunRequest(
+        user_id=g.user_id,
         confidence=parameters.number("confidence", default=settings.detector_confidence, above=0, maximum=1),
         frame_interval=parameters.number("frameInterval", default=settings.frame_interval, above=0, maximum=3600),
         request_id=g.request_id,

@@ -9,7 +9,7 @@ from app.media_hash import media_id_of_bytes
 from tests.api.conftest import picture
 from tests.cli.conftest import Shell
 
-WANTED = RunRequest(confidence=0.45, frame_interval=0.5)
+WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5)
 NOTHING = {"runs": 0, "leftovers": 0, "orphans": 0}
 
 

@@ -12,7 +12,7 @@ from app.lifecycle import create_media
 from app.models import Detection, DetectionRun, Media, MediaStatus, OutboxMessage
 from app.outbox.queue import OutboxQueue
 
-WANTED = RunRequest(confidence=0.45, frame_interval=0.5, request_id="request-1")
+WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5, request_id="request-1")
 LEASE = 15.0
 
 

@@ -26,7 +26,7 @@ from tests.runs.conftest import LEASE, WANTED, World
 
 PHOTOS = Path(__file__).parents[2] / "app" / "demo" / "media"
 ASTRONAUT = PHOTOS / "astronaut.jpg"
-EVERY_FRAME = RunRequest(confidence=0.45, frame_interval=0.1)
+EVERY_FRAME = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.1)
 FRAMES = 50
 NEW, PROCESSING, PROCESSED, ERROR = 1, 2, 3, 6
 
