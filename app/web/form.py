@@ -12,6 +12,7 @@ from multipart import _BODY, _COMPLETE, MultipartError, MultipartSegment, PushMu
 from app.errors import MalformedUpload
 from app.web.connection import BodySource
 from app.web.disposition import file_name
+from app.web.substring import contains
 
 BESIDE_THE_FILE = 64 * 1024
 """Most bytes of a form that are not the file: boundaries, headers of parts, other parts."""
@@ -63,13 +64,11 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
         return iter(self.parse(bytes(chunk)))
 
     def _may_touch_boundary(self, chunk: memoryview) -> bool:
-        beneath: bytes | bytearray = chunk.obj  # type: ignore[assignment]
-        end = len(chunk)
-        # Backwards, because Python's forward search is the slower one for needles of this length.
-        if beneath.rfind(self._delimiter, 0, end) >= 0:
+        if contains(chunk, self._delimiter):
             return True
-        start = beneath.rfind(b"\r", max(0, end - len(self._delimiter)), end)
-        return start >= 0 and self._delimiter.startswith(beneath[start:end])
+        end = bytes(chunk[-len(self._delimiter) :])
+        start = end.rfind(b"\r")
+        return start >= 0 and self._delimiter.startswith(end[start:])
 
     def epilogue(self) -> bytes | None:
         """What followed the final boundary in the bytes parsed last; None before that boundary."""
