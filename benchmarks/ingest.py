@@ -1,0 +1,272 @@
+"""How files come in, all servers in one run: python -m benchmarks.ingest [--only NAME] [--bytes N] [--rounds N]
+
+upload   one file by curl: ours against a bare socket server, nginx, FastAPI and Flask, in memory, where no fsync costs
+         anything, and against the bare socket server on the disk, both with fsync
+photos   photos of 200 kB from 8 clients: ours, recorded and durable, against FastAPI with a temporary file
+memory   growth of the server process during an upload of 10 GiB, and what its id costs
+growth   the cost of a byte with the size of the file; of a photo with the files and the media that are there already
+
+Needs curl, nginx and a Linux with 16 GiB of memory; the peers' packages are installed into var/.benchmark-peers.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from app.db import Database
+from app.media_hash import media_id_of_file
+from benchmarks import servers
+from benchmarks.backlog import fill
+from benchmarks.photos import send
+from benchmarks.processes import begin_peak, cpu_seconds, members, resident_bytes
+from benchmarks.servers import Server
+from tests.system.service import ROOT, Service, token
+
+MIB = 1 << 20
+MEMORY, DISK = Path("/dev/shm"), ROOT / "var"
+CLIENTS = 8
+Row = tuple[str, str, str]
+
+
+def upload(at: "Places", size: int, rounds: int) -> list[Row]:
+    """Every server in turn, a file that is new each time; the throughput of the first is 1.00."""
+    rows = []
+    with ExitStack() as stack:
+        memory = at.folder(MEMORY)
+        every = [
+            *stack.enter_context(servers.bare_socket(memory / "bare", fsync=False)),
+            *servers.views(stack.enter_context(servers.ours(memory / "ours"))),
+            stack.enter_context(servers.nginx(memory / "nginx")),
+            stack.enter_context(servers.fastapi(memory / "fastapi")),
+            stack.enter_context(servers.flask(memory / "flask")),
+        ]
+        rows += _in_turn("memory", every, at.video(size), rounds)
+    with ExitStack() as stack:
+        disk = at.folder(DISK)
+        bare = stack.enter_context(servers.bare_socket(disk / "bare", fsync=True))
+        every = [*bare, *servers.views(stack.enter_context(servers.ours(disk / "ours")))]
+        rows += _in_turn("disk, with fsync", every, at.video(size), rounds)
+    return rows
+
+
+def _in_turn(place: str, every: list[Server], file: Path, rounds: int) -> list[Row]:
+    size = file.stat().st_size
+    times: dict[str, list[float]] = {server.name: [] for server in every}
+    costs: dict[str, list[float]] = {server.name: [] for server in every}
+    for _round in range(rounds):
+        for server in random.sample(every, len(every)):
+            _make_new(file)
+            before = cpu_seconds(server.group)
+            times[server.name].append(_curl(server, file))
+            costs[server.name].append(cpu_seconds(server.group) - before)
+            _empty(server.folder)
+    first = statistics.median(times[every[0].name])
+    rows = []
+    for name, taken in times.items():
+        median = statistics.median(taken)
+        figure = f"{size / MIB / median:,.0f} MiB/s, {statistics.median(costs[name]):.2f} CPU s"
+        rows.append((f"{size / MIB:,.0f} MiB, {place}: {name}", figure, f"{first / median:.2f}"))
+    return rows
+
+
+def _curl(server: Server, file: Path) -> float:
+    command = ["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "-H", "Expect:"]
+    began = time.perf_counter()
+    answered = subprocess.run([*command, *server.curl(file)], capture_output=True, text=True, check=True).stdout
+    taken = time.perf_counter() - began
+    if answered not in ("200", "201", "204"):
+        raise RuntimeError(f"{server.name} answered {answered}")
+    return taken
+
+
+def _make_new(file: Path) -> None:
+    """Another file of the same size: its id samples the first kilobyte."""
+    with file.open("r+b") as open_file:
+        open_file.seek(64)
+        open_file.write(os.urandom(64))
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_file():
+            path.unlink()
+
+
+def photos(at: "Places", count: int = 1000, rounds: int = 5) -> list[Row]:
+    """Ours against FastAPI on the same disk, in turn."""
+    rates: tuple[list[float], list[float]] = ([], [])
+    disk = at.folder(DISK)
+    with servers.ours(disk / "ours") as service, servers.fastapi(disk / "fastapi") as peer:
+        for _round in range(rounds):
+            rates[0].append(_photos(f"{service.url}/media", count, token()))
+            rates[1].append(_photos(peer.url.replace("upload", "forget"), count))
+    our, their = (statistics.median(rate) for rate in rates)
+    figure = f"{our:.0f} against {their:.0f} photos/s"
+    return [
+        (f"photos of 200 kB, {CLIENTS} clients: recorded and durable against FastAPI", figure, f"{our / their:.2f}")
+    ]
+
+
+def _photos(url: str, count: int, *bearer: str) -> float:
+    command = [sys.executable, "-m", "benchmarks.photos", url, str(count), str(CLIENTS), *bearer]
+    return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+def memory(at: "Places", size: int = 10 << 30) -> list[Row]:
+    """One worker's memory before 10 GiB, and at most while they come."""
+    rows = []
+    file = at.sparse(size)
+    with servers.ours(at.folder(MEMORY) / "ours") as service:
+        for server in servers.views(service):
+            _warm(service)
+            worker = _worker(service)
+            before = resident_bytes(worker)
+            begin_peak(worker)
+            _make_new(file)
+            _curl(server, file)
+            grown = resident_bytes(worker, peak=True) - before
+            _empty(server.folder)
+            rows.append((f"growth during {size >> 30} GiB: {server.name}", f"{grown / MIB:.1f} MiB", "under 16 MiB"))
+    fd = os.open(file, os.O_RDONLY)
+    taken = min(_timed(lambda: media_id_of_file(fd)) for _ in range(20))
+    os.close(fd)
+    return [*rows, (f"id of {size >> 30} GiB", f"{taken * 1000:.3f} ms", "under 1 ms")]
+
+
+def _warm(service: Service) -> None:
+    send(f"{service.url}/media", 50, 1, token())
+
+
+def _worker(service: Service) -> int:
+    assert service.process is not None
+    master = service.process.pid
+    return max((pid for pid in members(master) if pid != master), key=resident_bytes)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def growth(at: "Places", media: int, files: int) -> list[Row]:
+    """What one more byte costs in larger files, and one more photo beside more of them."""
+    rows = []
+    with servers.ours(at.folder(MEMORY) / "sizes") as service:
+        raw = servers.views(service)[0]
+        for size in (MIB, 32 * MIB, 1 << 30, 10 << 30):
+            file = at.sparse(size)
+            taken = []
+            for _ in range(3 if size > 1 << 30 else 9):
+                _make_new(file)
+                taken.append(_curl(raw, file))
+                _empty(raw.folder)
+            rate = size / MIB / statistics.median(taken)
+            rows.append((f"a raw body of {size / MIB:,.0f} MiB", f"{rate:,.0f} MiB/s", ""))
+    rows += _beside(at, f"{files:,} files in the folder", lambda service: _many_files(service.images, files))
+    rows += _beside(at, f"{media:,} media in the tables", lambda service: _many_media(service, media))
+    return rows
+
+
+def _beside(at: "Places", what: str, prepare: Callable[[Service], None]) -> list[Row]:
+    disk = at.folder(DISK)
+    rates: tuple[list[float], list[float]] = ([], [])
+    with servers.ours(disk / "few") as few, servers.ours(disk / "many") as many:
+        prepare(many)
+        for _round in range(7):
+            for service, seen in zip((few, many), rates, strict=True):
+                seen.append(send(f"{service.url}/media", 100, 1, token()))
+    alone, beside = (statistics.median(rate) for rate in rates)
+    shutil.rmtree(disk)
+    return [(f"a photo beside {what}", f"{1000 / beside:.2f} against {1000 / alone:.2f} ms", f"{alone / beside:.2f}")]
+
+
+def _many_files(folder: Path, count: int) -> None:
+    for number in range(count):
+        os.close(os.open(folder / f"{number:016x}.jpg", os.O_CREAT | os.O_WRONLY))
+
+
+def _many_media(service: Service, count: int) -> None:
+    with closing(Database(service.environment["DATABASE_URL"])) as database:
+        fill(database, media=count, history=0)
+
+
+class Places:
+    """Folders on the disk and in memory, and files to send; all gone at the end."""
+
+    def __init__(self) -> None:
+        self._made: list[Path] = []
+
+    def folder(self, parent: Path) -> Path:
+        """A new, empty folder."""
+        parent.mkdir(parents=True, exist_ok=True)
+        self._made.append(Path(tempfile.mkdtemp(prefix="detections-benchmark-", dir=parent)))
+        return self._made[-1]
+
+    def video(self, size: int) -> Path:
+        """A file that begins as an MP4 and goes on at random."""
+        path = self.folder(MEMORY) / "video.mp4"
+        with path.open("wb") as file:
+            file.write(_mp4_head())
+            file.writelines(os.urandom(MIB) for _ in range(size // MIB - 1))
+            file.write(bytes(size - file.tell()))
+        return path
+
+    def sparse(self, size: int) -> Path:
+        """A file that begins as an MP4 and takes no room for the rest."""
+        path = self.folder(DISK) / "video.mp4"
+        path.write_bytes(_mp4_head())
+        os.truncate(path, size)
+        return path
+
+    def close(self) -> None:
+        for folder in self._made:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mp4_head() -> bytes:
+    return b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isommp41".ljust(1024, b"\x00")
+
+
+def _show(rows: Iterable[Row]) -> None:
+    table = Table("what", "figure", "ratio or aim")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def main() -> None:
+    """Run them all, or one, and print a table for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["upload", "photos", "memory", "growth"])
+    parser.add_argument("--bytes", type=int, default=1 << 30, help="size of the uploaded file")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--media", type=int, default=10_000_000, help="media in the larger tables")
+    parser.add_argument("--files", type=int, default=1_000_000, help="files in the larger folder")
+    options = parser.parse_args()
+    parts: dict[str, Callable[[Places], list[Row]]] = {
+        "upload": lambda at: upload(at, options.bytes, options.rounds),
+        "photos": photos,
+        "memory": memory,
+        "growth": lambda at: growth(at, options.media, options.files),
+    }
+    with closing(Places()) as at:
+        for name, measure in parts.items():
+            if options.only in (None, name):
+                _show(measure(at))
+
+
+if __name__ == "__main__":
+    main()
