@@ -5,14 +5,14 @@ from typing import Any
 
 from flask import Blueprint, Response, g, jsonify, url_for
 
-from app import catalog
+from app import catalog, representation
 from app.current import services
 from app.detection.jobs import Job
 from app.detection.runs import RunRequest
 from app.errors import MediaTooLarge, Undecodable
 from app.media_hash import virtual_id_of_bytes
 from app.models import RunFailure, RunState
-from app.web import intake, parameters, representation
+from app.web import intake, parameters
 from app.web.auth import authenticate
 
 blueprint = Blueprint("detect", __name__)

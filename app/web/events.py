@@ -9,10 +9,9 @@ from typing import Any
 
 from flask import json
 
-from app import catalog
+from app import catalog, representation
 from app.bootstrap import Services
 from app.models import RunState
-from app.web import representation
 
 LOOK_EVERY = 0.25
 HEARTBEAT_EVERY = 15.0

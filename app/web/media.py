@@ -7,11 +7,11 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request, send_file, url_for
 
-from app import catalog
+from app import catalog, representation
 from app.current import services
 from app.errors import StorageFailed
 from app.media_types import MEDIA_TYPES, extension_of
-from app.web import events, intake, parameters, representation
+from app.web import events, intake, parameters
 from app.web.auth import authenticate
 
 blueprint = Blueprint("media", __name__)
