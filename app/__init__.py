@@ -8,6 +8,7 @@ from flask import Flask
 from app import cli, logs
 from app.bootstrap import Services
 from app.current import EXTENSION
+from app.errors import DetectionsError
 from app.settings import Settings
 from app.web import auth, detect, health, media, openapi, problems, tracing
 
@@ -27,6 +28,18 @@ def create_app(settings: Settings | None = None) -> Flask:
     auth.install(app, settings.tokens)
     for blueprint in (detect.blueprint, media.blueprint, health.blueprint, openapi.blueprint):
         app.register_blueprint(blueprint)
-    for group in cli.GROUPS:
-        app.cli.add_command(group)
+    _add_commands(app)
     return app
+
+
+def commands_only(reason: DetectionsError) -> Flask:
+    """An application that serves nothing and has every command; those that need the service raise `reason`."""
+    app = Flask(__name__, static_folder=None)
+    app.extensions[EXTENSION] = reason
+    _add_commands(app)
+    return app
+
+
+def _add_commands(app: Flask) -> None:
+    for command in cli.COMMANDS:
+        app.cli.add_command(command)

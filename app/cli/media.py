@@ -8,19 +8,21 @@ from pathlib import Path
 import click
 from flask.cli import with_appcontext
 
+from app.cli.faults import Group
 from app.cli.output import json_option, note, show_json, show_table
+from app.cli.usage import usage
 from app.current import services
 from app.media_hash import media_id_of_file
 
 LOOK_EVERY = 0.2
 
 
-@click.group()
+@click.group(cls=Group)
 def media() -> None:
-    """Stored media: identify, recover."""
+    """Stored media: upload, look, identify, recover."""
 
 
-@media.command("hash")
+@media.command("hash", epilog=usage("flask media hash *.jpg", "flask media hash --json flight.mp4", exits={0: "told"}))
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @json_option
 def hash_files(files: Sequence[Path], as_json: bool) -> None:
@@ -33,7 +35,7 @@ def hash_files(files: Sequence[Path], as_json: bool) -> None:
             click.echo(f"{media_id}  {path}")
 
 
-@media.command()
+@media.command(epilog=usage("flask media recover", exits={0: "done"}))
 @json_option
 @with_appcontext
 def recover(as_json: bool) -> None:

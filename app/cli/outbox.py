@@ -9,7 +9,9 @@ from typing import Any, NoReturn
 import click
 from flask.cli import with_appcontext
 
+from app.cli.faults import Group
 from app.cli.output import json_option, note, progress_bar, show_json, show_table, when
+from app.cli.usage import usage
 from app.current import services
 from app.errors import MediaNotFound, Unavailable
 from app.models import OutboxAttempt, OutboxMessage, OutboxStream
@@ -21,22 +23,30 @@ STILL_PENDING, PARKED, UNKNOWN, BROKEN = 1, 3, 4, 5
 PRUNE_BATCH = 500
 
 
-@click.group()
+@click.group(cls=Group)
 def outbox() -> None:
     """Messages to the annotations service: deliver, look, repair."""
 
 
-@outbox.command()
+@outbox.command(
+    epilog=usage(
+        "flask outbox flush",
+        "flask outbox flush --wait --timeout 60",
+        "flask outbox flush --media 312b365b95c58364 --json",
+        exits={
+            0: "drained",
+            STILL_PENDING: "some are still pending, or something failed",
+            PARKED: "none is pending, but some are parked",
+        },
+    ),
+)
 @click.option("--wait", is_flag=True, help="Keep trying until everything has arrived.")
 @click.option("--timeout", type=click.FloatRange(min=0), help="Give up after so many seconds.")
 @click.option("--media", "media_id", help="Only this media's messages.")
 @json_option
 @with_appcontext
 def flush(wait: bool, timeout: float | None, media_id: str | None, as_json: bool) -> NoReturn:
-    """Try everything that is pending now, whatever its backoff.
-
-    Exit code: 0 drained, 1 some still pending, 3 none pending but some parked.
-    """
+    """Try everything that is pending now, whatever its backoff."""
     if services().annotations is None:
         note("ANNOTATIONS_URL is not set: there is nowhere to deliver to, so messages wait.")
     with progress_bar("delivering") as on_progress:
@@ -53,7 +63,7 @@ def flush(wait: bool, timeout: float | None, media_id: str | None, as_json: bool
     raise SystemExit(STILL_PENDING if report.pending else PARKED if report.parked else 0)
 
 
-@outbox.command()
+@outbox.command(epilog=usage("flask outbox run", exits={0: "ended by SIGTERM or SIGINT"}))
 @with_appcontext
 def run() -> None:
     """The dispatcher as a process of its own, until SIGTERM."""
@@ -71,7 +81,7 @@ def run() -> None:
         part.stop()
 
 
-@outbox.command()
+@outbox.command(epilog=usage("flask outbox status", "flask outbox status --json | jq .parked", exits={0: "told"}))
 @json_option
 @with_appcontext
 def status(as_json: bool) -> None:
@@ -99,7 +109,15 @@ def status(as_json: bool) -> None:
         show_table(("", ""), [*document.items(), *((f"gate {name}", text) for name, text in gate_document.items())])
 
 
-@outbox.command("list")
+@outbox.command(
+    "list",
+    epilog=usage(
+        "flask outbox list",
+        "flask outbox list --state parked --limit 200",
+        "flask outbox list --state pending --json",
+        exits={0: "listed"},
+    ),
+)
 @click.option("--state", type=click.Choice(["pending", "parked", "delivered"]))
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @json_option
@@ -115,12 +133,14 @@ def list_messages(state: operations.State | None, limit: int, as_json: bool) -> 
         show_table(columns, [[row[column] for column in columns] for row in rows])
 
 
-@outbox.command()
+@outbox.command(
+    epilog=usage("flask outbox show 312b365b95c58364", exits={0: "shown", UNKNOWN: "no message of it was ever written"})
+)
 @click.argument("media_id")
 @json_option
 @with_appcontext
 def show(media_id: str, as_json: bool) -> None:
-    """One media's messages with every attempt. Exit code 4 where there are none."""
+    """One media's messages with every attempt."""
     try:
         with services().database.reading() as session:
             history = operations.history(session, media_id)
@@ -141,13 +161,19 @@ def show(media_id: str, as_json: bool) -> None:
     show_table(columns, lines)
 
 
-@outbox.command()
+@outbox.command(
+    epilog=usage(
+        "flask outbox retry 312b365b95c58364",
+        "flask outbox retry --all",
+        exits={0: "put back", UNKNOWN: "one of those named is not parked; the others were put back"},
+    ),
+)
 @click.argument("media_ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="Every parked media.")
 @json_option
 @with_appcontext
 def retry(media_ids: Sequence[str], everything: bool, as_json: bool) -> None:
-    """Put parked media back to pending. Exit code 4 if one of those named is not parked."""
+    """Put parked media back to pending."""
     if everything == bool(media_ids):
         raise click.UsageError("Name parked media, or say --all.")
     database = services().database
@@ -162,12 +188,12 @@ def retry(media_ids: Sequence[str], everything: bool, as_json: bool) -> None:
         _unknown(f"Not parked: {', '.join(missing)}.")
 
 
-@outbox.command()
+@outbox.command(epilog=usage("flask outbox skip 312b365b95c58364", exits={0: "dropped", UNKNOWN: "it is not parked"}))
 @click.argument("media_id")
 @json_option
 @with_appcontext
 def skip(media_id: str, as_json: bool) -> None:
-    """Drop the head message of a parked media, recorded as skipped. Exit code 4 where it is not parked."""
+    """Drop the head message of a parked media, recorded as skipped."""
     database = services().database
     try:
         with database.writing() as session:
@@ -180,7 +206,7 @@ def skip(media_id: str, as_json: bool) -> None:
         show_table(("media", "skipped"), [(media_id, seq)])
 
 
-@outbox.command()
+@outbox.command(epilog=usage("flask outbox prune", "OUTBOX_RETENTION_DAYS=30 flask outbox prune", exits={0: "done"}))
 @json_option
 @with_appcontext
 def prune(as_json: bool) -> None:
@@ -199,12 +225,18 @@ def prune(as_json: bool) -> None:
         show_table(("pruned",), [(total,)])
 
 
-@outbox.command()
+@outbox.command(
+    epilog=usage(
+        "flask outbox verify",
+        "flask outbox verify --remote --json",
+        exits={0: "every invariant holds", BROKEN: "one is broken, or the other side differs"},
+    ),
+)
 @click.option("--remote", is_flag=True, help="Compare with what the annotations service has, too.")
 @json_option
 @with_appcontext
 def verify(remote: bool, as_json: bool) -> None:
-    """Check the invariants on the stored rows. Exit code 5 if one is broken, or if the other side differs."""
+    """Check the invariants on the stored rows."""
     database = services().database
     with database.reading() as session:
         broken = broken_invariants(session)

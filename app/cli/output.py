@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 
-PIPED_WIDTH = 200
+PIPED_WIDTH = 10_000
+READABLE_WIDTH = 20
 
 
 def show_json(document: Any) -> None:
@@ -21,15 +23,51 @@ def show_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """A table that fits the terminal; wide where it is piped."""
-    console = Console(highlight=False)
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, err: bool = False
+) -> None:
+    """A table, on standard error with `err`.
+
+    On a terminal only its last column may take several lines; where the others alone are too wide, each row is shown as
+    a block of its own, one column a line. Where it is piped each row is one line, however long.
+    """
+    console = Console(stderr=err, highlight=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=PIPED_WIDTH)
-    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+        console = Console(stderr=err, highlight=False, emoji=False, width=PIPED_WIDTH)
+    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    if _narrowest(columns, cells) > console.width:
+        content = _blocks(columns, cells)
+    else:
+        content = Table(box=None, pad_edge=False, show_header=any(columns))
+        for number, column in enumerate(columns):
+            content.add_column(column, no_wrap=number < len(columns) - 1, overflow="fold")
+        for row in cells:
+            content.add_row(*row)
+    if title:
+        console.print(title, markup=False)
+    console.print(content, markup=False)
+
+
+def _narrowest(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """The width below which a table cannot be read."""
+    widths = [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
+    return sum(widths[:-1]) + 2 * len(widths[:-1]) + min(widths[-1], READABLE_WIDTH)
+
+
+def _blocks(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    blocks = Table(box=None, pad_edge=False, show_header=False)
+    blocks.add_column(no_wrap=True)
+    blocks.add_column(overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    console.print(table, markup=False)
+        for column, cell in zip(columns, row, strict=True):
+            blocks.add_row(column, cell)
+        blocks.add_row()
+    return blocks
+
+
+def printable(text: str) -> str:
+    """The text on one line, without what would move a terminal's cursor or cannot be encoded."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def note(text: str) -> None:

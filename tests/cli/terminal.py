@@ -1,0 +1,56 @@
+"""`flask …` as a process of its own, with its output piped or on a terminal of a given width."""
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.system.service import surroundings
+
+ROOT = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-m", "flask")
+
+
+def piped(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run it with no settings but those of `environment`."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        env=surroundings() | dict(environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def on_terminal(*arguments: str, columns: int = 80, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Run it with standard output and error on one terminal; its exit code, and all that it wrote."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        env=surroundings() | dict(environment or {}) | {"COLUMNS": str(columns), "TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    written = b""
+    try:
+        while piece := _read(ours):
+            written += piece
+        return process.wait(60), written.decode()
+    finally:
+        os.close(ours)
+        process.kill()
+        process.wait()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # what Linux says once the other end is closed
+        return b""
