@@ -1,7 +1,7 @@
 """A media's status and the message that tells of it, changed together in the caller's transaction.
 
-Nothing here begins or commits a transaction. Whoever creates a media or changes its status does so through these
-two functions, so neither a record without its message nor a message without its record can be committed.
+Nothing here begins or commits a transaction. Whoever creates a media or changes its status does so through the
+functions here, so neither a record without its message nor a message without its record can be committed.
 """
 
 from sqlalchemy import insert, update
@@ -30,6 +30,7 @@ def create_media(session: Session, queue: OutboxQueue, media: Media, *, request_
             media_status=MediaStatus.NEW,
             user_id=media.user_id,
             size_bytes=media.size_bytes,
+            checksum=media.checksum,
             created_at=media.created_at,
         )
     )
@@ -59,3 +60,15 @@ def change_status(
         raise IllegalTransition(f"Media {media_id} is not at a status from which {status.name} may follow.")
     payload = {"mediaStatus": int(status)}
     queue.enqueue(session, media_id, Kind.STATUS, payload, user_id=user_id, request_id=request_id)
+
+
+def keep_checksum(session: Session, media_id: str, checksum: str) -> bool:
+    """Note the checksum of a media that has none; False where it has one, which is never changed, or is unknown."""
+    result = session.execute(
+        update(Media)
+        .where(Media.id == media_id, Media.checksum.is_(None))
+        .values(checksum=checksum)
+        .returning(Media.id)
+        .execution_options(synchronize_session=False)
+    )
+    return result.first() is not None

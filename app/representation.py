@@ -26,6 +26,7 @@ def media(view: MediaView) -> dict[str, Any]:
         "mediaStatus": row.media_status,
         "userId": row.user_id,
         "sizeBytes": row.size_bytes,
+        "checksum": row.checksum,
         "createdAt": timestamp(row.created_at),
         "run": run(view.run),
         "delivery": delivery(view.stream),

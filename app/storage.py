@@ -20,6 +20,7 @@ from typing import Self
 
 import structlog
 
+from app.checksum import new_checksum
 from app.errors import StorageFailed, StorageFull, Unavailable
 
 log = structlog.get_logger()
@@ -102,6 +103,7 @@ class Incoming:
         self.folder = folder
         self.size = 0
         self._declared = declared_bytes
+        self._checksum = new_checksum()
         self._keeps_name = False
         with judged(folder):
             self.path, self.fd = _create_locked(folder / INCOMING)
@@ -111,12 +113,18 @@ class Incoming:
         """Bytes declared but not yet written."""
         return max(0, self._declared - self.size)
 
+    @property
+    def checksum(self) -> str:
+        """Of what was written so far."""
+        return self._checksum.hexdigest()
+
     def write(self, chunk: bytes | memoryview) -> None:
         """Append; raises StorageFull or StorageFailed where the disk refuses."""
         rest = memoryview(chunk)
         with judged(self.path):
             while rest:
                 written = os.write(self.fd, rest)
+                self._checksum.update(rest[:written])  # while the processor's cache still holds them
                 self.size += written
                 rest = rest[written:]
 

@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 
 from app.db import Database
 from app.display_name import clean_name
-from app.errors import MediaIdCollision, StorageFailed, StorageFull, Unavailable
-from app.lifecycle import create_media
+from app.errors import DetectionsError, MediaIdCollision, StorageFailed, StorageFull, Unavailable
+from app.lifecycle import create_media, keep_checksum
 from app.media_hash import media_id_of_file
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 from app.models import Media, MediaStatus
@@ -97,6 +97,7 @@ class Uploads:
                 media_status=MediaStatus.NEW,
                 user_id=upload.user_id,
                 size_bytes=incoming.size,
+                checksum=incoming.checksum,
             )
             return _Settling(self._database, self._queue, incoming, media, upload.request_id, and_then).settle(
                 self._settle_seconds, self._monotonic
@@ -152,7 +153,19 @@ class _Settling:
                 raise self._collision()
         finally:
             os.close(stored)
+        if known.checksum is None:
+            self._keep_checksum(known)
         return Receipt(known, duplicate=True)
+
+    def _keep_checksum(self, known: Media) -> None:
+        """A row from before checksums were kept gets one: its file has just been read, and is ours byte for byte."""
+        try:
+            with self.database.writing() as session:
+                keep_checksum(session, known.id, self.incoming.checksum)
+        except DetectionsError as error:  # the answer does not hang on it
+            log.warning("checksum_not_kept", media_id=known.id, reason=str(error))
+        else:
+            known.checksum = self.incoming.checksum
 
     def _as_new(self) -> Receipt | None:
         """Publish and record; None where the name or the id turns out to be taken."""

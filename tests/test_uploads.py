@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -54,6 +55,7 @@ def test_a_new_file_gets_its_place_its_row_and_one_create(intake: Intake) -> Non
     assert (row.id, row.name, row.user_id, row.media_type) == (media_id, "Holiday.JPG", "ada", "Image")
     assert (row.media_status, row.size_bytes) == (MediaStatus.NEW, len(PHOTO))
     assert row.path == str(intake.images / f"{media_id}.jpg")
+    assert row.checksum == xxhash.xxh3_128_hexdigest(PHOTO)
     assert Path(row.path).read_bytes() == PHOTO
     assert intake.creates() == 1
     assert intake.leftovers() == []
@@ -65,6 +67,39 @@ def test_the_same_bytes_again_are_a_duplicate_of_the_first_owner(intake: Intake)
     assert again.duplicate
     assert (again.media.id, again.media.name, again.media.user_id) == (first.media.id, "first.jpg", "ada")
     assert (len(intake.stored()), intake.creates(), intake.leftovers()) == (1, 1, [])
+
+
+def forget_checksum(intake: Intake) -> None:
+    """As a row of the first schema."""
+    with intake.database.writing() as session:
+        session.execute(text("UPDATE media SET checksum = NULL"))
+
+
+def test_a_duplicate_of_a_row_without_a_checksum_brings_it(intake: Intake) -> None:
+    intake.send(PHOTO)
+    forget_checksum(intake)
+    with pytest.raises(MediaIdCollision):
+        intake.send(twin_of(PHOTO))
+    assert [row.checksum for row in intake.rows()] == [None]
+    assert intake.send(PHOTO).media.checksum == xxhash.xxh3_128_hexdigest(PHOTO)
+    assert [row.checksum for row in intake.rows()] == [xxhash.xxh3_128_hexdigest(PHOTO)]
+
+
+def test_a_duplicate_is_answered_though_the_missing_checksum_cannot_be_written(
+    tmp_path: Path, database_url: str
+) -> None:
+    holder, waiter = Database(database_url), Database(database_url, busy_seconds=0.3)
+    try:
+        intake = open_intake(tmp_path / "media", waiter)
+        intake.send(PHOTO)
+        forget_checksum(intake)
+        with holder.writing() as session:
+            session.execute(text("SELECT 1" if holder.is_sqlite else "LOCK TABLE media IN SHARE ROW EXCLUSIVE MODE"))
+            assert intake.send(PHOTO).duplicate
+        assert [row.checksum for row in intake.rows()] == [None]
+    finally:
+        holder.close()
+        waiter.close()
 
 
 def test_the_same_bytes_under_another_extension_of_their_kind_are_a_duplicate(intake: Intake) -> None:
@@ -122,6 +157,7 @@ def test_an_orphan_with_the_same_bytes_is_adopted_whoever_made_it(intake: Intake
     receipt = intake.send(PHOTO)
     assert not receipt.duplicate
     assert orphan.stat().st_ino == inode
+    assert receipt.media.checksum == xxhash.xxh3_128_hexdigest(PHOTO)
     assert (len(intake.rows()), intake.creates(), intake.leftovers()) == (1, 1, [])
     intake.assert_sound()
 
@@ -350,6 +386,7 @@ def test_however_the_bytes_are_cut_the_file_is_what_was_sent(
     pieces = [content[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     receipt = sqlite_intake.send(pieces)
     assert Path(receipt.media.path).read_bytes() == content
+    assert receipt.media.checksum == xxhash.xxh3_128_hexdigest(content)
     assert receipt.media.id == media_id_of_bytes(content)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from flask import Blueprint, Response, g, jsonify, url_for
 
 from app import catalog, representation
+from app.checksum import checksum_of_bytes
 from app.current import services
 from app.detection.jobs import Job
 from app.detection.runs import RunRequest
@@ -77,6 +78,7 @@ def _detect_in_memory(wanted: RunRequest) -> Response:
             "mediaStatus": None,
             "userId": g.user_id,
             "sizeBytes": len(content),
+            "checksum": checksum_of_bytes(content),
             "createdAt": None,
             "run": None,
             "delivery": None,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xxhash
 import requests
 
 from app.demo.annotations import ReferenceService
@@ -171,6 +172,7 @@ def test_in_memory_detection_answers_and_keeps_nothing(make_api: MakeApi, annota
     assert body is not None
     assert body["media"]["id"] == virtual_id_of_bytes(content)
     assert body["media"]["id"].startswith("V")
+    assert body["media"]["checksum"] == xxhash.xxh3_128_hexdigest(content)
     [[person]] = [frame["detections"] for frame in body["annotations"]]
     assert person["label"] == "person"
     assert api.get(f"/media/{body['media']['id']}").status_code == 404

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+import xxhash
 
 from app.media_hash import media_id_of_bytes
 from app.models import MediaStatus
@@ -39,12 +40,13 @@ def test_a_file_is_stored_under_its_id_and_recorded_as_new(api: Api) -> None:
     assert (api.images / f"{media_id}.jpg").read_bytes() == picture(1)
     shown = api.get(f"/media/{media_id}").json
     assert shown is not None
-    assert {name: shown[name] for name in ("id", "name", "mediaType", "userId", "sizeBytes")} == {
+    assert {name: shown[name] for name in ("id", "name", "mediaType", "userId", "sizeBytes", "checksum")} == {
         "id": media_id,
         "name": "beach.jpg",
         "mediaType": "Image",
         "userId": "ada",
         "sizeBytes": len(picture(1)),
+        "checksum": xxhash.xxh3_128_hexdigest(picture(1)),
     }
 
 
