@@ -26,10 +26,14 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True, slots=True)
 class TokenSettings:
-    """How clients' tokens are checked. Exactly one of `secret`, `public_key` and `jwks_url` is set."""
+    """How clients' tokens are checked. Exactly one of `secret`, `public_key` and `jwks_url` is set.
+
+    `admin_claim` is a claim's name and the value among its values that makes a token an administrator's.
+    """
 
     algorithm: str
     identity_claim: str
+    admin_claim: tuple[str, str]
     audience: str | None
     issuer: str | None
     secret: str | None = field(default=None, repr=False)
@@ -157,12 +161,21 @@ def _token_settings(read: _Reader) -> TokenSettings:
     return TokenSettings(
         algorithm=algorithm,
         identity_claim=read.text("JWT_IDENTITY_CLAIM", "sub") or "sub",
+        admin_claim=_admin_claim(read),
         audience=read.text("JWT_AUDIENCE"),
         issuer=read.text("JWT_ISSUER"),
         secret=secret,
         public_key=_file_content("JWT_PUBLIC_KEY_FILE", key_file) if key_file else None,
         jwks_url=jwks_url,
     )
+
+
+def _admin_claim(read: _Reader) -> tuple[str, str]:
+    text = read.text("JWT_ADMIN_CLAIM", "roles=admin") or ""
+    claim, _, value = (part.strip() for part in text.partition("="))
+    if not claim or not value:
+        raise SettingsError(f"JWT_ADMIN_CLAIM must be a claim and a value, as roles=admin is, not {text!r}.")
+    return claim, value
 
 
 def _annotations_settings(read: _Reader, tokens: TokenSettings) -> AnnotationsSettings:

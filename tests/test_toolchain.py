@@ -24,6 +24,7 @@ BEGIN_WRITING = {
 """Exactly the files that open a writing transaction; everything else is handed a session."""
 
 BEGIN_READING = BEGIN_WRITING | {
+    "app/cli/media_records.py",
     "app/detection/waiting.py",
     "app/web/detect.py",
     "app/web/events.py",

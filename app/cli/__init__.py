@@ -1,11 +1,16 @@
-"""The admin commands: `flask outbox …` and `flask media …`."""
+"""The commands: `flask outbox …`, `flask media …` and `flask token`."""
 
 import click
 
 from app.cli.media import media
+from app.cli.media_records import list_media, show_media
 from app.cli.outbox import outbox
+from app.cli.token import token
 
-COMMANDS: tuple[click.Command, ...] = (outbox, media)
+for command in (list_media, show_media):
+    media.add_command(command)
+
+COMMANDS: tuple[click.Command, ...] = (outbox, media, token)
 """What the factory gives to `flask`."""
 
 

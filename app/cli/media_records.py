@@ -1,0 +1,114 @@
+"""`flask media list | show`: what is known of stored media, as the API tells it. This module begins transactions."""
+
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+
+from app import catalog, representation
+from app.cli.output import json_option, note, show_json, show_table
+from app.cli.usage import usage
+from app.current import services
+from app.errors import MediaNotFound
+from app.models import MediaStatus
+
+UNKNOWN = 4
+PAGE = 500
+STATUSES = {
+    "new": MediaStatus.NEW,
+    "processing": MediaStatus.AI_PROCESSING,
+    "processed": MediaStatus.AI_PROCESSED,
+    "error": MediaStatus.ERROR,
+}
+TYPES = {"image": "Image", "video": "Video"}
+
+
+@click.command(
+    "list",
+    epilog=usage(
+        "flask media list",
+        "flask media list --status error --type video",
+        "flask media list --limit 1000 --json | jq '.[].id'",
+        exits={0: "listed"},
+    ),
+)
+@click.option("--status", type=click.Choice(list(STATUSES)), help="Only media of this status.")
+@click.option("--type", "kind", type=click.Choice(list(TYPES)), help="Only images, or only videos.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
+@json_option
+@with_appcontext
+def list_media(status: str | None, kind: str | None, limit: int, as_json: bool) -> None:
+    """Stored media, newest first."""
+    records: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        with services().database.reading() as session:
+            page = catalog.page(
+                session,
+                status=STATUSES[status] if status else None,
+                media_type=TYPES[kind] if kind else None,
+                limit=min(PAGE, limit - len(records)),
+                cursor=cursor,
+            )
+            records += [representation.media(view) for view in page.items]
+        cursor = page.next_cursor
+        if cursor is None or len(records) == limit:
+            break
+    if as_json:
+        show_json(records)
+    else:
+        columns = ("id", "type", "status", "bytes", "created", "user", "delivery", "name")
+        show_table(columns, map(_row, records))
+        if cursor is not None:
+            note(f"There are more than these {limit}; --limit shows them.")
+
+
+@click.command(
+    "show",
+    epilog=usage(
+        "flask media show 312b365b95c58364",
+        "flask media show 312b365b95c58364 --json | jq .delivery.lastError",
+        exits={0: "shown", UNKNOWN: "there is no such media"},
+    ),
+)
+@click.argument("media_id", metavar="ID")
+@json_option
+@with_appcontext
+def show_media(media_id: str, as_json: bool) -> None:
+    """One media's record with its last run and its delivery state."""
+    try:
+        with services().database.reading() as session:
+            view = catalog.view(session, media_id)
+            record, path = representation.media(view), view.media.path
+    except MediaNotFound as error:
+        note(str(error))
+        raise SystemExit(UNKNOWN) from error
+    if as_json:
+        show_json(record)
+    else:
+        show_table(("", ""), [*_lines({"path": path} | record | {"mediaStatus": _status(record)})])
+
+
+def _status(record: dict[str, Any]) -> str:
+    return next(name for name, status in STATUSES.items() if status == record["mediaStatus"])
+
+
+def _delivery(record: dict[str, Any]) -> str:
+    delivery = record["delivery"]
+    if delivery["parked"]:
+        return "parked"
+    return f"{delivery['pending']} pending" if delivery["pending"] else "delivered" if delivery["delivered"] else "none"
+
+
+def _row(record: dict[str, Any]) -> tuple[object, ...]:
+    kind, status = record["mediaType"].lower(), _status(record)
+    known = (record["sizeBytes"], record["createdAt"], record["userId"], _delivery(record), record["name"])
+    return record["id"], kind, status, *known
+
+
+def _lines(document: dict[str, Any], prefix: str = "") -> list[tuple[str, object]]:
+    """A document as lines of names and values, those of inner documents under the name of theirs."""
+    lines: list[tuple[str, object]] = []
+    for name, value in document.items():
+        lines += _lines(value, f"{prefix}{name} ") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+    return lines

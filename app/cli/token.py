@@ -1,0 +1,63 @@
+"""`flask token`: a bearer token for trying things out, where the service has the secret that tokens are signed with."""
+
+import time
+
+import click
+import jwt
+from flask.cli import with_appcontext
+
+from app.cli.faults import Command
+from app.cli.output import json_option, show_json, when
+from app.cli.usage import usage
+from app.current import services
+from app.settings import TokenSettings
+
+MAX_MINUTES = 24 * 60
+MAX_USER = 255
+TAKEN = ("aud", "exp", "iat", "iss")
+
+
+@click.command(
+    cls=Command,
+    epilog=usage(
+        "flask token ada",
+        "flask token ada --admin --minutes 15",
+        'curl -H "Authorization: Bearer $(flask token ada)" localhost:8000/media',
+        exits={0: "printed", 1: "the settings have no JWT_SECRET_KEY, or another is wrong"},
+    ),
+)
+@click.argument("user")
+@click.option("--admin", is_flag=True, help="With the claim of JWT_ADMIN_CLAIM.")
+@click.option(
+    "--minutes", type=click.IntRange(1, MAX_MINUTES), default=60, show_default=True, help="How long it lives."
+)
+@json_option
+@with_appcontext
+def token(user: str, admin: bool, minutes: int, as_json: bool) -> None:
+    """Print a token for USER, signed with JWT_SECRET_KEY. For development: the suite's issuer makes the real ones."""
+    if not user.strip() or len(user) > MAX_USER or not user.isprintable():
+        raise click.BadParameter(f"must be 1 to {MAX_USER} printable characters, not {user!r}.", param_hint="USER")
+    tokens = services().settings.tokens
+    if tokens.secret is None:
+        raise click.ClickException(
+            "Without JWT_SECRET_KEY no token can be made here: they come from the suite's issuer."
+        )
+    now = int(time.time())
+    expires_at = now + minutes * 60
+    claims = _claims(tokens, user, admin=admin) | {"iat": now, "exp": expires_at}
+    signed = jwt.encode(claims, tokens.secret, algorithm=tokens.algorithm)
+    if as_json:
+        show_json({"token": signed, "userId": user, "admin": admin, "expiresAt": when(expires_at)})
+    else:
+        click.echo(signed)
+
+
+def _claims(tokens: TokenSettings, user: str, *, admin: bool) -> dict[str, object]:
+    addressing = {name: value for name, value in (("aud", tokens.audience), ("iss", tokens.issuer)) if value}
+    claims: dict[str, object] = {**addressing, tokens.identity_claim: user}
+    if admin:
+        name, value = tokens.admin_claim
+        if name in (*TAKEN, tokens.identity_claim):
+            raise click.ClickException(f"JWT_ADMIN_CLAIM names {name}, which has a meaning of its own.")
+        claims[name] = [value]
+    return claims
