@@ -8,7 +8,6 @@ from flask import Flask
 from app import cli, logs
 from app.bootstrap import Services
 from app.current import EXTENSION
-from app.errors import DetectionsError
 from app.settings import Settings
 from app.web import auth, detect, health, media, openapi, problems, tracing
 
@@ -32,10 +31,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def commands_only(reason: DetectionsError) -> Flask:
-    """An application that serves nothing and has every command; those that need the service raise `reason`."""
+def create_command_app() -> Flask:
+    """The commands alone, for `flask` to find them: the services are made when one of them asks.
+
+    So those that need no service need no setting of it either.
+    """
+    logs.configure()
     app = Flask(__name__, static_folder=None)
-    app.extensions[EXTENSION] = reason
     _add_commands(app)
     return app
 

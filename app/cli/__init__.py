@@ -14,10 +14,10 @@ COMMANDS: tuple[click.Command, ...] = (outbox, media, token)
 """What the factory gives to `flask`."""
 
 
-def looks_for_a_command() -> bool:
-    """Whether the application is being loaded because `flask` wants to know its commands, and for nothing else yet.
+def is_looked_up() -> bool:
+    """Whether `flask` imports the application to find one of these commands, and not to serve or inspect it.
 
-    Its own commands (`routes`, `run`, `shell`) need none of ours, and load the application when they run.
+    The command's own context comes only when it has been found.
     """
     context = click.get_current_context(silent=True)
     return context is not None and context.parent is None
