@@ -6,8 +6,8 @@ Trouble of the network or of the other service never parks a message; only a def
 from typing import Any, NamedTuple
 
 from app.annotations.replies import NoAnswer, Reply
-from app.annotations.retry_after import retry_after_seconds
 from app.outbox.messages import Answer, Kind, Message, Outcome, Verdict
+from app.retry_after import retry_after_seconds
 
 CONFLICT = 409
 MAX_TRIES = 5
