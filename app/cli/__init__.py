@@ -4,10 +4,11 @@ import click
 
 from app.cli.media import media
 from app.cli.media_records import list_media, show_media
+from app.cli.media_upload import upload
 from app.cli.outbox import outbox
 from app.cli.token import token
 
-for command in (list_media, show_media):
+for command in (list_media, show_media, upload):
     media.add_command(command)
 
 COMMANDS: tuple[click.Command, ...] = (outbox, media, token)

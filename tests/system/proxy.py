@@ -11,6 +11,11 @@ from typing import Self
 Fault = str
 FAULTS: tuple[Fault, ...] = ("reset", "stall", "half an answer", "answer lost", "drip", "refuse to read")
 BEFORE_THE_SERVER = ("reset", "stall", "refuse to read")
+WITHIN_THE_REQUEST: tuple[Fault, ...] = ("reset midway", "stall midway")
+"""Faults of an upload: some of its body is read, and then nothing more."""
+
+BUSY: Fault = "busy"
+BUSY_ANSWER = b"HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 STALL_SECONDS = 30.0
 DRIP_SECONDS = 0.05
 
@@ -65,8 +70,13 @@ class Proxy:
         server = socket.create_connection(("127.0.0.1", self._target))
         with client, server:
             try:
-                while request := _read_message(client):
-                    if not self._exchange(client, server, request):
+                while head := _read_head(client):
+                    fault = self._next_fault()
+                    if fault in WITHIN_THE_REQUEST:
+                        self._break(client, fault)
+                        return
+                    request = _read_body(client, head)
+                    if not request or not self._exchange(client, server, request, fault):
                         return
             except OSError:
                 return
@@ -74,17 +84,16 @@ class Proxy:
                 with self._guard:
                     self._open.discard(client)
 
-    def _exchange(self, client: socket.socket, server: socket.socket, request: bytes) -> bool:
+    def _exchange(self, client: socket.socket, server: socket.socket, request: bytes, fault: Fault | None) -> bool:
         """One request and its answer; False where the connection is to end."""
-        fault = self._next_fault()
         if fault in BEFORE_THE_SERVER:
-            if fault == "stall":
-                self._closing.wait(STALL_SECONDS)
-            elif fault == "reset":
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._break(client, fault)
             return False
+        if fault == BUSY:
+            client.sendall(BUSY_ANSWER)
+            return True
         server.sendall(request)
-        answer = _read_message(server)
+        answer = _read_body(server, _read_head(server))
         if fault == "drip":
             self._drip(client, answer)
         elif fault == "half an answer":
@@ -92,6 +101,12 @@ class Proxy:
         elif fault != "answer lost":
             client.sendall(answer)
         return fault in (None, "drip")
+
+    def _break(self, client: socket.socket, fault: Fault) -> None:
+        if fault.startswith("stall"):
+            self._closing.wait(STALL_SECONDS)
+        elif fault.startswith("reset"):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def _drip(self, client: socket.socket, answer: bytes) -> None:
         for byte in answer:
@@ -112,13 +127,19 @@ def mixed_plan(length: int, seed: int) -> list[Fault | None]:
     return [chance.choice(FAULTS) if chance.random() < 0.5 else None for _ in range(length)]
 
 
-def _read_message(connection: socket.socket) -> bytes:
+def _read_head(connection: socket.socket) -> bytes:
+    """A head with whatever of the body came along; empty where the other side has ended."""
     received = b""
     while b"\r\n\r\n" not in received:
         more = connection.recv(65536)
         if not more:
             return b""
         received += more
+    return received
+
+
+def _read_body(connection: socket.socket, received: bytes) -> bytes:
+    """The whole message that begins so; empty where the other side ended before."""
     head, _, body = received.partition(b"\r\n\r\n")
     lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     missing = int(lengths[0] if lengths else 0) - len(body)

@@ -1,0 +1,105 @@
+"""A file about to be sent: checked as the service would, identified, and read from disk piece by piece."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.checksum import checksum_of_file
+from app.errors import DetectionsError
+from app.media_hash import media_id_of_file
+from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
+
+OnBytes = Callable[[int], None]
+"""Called with how many bytes of the file have been read for sending, from the start of this try."""
+
+
+class FileUnfit(DetectionsError):
+    """The file cannot be uploaded, whatever the network does."""
+
+
+@dataclass(slots=True)
+class LocalFile:
+    """An open file with its id. `fault` is what went wrong with reading it while it was sent."""
+
+    name: str
+    content_type: str
+    media_id: str
+    size: int
+    _fd: int
+    fault: FileUnfit | None = field(default=None, init=False)
+
+    def checksum(self) -> str:
+        """The checksum that the service keeps of such a file; reads the whole of it. Raises FileUnfit."""
+        try:
+            return checksum_of_file(self._fd)
+        except OSError as error:
+            raise FileUnfit(f"cannot be read: {error.strerror}") from error
+
+    def body(self, on_bytes: OnBytes) -> "FileBody":
+        """Its bytes from the first one, for one request."""
+        return FileBody(self, self._fd, on_bytes)
+
+
+class FileBody:
+    """What `requests` takes as a body of known length; the file is never in memory as a whole."""
+
+    def __init__(self, file: LocalFile, fd: int, on_bytes: OnBytes) -> None:
+        self._file = file
+        self._fd = fd
+        self._on_bytes = on_bytes
+        self._position = 0
+
+    def __len__(self) -> int:
+        return self._file.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self.read(1 << 16):
+            yield piece
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, none of them past the length that was announced. Raises FileUnfit, and notes it."""
+        wanted = min(size, self._file.size - self._position)
+        try:
+            piece = os.pread(self._fd, wanted, self._position)
+        except OSError as error:
+            raise self._noted(f"cannot be read: {error.strerror}") from error
+        if wanted and not piece:
+            raise self._noted(f"was cut to {self._position} bytes while it was sent")
+        self._position += len(piece)
+        self._on_bytes(self._position)
+        return piece
+
+    def _noted(self, text: str) -> FileUnfit:
+        self._file.fault = FileUnfit(text)
+        return self._file.fault
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[LocalFile]:
+    """The file, checked and identified; raises FileUnfit, or UnsupportedMedia where the service would not take it."""
+    extension = extension_of(path.name)
+    try:
+        # A pipe of that name would have opening wait for a writer.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise FileUnfit(f"cannot be opened: {error.strerror}") from error
+    try:
+        yield _identified(fd, path.name, extension)
+    finally:
+        os.close(fd)
+
+
+def _identified(fd: int, name: str, extension: str) -> LocalFile:
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileUnfit("is no file with content of its own")
+        if not status.st_size:
+            raise FileUnfit("is empty")
+        check_first_bytes(extension, os.pread(fd, HEAD_BYTES, 0))
+        return LocalFile(name, MEDIA_TYPES[extension].content_type, media_id_of_file(fd), status.st_size, fd)
+    except (OSError, EOFError) as error:
+        raise FileUnfit(f"cannot be read: {error}") from error
