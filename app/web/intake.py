@@ -49,12 +49,13 @@ def picture_in_memory() -> tuple[str, bytes]:
 
 @contextmanager
 def seat() -> Iterator[None]:
-    """Hold one of the process's seats while the block runs."""
-    services().seats.take()
+    """Hold one of the process's seats for the request's user while the block runs."""
+    user = g.user_id
+    services().seats.take(user)
     try:
         yield
     finally:
-        services().seats.release()
+        services().seats.release(user)
 
 
 def _open(max_bytes: int) -> UploadBody:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request, send_file, url_for
+from flask import Blueprint, Response, g, jsonify, request, send_file, url_for
 
 from app import catalog, representation
 from app.current import services
@@ -72,8 +73,7 @@ def content(media_id: str) -> Response:
     """The bytes, with Range. A stored file never changes, so its id is its validator."""
     with services().database.reading() as session:
         media = catalog.view(session, media_id).media
-    seats = services().seats
-    seats.take()
+    give_back = _take_seat()
     try:
         response = send_file(
             media.path,
@@ -85,12 +85,12 @@ def content(media_id: str) -> Response:
             max_age=None,
         )
     except OSError as error:
-        seats.release()
+        give_back()
         raise StorageFailed(f"The file of media {media_id} cannot be read: {error.strerror}.") from error
     except BaseException:
-        seats.release()
+        give_back()
         raise
-    _call_on_sent(response, seats.release)
+    _call_on_sent(response, give_back)
     response.headers["Cache-Control"] = "private, no-cache"
     return response
 
@@ -100,12 +100,19 @@ def follow(media_id: str) -> Response:
     """Progress and status as server-sent events, until the run ends."""
     with services().database.reading() as session:
         catalog.view(session, media_id)
-    services().seats.take()
+    give_back = _take_seat()
     stream: Iterator[str] = events.stream(services(), media_id)
     response = Response(stream, mimetype="text/event-stream")
-    response.call_on_close(services().seats.release)
+    response.call_on_close(give_back)
     response.headers["X-Accel-Buffering"] = "no"
     return response
+
+
+def _take_seat() -> Callable[[], None]:
+    """Sit down for the request's user; what is returned gives the seat back, and needs no request to be called in."""
+    seats, user = services().seats, g.user_id
+    seats.take(user)
+    return partial(seats.release, user)
 
 
 def _call_on_sent(response: Response, callback: Callable[[], None]) -> None:

@@ -4,7 +4,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -37,16 +37,18 @@ class Paused(io.RawIOBase):
         return self._pieces.pop(0) if self._pieces else b""
 
 
-def send(api: Api, path: str, body: Any) -> TestResponse:
-    return api.request("POST", path, content_type="image/jpeg", environ_overrides=body.environ)
+def send(api: Api, path: str, body: Any, user: str = "ada") -> TestResponse:
+    return api.request("POST", path, user=user, content_type="image/jpeg", environ_overrides=body.environ)
 
 
 @contextmanager
-def every_seat_taken(api: Api) -> Iterator[list[Future[TestResponse]]]:
-    """Uploads under way on all seats while the block runs; at its end they go on."""
-    bodies = [Paused(picture(number)) for number in range(SEATS)]
-    with ThreadPoolExecutor(SEATS) as clients:
-        answers = [clients.submit(send, api, "/media?name=a.jpg", body) for body in bodies]
+def uploads_of(api: Api, *users: str) -> Iterator[list[Future[TestResponse]]]:
+    """One upload of each of these users is under way while the block runs; at its end they go on."""
+    bodies = [Paused(picture(number)) for number in range(len(users))]
+    with ThreadPoolExecutor(len(users)) as clients:
+        answers = [
+            clients.submit(send, api, "/media?name=a.jpg", body, user) for body, user in zip(bodies, users, strict=True)
+        ]
         try:
             for body in bodies:
                 assert body.begun.wait(10)
@@ -54,6 +56,11 @@ def every_seat_taken(api: Api) -> Iterator[list[Future[TestResponse]]]:
         finally:
             for body in bodies:
                 body.go_on.set()
+
+
+def every_seat_taken(api: Api) -> AbstractContextManager[list[Future[TestResponse]]]:
+    """Uploads of different users under way on all seats while the block runs."""
+    return uploads_of(api, *(f"user {number}" for number in range(SEATS)))
 
 
 @pytest.fixture
@@ -156,7 +163,8 @@ def test_a_seat_is_given_back_once(api: Api, cause: Cause) -> None:
 def test_a_download_keeps_its_seat_until_it_is_closed(small: Api) -> None:
     media_id = media_id_of_bytes(picture(14))
     small.upload("/media", picture(14))
-    downloads = [small.get(f"/media/{media_id}/content", buffered=False) for _ in range(SEATS)]
+    users = ("grace", "edsger")
+    downloads = [small.get(f"/media/{media_id}/content", user=user, buffered=False) for user in users]
     assert small.services.seats.taken == SEATS
     assert small.upload("/media", picture(15)).status_code == 503
     for download in downloads:
@@ -164,29 +172,100 @@ def test_a_download_keeps_its_seat_until_it_is_closed(small: Api) -> None:
     assert small.upload("/media", picture(15)).status_code == 201
 
 
-def test_seats_are_two_fewer_than_threads_but_never_none() -> None:
-    for threads, count in ((16, 14), (3, 1), (2, 1), (1, 1)):
-        seats = Seats(99)
-        seats.set_threads(threads)
-        for _ in range(count):
-            seats.take()
-        with pytest.raises(Unavailable):
-            seats.take()
-        seats.release()
-        seats.take()
+def test_a_user_beyond_his_share_is_told_so_before_his_body_is_read_and_others_are_served(make_api: MakeApi) -> None:
+    api = make_api(threads=6)  # four seats: two are a share, one is kept for others
+    body = Untouched(picture(30))
+    with uploads_of(api, "ada", "ada", "ada"):
+        refused = send(api, "/media?name=a.jpg", body)
+        assert send(api, "/media?name=a.jpg", Untouched(picture(31)), "grace").status_code == 201
+    assert refused.status_code == 503
+    assert int(refused.headers["Retry-After"]) > 0
+    assert refused.json is not None
+    assert refused.json["type"].endswith("unavailable")
+    assert "this user's share" in refused.json["detail"]
+    assert not body.was_read
+    assert api.services.seats.taken == 0
+    assert send(api, "/media?name=a.jpg", Untouched(picture(30))).status_code == 201
+
+
+def test_downloads_and_events_count_to_the_share_too(make_api: MakeApi) -> None:
+    api = make_api(threads=6)
+    media_id = media_id_of_bytes(picture(32))
+    api.upload("/media", picture(32))
+    downloads = [api.get(f"/media/{media_id}/content", buffered=False) for _ in range(3)]
+    for path in ("content", "events"):
+        refused = api.get(f"/media/{media_id}/{path}")
+        assert refused.json is not None
+        assert "this user's share" in refused.json["detail"]
+        with api.get(f"/media/{media_id}/{path}", user="grace") as served:
+            assert served.status_code == 200
+    for download in downloads:
+        download.close()
+    assert api.services.seats.taken == 0
+
+
+def refuses(seats: Seats, user: str) -> bool:
+    try:
+        seats.take(user)
+    except Unavailable:
+        return True
+    return False
+
+
+def seats_of(threads: int) -> Seats:
+    seats = Seats(99)
+    seats.set_threads(threads)
+    return seats
+
+
+@pytest.mark.parametrize(("threads", "count"), [(16, 14), (3, 1), (2, 1), (1, 1)])
+def test_seats_are_two_fewer_than_threads_but_never_none(threads: int, count: int) -> None:
+    seats = seats_of(threads)
+    for number in range(count):
+        seats.take(f"user {number}")
+    assert refuses(seats, "one more")
+    seats.release("user 0")
+    seats.take("one more")
+
+
+@pytest.mark.parametrize(("threads", "alone"), [(3, 1), (4, 1), (5, 2), (6, 3), (16, 12), (66, 54)])
+def test_a_user_alone_goes_beyond_his_share_but_leaves_some_seats(threads: int, alone: int) -> None:
+    seats = seats_of(threads)
+    for _ in range(alone):
+        seats.take("ada")
+    assert refuses(seats, "ada")
+    assert refuses(seats, "grace") == (threads == 3)
+
+
+def test_each_of_two_users_has_his_half_whoever_comes_first() -> None:
+    seats = seats_of(16)
+    for _ in range(7):
+        seats.take("ada")
+    for _ in range(7):
+        seats.take("grace")
+    assert seats.taken == 14
+
+
+def test_who_holds_more_than_his_share_gets_no_seat_that_another_gave_back_until_there_are_enough() -> None:
+    seats = seats_of(16)
+    for user in ["ada"] * 12 + ["grace"] * 2:
+        seats.take(user)
+    seats.release("grace")
+    assert refuses(seats, "ada")
+    assert not refuses(seats, "edsger")
+    for _ in range(3):
+        seats.release("ada")
+    assert not refuses(seats, "ada")
+    assert refuses(seats, "ada")
 
 
 def test_of_many_at_once_only_as_many_sit_down_as_there_are_seats() -> None:
     seats = Seats(5)
     together = threading.Barrier(20)
 
-    def sits_down() -> bool:
+    def sits_down(number: int) -> bool:
         together.wait(10)
-        try:
-            seats.take()
-        except Unavailable:
-            return False
-        return True
+        return not refuses(seats, f"user {number}")
 
     with ThreadPoolExecutor(20) as people:
-        assert sum(people.map(lambda _number: sits_down(), range(20))) == 5
+        assert sum(people.map(sits_down, range(20))) == 5
