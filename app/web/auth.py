@@ -1,20 +1,22 @@
 """From a bearer token to the user's identity. Tokens come from the suite's own issuer: claims that only
 flask-jwt-extended writes (`type`, `fresh`, `jti`) may be absent, but an expiry must be there."""
 
+from functools import partial
 from typing import Any
 
 from flask import Flask, current_app, g, request
 from flask_jwt_extended import JWTManager, get_jwt, verify_jwt_in_request
 from flask_jwt_extended.exceptions import JWTExtendedException
-from jwt import PyJWKClient, PyJWKClientConnectionError, PyJWKSetError, PyJWTError
+from jwt import PyJWTError
 
-from app.errors import Unauthorized, Unavailable
+from app.errors import Unauthorized
 from app.settings import TokenSettings
+from app.web.jwks import LOOK_SECONDS, PublishedKeys
+from app.web.jwks_document import fetch_document
 
 LEEWAY_SECONDS = 30
 MAX_IDENTITY = 255
 MAX_TOKEN_BYTES = 16_384
-JWKS_TIMEOUT_SECONDS = 5
 
 
 def install(app: Flask, tokens: TokenSettings) -> None:
@@ -33,14 +35,13 @@ def install(app: Flask, tokens: TokenSettings) -> None:
     )
     manager = JWTManager(app)
     if tokens.jwks_url is not None:
-        keys = PyJWKClient(tokens.jwks_url, timeout=JWKS_TIMEOUT_SECONDS)
+        published = PublishedKeys(partial(fetch_document, tokens.jwks_url, LOOK_SECONDS), tokens.algorithm)
 
         @manager.decode_key_loader
         def _key_by_id(header: dict[str, Any], _payload: dict[str, Any]) -> Any:
-            try:
-                return keys.get_signing_key(header.get("kid", "")).key
-            except (OSError, ValueError, PyJWKSetError) as error:  # an answer, but no keys in it
-                raise PyJWKClientConnectionError("the issuer's answer holds no keys") from error
+            if header.get("alg") != tokens.algorithm:  # no reason to ask the issuer for a key
+                raise Unauthorized(f"The token was not accepted: its algorithm is not {tokens.algorithm}.")
+            return published.key(header.get("kid"))
 
 
 def authenticate() -> None:
@@ -58,8 +59,6 @@ def authenticate() -> None:
         raise Unauthorized("There must be one Authorization header with one token.")
     try:
         verify_jwt_in_request()
-    except PyJWKClientConnectionError as error:
-        raise Unavailable("The token issuer's keys cannot be fetched now; try again.", retry_after=5) from error
     except (JWTExtendedException, PyJWTError) as error:
         raise Unauthorized(f"The token was not accepted: {error}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:  # what hostile tokens make of a parser

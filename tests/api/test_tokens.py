@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -54,10 +55,22 @@ def signed_by_hand(algorithm: str, key: str) -> str:
     return f"{text}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
+def signed_with_header(payload: bytes | None = None, **header: Any) -> str:
+    """A token with our key's signature whose header says more, or whose payload is not what a library would make."""
+    head = part({"alg": "HS256", "typ": "JWT"} | header)
+    body = part({"exp": soon(), "sub": "ada"}) if payload is None else base64.urlsafe_b64encode(payload).decode()
+    text = f"{head}.{body.rstrip('=')}"
+    digest = hmac.digest(SECRET.encode(), text.encode(), "sha256")
+    return f"{text}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+
+
 def altered() -> str:
     head, _, signature = signed().split(".")
     return f"{head}.{part({'exp': soon(), 'sub': 'eve'})}.{signature}"
 
+
+DEEP_CLAIM = b'{"sub": ' + b"[" * 5000 + b"]" * 5000 + b"}"
+LONG_EXP = b'{"sub": "ada", "exp": ' + b"9" * 5000 + b"}"
 
 BAD: dict[str, Callable[[], str]] = {
     "none": lambda: "",
@@ -105,6 +118,17 @@ BAD: dict[str, Callable[[], str]] = {
     "identity with a line break": lambda: f"Bearer {signed(sub='ada' + chr(10) + 'eve')}",
     "identity with half a character": lambda: f"Bearer {signed(sub='a' + chr(0xD800))}",
     "identity too long": lambda: f"Bearer {signed(sub='a' * 256)}",
+    "critical extension": lambda: f"Bearer {signed_with_header(crit=['b64'], b64=False)}",
+    "unknown critical extension": lambda: f"Bearer {signed_with_header(crit=['x'], x=1)}",
+    "crit of a text": lambda: f"Bearer {signed_with_header(crit='exp')}",
+    "crit of nothing": lambda: f"Bearer {signed_with_header(crit=[])}",
+    "kid of a number": lambda: f"Bearer {signed_with_header(kid=7)}",
+    "payload deeply nested": lambda: f"Bearer {signed_with_header(b'[' * 5000)}",
+    "claim deeply nested": lambda: f"Bearer {signed_with_header(DEEP_CLAIM)}",
+    "payload of a list": lambda: f"Bearer {signed_with_header(b'[]')}",
+    "payload of no JSON": lambda: f"Bearer {signed_with_header(b'{')}",
+    "payload of half a character": lambda: f"Bearer {signed_with_header(bytes([0xFF, 0xFE]))}",
+    "exp of 5000 digits": lambda: f"Bearer {signed_with_header(LONG_EXP)}",
     "refresh": lambda: f"Bearer {signed(type='refresh')}",
 }
 
@@ -234,13 +258,15 @@ class KeyServer:
 
     def __init__(self) -> None:
         self.answer = b""
+        self.redirects_to: str | None = None
         self.asked = 0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked += 1
-                self.send_response(200)
+                self.send_response(302 if outer.redirects_to else 200)
+                self.send_header("Location", outer.redirects_to or "")
                 self.end_headers()
                 self.wfile.write(outer.answer)
 
@@ -312,6 +338,49 @@ def test_an_issuer_that_is_down_is_no_fault_of_the_client(make_api: MakeApi, iss
     assert int(answer.headers["Retry-After"]) > 0
     assert not body.was_read
     assert api.app.test_client().get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("header", ["jku", "x5u", "jwk", "x5c"])
+def test_a_key_that_the_token_brings_is_not_used_nor_fetched(make_api: MakeApi, issuer: KeyServer, header: str) -> None:
+    key = private_key()
+    issuer.publish("first", private_key())
+    api = of_issuer(make_api, issuer)
+    with closing(KeyServer()) as attacker:
+        attacker.publish("first", key)
+        own = json.loads(attacker.answer)["keys"][0]
+        brought = {"jku": attacker.url, "x5u": attacker.url, "jwk": own, "x5c": [public_pem(key)]}[header]
+        for key_id in ("first", "evil"):
+            headers = {"kid": key_id, header: brought}
+            evil = jwt.encode({"exp": soon(), "sub": "eve"}, pem(key), "RS256", headers=headers)
+            assert_refused(asked(api, f"Bearer {evil}"))
+        assert attacker.asked == 0
+    assert issuer.asked == 1
+
+
+@pytest.mark.parametrize("key_id", ["k" * 8000, "../keys", "first\n", "\x00", "http://127.0.0.1:1/"])
+def test_an_odd_key_id_is_a_name_that_nobody_published(make_api: MakeApi, issuer: KeyServer, key_id: str) -> None:
+    issuer.publish("first", private_key())
+    refused = asked(of_issuer(make_api, issuer), named(key_id, private_key()))
+    assert_refused(refused)
+    assert len(refused.text) < 1000
+    assert issuer.asked == 1
+
+
+def test_the_issuer_is_not_asked_for_a_token_of_another_algorithm(make_api: MakeApi, issuer: KeyServer) -> None:
+    issuer.publish("first", private_key())
+    api = of_issuer(make_api, issuer)
+    assert_refused(asked(api, f"Bearer {jwt.encode({'exp': soon(), 'sub': 'eve'}, SECRET, headers={'kid': 'first'})}"))
+    assert_refused(asked(api, f"Bearer {unsigned('none')}"))
+    assert issuer.asked == 0
+
+
+def test_a_redirected_look_for_keys_is_not_followed(make_api: MakeApi, issuer: KeyServer) -> None:
+    key = private_key()
+    with closing(KeyServer()) as elsewhere:
+        elsewhere.publish("first", key)
+        issuer.redirects_to = elsewhere.url
+        assert asked(of_issuer(make_api, issuer), named("first", key)).status_code == 503
+        assert (issuer.asked, elsewhere.asked) == (1, 0)
 
 
 def test_the_tests_own_token_is_a_good_one(api: Api) -> None:
