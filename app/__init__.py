@@ -9,7 +9,7 @@ from app import cli, logs
 from app.bootstrap import Services
 from app.current import EXTENSION
 from app.settings import Settings
-from app.web import auth, detect, health, media, openapi, problems, tracing
+from app.web import auth, detect, health, media, openapi, problems, security_headers, tracing
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -23,6 +23,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[EXTENSION] = Services(settings)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     tracing.install(app)
+    security_headers.install(app)
     problems.install(app)
     auth.install(app, settings.tokens)
     for blueprint in (detect.blueprint, media.blueprint, health.blueprint, openapi.blueprint):

@@ -92,6 +92,8 @@ def content(media_id: str) -> Response:
         raise
     _call_on_sent(response, give_back)
     response.headers["Cache-Control"] = "private, no-cache"
+    # Pages of other origins may show it: they need a token or a signed link, and browsers send neither by themselves.
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
 
 

@@ -1,0 +1,29 @@
+"""What every answer tells browsers not to do with it, refusals included.
+
+The API's answers are data: nothing in them may be run, framed, sniffed for another type, kept in a cache, or pulled
+into another site's page. A view that is meant for more (the page, the docs, a media's content) sets the header in
+question itself, and it is left as it is. Strict-Transport-Security is not among them: only who ends TLS, a proxy in
+front, knows whether the whole host is to be reached that way alone.
+"""
+
+from flask import Flask, Response
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def install(app: Flask) -> None:
+    """Set the headers on every answer that does not bring its own."""
+    app.after_request(_protect)
+
+
+def _protect(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
