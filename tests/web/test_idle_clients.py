@@ -30,7 +30,7 @@ LINGERERS = {
 def clients(server: Server) -> Iterator[list[RawClient]]:
     """More of them than the server has threads."""
     with ExitStack() as stack:
-        yield [stack.enter_context(server.connect()) for _ in range(40)]
+        yield [stack.enter_context(server.connect()) for _ in range(200)]
 
 
 def seconds_for_health(server: Server) -> float:
