@@ -8,7 +8,9 @@ DetectionsError
 ├── UnsupportedMedia         extension not allowed, or first bytes of another kind of file
 ├── Undecodable              stored and recorded, but the decoder rejects it
 ├── Unauthorized             no acceptable token
+├── Forbidden                a token that does not allow this
 ├── MediaNotFound            no media with that id
+│   └── NotParked            a known media, but nothing of it is parked
 ├── MediaIdCollision         the id exists with other content
 ├── AlreadyProcessing        a run of that media is under way
 ├── Unavailable              busy beyond a limit, or shutting down; try again later
@@ -59,8 +61,16 @@ class Unauthorized(DetectionsError):
     """The request carries no acceptable token."""
 
 
+class Forbidden(DetectionsError):
+    """The token is good, but does not allow this."""
+
+
 class MediaNotFound(DetectionsError):
     """No media has that id."""
+
+
+class NotParked(MediaNotFound):
+    """The media is known, but none of its messages waits for a person."""
 
 
 class MediaIdCollision(DetectionsError):

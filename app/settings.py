@@ -5,6 +5,7 @@ it; secrets never appear in that line, nor in the repr of Settings.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,9 @@ GIB = 1 << 30
 HMAC_ALGORITHMS = ("HS256", "HS384", "HS512")
 PUBLIC_KEY_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 MIN_SECRET_BYTES = 32
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
 
 Number = TypeVar("Number", int, float)
 
@@ -67,6 +71,8 @@ class Settings:
     detection_workers: int
     dispatcher: Literal["embedded", "off"]
     outbox_retention_days: float
+    cors_origins: tuple[str, ...]  # as browsers write them: lower case, without a default port
+    shared_figures_dir: Path | None  # where the processes of one server share their figures; None: each has its own
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -88,6 +94,8 @@ class Settings:
             detection_workers=read.integer("DETECTION_WORKERS", os.cpu_count() or 1, minimum=1),
             dispatcher=_dispatcher(read),
             outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0),
+            cors_origins=_cors_origins(read),
+            shared_figures_dir=_existing_folder(read, "PROMETHEUS_MULTIPROC_DIR"),
         )
 
 
@@ -178,6 +186,23 @@ def _admin_claim(read: _Reader) -> tuple[str, str]:
     return claim, value
 
 
+def _cors_origins(read: _Reader) -> tuple[str, ...]:
+    listed = (part.strip() for part in (read.text("CORS_ORIGINS") or "").split(","))
+    return tuple(dict.fromkeys(_origin(part) for part in listed if part))
+
+
+def _origin(text: str) -> str:
+    """The origin as browsers write it."""
+    found = _ORIGIN.fullmatch(text.lower())
+    port = found["port"] if found else None
+    if found is None or (port and not 0 < int(port) < 65536):
+        raise SettingsError(
+            f"CORS_ORIGINS must be origins such as https://suite.example:8443, with commas between, not {text!r}."
+        )
+    is_default = port is None or int(port) == _DEFAULT_PORTS[found["scheme"]]
+    return f"{found['scheme']}://{found['host']}" + ("" if is_default else f":{int(port or 0)}")
+
+
 def _annotations_settings(read: _Reader, tokens: TokenSettings) -> AnnotationsSettings:
     url, token = read.text("ANNOTATIONS_URL"), read.text("ANNOTATIONS_TOKEN")
     if url:
@@ -211,6 +236,13 @@ def _existing_file(read: _Reader, name: str) -> Path | None:
     if not path.is_file():
         raise SettingsError(f"{name} must name a file; there is none at {str(path)!r}.")
     return path
+
+
+def _existing_folder(read: _Reader, name: str) -> Path | None:
+    text = read.text(name)
+    if text is not None and not Path(text).is_dir():
+        raise SettingsError(f"{name} must name a folder; there is none at {str(Path(text).absolute())!r}.")
+    return Path(text).absolute() if text else None
 
 
 def _file_content(name: str, path: str) -> str:

@@ -42,6 +42,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
     assert (found.detector_model, found.detector_confidence, found.frame_interval) == (None, 0.45, 0.5)
     assert (found.dispatcher, found.outbox_retention_days) == ("embedded", 7)
     assert found.detection_workers == (os.cpu_count() or 1)
+    assert (found.cors_origins, found.tokens.admin_claim) == ((), ("roles", "admin"))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,14 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
         ("DETECTION_WORKERS", "3", lambda found: found.detection_workers == 3),
         ("DISPATCHER", "off", lambda found: found.dispatcher == "off"),
         ("OUTBOX_RETENTION_DAYS", "0.5", lambda found: found.outbox_retention_days == 0.5),
+        (
+            "JWT_ADMIN_CLAIM",
+            "groups=cn=operators",
+            lambda found: found.tokens.admin_claim == ("groups", "cn=operators"),
+        ),
+        ("CORS_ORIGINS", "https://Suite.example", lambda found: found.cors_origins == ("https://suite.example",)),
+        ("CORS_ORIGINS", "http://a:080, http://[::1]:5173,", lambda found: len(found.cors_origins) == 2),
+        ("PROMETHEUS_MULTIPROC_DIR", "tests", lambda found: found.shared_figures_dir == Path.cwd() / "tests"),
     ],
 )
 def test_each_setting_is_read(name: str, value: str, read: object) -> None:
@@ -112,6 +121,21 @@ def test_each_setting_is_read(name: str, value: str, read: object) -> None:
         ("DETECTION_WORKERS", "0"),
         ("DISPATCHER", "on"),
         ("DISPATCHER", "two\nlines"),
+        ("JWT_ADMIN_CLAIM", "admin"),
+        ("JWT_ADMIN_CLAIM", "roles="),
+        ("JWT_ADMIN_CLAIM", "=admin"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "null"),
+        ("CORS_ORIGINS", "suite.example"),
+        ("CORS_ORIGINS", "https://*.suite.example"),
+        ("CORS_ORIGINS", "https://suite.example/"),
+        ("CORS_ORIGINS", "https://suite.example/page"),
+        ("CORS_ORIGINS", "https://ada@suite.example"),
+        ("CORS_ORIGINS", "https://suite.example:0"),
+        ("CORS_ORIGINS", "https://suite.example:99999"),
+        ("CORS_ORIGINS", "https://suite.example https://other.example"),
+        ("CORS_ORIGINS", "https://suite.example,two\nlines"),
+        ("PROMETHEUS_MULTIPROC_DIR", "/there/is/no such\nfolder"),
         ("OUTBOX_RETENTION_DAYS", "-7"),
         ("OUTBOX_RETENTION_DAYS", "a\nweek"),
     ],
@@ -126,6 +150,14 @@ def test_without_a_key_for_tokens_the_start_is_refused() -> None:
     message = refusal({})
     assert all(name in message for name in ("JWT_SECRET_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_JWKS_URL"))
     assert "JWT_SECRET_KEY" in refusal({"JWT_SECRET_KEY": " "})
+
+
+def test_origins_are_kept_as_browsers_write_them() -> None:
+    found = settings(
+        CORS_ORIGINS="HTTPS://Suite.Example:443,http://suite.example:80,http://localhost:05173,http://a,http://a"
+    )
+    expected = ("https://suite.example", "http://suite.example", "http://localhost:5173", "http://a")
+    assert found.cors_origins == expected
 
 
 def test_two_keys_for_tokens_are_one_too_many() -> None:

@@ -9,7 +9,7 @@ from flask_jwt_extended import JWTManager, get_jwt, verify_jwt_in_request
 from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt import PyJWTError
 
-from app.errors import Unauthorized
+from app.errors import Forbidden, Unauthorized
 from app.settings import TokenSettings
 from app.web.jwks import LOOK_SECONDS, PublishedKeys
 from app.web.jwks_document import fetch_document
@@ -32,6 +32,7 @@ def install(app: Flask, tokens: TokenSettings) -> None:
         JWT_VERIFY_SUB=False,  # it need not be the identity, which is looked at below
         JWT_SECRET_KEY=tokens.secret,
         JWT_PUBLIC_KEY=tokens.public_key,
+        JWT_ADMIN_CLAIM=tokens.admin_claim,
     )
     manager = JWTManager(app)
     if tokens.jwks_url is not None:
@@ -45,7 +46,8 @@ def install(app: Flask, tokens: TokenSettings) -> None:
 
 
 def authenticate() -> None:
-    """Check the request's token before anything of its body is read; the identity is then `g.user_id`.
+    """Check the request's token before anything of its body is read; the identity is then `g.user_id`, and whether
+    it is an administrator's `g.is_admin`.
 
     OPTIONS is answered without one, as browsers ask it. Raises Unauthorized, or Unavailable where the issuer's keys
     cannot be fetched.
@@ -64,6 +66,23 @@ def authenticate() -> None:
     except (ValueError, TypeError, KeyError, RecursionError) as error:  # what hostile tokens make of a parser
         raise Unauthorized("The token was not accepted: it is malformed.") from error
     g.user_id = _identity(get_jwt())
+    g.is_admin = _is_admin(get_jwt())
+
+
+def authenticate_admin() -> None:
+    """As `authenticate`; raises Forbidden where the token is not an administrator's."""
+    authenticate()
+    if request.method != "OPTIONS" and not g.is_admin:
+        claim, value = current_app.config["JWT_ADMIN_CLAIM"]
+        raise Forbidden(f"This needs a token whose claim {claim!r} contains {value!r}.")
+
+
+def _is_admin(claims: dict[str, Any]) -> bool:
+    name, wanted = current_app.config["JWT_ADMIN_CLAIM"]
+    held = claims.get(name)
+    if isinstance(held, str):
+        return held == wanted or wanted in held.split()
+    return isinstance(held, list) and wanted in held
 
 
 def _identity(claims: dict[str, Any]) -> str:

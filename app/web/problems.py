@@ -17,9 +17,11 @@ TYPE_BASE = "urn:detections:problem:"
 PROBLEMS: dict[type[errors.DetectionsError], tuple[int, str, str]] = {
     errors.MalformedUpload: (400, "malformed-upload", "The request cannot be understood"),
     errors.Unauthorized: (401, "unauthorized", "No acceptable token"),
+    errors.Forbidden: (403, "forbidden", "Not allowed"),
     errors.MediaNotFound: (404, "not-found", "No such media"),
     errors.UploadTimedOut: (408, "upload-timed-out", "The client stopped sending"),
     errors.MediaIdCollision: (409, "media-id-collision", "The id exists with other content"),
+    errors.NotParked: (409, "not-parked", "Nothing is parked"),
     errors.AlreadyProcessing: (409, "already-processing", "A run is under way"),
     errors.MediaTooLarge: (413, "too-large", "Too large"),
     errors.UnsupportedMedia: (415, "unsupported-media", "Not a supported kind of file"),
