@@ -14,6 +14,7 @@ from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.process import DetectorProcess
 from app.detection.runs import Runs
 from app.detection.waiting import RunWaiters
+from app.media_links import MediaLinks
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.flush import Flush
 from app.outbox.gate import Gate
@@ -43,6 +44,7 @@ class Services:
         self.storage.prepare()
         self.seats = Seats(DEFAULT_THREADS)
         self.uploads = Uploads(self.database, self.queue, self.storage)
+        self.links = MediaLinks(self.database)
         self.sweep = Sweep(self.database, self.queue, self.storage)
         self.waiters = RunWaiters(self.database)
         model = settings.detector_model or BUILT_IN_MODEL

@@ -1,19 +1,12 @@
 """What the API shows of media, runs and results: the JSON of contract §4."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 from app.catalog import MediaView
 from app.detection.results import FrameResult
 from app.models import DetectionRun, OutboxStream
-
-
-def timestamp(seconds: float | None) -> str | None:
-    """RFC 3339 in UTC with milliseconds."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+from app.timestamps import optional_rfc3339 as timestamp
 
 
 def media(view: MediaView) -> dict[str, Any]:

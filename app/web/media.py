@@ -13,10 +13,10 @@ from app.current import services
 from app.errors import StorageFailed
 from app.media_types import MEDIA_TYPES, extension_of
 from app.web import events, intake, parameters
-from app.web.auth import authenticate
+from app.web.links import authenticate_by_link_or_token
 
 blueprint = Blueprint("media", __name__)
-blueprint.before_request(authenticate)
+blueprint.before_request(authenticate_by_link_or_token)
 blueprint.before_request(parameters.ignore_impossible_dates)
 
 DEFAULT_LIMIT = 50
