@@ -9,7 +9,7 @@ from app import cli, logs
 from app.bootstrap import Services
 from app.current import EXTENSION
 from app.settings import Settings
-from app.web import auth, detect, health, links, media, openapi, problems, security_headers, tracing
+from app.web import auth, detect, health, links, media, openapi, outbox, problems, security_headers, tracing
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -26,7 +26,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     security_headers.install(app)
     problems.install(app)
     auth.install(app, settings.tokens)
-    for blueprint in (detect.blueprint, media.blueprint, links.blueprint, health.blueprint, openapi.blueprint):
+    for blueprint in (
+        detect.blueprint,
+        media.blueprint,
+        links.blueprint,
+        health.blueprint,
+        openapi.blueprint,
+        outbox.blueprint,
+    ):
         app.register_blueprint(blueprint)
     _add_commands(app)
     return app

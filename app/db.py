@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Double,
@@ -78,6 +79,23 @@ def _sqlite_now(_element: database_now, _compiler: SQLCompiler, **_options: Any)
 @compiles(database_now, "postgresql")
 def _postgres_now(_element: database_now, _compiler: SQLCompiler, **_options: Any) -> str:
     return "extract(epoch from clock_timestamp())::double precision"
+
+
+class whole(GenericFunction[int]):  # noqa: N801 (named as the SQL functions are)
+    """The whole part of a number that is not negative."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(whole, "sqlite")
+def _sqlite_whole(element: whole, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"  # floor() is not in every build
+
+
+@compiles(whole, "postgresql")
+def _postgres_whole(element: whole, compiler: SQLCompiler, **options: Any) -> str:
+    return f"floor({compiler.process(element.clauses, **options)})::bigint"  # a cast alone would round
 
 
 class Database:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, case, delete, func, literal, null, s
 from sqlalchemy.orm import Session, aliased
 
 from app.db import announce
-from app.errors import MediaNotFound
+from app.errors import MediaNotFound, NotParked
 from app.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.outbox.messages import Outcome
 
@@ -90,11 +90,18 @@ def history(session: Session, media_id: str) -> StreamHistory:
     return StreamHistory(stream, [(row, attempts.get(row.seq, [])) for row in rows])
 
 
-def retry_parked(session: Session, now: ColumnElement[float], media_ids: Sequence[str] | None) -> list[str]:
-    """Put parked media back to pending, all of them where `media_ids` is None; returns which were put back."""
+def retry_parked(
+    session: Session, now: ColumnElement[float], media_ids: Sequence[str] | None, *, reason: str | None = None
+) -> list[str]:
+    """Put parked media back to pending, all of them where `media_ids` is None; returns which were put back.
+
+    With `reason`, only those whose park reason contains that text, whatever its case.
+    """
     chosen: ColumnElement[bool] = OutboxStream.parked_at.is_not(None)
     if media_ids is not None:
         chosen = and_(chosen, OutboxStream.media_id.in_(media_ids))
+    if reason is not None:
+        chosen = and_(chosen, OutboxStream.park_reason.icontains(reason, autoescape=True))
     announce(session)
     return list(
         session.scalars(
@@ -110,7 +117,7 @@ def retry_parked(session: Session, now: ColumnElement[float], media_ids: Sequenc
 def skip_head(session: Session, now: ColumnElement[float], media_id: str) -> int:
     """Drop the head message of a parked media, recorded as skipped, and go on with the next; returns its number.
 
-    Raises MediaNotFound where that media is not parked.
+    Raises NotParked where that media is not parked, MediaNotFound where it never had a message.
     """
     more = OutboxStream.last_seq > OutboxStream.acked_seq + 1
     seq = session.scalar(
@@ -132,7 +139,9 @@ def skip_head(session: Session, now: ColumnElement[float], media_id: str) -> int
         .execution_options(synchronize_session=False)
     )
     if seq is None:
-        raise MediaNotFound(f"Media {media_id!r} is not parked, so there is nothing to skip.")
+        known = session.get(OutboxStream, media_id) is not None
+        trouble = NotParked if known else MediaNotFound
+        raise trouble(f"Media {media_id!r} is not parked, so there is nothing to skip.")
     session.execute(
         update(OutboxMessage)
         .where(OutboxMessage.media_id == media_id, OutboxMessage.seq == seq)

@@ -1,0 +1,119 @@
+"""What the outbox has, page by page, and how fast it has emptied: for lists that people turn over.
+
+Every query walks an index from where the page before ended. Nothing here begins or commits a transaction.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
+
+from app.db import whole
+from app.errors import MalformedUpload
+from app.media_hash import MEDIA_ID
+from app.models import OutboxMessage, OutboxStream
+from app.outbox.operations import State, clock
+
+MINUTES = 60
+_CURSOR = re.compile(rf"([a-z]+)_(0x[01]\.[0-9a-f]{{1,13}}p-?[0-9]{{1,3}})_({MEDIA_ID.pattern})_([0-9]{{1,9}})")
+
+_DUE_OR_PARKED: dict[State, InstrumentedAttribute[float | None]] = {
+    "pending": OutboxStream.due_at,
+    "parked": OutboxStream.parked_at,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """Of a message in its list: when it is due, was parked or was delivered, and what tells it from others then."""
+
+    at: float
+    media_id: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """Messages with the heads of their streams; `next_cursor` asks for the page after this one, None at the end."""
+
+    items: Sequence[tuple[OutboxMessage, OutboxStream]]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """`at` is the minute's beginning, in seconds since 1970; `delivered` the messages that stopped waiting in it."""
+
+    at: float
+    delivered: int
+
+
+def page(session: Session, *, state: State, limit: int, cursor: str | None) -> MessagePage:
+    """Messages of one state, in the order they are due or were parked, delivered ones newest first.
+
+    What is tried meanwhile gets another place among the pending ones, so it may come twice or not at all. Raises
+    MalformedUpload for a cursor that no page of this state gave.
+    """
+    after = None if cursor is None else _position(state, cursor)
+    query = _delivered(after) if state == "delivered" else _waiting(_DUE_OR_PARKED[state], after, limit)
+    rows = [(message, stream) for message, stream in session.execute(query.limit(limit + 1))]
+    shown = rows[:limit]
+    return MessagePage(shown, _cursor(state, *shown[-1]) if len(rows) > limit else None)
+
+
+def throughput(session: Session, now: ColumnElement[float]) -> list[Minute]:
+    """The last MINUTES minutes of the clock, the one under way included, oldest first."""
+    minute = whole(OutboxMessage.delivered_at / 60.0)
+    last = int(clock(session, now) // 60)
+    first = last - MINUTES + 1
+    rows = session.execute(
+        select(minute.label("minute"), func.count().label("delivered"))
+        .where(OutboxMessage.delivered_at >= first * 60.0)
+        .group_by(minute)
+    )
+    counted = {row.minute: row.delivered for row in rows}
+    return [Minute(number * 60.0, counted.get(number, 0)) for number in range(first, last + 1)]
+
+
+def _delivered(after: _Position | None) -> Select[OutboxMessage, OutboxStream]:
+    column = OutboxMessage.delivered_at
+    query = select(OutboxMessage, OutboxStream).join(OutboxStream, OutboxStream.media_id == OutboxMessage.media_id)
+    query = query.where(column.is_not(None)).order_by(column.desc(), OutboxMessage.media_id, OutboxMessage.seq)
+    if after is None:
+        return query
+    later = tuple_(OutboxMessage.media_id, OutboxMessage.seq) > (after.media_id, after.seq)
+    return query.where(column <= after.at, or_(column < after.at, later))
+
+
+def _waiting(
+    column: InstrumentedAttribute[float | None], after: _Position | None, limit: int
+) -> Select[OutboxMessage, OutboxStream]:
+    # The streams are chosen first: joined freely, a database may begin with all messages that ever were.
+    heads = select(OutboxStream).where(column.is_not(None)).order_by(column, OutboxStream.media_id).limit(limit + 2)
+    if after is not None:
+        heads = heads.where(column >= after.at, or_(column > after.at, OutboxStream.media_id >= after.media_id))
+    stream = aliased(OutboxStream, heads.subquery())
+    query = (
+        select(OutboxMessage, stream)
+        .join(stream, stream.media_id == OutboxMessage.media_id)
+        .where(OutboxMessage.seq > stream.acked_seq)
+        .order_by(getattr(stream, column.key), stream.media_id, OutboxMessage.seq)
+    )
+    if after is not None:
+        query = query.where(or_(stream.media_id != after.media_id, OutboxMessage.seq > after.seq))
+    return query
+
+
+def _position(state: State, cursor: str) -> _Position:
+    parts = _CURSOR.fullmatch(cursor)
+    if parts is None or parts[1] != state:
+        raise MalformedUpload(f"cursor {cursor[:80]!r} is not one that a page of this list gave.")
+    return _Position(float.fromhex(parts[2]), parts[3], int(parts[4]))
+
+
+def _cursor(state: State, message: OutboxMessage, stream: OutboxStream) -> str:
+    row, column = (message, "delivered_at") if state == "delivered" else (stream, _DUE_OR_PARKED[state].key)
+    at: float = getattr(row, column)
+    return f"{state}_{at.hex().replace('+', '')}_{message.media_id}_{message.seq}"

@@ -1,0 +1,117 @@
+"""The outbox for administrators: how it stands, what is in it, and the repairs that the commands make too.
+
+This module begins transactions.
+"""
+
+from typing import Any, cast
+
+from flask import Blueprint, Response, jsonify, request
+
+from app.current import services
+from app.errors import MalformedUpload, MediaNotFound
+from app.media_hash import MEDIA_ID
+from app.outbox import documents, listing, operations
+from app.timestamps import rfc3339
+from app.web import json_body, parameters
+from app.web.auth import authenticate_admin
+
+blueprint = Blueprint("outbox", __name__, url_prefix="/outbox")
+blueprint.before_request(authenticate_admin)
+
+STATES: tuple[operations.State, ...] = ("pending", "parked", "delivered")
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+MAX_NAMED = 1000
+MAX_REASON = 500
+
+
+@blueprint.get("")
+def status() -> Response:
+    """What waits, since when, and how the gate stands."""
+    database, gate = services().database, services().gate
+    with database.reading() as session:
+        found = operations.status(session, database.now)
+        condition = gate.condition(session) if gate else None
+        return jsonify(documents.status(found, condition, operations.clock(session, database.now)))
+
+
+@blueprint.get("/throughput")
+def throughput() -> Response:
+    """Messages delivered in each minute of the last hour, oldest first."""
+    database = services().database
+    with database.reading() as session:
+        minutes = listing.throughput(session, database.now)
+    return jsonify(minutes=[{"at": rfc3339(one.at), "delivered": one.delivered} for one in minutes])
+
+
+@blueprint.get("/messages")
+def messages() -> Response:
+    """Messages of one state, a page at a time."""
+    with services().database.reading() as session:
+        page = listing.page(
+            session,
+            state=cast(operations.State, parameters.choice("state", STATES) or "pending"),
+            limit=parameters.integer("limit", default=DEFAULT_LIMIT, minimum=1, maximum=MAX_LIMIT) or DEFAULT_LIMIT,
+            cursor=request.args.get("cursor"),
+        )
+        return jsonify(items=[documents.message(*pair) for pair in page.items], nextCursor=page.next_cursor)
+
+
+@blueprint.get("/media/<media_id>")
+def show(media_id: str) -> Response:
+    """One media's messages with every attempt."""
+    _check_id(media_id)
+    return _history(media_id)
+
+
+@blueprint.post("/retry")
+def retry() -> Response:
+    """Put parked media back to pending: those named, all, or those whose park reason contains a text."""
+    media_ids, reason = _wanted(json_body.read_object())
+    database = services().database
+    with database.writing() as session:
+        retried = operations.retry_parked(session, database.now, media_ids, reason=reason)
+    return jsonify(retried=len(retried))
+
+
+@blueprint.post("/media/<media_id>/skip")
+def skip(media_id: str) -> Response:
+    """Drop the head message of a parked media, recorded as skipped."""
+    _check_id(media_id)
+    database = services().database
+    with database.writing() as session:
+        operations.skip_head(session, database.now, media_id)
+    return _history(media_id)
+
+
+def _history(media_id: str) -> Response:
+    with services().database.reading() as session:
+        return jsonify(documents.history(operations.history(session, media_id)))
+
+
+def _check_id(media_id: str) -> None:
+    if not MEDIA_ID.fullmatch(media_id):
+        raise MediaNotFound(f"No message was ever written for a media {media_id!r}.")
+
+
+def _wanted(body: dict[str, Any]) -> tuple[list[str] | None, str | None]:
+    """Which media (None: all parked ones), and the text that their park reasons contain."""
+    match body:
+        case {"all": True, **rest} if not rest:
+            return None, None
+        case {"mediaIds": list(ids), **rest} if not rest:
+            return _ids(ids), None
+        case {"reason": str(reason), **rest} if not rest:
+            if not (reason.isprintable() and 0 < len(reason) <= MAX_REASON):
+                raise MalformedUpload(f"reason must be 1 to {MAX_REASON} printable characters.")
+            return None, reason
+    raise MalformedUpload('The body must be {"mediaIds": ["…"]}, {"all": true} or {"reason": "…"}, and one of them.')
+
+
+def _ids(ids: list[Any]) -> list[str]:
+    if not 0 < len(ids) <= MAX_NAMED:
+        raise MalformedUpload(f"mediaIds must name 1 to {MAX_NAMED} media, not {len(ids)}.")
+    for one in ids:
+        if not (isinstance(one, str) and MEDIA_ID.fullmatch(one)):
+            raise MalformedUpload(f"mediaIds has {str(one)[:80]!r}, which is no media id.")
+    return ids
