@@ -9,7 +9,7 @@ from app import cli, logs
 from app.bootstrap import Services
 from app.current import EXTENSION
 from app.settings import Settings
-from app.web import auth, detect, health, links, media, openapi, outbox, problems, security_headers, tracing
+from app.web import auth, cors, detect, health, links, media, openapi, outbox, problems, security_headers, tracing
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -26,6 +26,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     security_headers.install(app)
     problems.install(app)
     auth.install(app, settings.tokens)
+    cors.install(app, settings)
     for blueprint in (
         detect.blueprint,
         media.blueprint,
