@@ -1,15 +1,20 @@
 """For supervisors and scrapers: alive, ready, and figures."""
 
 import os
+import shutil
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 
 from flask import Blueprint, Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import schema
 from app.current import services
-from app.db import schema_revision
 from app.errors import DetectionsError
+from app.storage import INCOMING
 from app.web.figures import OutboxCollector
 from app.web.problems import problem
 
@@ -47,17 +52,31 @@ def metrics() -> Response:
 def _database_troubles() -> list[str]:
     try:
         with services().database.reading() as session:
-            revision = schema_revision(session)
+            trouble = schema.trouble(session)
     except (SQLAlchemyError, DetectionsError) as error:
         return [f"the database does not answer: {type(error).__name__}"]
-    return [] if revision else ["the database has not been migrated: run `alembic upgrade head`"]
+    return [trouble] if trouble else []
 
 
 def _folder_troubles() -> list[str]:
+    storage, database = services().storage, services().database
     troubles = []
-    for folder in services().storage.folders:
-        if not os.access(folder, os.W_OK | os.X_OK):
+    for folder in storage.folders:
+        if not all(os.access(path, os.W_OK | os.X_OK) for path in (folder, folder / INCOMING)):
             troubles.append(f"the folder {folder.name} is not writable")
-        elif services().storage.room(folder) < NEARLY_FULL_BYTES:
-            troubles.append(f"the folder {folder.name} has less than {NEARLY_FULL_BYTES >> 20} MiB left")
+        else:
+            troubles += _room_trouble(f"the folder {folder.name}", partial(storage.room, folder))
+    if database.is_sqlite and database.url.database:
+        folder = Path(database.url.database).parent
+        troubles += _room_trouble("the database's folder", lambda: shutil.disk_usage(folder).free)
     return troubles
+
+
+def _room_trouble(name: str, room: Callable[[], int]) -> list[str]:
+    try:
+        left = room()
+    except (OSError, DetectionsError) as error:
+        return [f"{name} cannot be looked at: {type(error).__name__}"]
+    if left >= NEARLY_FULL_BYTES:
+        return []
+    return [f"{name} has {max(0, left) >> 20} MiB left, less than {NEARLY_FULL_BYTES >> 20} MiB"]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
 from app.demo.annotations import ReferenceService
 from tests.api.conftest import Api, MakeApi, picture
@@ -42,6 +43,34 @@ def test_supervisors_need_no_token(api: Api, path: str) -> None:
 def test_it_is_ready_once_migrated_and_not_before(make_api: MakeApi, tmp_path: Path) -> None:
     assert make_api().app.test_client().get("/readyz").json == {"status": "ready"}
     assert "alembic upgrade head" in not_ready(make_api(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.db'}"))
+
+
+@pytest.mark.parametrize(("revision", "remedy"), [("0001", "alembic upgrade head"), ("9999", "newer than this code")])
+def test_a_schema_of_another_release_makes_it_not_ready(make_api: MakeApi, revision: str, remedy: str) -> None:
+    api = make_api()
+    with api.services.database.writing() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+    detail = not_ready(api)
+    assert revision in detail
+    assert remedy in detail
+
+
+def test_a_disk_that_uploads_under_way_will_nearly_fill_makes_it_not_ready(make_api: MakeApi) -> None:
+    api = make_api()
+    storage = api.services.storage
+    with storage.incoming("Image", storage.room(api.images) - (100 << 20)):
+        detail = not_ready(api)
+    assert "images" in detail
+    assert "less than 256 MiB" in detail
+    assert api.app.test_client().get("/readyz").status_code == 200
+
+
+def test_every_reason_is_told_at_once(make_api: MakeApi, tmp_path: Path) -> None:
+    api = make_api(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.db'}")
+    for folder in (api.images, api.videos):
+        (folder / ".incoming").rmdir()
+    detail = not_ready(api)
+    assert all(reason in detail for reason in ("migrated", "images", "videos")), detail
 
 
 def test_a_database_that_cannot_be_read_makes_it_not_ready(make_api: MakeApi, tmp_path: Path) -> None:
