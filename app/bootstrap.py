@@ -55,6 +55,7 @@ class Services:
             workers=settings.detection_workers,
             on_ended=self.waiters.notify,
         )
+        self.database.on_announcement(self.executor.wake)
         self.annotations = _annotations_client(settings)
         look = self.annotations.look if self.annotations else None
         self.adoption = Adoption(self.database, self.storage, look)
@@ -76,12 +77,17 @@ class Services:
     def start(self, threads: int = DEFAULT_THREADS) -> None:
         """Begin to detect, dispatch and sweep in threads of this process, which serves with so many `threads`."""
         self.seats.set_threads(threads)
-        self.executor.start()
+        if self.settings.detection == "embedded":
+            self.executor.start()
         self._background.append(PeriodicSweep(self.sweep))
         if self.settings.dispatcher == "embedded":
             self._background += self.delivery()
         for part in self._background:
             part.start()
+
+    def detection(self) -> "tuple[ChangeWatcher, RunExecutor]":
+        """What does runs, and what has it notice those that other processes accepted; neither started yet."""
+        return ChangeWatcher(self.database, self.executor.wake), self.executor
 
     def delivery(self) -> "list[_Background]":
         """A dispatcher and what wakes it, not yet started; empty where nothing can be delivered."""

@@ -154,7 +154,7 @@ class Database:
         self._listeners.append(listener)
 
     def notify_listeners(self) -> None:
-        """Tell this process's listeners that messages may be waiting."""
+        """Tell this process's listeners that messages or runs may be waiting."""
         for listener in self._listeners:
             listener()
 
@@ -185,7 +185,7 @@ class Database:
 
 
 def announce(session: Session) -> None:
-    """Note that this transaction adds messages: its commit wakes this process's listeners and, by one NOTIFY on
+    """Note that this transaction adds messages or runs: its commit wakes this process's listeners and, by one NOTIFY on
     PostgreSQL, those of other processes (on SQLite these watch the file's data version)."""
     if session.info.get(_ANNOUNCED):
         return

@@ -69,6 +69,7 @@ class Settings:
     detector_confidence: float
     frame_interval: float
     detection_workers: int
+    detection: Literal["embedded", "off"]
     dispatcher: Literal["embedded", "off"]
     outbox_retention_days: float
     cors_origins: tuple[str, ...]  # as browsers write them: lower case, without a default port
@@ -92,7 +93,8 @@ class Settings:
             detector_confidence=read.number("DETECTOR_CONFIDENCE", 0.45, above=0, maximum=1),
             frame_interval=read.number("FRAME_INTERVAL_SECONDS", 0.5, above=0),
             detection_workers=read.integer("DETECTION_WORKERS", os.cpu_count() or 1, minimum=1),
-            dispatcher=_dispatcher(read),
+            detection=read.embedded_or_off("DETECTION"),
+            dispatcher=read.embedded_or_off("DISPATCHER"),
             outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0),
             cors_origins=_cors_origins(read),
             shared_figures_dir=_existing_folder(read, "PROMETHEUS_MULTIPROC_DIR"),
@@ -122,6 +124,15 @@ class _Reader:
         if not above < value <= maximum:
             raise SettingsError(f"{name} must be more than {above:g} and at most {maximum:g}, not {value:g}.")
         return value
+
+    def embedded_or_off(self, name: str) -> Literal["embedded", "off"]:
+        match self.text(name, "embedded"):
+            case "embedded":
+                return "embedded"
+            case "off":
+                return "off"
+            case other:
+                raise SettingsError(f"{name} must be embedded or off, not {other!r}.")
 
     def _parsed(self, name: str, default: Number, parse: Callable[[str], Number], wanted: str) -> Number:
         text = self.text(name)
@@ -250,13 +261,3 @@ def _file_content(name: str, path: str) -> str:
         return Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{name} must name a readable PEM file; {path!r} is not one.") from error
-
-
-def _dispatcher(read: _Reader) -> Literal["embedded", "off"]:
-    match read.text("DISPATCHER", "embedded"):
-        case "embedded":
-            return "embedded"
-        case "off":
-            return "off"
-        case other:
-            raise SettingsError(f"DISPATCHER must be embedded or off, not {other!r}.")

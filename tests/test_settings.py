@@ -40,7 +40,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
     assert found.max_upload_bytes == 17179869184
     assert (found.upload_idle_timeout, found.sync_wait) == (30, 60)
     assert (found.detector_model, found.detector_confidence, found.frame_interval) == (None, 0.45, 0.5)
-    assert (found.dispatcher, found.outbox_retention_days) == ("embedded", 7)
+    assert (found.detection, found.dispatcher, found.outbox_retention_days) == ("embedded", "embedded", 7)
     assert found.detection_workers == (os.cpu_count() or 1)
     assert (found.cors_origins, found.tokens.admin_claim) == ((), ("roles", "admin"))
 
@@ -65,6 +65,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
         ("DETECTOR_CONFIDENCE", "1", lambda found: found.detector_confidence == 1),
         ("FRAME_INTERVAL_SECONDS", "0.04", lambda found: found.frame_interval == 0.04),
         ("DETECTION_WORKERS", "3", lambda found: found.detection_workers == 3),
+        ("DETECTION", "off", lambda found: found.detection == "off"),
         ("DISPATCHER", "off", lambda found: found.dispatcher == "off"),
         ("OUTBOX_RETENTION_DAYS", "0.5", lambda found: found.outbox_retention_days == 0.5),
         (
@@ -119,6 +120,7 @@ def test_each_setting_is_read(name: str, value: str, read: object) -> None:
         ("DETECTOR_CONFIDENCE", "45%"),
         ("FRAME_INTERVAL_SECONDS", "0"),
         ("DETECTION_WORKERS", "0"),
+        ("DETECTION", "on"),
         ("DISPATCHER", "on"),
         ("DISPATCHER", "two\nlines"),
         ("JWT_ADMIN_CLAIM", "admin"),

@@ -1,7 +1,8 @@
-"""The commands: `flask outbox …`, `flask media …` and `flask token`."""
+"""The commands: `flask detect …`, `flask outbox …`, `flask media …` and `flask token`."""
 
 import click
 
+from app.cli.detect import detect
 from app.cli.media import media
 from app.cli.media_records import list_media, show_media
 from app.cli.media_upload import upload
@@ -11,7 +12,7 @@ from app.cli.token import token
 for command in (list_media, show_media, upload):
     media.add_command(command)
 
-COMMANDS: tuple[click.Command, ...] = (outbox, media, token)
+COMMANDS: tuple[click.Command, ...] = (outbox, media, detect, token)
 """What the factory gives to `flask`."""
 
 

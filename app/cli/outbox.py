@@ -1,7 +1,5 @@
 """`flask outbox …`: what a person may ask of the outbox, and do to it. This module begins transactions."""
 
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NoReturn
@@ -9,6 +7,7 @@ from typing import Any, NoReturn
 import click
 from flask.cli import with_appcontext
 
+from app.cli.background import run_until_stopped
 from app.cli.faults import Group
 from app.cli.output import json_option, note, progress_bar, show_json, show_table, when
 from app.cli.usage import usage
@@ -70,15 +69,7 @@ def run() -> None:
     parts = services().delivery()
     if not parts:
         raise click.ClickException("ANNOTATIONS_URL is not set: there is nowhere to deliver to.")
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stopped.set())
-    for part in parts:
-        part.start()
-    note("Dispatching; SIGTERM ends it.")
-    stopped.wait()
-    for part in parts:
-        part.stop()
+    run_until_stopped(parts, "Dispatching; SIGTERM ends it.")
 
 
 @outbox.command(epilog=usage("flask outbox status", "flask outbox status --json | jq .parked", exits={0: "told"}))

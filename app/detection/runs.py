@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db import Database
+from app.db import Database, announce
 from app.detection.results import FrameResult
 from app.errors import AlreadyProcessing, Unavailable
 from app.lifecycle import change_status
@@ -99,6 +99,7 @@ class Runs:
             )
             .returning(DetectionRun.id)
         )
+        announce(session)
         return int(run_id or 0)
 
     def ensure_room(self) -> None:
@@ -176,6 +177,7 @@ class Runs:
     def hand_back(self, claimed: ClaimedRun, *, counted: bool) -> bool:
         """Let another process continue at once; `counted` where this try is to count against the run."""
         with self._database.writing() as session:
+            announce(session)
             tries = DetectionRun.tries if counted else DetectionRun.tries - 1
             return self._write(session, claimed, state=RunState.QUEUED, tries=tries, frames_done=0, **_NO_LEASE)
 

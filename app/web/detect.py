@@ -10,7 +10,7 @@ from app.checksum import checksum_of_bytes
 from app.current import services
 from app.detection.jobs import Job
 from app.detection.runs import RunRequest
-from app.errors import MediaTooLarge, Undecodable
+from app.errors import MediaTooLarge, Unavailable, Undecodable
 from app.media_hash import virtual_id_of_bytes
 from app.models import RunFailure, RunState
 from app.web import intake, parameters
@@ -38,7 +38,6 @@ def detect_upload() -> Response:
             run_id = runs.start_new(media_id, wanted)
         else:
             run_id = runs.find_or_start(media_id, wanted)
-        services().executor.wake()
         return _answer(media_id, run_id, duplicate=receipt.duplicate)
 
 
@@ -50,7 +49,6 @@ def detect_stored(media_id: str) -> Response:
         services().runs.ensure_room()
         services().adoption.ensure_known(media_id, g.user_id)
         run_id = services().runs.start_new(media_id, wanted)
-        services().executor.wake()
         return _answer(media_id, run_id, duplicate=True)
 
 
@@ -65,6 +63,8 @@ def _wanted() -> RunRequest:
 
 
 def _detect_in_memory(wanted: RunRequest) -> Response:
+    if services().settings.detection == "off":
+        raise Unavailable("Detection in memory (persist=false) is off here: DETECTION=off.", retry_after=60)
     # `Prefer: respond-async` is not applied: it is a wish, and there would be nothing to come back for.
     with intake.seat():
         name, content = intake.picture_in_memory()

@@ -1,0 +1,29 @@
+"""`flask detect …`: detection as a process of its own.
+
+A worker takes runs from the database, whichever process accepted them, so it may stand on any machine that has the
+same database and the same folders; several at once share the work. The web process beside it has DETECTION=off, or
+goes on detecting too.
+"""
+
+import click
+from flask.cli import with_appcontext
+
+from app.cli.background import run_until_stopped
+from app.cli.faults import Group
+from app.cli.usage import usage
+from app.current import services
+
+
+@click.group(cls=Group)
+def detect() -> None:
+    """Detection: work on runs."""
+
+
+@detect.command(
+    epilog=usage("flask detect run", "DETECTION_WORKERS=4 flask detect run", exits={0: "stopped by SIGTERM"})
+)
+@with_appcontext
+def run() -> None:
+    """Work on runs, DETECTION_WORKERS at once, until SIGTERM; what is under way then is handed back."""
+    workers = services().settings.detection_workers
+    run_until_stopped(services().detection(), f"Detecting, {workers} runs at once; SIGTERM ends it.")
