@@ -42,7 +42,9 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A sign of life between two frames."""
+    """A sign of life between two frames; `skipped` packets of the video were corrupt so far."""
+
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def decode(data: bytes) -> Message:
         case "Total":
             return Total(None if fields["frames"] is None else int(fields["frames"]))
         case "Beat":
-            return Beat()
+            return Beat(int(fields["skipped"]))
         case "Loaded":
             return Loaded()
         case "Finished":

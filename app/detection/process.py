@@ -18,12 +18,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from app.detection.jobs import MAX_MESSAGE_BYTES, Failure, Fault, Finished, Job, Loaded, Message, Total, decode
+from app.detection.jobs import MAX_MESSAGE_BYTES, Beat, Failure, Fault, Finished, Job, Loaded, Message, Total, decode
 from app.detection.limits import MediaLimits, ProcessLimits
 from app.detection.results import FrameResult
 from app.errors import DetectionsError, DetectorFailed, MediaTooLarge, SettingsError, Undecodable
 
-__all__ = ["DetectorProcess", "Job", "Total"]
+__all__ = ["Beat", "DetectorProcess", "Job", "Total"]
 
 _WORKER = "app.detection.worker:serve"
 
@@ -56,7 +56,7 @@ class DetectorProcess:
         self._limits = limits or ProcessLimits()
         self._child: _Child | None = None
         self.skipped = 0
-        """Corrupt packets of the video that was last run to its end."""
+        """Corrupt packets of the video that was last run, as far as it came."""
 
     @property
     def pid(self) -> int | None:
@@ -69,20 +69,20 @@ class DetectorProcess:
         with self._conversation(None) as messages:
             next(messages)
 
-    def run(self, job: Job) -> Generator[FrameResult | Total]:
-        """The job's Total, then a result for each sampled frame as soon as it is there.
+    def run(self, job: Job) -> Generator[FrameResult | Total | Beat]:
+        """The job's Total, then a result for each sampled frame as soon as it is there, with a Beat now and then.
 
         Nothing happens before the first `next`. Closing the iterator early ends the process with the job in it.
 
         Raises Undecodable and MediaTooLarge, which are the media's fault, or DetectorFailed: the process died, or gave
         no sign of life for `stall_seconds`. The run after that has a new process.
         """
+        self.skipped = 0
         with self._conversation(job) as messages:
             for message in messages:
-                if isinstance(message, Finished):
+                if isinstance(message, Beat | Finished):
                     self.skipped = message.skipped
-                    return
-                if isinstance(message, Total | FrameResult):
+                if isinstance(message, Total | FrameResult | Beat):
                     yield message
 
     def close(self) -> None:

@@ -13,10 +13,12 @@ import signal
 import threading
 import time
 import warnings
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import BinaryIO
 
+from app.detection.ahead import ahead
 from app.detection.images import decode_picture
 from app.detection.jobs import Beat, Failure, Fault, Finished, Job, Loaded, Message, Total, encode
 from app.detection.limits import MediaLimits, ProcessLimits
@@ -26,6 +28,10 @@ from app.detection.yolo import YoloDetector
 from app.errors import DetectionsError, MediaTooLarge, SettingsError, Undecodable
 
 _LOG = logging.getLogger(__name__)
+_NICENESS = 10
+"""Uploads and answers come first: beside a process of normal priority this one gets a tenth of a busy processor."""
+
+_BEAT_SECONDS = 1.0
 _BEATS_BEFORE_A_STALL = 4
 _FAULTS: dict[type[DetectionsError], Fault] = {
     Undecodable: Fault.UNDECODABLE,
@@ -36,12 +42,14 @@ _FAULTS: dict[type[DetectionsError], Fault] = {
 
 def serve(connection: Connection, model: Path, media_limits: MediaLimits, limits: ProcessLimits) -> None:
     """Answers jobs from the connection until its other end is closed or the parent process is gone."""
+    os.nice(_NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.filterwarnings("ignore", module="PIL")
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    worker = Worker(connection, model, media_limits, limits.stall_seconds / _BEATS_BEFORE_A_STALL)
+    beat_seconds = min(_BEAT_SECONDS, limits.stall_seconds / _BEATS_BEFORE_A_STALL)
+    worker = Worker(connection, model, media_limits, beat_seconds)
     try:
         while True:
             worker.answer(connection.recv())
@@ -64,6 +72,7 @@ class Worker:
         self._model = model
         self._limits = limits
         self._beat_seconds = beat_seconds
+        self._sending = threading.Lock()
         self._last_sent = time.monotonic()
         self._detector: YoloDetector | None = None
 
@@ -105,21 +114,35 @@ class Worker:
             interval=job.frame_interval,
             limits=self._limits.video,
             fit=detector.useful_side,
-            on_packet=self._beat,
+            on_packet=lambda: self._beat(video),
         ) as video:
             self._send(Total(video.total))
-            for frame in video.frames():
-                objects = tuple(detector.detect(frame.picture, job.confidence))
-                self._send(FrameResult(frame.index, frame.time, objects))
-            self._send(Finished(skipped=video.skipped))
+            try:
+                self._look_through(video, detector, job.confidence)
+            except Exception:
+                self._send(Beat(video.skipped))
+                raise
+            self._send(Finished(video.skipped))
 
-    def _beat(self) -> None:
+    def _look_through(self, video: Video, detector: YoloDetector, confidence: float) -> None:
+        skipped = 0
+        with closing(ahead(video.frames())) as frames:
+            for frame in frames:
+                objects = tuple(detector.detect(frame.picture, confidence))
+                if video.skipped != skipped:
+                    skipped = video.skipped
+                    self._send(Beat(skipped))
+                self._send(FrameResult(frame.index, frame.time, objects))
+
+    def _beat(self, video: Video) -> None:
+        """Called for each packet, beside the thread that looks at frames."""
         if time.monotonic() - self._last_sent >= self._beat_seconds:
-            self._send(Beat())
+            self._send(Beat(video.skipped))
 
     def _send(self, message: Message) -> None:
-        self._connection.send_bytes(encode(message))
-        self._last_sent = time.monotonic()
+        with self._sending:
+            self._connection.send_bytes(encode(message))
+            self._last_sent = time.monotonic()
 
 
 def _opened(source: Path | bytes) -> BinaryIO:

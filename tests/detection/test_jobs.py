@@ -11,7 +11,7 @@ fraction = st.floats(0, 1)
 objects = st.builds(DetectedObject, st.integers(0, 1000), st.text(), *[fraction] * 5)
 messages = st.one_of(
     st.builds(Loaded),
-    st.builds(Beat),
+    st.builds(Beat, st.integers(0)),
     st.builds(Total, st.none() | st.integers(0)),
     st.builds(Finished, st.integers(0)),
     st.builds(Failure, st.sampled_from(Fault), st.text()),

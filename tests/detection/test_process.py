@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
+from PIL import Image
 
 from app.detection.limits import MediaLimits, ProcessLimits, VideoLimits
 from app.detection.model_file import BUILT_IN_MODEL
@@ -23,6 +24,7 @@ from app.detection.process import DetectorProcess, Job, Total
 from app.detection.results import FrameResult
 from app.errors import DetectorFailed, MediaTooLarge, SettingsError, Undecodable
 from tests.detection.bombs import png
+from tests.detection.clips import Clip, without_pictures
 from tests.detection.onnx_bytes import constant_model
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +102,19 @@ def test_a_video_gives_its_total_and_then_every_frame_in_turn(detector_process: 
 
 def test_a_frame_with_nothing_on_it_is_reported_too(detector_process: DetectorProcess, clip: Path) -> None:
     assert labels(detector_process, Job(clip, "Video", confidence=1.0)) == [[]] * 6
+
+
+def test_corrupt_packets_are_counted_for_each_video_anew(
+    detector_process: DetectorProcess, clip: Path, tmp_path: Path, photo: Image.Image
+) -> None:
+    whole = Clip("broken.avi", codec="mjpeg").write(tmp_path, photo).read_bytes()
+    labels(detector_process, Job(without_pictures(whole, range(3, 7)), "Video"))
+    assert detector_process.skipped == 4
+    with pytest.raises(Undecodable):
+        labels(detector_process, Job(without_pictures(whole, range(30)), "Video"))
+    assert detector_process.skipped == 30
+    labels(detector_process, Job(clip, "Video"))
+    assert detector_process.skipped == 0
 
 
 def test_results_come_while_the_run_goes_on(detector_process: DetectorProcess, long_clip: Path) -> None:
@@ -266,6 +281,12 @@ def test_an_interrupt_from_the_keyboard_is_left_to_the_parent(
     os.kill(child, signal.SIGINT)
     assert len(list(itertools.islice(results, 20))) == 20
     assert detector_process.pid == child
+
+
+def test_the_process_makes_way_for_whoever_serves(detector_process: DetectorProcess) -> None:
+    detector_process.load()
+    assert detector_process.pid is not None
+    assert os.getpriority(os.PRIO_PROCESS, detector_process.pid) >= os.getpriority(os.PRIO_PROCESS, 0) + 5
 
 
 def test_no_lock_of_the_parent_is_held_by_the_process(detector_process: DetectorProcess, tmp_path: Path) -> None:

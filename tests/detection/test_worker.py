@@ -23,9 +23,11 @@ def pipe() -> Iterator[tuple[Connection, Connection]]:
         yield ours, theirs
 
 
-def said(pipe: tuple[Connection, Connection], job: Job | None, model: Path = BUILT_IN_MODEL) -> list[Message]:
+def said(
+    pipe: tuple[Connection, Connection], job: Job | None, model: Path = BUILT_IN_MODEL, *, beat_seconds: float = 0
+) -> list[Message]:
     ours, theirs = pipe
-    Worker(theirs, model, MediaLimits(), beat_seconds=0).answer(job)
+    Worker(theirs, model, MediaLimits(), beat_seconds).answer(job)
     theirs.close()
     messages = []
     while True:
@@ -45,17 +47,36 @@ def test_a_picture_is_announced_told_and_ended(pipe: tuple[Connection, Connectio
 
 def test_frames_between_two_samples_are_signs_of_life(pipe: tuple[Connection, Connection], clip: Path) -> None:
     messages = said(pipe, Job(clip, "Video", frame_interval=2.5))
-    first, second = (at for at, message in enumerate(messages) if isinstance(message, FrameResult))
-    assert messages[first + 1 : second].count(Beat()) >= 20
+    [_first, second] = [at for at, message in enumerate(messages) if isinstance(message, FrameResult)]
+    assert messages[:second].count(Beat()) >= 20
     assert messages[-1] == Finished(skipped=0)
 
 
-def test_corrupt_packets_are_told_at_the_end(
+@pytest.fixture
+def broken(tmp_path: Path, photo: Image.Image) -> bytes:
+    """A clip with four corrupt packets."""
+    return without_pictures(Clip("broken.avi", codec="mjpeg").write(tmp_path, photo).read_bytes(), range(3, 7))
+
+
+def test_corrupt_packets_are_told_at_the_end(pipe: tuple[Connection, Connection], broken: bytes) -> None:
+    messages = said(pipe, Job(broken, "Video"))
+    assert messages[-1] == Finished(skipped=4)
+
+
+def test_corrupt_packets_are_told_while_the_video_goes_on(pipe: tuple[Connection, Connection], broken: bytes) -> None:
+    """Though there is a result to tell of every moment, so that no sign of life is needed."""
+    messages = said(pipe, Job(broken, "Video", frame_interval=0.1), beat_seconds=60)
+    assert Beat(4) in messages[: messages.index(Finished(4)) - 5]
+
+
+def test_corrupt_packets_are_told_where_there_was_nothing_else(
     pipe: tuple[Connection, Connection], tmp_path: Path, photo: Image.Image
 ) -> None:
     content = Clip("broken.avi", codec="mjpeg").write(tmp_path, photo).read_bytes()
-    messages = said(pipe, Job(without_pictures(content, range(3, 7)), "Video"))
-    assert messages[-1] == Finished(skipped=4)
+    messages = said(pipe, Job(without_pictures(content, range(30)), "Video"), beat_seconds=60)
+    assert messages[-2] == Beat(30)
+    assert isinstance(messages[-1], Failure)
+    assert messages[-1].fault is Fault.UNDECODABLE
 
 
 def test_loading_alone_is_answered(pipe: tuple[Connection, Connection]) -> None:
