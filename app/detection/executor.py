@@ -10,24 +10,26 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 
 import structlog
 
+from app.detection.claims import ClaimedRun
 from app.detection.jobs import Job, Total
 from app.detection.process import DetectorProcess
 from app.detection.results import FrameResult
-from app.detection.runs import MAX_TRIES, ClaimedRun, Runs
+from app.detection.runs import MAX_TRIES, Runs
 from app.errors import DetectorFailed, MediaTooLarge, SettingsError, Unavailable, Undecodable
 from app.models import RunFailure
 
 log = structlog.get_logger()
 
 LOOK_EVERY = 1.0
-RENEW_EVERY = 5.0
+RENEWALS = 3
+"""Of a lease, within the time that it lasts."""
 RECORD_EVERY = 0.5
 STOP_SECONDS = 5.0
 WAITING_IN_MEMORY = 4
@@ -167,9 +169,9 @@ class RunExecutor:
         try:
             rest = self._stream(process, claimed)
         except Undecodable as error:
-            self._runs.fail(claimed, RunFailure.UNDECODABLE, str(error))
+            self._runs.fail(claimed, RunFailure.UNDECODABLE, str(error), skipped=process.skipped)
         except MediaTooLarge as error:
-            self._runs.fail(claimed, RunFailure.TOO_LARGE, str(error))
+            self._runs.fail(claimed, RunFailure.TOO_LARGE, str(error), skipped=process.skipped)
         except (DetectorFailed, SettingsError) as error:  # the second: a model that is none
             log.warning("detector_failed", run_id=claimed.run_id, tries=claimed.tries, reason=str(error))
             if self._stopping.is_set():
@@ -177,14 +179,14 @@ class RunExecutor:
             elif claimed.tries < MAX_TRIES:
                 self._runs.hand_back(claimed, counted=True)
             else:
-                self._runs.fail(claimed, RunFailure.DETECTOR, str(error))
+                self._runs.fail(claimed, RunFailure.DETECTOR, str(error), skipped=process.skipped)
         except _RunLost:
             log.warning("run_lost", run_id=claimed.run_id, epoch=claimed.epoch)
         else:
             if rest is None:
                 self._runs.hand_back(claimed, counted=False)
             else:
-                self._runs.finish(claimed, rest)
+                self._runs.finish(claimed, rest, skipped=process.skipped)
 
     def _stream(self, process: DetectorProcess, claimed: ClaimedRun) -> list[FrameResult] | None:
         """Record frames as they come; returns those not recorded yet, None where we are shutting down."""
@@ -198,19 +200,16 @@ class RunExecutor:
                     return None
                 if isinstance(item, Total):
                     total = item.frames
-                    continue
-                batch.append(item)
+                elif isinstance(item, FrameResult):
+                    batch.append(item)
                 if time.monotonic() - recorded >= RECORD_EVERY:
-                    self._record(claimed, batch, total)
+                    if not self._runs.record(claimed, batch, total, skipped=process.skipped):
+                        raise _RunLost
                     batch, recorded = [], time.monotonic()
         return batch
 
-    def _record(self, claimed: ClaimedRun, batch: Sequence[FrameResult], total: int | None) -> None:
-        if not self._runs.record(claimed, batch, total):
-            raise _RunLost
-
     def _renew(self) -> None:
-        while not self._stopping.wait(RENEW_EVERY):
+        while not self._stopping.wait(self._runs.lease_seconds / RENEWALS):
             for claimed in self._under_way.copy():
                 try:
                     self._runs.renew(claimed)

@@ -6,19 +6,18 @@ that lost its run (frozen, cut off) changes nothing. This module begins transact
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-from sqlalchemy import ColumnElement, and_, case, delete, insert, null, or_, select, update
+from sqlalchemy import and_, case, delete, insert, null, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db import Database, announce
+from app.detection import claims
+from app.detection.claims import UNDER_WAY, ClaimedRun
 from app.detection.results import FrameResult
 from app.errors import AlreadyProcessing, Unavailable
 from app.lifecycle import change_status
-from app.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
+from app.models import Detection, DetectionRun, MediaStatus, RunFailure, RunState
 from app.outbox.queue import OutboxQueue
 
 LEASE_SECONDS = 15.0
@@ -35,30 +34,6 @@ class RunRequest:
     confidence: float
     frame_interval: float
     request_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedRun:
-    """A run leased to this process, with all that is needed to do it."""
-
-    run_id: int
-    media_id: str
-    path: Path
-    media_type: Literal["Video", "Image"]
-    confidence: float
-    frame_interval: float
-    epoch: int
-    tries: int
-    request_id: str | None
-
-    @property
-    def fence(self) -> ColumnElement[bool]:
-        """True of the run's row as long as this claim is the one that may write about it."""
-        return and_(
-            DetectionRun.id == self.run_id,
-            DetectionRun.lease_epoch == self.epoch,
-            DetectionRun.state == RunState.RUNNING,
-        )
 
 
 class Runs:
@@ -105,7 +80,7 @@ class Runs:
     def ensure_room(self) -> None:
         """Raise Unavailable where too many runs wait already; to be asked before a body is read."""
         with self._database.reading() as session:
-            beyond = select(DetectionRun.id).where(_UNDER_WAY).offset(self._max_waiting - 1).limit(1)
+            beyond = select(DetectionRun.id).where(UNDER_WAY).offset(self._max_waiting - 1).limit(1)
             if session.scalar(beyond) is not None:
                 raise Unavailable(f"{self._max_waiting} runs wait for a detector already; try again later.", 30)
 
@@ -129,21 +104,20 @@ class Runs:
                 continue  # another request was faster: its run is ours too
 
     def claim(self, owner: str) -> ClaimedRun | None:
-        """Take the oldest run that waits or whose process died; None where there is none.
+        """Take a run that waits or whose process died, fairly between users; None where there is none.
 
         A run that has been tried too often is ended here, with its media at Error.
         """
+        claimant = claims.Claimant(owner, self.detector, self.lease_seconds)
         while self._anything_to_claim():
             with self._database.writing() as session:
-                run = session.scalars(self._lease_one(owner)).one_or_none()
-                if run is None:
+                claimed = claims.lease(session, self._database.now, claimant)
+                if claimed is None:
                     return None
-                media = session.get_one(Media, run.media_id)
-                claimed = _claimed(run, media)
-                if media.media_status != MediaStatus.AI_PROCESSING:
+                if claimed.media_status != MediaStatus.AI_PROCESSING:
                     self._report(session, claimed, MediaStatus.AI_PROCESSING)
+                _forget_results(session, claimed)
                 if claimed.tries <= MAX_TRIES:
-                    session.execute(delete(Detection).where(Detection.run_id == run.id))
                     return claimed
                 self._end_failed(session, claimed, RunFailure.DETECTOR, f"Given up: {MAX_TRIES} processes died of it.")
         return None
@@ -153,15 +127,27 @@ class Runs:
         with self._database.writing() as session:
             return self._write(session, claimed, lease_until=self._database.now + self.lease_seconds)
 
-    def record(self, claimed: ClaimedRun, results: Sequence[FrameResult], total: int | None) -> bool:
-        """Keep what was found on some more frames, and renew the lease; False if it was lost."""
+    def record(
+        self, claimed: ClaimedRun, results: Sequence[FrameResult], total: int | None, *, skipped: int = 0
+    ) -> bool:
+        """Keep what was found on some more frames, and renew the lease; False if it was lost.
+
+        `skipped` is how many packets were corrupt, from the beginning on.
+        """
         lease_until = self._database.now + self.lease_seconds
         with self._database.writing() as session:
-            return self._keep(session, claimed, results, frames_total=total, lease_until=lease_until)
+            return self._keep(
+                session, claimed, results, frames_total=total, packets_skipped=skipped, lease_until=lease_until
+            )
 
-    def finish(self, claimed: ClaimedRun, results: Sequence[FrameResult]) -> bool:
+    def finish(self, claimed: ClaimedRun, results: Sequence[FrameResult], *, skipped: int = 0) -> bool:
         """The run is done, with these last frames, and its media AIProcessed; False if the lease was lost."""
-        ending = {"state": RunState.DONE, "finished_at": self._database.now, **_NO_LEASE}
+        ending = {
+            "state": RunState.DONE,
+            "finished_at": self._database.now,
+            "packets_skipped": skipped,
+            **_NO_LEASE,
+        }
         with self._database.writing() as session:
             frames_total = DetectionRun.frames_done + len(results)
             ended = self._keep(session, claimed, results, frames_total=frames_total, **ending)
@@ -169,23 +155,27 @@ class Runs:
                 self._report(session, claimed, MediaStatus.AI_PROCESSED)
             return ended
 
-    def fail(self, claimed: ClaimedRun, failure: RunFailure, reason: str) -> bool:
+    def fail(self, claimed: ClaimedRun, failure: RunFailure, reason: str, *, skipped: int = 0) -> bool:
         """The run has failed for good and its media is at Error; False if the lease was lost."""
         with self._database.writing() as session:
-            return self._end_failed(session, claimed, failure, reason)
+            return self._end_failed(session, claimed, failure, reason, packets_skipped=skipped)
 
     def hand_back(self, claimed: ClaimedRun, *, counted: bool) -> bool:
-        """Let another process continue at once; `counted` where this try is to count against the run."""
+        """Let another process begin anew at once; `counted` where this try is to count against the run."""
+        tries = DetectionRun.tries if counted else DetectionRun.tries - 1
+        begin_anew = {"state": RunState.QUEUED, "tries": tries, "frames_done": 0, "packets_skipped": 0, **_NO_LEASE}
         with self._database.writing() as session:
             announce(session)
-            tries = DetectionRun.tries if counted else DetectionRun.tries - 1
-            return self._write(session, claimed, state=RunState.QUEUED, tries=tries, frames_done=0, **_NO_LEASE)
+            handed_back = self._write(session, claimed, **begin_anew)
+            if handed_back:
+                _forget_results(session, claimed)
+            return handed_back
 
     def active(self) -> dict[int, str | None]:
         """The runs that wait or are under way, with the owner of those whose lease has not expired."""
         holder = case((DetectionRun.lease_until > self._database.now, DetectionRun.lease_owner)).label("holder")
         with self._database.reading() as session:
-            rows = session.execute(select(DetectionRun.id, holder).where(_UNDER_WAY))
+            rows = session.execute(select(DetectionRun.id, holder).where(UNDER_WAY))
             return {row.id: row.holder for row in rows}
 
     def _usable(self, media_id: str, wanted: RunRequest) -> int | None:
@@ -198,48 +188,18 @@ class Runs:
         with self._database.reading() as session:
             return session.scalar(
                 select(DetectionRun.id)
-                .where(DetectionRun.media_id == media_id, or_(_UNDER_WAY, done_alike))
+                .where(DetectionRun.media_id == media_id, or_(UNDER_WAY, done_alike))
                 .order_by(DetectionRun.id.desc())
                 .limit(1)
             )
 
-    def _claimable(self) -> ColumnElement[bool]:
-        return or_(
-            DetectionRun.state == RunState.QUEUED,
-            and_(DetectionRun.state == RunState.RUNNING, DetectionRun.lease_until <= self._database.now),
-        )
-
     def _anything_to_claim(self) -> bool:
         with self._database.reading() as session:
-            return session.scalar(select(DetectionRun.id).where(self._claimable()).limit(1)) is not None
+            return claims.are_possible(session, self._database.now)
 
-    def _lease_one(self, owner: str) -> ReturningUpdate[DetectionRun]:
-        now = self._database.now
-        oldest = (
-            select(DetectionRun.id)
-            .where(self._claimable())
-            .order_by(DetectionRun.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-            .cte("oldest")
-        )
-        return (
-            update(DetectionRun)
-            .where(DetectionRun.id.in_(select(oldest.c.id)))
-            .values(
-                state=RunState.RUNNING,
-                lease_epoch=DetectionRun.lease_epoch + 1,
-                lease_owner=owner,
-                lease_until=now + self.lease_seconds,
-                tries=DetectionRun.tries + 1,
-                started_at=now,
-                frames_done=0,
-            )
-            .returning(DetectionRun)
-            .execution_options(synchronize_session=False)
-        )
-
-    def _end_failed(self, session: Session, claimed: ClaimedRun, failure: RunFailure, reason: str) -> bool:
+    def _end_failed(
+        self, session: Session, claimed: ClaimedRun, failure: RunFailure, reason: str, **values: object
+    ) -> bool:
         ended = self._write(
             session,
             claimed,
@@ -247,6 +207,7 @@ class Runs:
             finished_at=self._database.now,
             failure=failure,
             error=reason,
+            **values,
             **_NO_LEASE,
         )
         if ended:
@@ -275,22 +236,11 @@ class Runs:
         return changed.first() is not None
 
 
-_UNDER_WAY = DetectionRun.state.in_((RunState.QUEUED, RunState.RUNNING))
 _NO_LEASE = {"lease_owner": null(), "lease_until": null()}
 
 
-def _claimed(run: DetectionRun, media: Media) -> ClaimedRun:
-    return ClaimedRun(
-        run_id=run.id,
-        media_id=run.media_id,
-        path=Path(media.path),
-        media_type=media.media_type,
-        confidence=run.confidence,
-        frame_interval=run.frame_interval,
-        epoch=run.lease_epoch,
-        tries=run.tries,
-        request_id=run.request_id,
-    )
+def _forget_results(session: Session, claimed: ClaimedRun) -> None:
+    session.execute(delete(Detection).where(Detection.run_id == claimed.run_id))
 
 
 def _rows(run_id: int, result: FrameResult) -> list[dict[str, object]]:

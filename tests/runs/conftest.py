@@ -6,8 +6,9 @@ import pytest
 from sqlalchemy import select
 
 from app.db import Database
+from app.detection.claims import ClaimedRun
 from app.detection.results import DetectedObject, FrameResult
-from app.detection.runs import ClaimedRun, RunRequest, Runs
+from app.detection.runs import RunRequest, Runs
 from app.lifecycle import create_media
 from app.models import Detection, DetectionRun, Media, MediaStatus, OutboxMessage
 from app.outbox.queue import OutboxQueue

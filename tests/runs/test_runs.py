@@ -36,10 +36,12 @@ def test_a_run_that_is_finished_has_all_its_frames_and_its_media_is_processed(wo
     run_id = world.runs.start_new(media_id, WANTED)
     claimed = world.claimed()
     clock.advance(3)
-    assert world.runs.record(claimed, [frame(0), frame(1, 2)], total=4)
+    assert world.runs.record(claimed, [frame(0), frame(1, 2)], total=4, skipped=1)
     assert (world.run(run_id).frames_done, world.run(run_id).frames_total) == (2, 4)
-    assert world.runs.finish(claimed, [frame(2, 0)])
+    assert world.run(run_id).packets_skipped == 1
+    assert world.runs.finish(claimed, [frame(2, 0)], skipped=3)
     run = world.run(run_id)
+    assert run.packets_skipped == 3
     assert (run.state, run.frames_done, run.frames_total) == (RunState.DONE, 3, 3)
     assert (run.started_at, run.finished_at) == (clock.seconds - 3, clock.seconds)
     assert world.found(run_id) == [(0, 0), (1, 0), (1, 1)]
@@ -165,6 +167,22 @@ def test_a_run_that_was_ended_cannot_be_ended_again(world: World) -> None:
     assert not world.runs.fail(claimed, RunFailure.DETECTOR, "too late")
     assert not world.runs.finish(claimed, [frame(0)])
     assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+
+
+def test_a_run_handed_back_begins_anew(world: World) -> None:
+    run_id = world.runs.start_new(world.media(), WANTED)
+    claimed = world.claimed()
+    world.runs.record(claimed, [frame(0)], total=9, skipped=2)
+    assert world.runs.hand_back(claimed, counted=False)
+    run = world.run(run_id)
+    assert (run.state, run.frames_done, run.packets_skipped) == (RunState.QUEUED, 0, 0)
+    assert world.found(run_id) == []
+
+
+def test_a_run_is_of_the_detector_that_did_it(world: World) -> None:
+    run_id = world.runs.start_new(world.media(), WANTED)
+    assert World(world.database, "detector-2").runs.claim("one")
+    assert world.run(run_id).detector == "detector-2"
 
 
 def test_a_run_of_which_every_process_dies_is_given_up(world: World, clock: Clock) -> None:
