@@ -60,6 +60,8 @@ class Services:
         look = self.annotations.look if self.annotations else None
         self.adoption = Adoption(self.database, self.storage, look)
         self.gate = Gate(settings.annotations.url, self.database.now) if settings.annotations.url else None
+        self.is_serving: Callable[[], bool] = lambda: True
+        """False once this process is about to end: what would go on for long ends by itself then."""
         self._background: list[_Background] = []
 
     def dispatcher(self) -> Dispatcher | None:

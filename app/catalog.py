@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from sqlalchemy import Select, and_, func, select, tuple_
+from sqlalchemy import ScalarSelect, Select, and_, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.detection.results import DetectedObject, FrameResult
@@ -29,6 +29,14 @@ class MediaView:
 
 
 @dataclass(frozen=True, slots=True)
+class Glance:
+    """What may change of a media while it is followed: its status and its last run."""
+
+    media_status: int
+    run: DetectionRun | None
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One page of a list; `next_cursor` asks for the one after it, None at the end."""
 
@@ -44,6 +52,16 @@ def view(session: Session, media_id: str) -> MediaView:
     if row is None:
         raise MediaNotFound(f"There is no media {media_id!r}.")
     return MediaView(*row)
+
+
+def glance(session: Session, media_id: str) -> Glance:
+    """The status and the last run of a media that exists, by one statement on keys."""
+    row = session.execute(
+        select(Media.media_status, DetectionRun)
+        .outerjoin(DetectionRun, DetectionRun.id == _last_run())
+        .where(Media.id == media_id)
+    ).one()
+    return Glance(*row)
 
 
 def page(session: Session, *, status: int | None, media_type: str | None, limit: int, cursor: str | None) -> Page:
@@ -69,6 +87,15 @@ def run_of(session: Session, run_id: int) -> DetectionRun:
     return run
 
 
+def run_of_media(session: Session, media_id: str, run_id: int) -> DetectionRun:
+    """One run of that media; raises MediaNotFound where there is no such media, or no such run of it."""
+    view(session, media_id)
+    run = session.get(DetectionRun, run_id)
+    if run is None or run.media_id != media_id:
+        raise MediaNotFound(f"Media {media_id} has no run {run_id}.")
+    return run
+
+
 def last_finished_run(session: Session, media_id: str) -> DetectionRun:
     """The last run of a media that was done; raises MediaNotFound where there is no media or no such run."""
     view(session, media_id)
@@ -83,24 +110,26 @@ def last_finished_run(session: Session, media_id: str) -> DetectionRun:
     return run
 
 
-def results(session: Session, run_id: int) -> Iterator[FrameResult]:
-    """What a run found, frame by frame; frames without an object are left out."""
-    rows = session.scalars(
-        select(Detection).where(Detection.run_id == run_id).order_by(Detection.frame, Detection.ordinal)
-    )
+def results(session: Session, run_id: int, *, first: int = 0, end: int | None = None) -> Iterator[FrameResult]:
+    """What a run found, frame by frame, from `first` on and before `end`; frames without an object are left out."""
+    wanted = select(Detection).where(Detection.run_id == run_id, Detection.frame >= first)
+    if end is not None:
+        wanted = wanted.where(Detection.frame < end)
+    rows = session.scalars(wanted.order_by(Detection.frame, Detection.ordinal))
     for (frame, time), found in groupby(rows, key=lambda row: (row.frame, row.time)):
         yield FrameResult(frame, time, tuple(_object(row) for row in found))
 
 
 def _views() -> Select[Media, DetectionRun, OutboxStream]:
-    last_run = (
-        select(func.max(DetectionRun.id)).where(DetectionRun.media_id == Media.id).correlate(Media).scalar_subquery()
-    )
     return (
         select(Media, DetectionRun, OutboxStream)
-        .outerjoin(DetectionRun, and_(DetectionRun.media_id == Media.id, DetectionRun.id == last_run))
+        .outerjoin(DetectionRun, and_(DetectionRun.media_id == Media.id, DetectionRun.id == _last_run()))
         .outerjoin(OutboxStream, OutboxStream.media_id == Media.id)
     )
+
+
+def _last_run() -> ScalarSelect[int]:
+    return select(func.max(DetectionRun.id)).where(DetectionRun.media_id == Media.id).correlate(Media).scalar_subquery()
 
 
 def _object(row: Detection) -> DetectedObject:

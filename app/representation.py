@@ -36,6 +36,7 @@ def run(row: DetectionRun | None) -> dict[str, Any] | None:
         "state": row.state,
         "framesDone": row.frames_done,
         "framesTotal": row.frames_total,
+        "packetsSkipped": row.packets_skipped,
         "startedAt": timestamp(row.started_at),
         "finishedAt": timestamp(row.finished_at),
         "error": row.error,

@@ -18,11 +18,15 @@ RETRY_AFTER = 2.0
 
 
 class Seats:
-    """Taken by uploads, waiting answers, event streams and downloads. Safe to use from several threads."""
+    """Taken by uploads, waiting answers, event streams and downloads. Safe to use from several threads.
+
+    Event streams stay for as long as a run, so they may have half of the seats and no more.
+    """
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._held: Counter[str] = Counter()
+        self._following = 0
         self._guard = threading.Lock()
 
     def set_threads(self, threads: int) -> None:
@@ -34,28 +38,40 @@ class Seats:
         with self._guard:
             return self._held.total()
 
-    def take(self, user: str) -> None:
-        """Sit down; raises Unavailable where every seat is taken, or where the free ones are kept for other users."""
-        with self._guard:
-            free, held = self._count - self._held.total(), self._held[user]
-            if free <= 0:
-                raise Unavailable(
-                    f"All {self._count} seats for uploads and downloads are taken; try again.", RETRY_AFTER
-                )
-            if held >= self._share and free <= self._kept_for_others:
-                raise Unavailable(
-                    f"You hold {held} of the {self._count} seats for uploads and downloads, which is this user's share"
-                    " while others may need the rest; let one end, or try again.",
-                    RETRY_AFTER,
-                )
-            self._held[user] = held + 1
+    def take(self, user: str, *, following: bool = False) -> None:
+        """Sit down, `following` an event stream or for anything else.
 
-    def release(self, user: str) -> None:
+        Raises Unavailable where every seat is taken, where the free ones are kept for other users, and where as many
+        event streams are open as may be.
+        """
+        with self._guard:
+            self._judge(user, following=following)
+            self._held[user] += 1
+            self._following += following
+
+    def release(self, user: str, *, following: bool = False) -> None:
         """Give back one seat that this user took."""
         with self._guard:
             self._held[user] -= 1
             if self._held[user] <= 0:
                 del self._held[user]
+            self._following -= following
+
+    def _judge(self, user: str, *, following: bool) -> None:
+        free, held = self._count - self._held.total(), self._held[user]
+        if free <= 0:
+            raise Unavailable(f"All {self._count} seats for uploads and downloads are taken; try again.", RETRY_AFTER)
+        if held >= self._share and free <= self._kept_for_others:
+            raise Unavailable(
+                f"You hold {held} of the {self._count} seats for uploads and downloads, which is this user's share"
+                " while others may need the rest; let one end, or try again.",
+                RETRY_AFTER,
+            )
+        if following and self._following >= self._most_following:
+            raise Unavailable(
+                f"{self._following} event streams are open already; try again, or look at the media instead.",
+                RETRY_AFTER,
+            )
 
     @property
     def _share(self) -> int:
@@ -64,3 +80,7 @@ class Seats:
     @property
     def _kept_for_others(self) -> int:
         return max(1, self._count // ONE_IN_KEPT_FOR_OTHERS)
+
+    @property
+    def _most_following(self) -> int:
+        return max(1, self._count // 2)

@@ -58,7 +58,9 @@ def check_settings() -> None:
 
 def start_services(worker: Any) -> None:
     """Start the application's threads in this worker process, now that it has forked."""
-    worker.wsgi.extensions["detections"].start(threads=worker.cfg.threads)
+    services = worker.wsgi.extensions["detections"]
+    services.is_serving = lambda: worker.alive
+    services.start(threads=worker.cfg.threads)
 
 
 def stop_services(worker: Any) -> None:

@@ -21,6 +21,8 @@ blueprint.before_request(parameters.ignore_impossible_dates)
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
+MAX_RUN = 2**53 - 1
+"""The largest number that every reader of JSON can hold."""
 
 
 @blueprint.post("/media")
@@ -60,11 +62,16 @@ def show(media_id: str) -> Response:
 
 @blueprint.get("/media/<media_id>/detections")
 def detections(media_id: str) -> Response:
-    """Result of the last finished run."""
+    """What a run has found so far, or what the last finished one did."""
+    run_id = parameters.integer("run", default=None, minimum=1, maximum=MAX_RUN)
     with services().database.reading() as session:
-        run = catalog.last_finished_run(session, media_id)
+        if run_id is None:
+            run = catalog.last_finished_run(session, media_id)
+        else:
+            run = catalog.run_of_media(session, media_id, run_id)
         return jsonify(
-            run=representation.run(run), annotations=representation.annotations(catalog.results(session, run.id))
+            run=representation.run(run),
+            annotations=representation.annotations(catalog.results(session, run.id, end=run.frames_done)),
         )
 
 
@@ -99,22 +106,23 @@ def content(media_id: str) -> Response:
 
 @blueprint.get("/media/<media_id>/events")
 def follow(media_id: str) -> Response:
-    """Progress and status as server-sent events, until the run ends."""
+    """Progress, status and annotations as server-sent events, until no run is under way."""
     with services().database.reading() as session:
         catalog.view(session, media_id)
-    give_back = _take_seat()
-    stream: Iterator[str] = events.stream(services(), media_id)
+    give_back = _take_seat(following=True)
+    stream: Iterator[str] = events.stream(services(), media_id, request.headers.get("Last-Event-ID"))
     response = Response(stream, mimetype="text/event-stream")
     response.call_on_close(give_back)
+    response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
 
-def _take_seat() -> Callable[[], None]:
+def _take_seat(*, following: bool = False) -> Callable[[], None]:
     """Sit down for the request's user; what is returned gives the seat back, and needs no request to be called in."""
     seats, user = services().seats, g.user_id
-    seats.take(user)
-    return partial(seats.release, user)
+    seats.take(user, following=following)
+    return partial(seats.release, user, following=following)
 
 
 def _call_on_sent(response: Response, callback: Callable[[], None]) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import xxhash
 import requests
+import xxhash
 
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes, virtual_id_of_bytes

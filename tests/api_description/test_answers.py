@@ -136,6 +136,8 @@ def test_answers_about_media_are_as_described(service: Service, astronaut: dict[
     result = service.request("GET", f"{media}/detections")
     found = conforms(result, "/media/{media_id}/detections")["annotations"]
     assert [detected["label"] for detected in found[0]["detections"]] == ["person"]
+    of_run = service.request("GET", f"{media}/detections", params={"run": result.json()["run"]["id"]})
+    assert conforms(of_run, "/media/{media_id}/detections")["annotations"] == found
     for path in ("/media/{media_id}", "/media/{media_id}/detections", "/media/{media_id}/events"):
         refused(service.request("GET", path.replace("{media_id}", "0" * 16)), 404, "not-found", path)
 
@@ -166,7 +168,7 @@ def test_events_are_as_described(service: Service, astronaut: dict[str, Any]) ->
     answer = service.request("GET", f"/media/{astronaut['id']}/events")
     conforms(answer, path)
     kinds = described_response("get", path, 200)["content"]["text/event-stream"]["x-events"]
-    events = re.findall(r"event: (\w+)\ndata: (.*)\n\n", answer.text)
+    events = re.findall(r"id: \S+\nevent: (\w+)\ndata: (.*)\n\n", answer.text)
     assert {name for name, _ in events} == kinds.keys()
     for name, data in events:
         assert API.violations(kinds[name], json.loads(data)) == []
