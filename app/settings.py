@@ -25,6 +25,10 @@ MIN_SECRET_BYTES = 32
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
 
+MIN_TILE = 64
+MAX_LABEL_CHARACTERS = 255
+
+Provider = Literal["cpu", "cuda"]
 Number = TypeVar("Number", int, float)
 
 
@@ -54,7 +58,31 @@ class AnnotationsSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class DetectorOptions:
+    """How a model is used. `labels` None: the model's own names; `tile`, in pixels, None: no tiling."""
+
+    labels: tuple[str, ...] | None = None
+    tile: int | None = None
+    provider: Provider = "cpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorSettings:
+    """What a detection needs, with or without the service around it."""
+
+    detector_model: Path | None  # None: the built-in one
+    detector_options: DetectorOptions
+    detector_confidence: float
+    frame_interval: float
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "DetectorSettings":
+        """Read and check these settings alone; raises SettingsError at the first that is wrong."""
+        return _detector_settings(_Reader(environ))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(DetectorSettings):
     """Every setting of contract §5. Sizes are in bytes, times in seconds, paths absolute."""
 
     database_url: str = field(repr=False)  # may carry a password
@@ -65,9 +93,6 @@ class Settings:
     max_upload_bytes: int
     upload_idle_timeout: float
     sync_wait: float
-    detector_model: Path | None  # None: the built-in one
-    detector_confidence: float
-    frame_interval: float
     detection_workers: int
     detection: Literal["embedded", "off"]
     dispatcher: Literal["embedded", "off"]
@@ -79,8 +104,12 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Read and check every setting; raises SettingsError at the first that is wrong or missing."""
         read = _Reader(environ)
-        tokens = _token_settings(read)
+        tokens, detector = _token_settings(read), _detector_settings(read)
         return cls(
+            detector_model=detector.detector_model,
+            detector_options=detector.detector_options,
+            detector_confidence=detector.detector_confidence,
+            frame_interval=detector.frame_interval,
             database_url=_database_url(read),
             videos_dir=read.path("VIDEOS_DIR", "var/videos"),
             images_dir=read.path("IMAGES_DIR", "var/images"),
@@ -89,9 +118,6 @@ class Settings:
             max_upload_bytes=read.integer("MAX_UPLOAD_BYTES", 16 * GIB, minimum=1),
             upload_idle_timeout=read.number("UPLOAD_IDLE_TIMEOUT_SECONDS", 30, above=0),
             sync_wait=read.number("SYNC_WAIT_SECONDS", 60, above=0),
-            detector_model=_existing_file(read, "DETECTOR_MODEL"),
-            detector_confidence=read.number("DETECTOR_CONFIDENCE", 0.45, above=0, maximum=1),
-            frame_interval=read.number("FRAME_INTERVAL_SECONDS", 0.5, above=0),
             detection_workers=read.integer("DETECTION_WORKERS", os.cpu_count() or 1, minimum=1),
             detection=read.embedded_or_off("DETECTION"),
             dispatcher=read.embedded_or_off("DISPATCHER"),
@@ -237,6 +263,55 @@ def _check_web_address(name: str, value: str) -> None:
         raise SettingsError(f"{name} must not carry a user or a password.")
     if not valid:
         raise SettingsError(f"{name} must be an http:// or https:// address with a host, not {value!r}.")
+
+
+def _detector_settings(read: _Reader) -> DetectorSettings:
+    return DetectorSettings(
+        detector_model=_existing_file(read, "DETECTOR_MODEL"),
+        detector_options=DetectorOptions(
+            labels=_labels(read),
+            tile=read.integer("DETECTOR_TILE", 0, minimum=MIN_TILE) if read.text("DETECTOR_TILE") else None,
+            provider=_provider(read),
+        ),
+        detector_confidence=read.number("DETECTOR_CONFIDENCE", 0.45, above=0, maximum=1),
+        frame_interval=read.number("FRAME_INTERVAL_SECONDS", 0.5, above=0),
+    )
+
+
+def _labels(read: _Reader) -> tuple[str, ...] | None:
+    """Names separated by commas, or, where the text holds a slash, the path of a file with a name on each line."""
+    text = read.text("DETECTOR_LABELS")
+    if text is None:
+        return None
+    names = _lines_of("DETECTOR_LABELS", text) if "/" in text else text.split(",")
+    labels = tuple(name.strip() for name in names)
+    for number, label in enumerate(labels):
+        if not 0 < len(label) <= MAX_LABEL_CHARACTERS or not label.isprintable():
+            raise SettingsError(
+                f"DETECTOR_LABELS must give each class a printable name of at most {MAX_LABEL_CHARACTERS} characters; "
+                f"class {number} has {label[:80]!r}."
+            )
+    return labels
+
+
+def _lines_of(name: str, path: str) -> list[str]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise SettingsError(f"{name} must name a readable text file in UTF-8; {path!r} is not one.") from error
+    if not lines:
+        raise SettingsError(f"{name} must name a file with a name on each line; {path!r} is empty.")
+    return lines
+
+
+def _provider(read: _Reader) -> Provider:
+    match read.text("DETECTOR_PROVIDER", "cpu"):
+        case "cpu":
+            return "cpu"
+        case "cuda":
+            return "cuda"
+        case other:
+            raise SettingsError(f"DETECTOR_PROVIDER must be cpu or cuda, not {other!r}.")
 
 
 def _existing_file(read: _Reader, name: str) -> Path | None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import SettingsError
-from app.settings import Settings, database_url_from_env
+from app.settings import DetectorOptions, DetectorSettings, Settings, database_url_from_env
 
 SECRET = "a secret of the tests that is long enough"
 LEAST = {"JWT_SECRET_KEY": SECRET}
@@ -40,6 +40,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
     assert found.max_upload_bytes == 17179869184
     assert (found.upload_idle_timeout, found.sync_wait) == (30, 60)
     assert (found.detector_model, found.detector_confidence, found.frame_interval) == (None, 0.45, 0.5)
+    assert found.detector_options == DetectorOptions(labels=None, tile=None, provider="cpu")
     assert (found.detection, found.dispatcher, found.outbox_retention_days) == ("embedded", "embedded", 7)
     assert found.detection_workers == (os.cpu_count() or 1)
     assert (found.cors_origins, found.tokens.admin_claim) == ((), ("roles", "admin"))
@@ -62,6 +63,9 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
         ("UPLOAD_IDLE_TIMEOUT_SECONDS", "0.5", lambda found: found.upload_idle_timeout == 0.5),
         ("SYNC_WAIT_SECONDS", "1e2", lambda found: found.sync_wait == 100),
         ("DETECTOR_MODEL", __file__, lambda found: found.detector_model == Path(__file__)),
+        ("DETECTOR_LABELS", "van, a truck", lambda found: found.detector_options.labels == ("van", "a truck")),
+        ("DETECTOR_TILE", "640", lambda found: found.detector_options.tile == 640),
+        ("DETECTOR_PROVIDER", "cuda", lambda found: found.detector_options.provider == "cuda"),
         ("DETECTOR_CONFIDENCE", "1", lambda found: found.detector_confidence == 1),
         ("FRAME_INTERVAL_SECONDS", "0.04", lambda found: found.frame_interval == 0.04),
         ("DETECTION_WORKERS", "3", lambda found: found.detection_workers == 3),
@@ -115,6 +119,18 @@ def test_each_setting_is_read(name: str, value: str, read: object) -> None:
         ("SYNC_WAIT_SECONDS", "-1"),
         ("SYNC_WAIT_SECONDS", "inf"),
         ("DETECTOR_MODEL", "/there/is/no such\nmodel.onnx"),
+        ("DETECTOR_LABELS", "van,,truck"),
+        ("DETECTOR_LABELS", ","),
+        ("DETECTOR_LABELS", "van,two\nlines"),
+        ("DETECTOR_LABELS", "van," + 256 * "x"),
+        ("DETECTOR_LABELS", "/there/is/no such\nfile.txt"),
+        ("DETECTOR_LABELS", "/dev/null"),
+        ("DETECTOR_TILE", "0"),
+        ("DETECTOR_TILE", "63"),
+        ("DETECTOR_TILE", "-640"),
+        ("DETECTOR_TILE", "640x640"),
+        ("DETECTOR_PROVIDER", "gpu"),
+        ("DETECTOR_PROVIDER", "two\nlines"),
         ("DETECTOR_CONFIDENCE", "0"),
         ("DETECTOR_CONFIDENCE", "1.01"),
         ("DETECTOR_CONFIDENCE", "45%"),
@@ -225,6 +241,26 @@ def test_settings_cannot_be_changed_afterwards() -> None:
 def test_an_empty_variable_counts_as_unset(value: str) -> None:
     names = ("DATABASE_URL", "VIDEOS_DIR", "ANNOTATIONS_URL", "MAX_UPLOAD_BYTES", "DISPATCHER", "JWT_AUDIENCE")
     assert settings(**dict.fromkeys(names, value)) == settings()
+
+
+def test_labels_may_stand_in_a_file_a_line_each(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("van\r\npick-up, large\nfütterung\n\n", encoding="utf-8")
+    assert settings(DETECTOR_LABELS=str(path)).detector_options.labels == ("van", "pick-up, large", "fütterung")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"van\n\ntruck\n", b"van\ntru\0ck\n"])
+def test_a_file_that_does_not_name_every_class_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes(content)
+    assert "DETECTOR_LABELS" in refusal(LEAST | {"DETECTOR_LABELS": str(path)})
+
+
+def test_a_detection_without_the_service_needs_no_setting_at_all() -> None:
+    found = DetectorSettings.from_env({})
+    assert (found.detector_model, found.detector_confidence, found.frame_interval) == (None, 0.45, 0.5)
+    with pytest.raises(SettingsError, match="DETECTOR_TILE"):
+        DetectorSettings.from_env({"DETECTOR_TILE": "small"})
 
 
 def test_migrations_need_the_address_of_the_database_alone() -> None:
