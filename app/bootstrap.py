@@ -48,10 +48,10 @@ class Services:
         self.sweep = Sweep(self.database, self.queue, self.storage)
         self.waiters = RunWaiters(self.database)
         model = settings.detector_model or BUILT_IN_MODEL
-        self.runs = Runs(self.database, self.queue, detector_name(model))
+        self.runs = Runs(self.database, self.queue, detector_name(model, settings.detector_options))
         self.executor = RunExecutor(
             self.runs,
-            partial(DetectorProcess, model),
+            partial(DetectorProcess, model, options=settings.detector_options),
             workers=settings.detection_workers,
             on_ended=self.waiters.notify,
         )

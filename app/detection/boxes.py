@@ -1,5 +1,6 @@
 """From a model's raw output to boxes: the shapes that YOLO exports have, and non-maximum suppression. Arrays only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Self
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 IOU_THRESHOLD = 0.45
 MAX_CANDIDATES = 5000
 MAX_BOXES = 300
+MAX_CLASSES = 1 << 16
+_FAR = np.float32(1e6)  # beyond any input's edge, and its square is still exact enough to divide by
 
 Floats = NDArray[np.float32]
 
@@ -18,6 +21,7 @@ class Layout(Enum):
     """What the output's numbers mean; nc is the number of classes, N that of candidates."""
 
     V8 = "[1, 4+nc, N]"  # cx, cy, w, h, then a score for each class
+    V8_TRANSPOSED = "[1, N, 4+nc]"  # the same, a candidate in each row
     V5 = "[1, N, 5+nc]"  # cx, cy, w, h, objectness, then a score for each class
     END_TO_END = "[1, N, 6]"  # x1, y1, x2, y2, score, class: suppressed already
 
@@ -25,14 +29,16 @@ class Layout(Enum):
 def layout_of(shape: tuple[int, ...], classes: int, cells: int) -> Layout | None:
     """The layout of an output of that shape, None if it has none of them.
 
-    `cells` is the number of grid cells of all strides: with one class, [1, N, 6] is a v5 output if it has exactly the
-    three candidates for each that v5 makes.
+    `cells` is the number of grid cells of all strides. With few classes [1, N, 6] may mean three things: it is a v5
+    output if it has exactly the three candidates for each cell that v5 makes, a v8 output if it has exactly one.
     """
     match shape:
         case (1, rows, _) if rows == 4 + classes:
             return Layout.V8
-        case (1, candidates, 6) if classes != 1 or candidates != 3 * cells:
+        case (1, candidates, 6) if candidates != {1: 3 * cells, 2: cells}.get(classes):
             return Layout.END_TO_END
+        case (1, _, columns) if columns == 4 + classes:
+            return Layout.V8_TRANSPOSED
         case (1, _, columns) if columns == 5 + classes:
             return Layout.V5
     return None
@@ -46,6 +52,15 @@ class Boxes:
     scores: Floats
     classes: NDArray[np.int64]
 
+    @classmethod
+    def joined(cls, parts: Sequence["Boxes"]) -> "Boxes":
+        """All boxes of at least one part, in its order."""
+        return cls(
+            np.concatenate([part.corners for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.classes for part in parts]),
+        )
+
     def take(self, which: NDArray[Any]) -> Self:
         """The boxes at those indices, or where that mask is true."""
         return type(self)(self.corners[which], self.scores[which], self.classes[which])
@@ -54,24 +69,30 @@ class Boxes:
 def read_output(output: NDArray[Any], layout: Layout, confidence: float) -> Boxes:
     """The candidates of at least `confidence` in an output of that layout, most confident first.
 
-    Numbers that are not finite are no candidates.
+    Rows with a number that is not finite, without an extent or with an impossible class are no candidates.
     """
     table = output[0].astype(np.float32, copy=False)
-    if layout is Layout.END_TO_END:
-        boxes = Boxes(table[:, :4], table[:, 4], np.nan_to_num(table[:, 5]).astype(np.int64))
-    elif layout is Layout.V8:
-        boxes = _best_classes(table[:4].T, table[4:].T)
-    else:
-        boxes = _best_classes(table[:, :4], table[:, 5:] * table[:, 4:5])
-    boxes = boxes.take((boxes.scores >= confidence) & np.isfinite(boxes.corners).all(axis=1))
+    with np.errstate(all="ignore"):  # what cannot be computed is sorted out below
+        match layout:
+            case Layout.END_TO_END:
+                corners, scores, classes = table[:, :4], table[:, 4], np.rint(table[:, 5])
+            case Layout.V5:
+                corners, scores, classes = _best_classes(table[:, :4], table[:, 5:] * table[:, 4:5])
+            case _:
+                table = table.T if layout is Layout.V8 else table
+                corners, scores, classes = _best_classes(table[:, :4], table[:, 4:])
+        possible = np.isfinite(corners).all(axis=1) & np.isfinite(scores) & (scores >= confidence)
+        possible &= (corners[:, 2:] > corners[:, :2]).all(axis=1) & (classes >= 0) & (classes < MAX_CLASSES)
+    corners = np.clip(corners[possible], -_FAR, _FAR)
+    boxes = Boxes(corners, scores[possible], classes[possible].astype(np.int64))
     return boxes.take(np.argsort(-boxes.scores, kind="stable")[:MAX_CANDIDATES])
 
 
-def _best_classes(centred: Floats, scores: Floats) -> Boxes:
+def _best_classes(centred: Floats, scores: Floats) -> tuple[Floats, Floats, NDArray[Any]]:
     classes = scores.argmax(axis=1)
     middle, half = centred[:, :2], centred[:, 2:] / 2
     corners: Floats = np.concatenate((middle - half, middle + half), axis=1, dtype=np.float32)
-    return Boxes(corners, scores[np.arange(len(scores)), classes], classes)
+    return corners, scores[np.arange(len(scores)), classes], classes
 
 
 def suppress(boxes: Boxes, iou_threshold: float = IOU_THRESHOLD) -> Boxes:
@@ -88,8 +109,14 @@ def suppress(boxes: Boxes, iou_threshold: float = IOU_THRESHOLD) -> Boxes:
 
 def overlap(box: Floats, others: Floats) -> Floats:
     """Intersection over union of one box [4] with each of the others [M, 4]."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = np.clip(sides, 0, None).prod(axis=1)
+    shared = shared_area(box, others)
     united = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared
     ious: Floats = shared / np.maximum(united, np.float32(1e-9))
     return ious
+
+
+def shared_area(box: Floats, others: Floats) -> Floats:
+    """The area of the intersection of one box [4] with each of the others [M, 4]."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    area: Floats = np.clip(sides, 0, None).prod(axis=1)
+    return area

@@ -24,7 +24,7 @@ class Frame:
 
 
 class Detector(Protocol):
-    """A model, loaded and ready. `name` changes whenever the weights do, so that results can be told apart."""
+    """A model, loaded and ready. `name` changes whenever results may, so that they can be told apart."""
 
     name: str
     labels: dict[int, str]

@@ -22,6 +22,7 @@ from app.detection.jobs import MAX_MESSAGE_BYTES, Beat, Failure, Fault, Finished
 from app.detection.limits import MediaLimits, ProcessLimits
 from app.detection.results import FrameResult
 from app.errors import DetectionsError, DetectorFailed, MediaTooLarge, SettingsError, Undecodable
+from app.settings import DetectorOptions
 
 __all__ = ["Beat", "DetectorProcess", "Job", "Total"]
 
@@ -50,8 +51,10 @@ class DetectorProcess:
         model: Path,
         media_limits: MediaLimits | None = None,
         limits: ProcessLimits | None = None,
+        options: DetectorOptions | None = None,
     ) -> None:
         self._model = model
+        self._options = options or DetectorOptions()
         self._media_limits = media_limits or MediaLimits()
         self._limits = limits or ProcessLimits()
         self._child: _Child | None = None
@@ -107,21 +110,21 @@ class DetectorProcess:
         if child is not None and child.ready:
             return child
         self.close()
-        self._child = _Child(self._model, self._media_limits, self._limits)
+        self._child = _Child(self._model, self._media_limits, self._limits, self._options)
         return self._child
 
 
 class _Child:
     """The process and this end of its pipe. `at_rest` means that its last job has ended and left it sound."""
 
-    def __init__(self, model: Path, media_limits: MediaLimits, limits: ProcessLimits) -> None:
+    def __init__(self, model: Path, media_limits: MediaLimits, limits: ProcessLimits, options: DetectorOptions) -> None:
         self._limits = limits
         self._stopping = threading.Lock()
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         _bound_waiting(self._connection, limits.stall_seconds)
         self._process = context.Process(
-            target=_enter, args=(_WORKER, theirs, model, media_limits, limits), name="detector", daemon=True
+            target=_enter, args=(_WORKER, theirs, model, media_limits, limits, options), name="detector", daemon=True
         )
         try:
             self._process.start()

@@ -26,6 +26,7 @@ from app.detection.results import FrameResult
 from app.detection.video import Video
 from app.detection.yolo import YoloDetector
 from app.errors import DetectionsError, MediaTooLarge, SettingsError, Undecodable
+from app.settings import DetectorOptions
 
 _LOG = logging.getLogger(__name__)
 _NICENESS = 10
@@ -33,6 +34,7 @@ _NICENESS = 10
 
 _BEAT_SECONDS = 1.0
 _BEATS_BEFORE_A_STALL = 4
+_AS_IT_IS = DetectorOptions()
 _FAULTS: dict[type[DetectionsError], Fault] = {
     Undecodable: Fault.UNDECODABLE,
     MediaTooLarge: Fault.TOO_LARGE,
@@ -40,16 +42,23 @@ _FAULTS: dict[type[DetectionsError], Fault] = {
 }
 
 
-def serve(connection: Connection, model: Path, media_limits: MediaLimits, limits: ProcessLimits) -> None:
+def serve(
+    connection: Connection,
+    model: Path,
+    media_limits: MediaLimits,
+    limits: ProcessLimits,
+    options: DetectorOptions = _AS_IT_IS,
+) -> None:
     """Answers jobs from the connection until its other end is closed or the parent process is gone."""
     os.nice(_NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
-    resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+    if options.provider == "cpu":  # CUDA reserves far more addresses than it will ever use memory
+        resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.filterwarnings("ignore", module="PIL")
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     beat_seconds = min(_BEAT_SECONDS, limits.stall_seconds / _BEATS_BEFORE_A_STALL)
-    worker = Worker(connection, model, media_limits, beat_seconds)
+    worker = Worker(connection, model, media_limits, beat_seconds, options)
     try:
         while True:
             worker.answer(connection.recv())
@@ -67,9 +76,17 @@ def _end_with_the_parent() -> None:
 class Worker:
     """Runs jobs with a model that is loaded at the first one."""
 
-    def __init__(self, connection: Connection, model: Path, limits: MediaLimits, beat_seconds: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        model: Path,
+        limits: MediaLimits,
+        beat_seconds: float,
+        options: DetectorOptions = _AS_IT_IS,
+    ) -> None:
         self._connection = connection
         self._model = model
+        self._options = options
         self._limits = limits
         self._beat_seconds = beat_seconds
         self._sending = threading.Lock()
@@ -91,7 +108,7 @@ class Worker:
 
     def _loaded(self) -> YoloDetector:
         if self._detector is None:
-            self._detector = YoloDetector(self._model)
+            self._detector = YoloDetector(self._model, self._options)
         return self._detector
 
     def _run(self, job: Job, detector: YoloDetector) -> None:
@@ -104,7 +121,7 @@ class Worker:
     def _run_picture(self, job: Job, detector: YoloDetector, file: BinaryIO) -> None:
         frame = decode_picture(file, max_pixels=self._limits.picture_pixels, fit=detector.useful_side)
         self._send(Total(1))
-        objects = tuple(detector.detect(frame.picture, job.confidence))
+        objects = tuple(detector.detect(frame.picture, job.confidence, self._beat))
         self._send(FrameResult(frame.index, frame.time, objects))
         self._send(Finished(skipped=0))
 
@@ -114,7 +131,7 @@ class Worker:
             interval=job.frame_interval,
             limits=self._limits.video,
             fit=detector.useful_side,
-            on_packet=lambda: self._beat(video),
+            on_packet=lambda: self._beat(video.skipped),
         ) as video:
             self._send(Total(video.total))
             try:
@@ -128,16 +145,16 @@ class Worker:
         skipped = 0
         with closing(ahead(video.frames())) as frames:
             for frame in frames:
-                objects = tuple(detector.detect(frame.picture, confidence))
+                objects = tuple(detector.detect(frame.picture, confidence, lambda: self._beat(video.skipped)))
                 if video.skipped != skipped:
                     skipped = video.skipped
                     self._send(Beat(skipped))
                 self._send(FrameResult(frame.index, frame.time, objects))
 
-    def _beat(self, video: Video) -> None:
-        """Called for each packet, beside the thread that looks at frames."""
+    def _beat(self, skipped: int = 0) -> None:
+        """Called for each packet and for each pass of the model, from two threads."""
         if time.monotonic() - self._last_sent >= self._beat_seconds:
-            self._send(Beat(video.skipped))
+            self._send(Beat(skipped))
 
     def _send(self, message: Message) -> None:
         with self._sending:

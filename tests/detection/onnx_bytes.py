@@ -6,8 +6,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 Shape = Sequence[int | str]
-_ELEMENT_TYPES = {"float32": 1, "uint8": 2, "float16": 10, "int64": 7}
+_ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int64": 7, "float16": 10, "float64": 11}
 _VARINT, _LENGTH_DELIMITED = 0, 2
+_EXTERNAL = 1
 
 
 def model(
@@ -17,23 +18,47 @@ def model(
     input_type: str = "float32",
     output: tuple[Shape, str] = ((), "float32"),
     metadata: Mapping[str, str] | None = None,
+    *,
+    external: str | None = None,
+    opset: int = 13,
+    more_inputs: Sequence[str] = (),
 ) -> bytes:
-    """A model from `images` to `output0` with those nodes in between."""
+    """A model from `images` to `output0` with those nodes in between.
+
+    `external` names the file, beside the model's, that `weights` of the same constants is written to.
+    """
+    tensors = _inside(constants) if external is None else _outside(constants, external)
+    inputs = [
+        _value_info("images", input_shape, input_type),
+        *(_value_info(name, (1,), "int64") for name in more_inputs),
+    ]
     graph = b"".join(
         [
             *(_message(1, node) for node in nodes),
             _text(2, "tiny"),
-            *(_message(5, _tensor(name, value)) for name, value in constants.items()),
-            _message(11, _value_info("images", input_shape, input_type)),
+            *(_message(5, tensor) for tensor in tensors),
+            *(_message(11, one) for one in inputs),
             _message(12, _value_info("output0", *output)),
         ]
     )
     properties = b"".join(_message(14, _text(1, key) + _text(2, value)) for key, value in (metadata or {}).items())
-    return _number(1, 8) + _message(7, graph) + _message(8, _text(1, "") + _number(2, 13)) + properties
+    return _number(1, 8) + _message(7, graph) + _message(8, _text(1, "") + _number(2, opset)) + properties
+
+
+def weights(constants: Mapping[str, NDArray[Any]]) -> bytes:
+    """The content of a model's external file."""
+    return b"".join(value.tobytes() for value in constants.values())
 
 
 def constant_model(
-    table: NDArray[Any], input_shape: Shape, input_type: str = "float32", metadata: Mapping[str, str] | None = None
+    table: NDArray[Any],
+    input_shape: Shape,
+    input_type: str = "float32",
+    metadata: Mapping[str, str] | None = None,
+    *,
+    external: str | None = None,
+    opset: int = 13,
+    more_inputs: Sequence[str] = (),
 ) -> bytes:
     """A model that answers that table to every picture."""
     return model(
@@ -43,6 +68,9 @@ def constant_model(
         input_type,
         (table.shape, table.dtype.name),
         metadata,
+        external=external,
+        opset=opset,
+        more_inputs=more_inputs,
     )
 
 
@@ -72,9 +100,23 @@ def _text(field: int, text: str) -> bytes:
     return _message(field, text.encode())
 
 
-def _tensor(name: str, value: NDArray[Any]) -> bytes:
+def _inside(constants: Mapping[str, NDArray[Any]]) -> list[bytes]:
+    return [_tensor_head(name, value) + _message(9, value.tobytes()) for name, value in constants.items()]
+
+
+def _outside(constants: Mapping[str, NDArray[Any]], file: str) -> list[bytes]:
+    tensors, offset = [], 0
+    for name, value in constants.items():
+        place = {"location": file, "offset": str(offset), "length": str(value.nbytes)}
+        entries = b"".join(_message(13, _text(1, key) + _text(2, text)) for key, text in place.items())
+        tensors.append(_tensor_head(name, value) + entries + _number(14, _EXTERNAL))
+        offset += value.nbytes
+    return tensors
+
+
+def _tensor_head(name: str, value: NDArray[Any]) -> bytes:
     dimensions = b"".join(_number(1, side) for side in value.shape)
-    return dimensions + _number(2, _ELEMENT_TYPES[value.dtype.name]) + _text(8, name) + _message(9, value.tobytes())
+    return dimensions + _number(2, _ELEMENT_TYPES[value.dtype.name]) + _text(8, name)
 
 
 def _value_info(name: str, shape: Shape, element_type: str) -> bytes:

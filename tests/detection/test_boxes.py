@@ -27,6 +27,12 @@ def boxes(*rows: tuple[Sequence[float], float, int]) -> Boxes:
         ((1, 84, 3549), 80, Layout.V8),
         ((1, 5, 8400), 1, Layout.V8),
         ((1, 6, 8400), 2, Layout.V8),
+        ((1, 8400, 84), 80, Layout.V8_TRANSPOSED),
+        ((1, 8400, 5), 1, Layout.V8_TRANSPOSED),
+        ((1, 8400, 6), 2, Layout.V8_TRANSPOSED),
+        ((1, 300, 6), 2, Layout.END_TO_END),
+        ((1, 0, 6), 80, Layout.END_TO_END),
+        ((1, 8400, 85), 81, Layout.V8_TRANSPOSED),
         ((1, 25200, 85), 80, Layout.V5),
         ((1, 25200, 6), 1, Layout.V5),
         ((1, 300, 6), 1, Layout.END_TO_END),
@@ -83,9 +89,33 @@ def test_the_threshold_itself_is_enough() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("layout", list(Layout))
 def test_numbers_that_are_not_finite_are_no_boxes(layout: Layout, bad: float) -> None:
-    row = array([bad, 20, 30, 40, 0.9, 0.9])
+    for place in range(6):
+        row = array([10, 20, 30, 40, 0.9, 0.9])
+        row[0, place] = bad
+        output = row.T[None] if layout is Layout.V8 else row[None]
+        assert len(read_output(output, layout, 0.5).scores) == 0
+
+
+@pytest.mark.parametrize("layout", [Layout.V8, Layout.V8_TRANSPOSED, Layout.V5])
+def test_boxes_of_negative_size_are_none(layout: Layout) -> None:
+    row = array([10, 20, -4, 8, 0.9, 0.9], [10, 20, 4, 0, 0.9, 0.9], [50, 60, 10, 20, 0.9, 0.9])
     output = row.T[None] if layout is Layout.V8 else row[None]
-    assert len(read_output(output, layout, 0.5).scores) == 0
+    assert read_output(output, layout, 0.5).corners.tolist() == [[45, 50, 55, 70]]
+
+
+anything = st.floats(width=32) | st.sampled_from([0.0, -1.0, 0.5, 1.0, 3.4e38, -3.4e38, float("nan"), float("inf")])
+
+
+@given(st.sampled_from(list(Layout)), st.lists(st.lists(anything, min_size=6, max_size=6), max_size=20))
+def test_whatever_numbers_a_model_gives_what_is_read_is_a_box(layout: Layout, rows: list[list[float]]) -> None:
+    table = np.array(rows, dtype=np.float32).reshape(-1, 6)
+    read = suppress(read_output((table.T if layout is Layout.V8 else table)[None], layout, 0.5))
+    assert np.isfinite(read.corners).all()
+    assert (read.corners[:, 2:] >= read.corners[:, :2]).all()
+    assert np.isfinite(read.scores).all()
+    assert (read.scores >= 0.5).all()
+    assert ((read.classes >= 0) & (read.classes < 1 << 16)).all()
+    assert (np.diff(read.scores) <= 0).all()
 
 
 def test_of_boxes_that_cover_each_other_the_most_confident_remains() -> None:

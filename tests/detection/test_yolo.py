@@ -15,6 +15,7 @@ from app.detection.images import decode_picture
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.yolo import YoloDetector
 from app.errors import SettingsError
+from app.settings import DetectorOptions
 from tests.detection.onnx_bytes import Shape, constant_model, model, node
 
 PICTURE = np.zeros((64, 64, 3), dtype=np.uint8)
@@ -135,7 +136,7 @@ def test_an_output_whose_shape_is_known_only_when_it_runs_is_recognised(tmp_path
 
 def test_names_may_be_a_list_or_be_given(tmp_path: Path) -> None:
     assert loaded(tmp_path, V8, {"names": "['person', 'drone']"}).labels == {0: "person", 1: "drone"}
-    assert YoloDetector(tmp_path / "tiny.onnx", labels={0: "a", 1: "b"}).detect(PICTURE, 0.5)[0].label == "b"
+    assert YoloDetector(tmp_path / "tiny.onnx", DetectorOptions(labels=("a", "b"))).detect(PICTURE, 0.5)[0].label == "b"
 
 
 @pytest.mark.parametrize(
