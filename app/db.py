@@ -22,8 +22,8 @@ from sqlalchemy import (
     MetaData,
     create_engine,
     event,
-    func,
     inspect,
+    literal_column,
     select,
     text,
 )
@@ -44,6 +44,9 @@ BUSY_SECONDS = 20.0
 
 SAFE_SQLITE = (3, 51, 3)
 PG_CHANNEL = "detections_outbox"
+NOTIFICATION: ColumnElement[None] = literal_column(f"pg_notify('{PG_CHANNEL}', '')")
+"""Wakes other processes at the commit of the statement that selects it; PostgreSQL sends equal ones only once."""
+
 _ANNOUNCED = "announced"
 _POSTGRES_BUSY = ("55P03", "57014", "40001", "40P01")  # lock and statement timeouts, serialization, deadlock
 _POSTGRES_FULL = ("53100",)
@@ -189,9 +192,14 @@ def announce(session: Session) -> None:
     PostgreSQL, those of other processes (on SQLite these watch the file's data version)."""
     if session.info.get(_ANNOUNCED):
         return
-    session.info[_ANNOUNCED] = True
+    note_announced(session)
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(select(func.pg_notify(PG_CHANNEL, "")))
+        session.execute(select(NOTIFICATION))
+
+
+def note_announced(session: Session) -> None:
+    """The same for a transaction one of whose statements has NOTIFICATION in it."""
+    session.info[_ANNOUNCED] = True
 
 
 def upsert(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:

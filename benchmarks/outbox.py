@@ -21,7 +21,7 @@ import requests
 import structlog
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from app.annotations import AnnotationsClient
 from app.db import Database
@@ -171,13 +171,16 @@ def enqueue(at: Places, kind: str, rounds: int = 300) -> list[Row]:
         queue = OutboxQueue(database.now)
 
         def with_message() -> None:
+            media = _media()
             with database.writing() as session:
-                create_media(session, queue, _media(), request_id=None)
+                media.created_at = session.scalars(select(database.now)).one()
+                create_media(session, queue, media, request_id=None)
 
         def without() -> None:
             media = _media()
-            row = {column.name: getattr(media, column.name) for column in Media.__table__.columns}
             with database.writing() as session:
+                media.created_at = session.scalars(select(database.now)).one()
+                row = {column.name: getattr(media, column.name) for column in Media.__table__.columns}
                 session.execute(insert(Media).values(**row))
 
         ours, theirs = _alternate(with_message, without, rounds)

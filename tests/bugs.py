@@ -60,7 +60,7 @@ BUGS = (
     ),
     Bug(
         "a gap in the numbers",
-        [Edit(STATEMENTS, '"last_seq": _S.last_seq + 1,', '"last_seq": _S.last_seq + 2,')],
+        [Edit(STATEMENTS, '"last_seq": _S.last_seq + _ONE,', '"last_seq": _S.last_seq + 2,')],
         [ENQUEUE],
     ),
     Bug(

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, insert, literal, null, select, update
 from sqlalchemy.orm import Session
 
-from app.db import announce
+from app.db import announce, note_announced
 from app.models import OutboxAttempt, OutboxStream
 from app.outbox.messages import Answer, Kind, Message
 from app.outbox.statements import Statements
@@ -82,20 +82,23 @@ class OutboxQueue:
         request_id: str | None,
     ) -> int:
         """Add a message behind all others of its media, in the caller's transaction; returns its sequence number."""
-        statements = self._statements(session)
-        seq = session.scalars(statements.advance, {"media": media_id}).one()
+        statements, connection = self._statements(session), session.connection()
+        media = {"media": media_id}
         message = {
             "media_id": media_id,
-            "seq": seq,
             "kind": kind,
             "payload": payload,
             "idempotency_key": str(uuid.uuid4()),
             "user_id": user_id,
             "request_id": request_id,
         }
-        session.execute(statements.add_message, message)
+        if statements.dialect == "postgresql":
+            note_announced(session)
+            return int(connection.execute(statements.enqueue, media | message).scalar_one())
+        seq = connection.execute(statements.advance, media).scalar_one()
+        connection.execute(statements.add_message, message | {"seq": seq})
         announce(session)
-        return int(seq)
+        return seq
 
     def next_due_in(self, session: Session, *, media_id: str | None = None) -> float | None:
         """Seconds until the first stream may be claimed (negative if overdue), None where nothing waits."""

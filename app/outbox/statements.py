@@ -11,12 +11,15 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Executable,
+    Integer,
     Table,
     and_,
     bindparam,
     case,
+    false,
     func,
     insert,
+    literal_column,
     null,
     or_,
     select,
@@ -25,12 +28,16 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 
+from app.db import NOTIFICATION
 from app.models import OutboxMessage, OutboxStream
 
 STREAM: Table = OutboxStream.__table__  # type: ignore[assignment]
 MESSAGE: Table = OutboxMessage.__table__  # type: ignore[assignment]
 _S, _M = STREAM.c, MESSAGE.c
+_ZERO, _ONE = literal_column("0", Integer()), literal_column("1", Integer())  # a number itself becomes a parameter
+_KNOWN_AT_ONCE = ("media_id", "kind", "payload", "idempotency_key", "user_id", "request_id")
 
 
 @dataclass(frozen=True)
@@ -41,24 +48,24 @@ class Statements:
     now: ColumnElement[float]
 
     @cached_property
-    def advance(self) -> Executable:
+    def advance(self) -> ReturningInsert[int]:
         """Counts a media's `last_seq` up, or begins its stream, and returns it. Parameter: media."""
         dialect = postgresql if self.dialect == "postgresql" else sqlite
         new: Any = dialect.insert(STREAM).values(
             media_id=bindparam("media"),
-            last_seq=1,
-            acked_seq=0,
+            last_seq=_ONE,
+            acked_seq=_ZERO,
             due_at=self.now,
-            lease_epoch=0,
-            attempts=0,
-            refusals=0,
-            uncertain=False,
+            lease_epoch=_ZERO,
+            attempts=_ZERO,
+            refusals=_ZERO,
+            uncertain=false(),
             head_since=self.now,
         )
-        advanced: Executable = new.on_conflict_do_update(
+        advanced: ReturningInsert[int] = new.on_conflict_do_update(
             index_elements=[_S.media_id],
             set_={
-                "last_seq": _S.last_seq + 1,
+                "last_seq": _S.last_seq + _ONE,
                 # A backoff or a lease under way keeps its time; a parked stream stays out of the index.
                 "due_at": case((_S.parked_at.is_(None), func.coalesce(_S.due_at, self.now))),
                 "head_since": func.coalesce(_S.head_since, self.now),
@@ -68,9 +75,20 @@ class Statements:
 
     @cached_property
     def add_message(self) -> Executable:
-        """Inserts a message, created now. Parameters: its other columns that are known at once."""
-        names = ("media_id", "seq", "kind", "payload", "idempotency_key", "user_id", "request_id")
-        return insert(MESSAGE).values({name: bindparam(name) for name in names} | {"created_at": self.now})
+        """Inserts a message, created now. Parameters: seq, and its other columns that are known at once."""
+        return insert(MESSAGE).values({"seq": bindparam("seq"), **_known_at_once(), "created_at": self.now})
+
+    @cached_property
+    def enqueue(self) -> Executable:
+        """`advance`, `add_message` and the announcement in one, for PostgreSQL alone: SQLite's WITH cannot insert.
+
+        Returns the message's number. Parameters: media, and the message's columns that are known at once.
+        """
+        stream = self.advance.cte("stream")
+        values = {"seq": stream.c.last_seq, **_known_at_once(), "created_at": self.now}
+        rows = select(*values.values()).select_from(stream)
+        message = insert(MESSAGE).from_select(list(values), rows).returning(_M.seq).cte("message")
+        return select(message.c.seq, NOTIFICATION)
 
     @cached_property
     def next_due_in(self) -> Executable:
@@ -152,13 +170,13 @@ class Statements:
                 _S.lease_owner.is_not(None),
             )
             .values(
-                acked_seq=_S.acked_seq + 1,
+                acked_seq=_S.acked_seq + _ONE,
                 due_at=case((kept, self.now + bindparam("lease")), (more, self.now)),
                 lease_owner=case((kept, _S.lease_owner)),
                 head_since=case((more, self.now)),
-                attempts=0,
-                refusals=0,
-                uncertain=False,
+                attempts=_ZERO,
+                refusals=_ZERO,
+                uncertain=false(),
                 last_status=null(),
                 last_error=null(),
             )
@@ -180,3 +198,8 @@ class Statements:
             .values(delivered_at=self.now, outcome=bindparam("outcome"))
             .returning((_M.delivered_at - _M.created_at).label("latency"))
         )
+
+
+def _known_at_once() -> dict[str, ColumnElement[Any]]:
+    """The columns of a new message that its sender gives, as parameters of their names."""
+    return {name: bindparam(name, type_=_M[name].type) for name in _KNOWN_AT_ONCE}

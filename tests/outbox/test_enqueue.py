@@ -2,22 +2,53 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
+import psycopg
 import pytest
 
+from app.db import PG_CHANNEL, Database
 from app.errors import IllegalTransition
 from app.lifecycle import change_status
 from app.models import Media, MediaStatus
 from app.outbox.messages import Kind
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog
-from tests.outbox.world import OK, REFUSED, TROUBLE, Receiver, World
+from tests.outbox.world import GIVE_UP, OK, REFUSED, TROUBLE, Receiver, World
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 
 
 class _Failed(Exception):
     pass
+
+
+def test_numbers_have_no_gap_and_follow_the_order_of_commits(live_world: World) -> None:
+    world = live_world
+    media_ids = [world.media() for _ in range(3)]
+    committed: dict[str, list[int]] = {media_id: [] for media_id in media_ids}
+    lock = threading.Lock()
+
+    def enqueue(number: int) -> None:
+        media_id = media_ids[number % 3]
+        with world.database.writing() as session:
+            seq = world.queue.enqueue(
+                session, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=str(number)
+            )
+            if number % 7 == 0:
+                session.rollback()
+                return
+            # Whoever comes later waits for this transaction, so what is noted now is the order of commits.
+            with lock:
+                committed[media_id].append(seq)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(enqueue, range(90)))
+    for media_id in media_ids:
+        stored = [message.seq for message in world.messages(media_id)]
+        assert stored == list(range(1, len(stored) + 1))
+        assert committed[media_id] == stored[1:]
+        assert world.stream(media_id).last_seq == len(stored)
 
 
 def test_a_rollback_takes_its_message_with_it(world: World, receiver: Receiver) -> None:
@@ -69,34 +100,6 @@ def test_every_message_has_a_key_of_its_own_and_keeps_it_at_every_try(
     first, again, second = [message.idempotency_key for message in receiver.arrived]
     assert first == again
     assert second != first
-
-
-def test_numbers_have_no_gap_and_follow_the_order_of_commits(live_world: World) -> None:
-    world = live_world
-    media_ids = [world.media() for _ in range(3)]
-    committed: dict[str, list[int]] = {media_id: [] for media_id in media_ids}
-    lock = threading.Lock()
-
-    def enqueue(number: int) -> None:
-        media_id = media_ids[number % 3]
-        with world.database.writing() as session:
-            seq = world.queue.enqueue(
-                session, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=str(number)
-            )
-            if number % 7 == 0:
-                session.rollback()
-                return
-            # Whoever comes later waits for this transaction, so what is noted now is the order of commits.
-            with lock:
-                committed[media_id].append(seq)
-
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(enqueue, range(90)))
-    for media_id in media_ids:
-        stored = [message.seq for message in world.messages(media_id)]
-        assert stored == list(range(1, len(stored) + 1))
-        assert committed[media_id] == stored[1:]
-        assert world.stream(media_id).last_seq == len(stored)
 
 
 def test_enqueuing_does_not_shorten_a_backoff(world: World, receiver: Receiver, clock: Clock) -> None:
@@ -157,20 +160,43 @@ def test_a_media_that_waits_for_nothing_is_due_at_once_when_a_message_comes(
     assert (stream.due_at, stream.head_since) == (clock.seconds, clock.seconds)
 
 
-def test_enqueuing_costs_two_statements_whatever_waits_already(world: World, clock: Clock) -> None:
-    one = _statements_of_a_change(world, world.media())
+def test_enqueuing_costs_the_same_few_statements_whatever_waits_already(world: World, clock: Clock) -> None:
+    one = _statements_of(world, 1, world.media())
     add_backlog(world.database, 2000, due_at=clock.seconds)
-    another = _statements_of_a_change(world, world.media())
-    notify = 0 if world.database.is_sqlite else 1
-    assert one == another == 2 + notify
+    another = _statements_of(world, 1, world.media())
+    assert one == another == (2 if world.database.is_sqlite else 1)
 
 
-def _statements_of_a_change(world: World, media_id: str) -> int:
+def _statements_of(world: World, messages: int, media_id: str) -> int:
     with world.database.writing() as session:
         session.connection()
         with Counter(world.database) as counter:
-            world.queue.enqueue(session, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
+            for _ in range(messages):
+                world.queue.enqueue(session, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
         return counter.count
+
+
+def test_a_transaction_notifies_others_once_however_many_messages_it_adds(postgres_url: str) -> None:
+    with closing(Database(postgres_url)) as database, closing(World(database)) as world:
+        media_id = world.media()
+        with psycopg.connect(_for_psycopg(database), autocommit=True) as listening:
+            listening.execute(f"LISTEN {PG_CHANNEL}".encode())
+            _statements_of(world, 3, media_id)
+            heard = list(listening.notifies(timeout=GIVE_UP, stop_after=1))
+            heard += listening.notifies(timeout=0)
+    assert len(heard) == 1
+
+
+def test_a_process_that_adds_a_message_tells_its_own_dispatcher_once(world: World) -> None:
+    told: list[int] = []
+    media_id = world.media()
+    world.database.on_announcement(lambda: told.append(1))
+    _statements_of(world, 2, media_id)
+    assert told == [1]
+
+
+def _for_psycopg(database: Database) -> str:
+    return database.url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def test_two_messages_of_one_transaction_arrive_in_their_order(world: World, receiver: Receiver) -> None:
