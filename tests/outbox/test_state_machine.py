@@ -71,7 +71,7 @@ class OutboxMachine(RuleBasedStateMachine):
         media_id = self.world.media()
         with self.database.writing() as session:
             run = {"detector": "d", "confidence": 0.5, "frame_interval": 0.5, "created_at": 1.0, "lease_until": 1.0}
-            session.execute(insert(DetectionRun).values(media_id=media_id, state=RunState.RUNNING, **run))
+            session.execute(insert(DetectionRun).values(media_id=media_id, user_id="u", state=RunState.RUNNING, **run))
         self.media.append(media_id)
         self.enqueued[media_id] = 1
 
