@@ -9,7 +9,22 @@ from app import cli, logs
 from app.bootstrap import Services
 from app.current import EXTENSION
 from app.settings import Settings
-from app.web import auth, cors, detect, health, links, media, openapi, outbox, problems, security_headers, tracing
+from app.web import (
+    auth,
+    cors,
+    detect,
+    health,
+    links,
+    media,
+    openapi,
+    outbox,
+    page,
+    problems,
+    security_headers,
+    tracing,
+)
+
+PARTS = (detect, media, links, outbox, health, openapi, page)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -27,15 +42,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     problems.install(app)
     auth.install(app, settings.tokens)
     cors.install(app, settings)
-    for blueprint in (
-        detect.blueprint,
-        media.blueprint,
-        links.blueprint,
-        health.blueprint,
-        openapi.blueprint,
-        outbox.blueprint,
-    ):
-        app.register_blueprint(blueprint)
+    for part in PARTS:
+        app.register_blueprint(part.blueprint)
     _add_commands(app)
     return app
 

@@ -1,0 +1,17 @@
+/** What stands where a view is for administrators only. */
+
+import { h } from "./dom.js";
+import { LIST_PATH } from "./router.js";
+
+export function forbiddenView() {
+  const text = "Your token does not name you an administrator. Ask whoever gives out tokens, or go back to the media.";
+  const back = h("a", { class: "button", href: LIST_PATH }, "All media");
+  const card = h(
+    "section",
+    { class: "card panel" },
+    h("h1", { tabindex: "-1" }, "For administrators"),
+    h("p", {}, text),
+    h("p", {}, back),
+  );
+  return { title: "For administrators", node: h("div", { class: "page" }, card) };
+}

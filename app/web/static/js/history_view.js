@@ -1,0 +1,144 @@
+/** Every message of one media with every attempt, and what a person can do where they have stopped. */
+
+import { complain, tell } from "./announce.js";
+import { confirm } from "./confirm.js";
+import { h, icon, setText, showFacts } from "./dom.js";
+import { moment, plural } from "./format.js";
+import { kindWords } from "./messages.js";
+import { poll } from "./poll.js";
+import { mediaPath, OUTBOX_PATH } from "./router.js";
+import { badge } from "./states.js";
+
+const LOOK_AGAIN = 3;
+const TONES = { delivered: "good", parked: "bad", pending: "wait" };
+
+export function historyView({ api, id, signal }) {
+  return new HistoryView(api, id, signal);
+}
+
+class HistoryView {
+  #api;
+  #id;
+  #signal;
+  #facts = h("dl", { class: "facts facts-wide" });
+  #list = h("ol", { class: "history" });
+  #notice = h("p", { class: "notice" }, "Loading …");
+  #actions = h("div", { class: "panel-actions", hidden: true });
+  #shown = "";
+  #look;
+
+  constructor(api, id, signal) {
+    this.title = `Messages of ${id}`;
+    this.#api = api;
+    this.#id = id;
+    this.#signal = signal;
+    this.#actions.append(
+      h("button", { class: "button button-primary", on: { click: () => this.#retry() } }, "Retry"),
+      h("button", { class: "button", on: { click: () => this.#skip() } }, "Skip this message"),
+    );
+    const back = h("a", { href: OUTBOX_PATH, class: "back" }, icon("back"), "Outbox");
+    const heading = h("h1", { tabindex: "-1" }, "Messages of ", h("code", {}, id));
+    const open = h("a", { class: "button", href: mediaPath(id) }, "Show the media");
+    const head = h("div", { class: "section-head" }, heading, h("div", { class: "filters" }, this.#actions, open));
+    const card = h("section", { class: "card panel", "aria-label": "Delivery" }, this.#notice, this.#facts);
+    this.node = h("div", { class: "page" }, back, head, card, this.#list);
+    this.#look = poll(() => this.#refresh(), { signal, failed: (problem) => this.#failed(problem) });
+  }
+
+  async #refresh() {
+    this.#show(await this.#api.get(`/outbox/media/${this.#id}`, { signal: this.#signal }));
+    return LOOK_AGAIN;
+  }
+
+  #show(history) {
+    const shown = JSON.stringify(history);
+    if (shown === this.#shown) return;
+    this.#shown = shown;
+    this.#notice.hidden = true;
+    this.#actions.hidden = history.parkedAt === null;
+    showFacts(this.#facts, facts(history));
+    this.#list.replaceChildren(...history.messages.map(messageCard));
+  }
+
+  async #retry() {
+    const text = "Its messages will be tried again, in order, from the one that was refused.";
+    if (!(await confirm({ title: "Try again?", text, yes: "Retry", signal: this.#signal }))) return;
+    await this.#do(
+      () => this.#api.post("/outbox/retry", { mediaIds: [this.#id] }, { signal: this.#signal }),
+      "It will be tried again",
+    );
+  }
+
+  async #skip() {
+    const text =
+      "The annotations service will never be told this message; those behind it go on. This cannot be taken back.";
+    if (!(await confirm({ title: "Skip this message?", text, yes: "Skip", danger: true, signal: this.#signal })))
+      return;
+    await this.#do(
+      () => this.#api.post(`/outbox/media/${this.#id}/skip`, undefined, { signal: this.#signal }),
+      "The message was skipped",
+    );
+  }
+
+  async #do(act, said) {
+    try {
+      await act();
+      tell(said);
+    } catch (problem) {
+      if (!this.#signal.aborted) complain(problem);
+    }
+    this.#look();
+  }
+
+  #failed(problem) {
+    if (problem.status === 401) return;
+    if (this.#shown) complain(problem);
+    else setText(this.#notice, problem.message);
+  }
+}
+
+function facts(history) {
+  const rows = [["Messages", `${history.ackedSeq} of ${history.lastSeq} settled`]];
+  if (history.waitingSince) rows.push(["Waiting since", moment(history.waitingSince)]);
+  if (history.nextAttemptAt) rows.push(["Next try", moment(history.nextAttemptAt)]);
+  if (history.parkedAt) rows.push(["Parked", moment(history.parkedAt)], ["Reason", history.parkReason ?? ""]);
+  if (history.lastStatus) rows.push(["Last answer", `HTTP ${history.lastStatus}`]);
+  if (history.lastError && !history.parkedAt) rows.push(["Last error", history.lastError]);
+  return rows;
+}
+
+function messageCard(message) {
+  const state = badge({ text: message.outcome ?? message.state, tone: TONES[message.state] ?? "calm", title: "" });
+  const head = h("div", { class: "panel-head" }, h("h2", {}, `${message.seq}. ${kindWords(message)}`), state);
+  const when = `Written ${moment(message.createdAt)}${message.deliveredAt ? ` · settled ${moment(message.deliveredAt)}` : ""}`;
+  const body = message.attempts.length
+    ? attemptTable(message)
+    : h("p", { class: "empty-small" }, message.state === "delivered" ? "No attempt is kept." : "Not tried yet.");
+  return h("li", { class: "card panel" }, head, h("p", { class: "when" }, when), body);
+}
+
+function attemptTable({ seq, attempts }) {
+  const columns = ["At", "Took", "Answer", "Verdict", "Detail"].map((text) => h("th", { scope: "col" }, text));
+  const rows = attempts.map((attempt) =>
+    h(
+      "tr",
+      {},
+      h("td", { class: "cell-at" }, h("time", { datetime: attempt.at }, moment(attempt.at))),
+      h("td", {}, `${Math.round(attempt.milliseconds)} ms`),
+      h("td", {}, attempt.status === null ? "none" : String(attempt.status)),
+      h("td", {}, attempt.verdict),
+      h(
+        "td",
+        { class: "cell-detail" },
+        attempt.detail ?? "",
+        attempt.excerpt ? h("code", { class: "excerpt" }, attempt.excerpt) : null,
+      ),
+    ),
+  );
+  const caption = h("caption", { class: "visually-hidden" }, `${plural(attempts.length, "attempt")} of message ${seq}`);
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": `Attempts of message ${seq}` },
+    h("table", { class: "table attempts" }, caption, h("thead", {}, h("tr", {}, columns)), h("tbody", {}, rows)),
+  );
+}

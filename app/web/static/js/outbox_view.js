@@ -1,0 +1,118 @@
+/** The outbox at a glance, for those who look after it: what waits, why, and what to do about it. */
+
+import { announce, complain, tell } from "./announce.js";
+import { confirm } from "./confirm.js";
+import { h, setAttribute, setText } from "./dom.js";
+import { duration, plural } from "./format.js";
+import { MessageList } from "./message_list.js";
+import { Plot } from "./plot.js";
+import { poll } from "./poll.js";
+
+const LOOK_AGAIN = 2;
+
+export function outboxView({ api, signal }) {
+  return new OutboxView(api, signal);
+}
+
+class OutboxView {
+  #api;
+  #signal;
+  #tiles = {
+    pending: tile("Messages waiting"),
+    oldest: tile("Oldest waits for"),
+    parked: tile("Parked media"),
+    delivered: tile("Delivered, last hour"),
+  };
+  #gate = h("div", { class: "gate" });
+  #gateTitle = h("strong");
+  #gateText = h("span");
+  #gateState = null;
+  #plot = new Plot();
+  #messages;
+  #look;
+
+  constructor(api, signal) {
+    this.title = "Outbox";
+    this.#api = api;
+    this.#signal = signal;
+    this.#gate.append(this.#gateTitle, this.#gateText);
+    this.#messages = new MessageList(api, signal, (body, question) => this.retry(body, question));
+    const tiles = h(
+      "dl",
+      { class: "tiles" },
+      Object.values(this.#tiles).map(({ node }) => node),
+    );
+    const intro = h("p", { class: "lead" }, "What this service has to tell the annotations service.");
+    const head = h("div", { class: "section-head" }, h("div", {}, h("h1", { tabindex: "-1" }, "Outbox"), intro));
+    this.node = h("div", { class: "page" }, head, this.#gate, tiles, this.#plot.node, this.#messages.node);
+    this.#look = poll(() => this.#refresh(), {
+      signal,
+      failed: (problem) => problem.status === 401 || complain(problem),
+    });
+  }
+
+  async #refresh() {
+    const options = { signal: this.#signal };
+    const [status, throughput] = await Promise.all([
+      this.#api.get("/outbox", options),
+      this.#api.get("/outbox/throughput", options),
+      this.#messages.refresh(),
+    ]);
+    this.#showStatus(status);
+    this.#plot.show(throughput.minutes);
+    return LOOK_AGAIN;
+  }
+
+  #showStatus({ pending, parked, oldestAgeSeconds, deliveredLastHour, gate }) {
+    const tiles = this.#tiles;
+    tiles.pending.show(pending.toLocaleString("en"), pending ? "wait" : null);
+    tiles.oldest.show(oldestAgeSeconds === null ? "–" : duration(oldestAgeSeconds), null);
+    tiles.parked.show(parked.toLocaleString("en"), parked ? "bad" : null);
+    tiles.delivered.show(deliveredLastHour.toLocaleString("en"), null);
+    this.#messages.parked = parked;
+    this.#showGate(gate);
+  }
+
+  #showGate(gate) {
+    const [title, text] = gateWords(gate);
+    if (this.#gateState !== null && this.#gateState !== gate.state) announce(`${title}. ${text}`);
+    this.#gateState = gate.state;
+    setAttribute(this.#gate, "data-tone", gate.state === "open" ? "good" : "wait");
+    setText(this.#gateTitle, title);
+    setText(this.#gateText, text);
+  }
+
+  /** Put parked media back to pending, after a question. */
+  async retry(body, question) {
+    if (!(await confirm({ title: "Try again?", text: question, yes: "Retry", signal: this.#signal }))) return;
+    try {
+      const { retried } = await this.#api.post("/outbox/retry", body, { signal: this.#signal });
+      const count = Array.isArray(retried) ? retried.length : retried;
+      tell(count ? `${plural(count, "media", "media")} put back to be delivered` : "No parked media matched");
+      this.#look();
+    } catch (problem) {
+      if (!this.#signal.aborted) complain(problem);
+    }
+  }
+}
+
+function gateWords({ state, until, reason }) {
+  if (state === "open") return ["Delivering", "The annotations service takes messages."];
+  const seconds = until ? (Date.parse(until) - Date.now()) / 1000 : null;
+  const next = seconds === null ? "" : seconds < 1 ? " Trying again now." : ` Next try in ${duration(seconds)}.`;
+  return ["Held back", `${sentence(reason ?? "The annotations service does not take messages")}${next}`];
+}
+
+function sentence(text) {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
+function tile(label) {
+  const value = h("dd", { class: "tile-value" });
+  const node = h("div", { class: "card tile" }, h("dt", {}, label), value);
+  const show = (text, tone) => {
+    setText(value, text);
+    setAttribute(node, "data-tone", tone);
+  };
+  return { node, show };
+}

@@ -1,0 +1,69 @@
+/** How a media's last run goes or went, and the button for another. */
+
+import { h, icon, setAttribute, setText, showFacts } from "./dom.js";
+import { duration, moment, plural } from "./format.js";
+
+const NAMES = { queued: "Waiting for the detector", running: "Detecting", done: "Done", failed: "Failed" };
+
+export class RunPanel {
+  #state = h("p", { class: "run-state" });
+  #bar = h("progress", { "aria-label": "Progress of the run", hidden: true });
+  #error = h("p", { class: "form-error", hidden: true });
+  #facts = h("dl", { class: "facts" });
+  #button;
+  #idle = true;
+
+  constructor(runAgain) {
+    this.#button = h("button", { class: "button button-small", on: { click: () => this.#idle && runAgain() } });
+    this.#button.append(icon("retry"), "Run again");
+    const head = h("div", { class: "panel-head" }, h("h2", {}, "Detection"), this.#button);
+    this.node = h(
+      "section",
+      { class: "card panel", "aria-label": "Detection" },
+      head,
+      this.#state,
+      this.#bar,
+      this.#error,
+      this.#facts,
+    );
+  }
+
+  /** Show a media's last run. The button stays where it is while a run goes, so that it keeps its focus. */
+  show({ run }) {
+    const active = run?.state === "queued" || run?.state === "running";
+    this.#idle = !active;
+    setAttribute(this.#button, "aria-disabled", active ? "true" : null);
+    this.#button.lastChild.textContent = run ? "Run again" : "Run detection";
+    setText(this.#state, run ? words(run) : "No detection was asked for yet.");
+    setAttribute(this.#state, "data-tone", run?.state === "failed" ? "bad" : null);
+    this.#bar.hidden = !active;
+    setAttribute(this.#bar, "max", run?.framesTotal || 1);
+    setAttribute(this.#bar, "value", run?.framesTotal ? Math.min(run.framesDone, run.framesTotal) : null);
+    this.#error.hidden = !run?.error;
+    setText(this.#error, run?.error ?? "");
+    showFacts(this.#facts, run ? facts(run) : []);
+  }
+}
+
+function words({ state, framesDone, framesTotal }) {
+  if (state === "running" && framesTotal) return `${NAMES.running}: ${framesDone} of ${plural(framesTotal, "frame")}`;
+  return NAMES[state] ?? state;
+}
+
+function facts(run) {
+  const skipped = run.packetsSkipped ? [["Skipped", plural(run.packetsSkipped, "damaged packet")]] : [];
+  const took = run.startedAt && run.finishedAt ? (Date.parse(run.finishedAt) - Date.parse(run.startedAt)) / 1000 : null;
+  return [
+    ["Detector", run.detector],
+    [
+      "Frames",
+      run.framesTotal && run.framesTotal !== run.framesDone
+        ? `${run.framesDone} of ${run.framesTotal}`
+        : String(run.framesDone),
+    ],
+    ...skipped,
+    ["Started", run.startedAt ? moment(run.startedAt) : "not yet"],
+    ...(took === null ? [] : [["Took", took < 10 ? `${took.toFixed(1)} s` : duration(took)]]),
+    ["Run", `number ${run.id}`],
+  ];
+}

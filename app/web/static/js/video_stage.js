@@ -1,0 +1,181 @@
+/** A video with boxes over the running picture, and a timeline of what was found when. */
+
+import { complain } from "./announce.js";
+import { Boxes } from "./boxes.js";
+import { h, icon, setText } from "./dom.js";
+import { clock } from "./format.js";
+import { fitFrame, unshowable } from "./frame.js";
+import { Timeline } from "./timeline.js";
+
+/** Between two samples the nearer one is shown; this is for the rounding of players and containers. */
+const SLACK_SECONDS = 0.05;
+const DEFAULT_INTERVAL = 0.5;
+const MOST_RENEWALS = 5;
+
+/** `onShown(detections, time)` is told what is shown, whenever that changes. */
+export class VideoStage {
+  #media;
+  #link;
+  #results;
+  #filter;
+  #onShown;
+  #signal;
+  #boxes;
+  #timeline;
+  #frame = h("div", { class: "frame" });
+  #video;
+  #position = h("output", { class: "position" });
+  #renewals = 0;
+  #time = 0;
+  #showing = null;
+  #playable = true;
+
+  constructor({ media, link, results, filter, onShown, signal }) {
+    this.#media = media;
+    this.#link = link;
+    this.#results = results;
+    this.#filter = filter;
+    this.#onShown = onShown;
+    this.#signal = signal;
+    this.#boxes = new Boxes(signal);
+    this.#timeline = new Timeline(results, filter, {
+      signal,
+      onSeek: (time) => this.#seek(time),
+      onPlay: () => this.#togglePlay(),
+    });
+    this.#video = this.#makeVideo(media);
+    this.#frame.append(this.#video, this.#boxes.node);
+    this.node = h("figure", { class: "stage stage-video" }, this.#frame, this.#controls(), this.#timeline.node);
+    const redraw = () => {
+      this.#showing = null;
+      this.#draw(this.#time);
+    };
+    results.addEventListener("change", redraw, { signal });
+    filter.addEventListener("change", redraw, { signal });
+    signal.addEventListener("abort", () => this.#stop());
+    this.#load(0);
+  }
+
+  highlight(index) {
+    this.#boxes.highlight(index);
+  }
+
+  #makeVideo(media) {
+    const on = {
+      loadedmetadata: () => this.#loaded(),
+      error: () => this.#broken(),
+      timeupdate: () => this.#draw(this.#video.currentTime),
+      seeked: () => this.#draw(this.#video.currentTime),
+      durationchange: () => this.#timeline.setDuration(this.#video.duration),
+    };
+    const video = h("video", { class: "picture", controls: true, playsinline: true, preload: "metadata", on });
+    video.setAttribute("controlslist", "nofullscreen nodownload"); // the browser's full screen would leave the boxes out
+    video.setAttribute("aria-label", `The video ${media.name}`);
+    if (video.requestVideoFrameCallback) this.#watchFrames(video);
+    return video;
+  }
+
+  /** Each picture as it is put on the screen: `timeupdate` comes four times a second only. */
+  #watchFrames(video) {
+    const look = (_now, { mediaTime }) => {
+      if (this.#signal.aborted) return;
+      this.#draw(mediaTime);
+      video.requestVideoFrameCallback(look);
+    };
+    video.requestVideoFrameCallback(look);
+  }
+
+  #controls() {
+    const button = (name, label, click) => {
+      const node = h("button", { class: "button button-small", on: { click } });
+      node.append(icon(name), label);
+      return node;
+    };
+    return h(
+      "div",
+      { class: "stage-controls" },
+      button("previous", "Previous find", () => this.#timeline.step(-1)),
+      button("next", "Next find", () => this.#timeline.step(1)),
+      this.#position,
+      button("full", "Full screen", () => this.#toggleFullScreen()),
+    );
+  }
+
+  async #load(time) {
+    try {
+      const url = await this.#link.renew();
+      this.#video.src = time > 0 ? `${url}#t=${time}` : url;
+    } catch (problem) {
+      if (!this.#signal.aborted) complain(problem);
+    }
+  }
+
+  #loaded() {
+    this.#renewals = 0;
+    fitFrame(this.#frame, this.#video.videoWidth || 16, this.#video.videoHeight || 9);
+    this.#timeline.setDuration(this.#video.duration);
+    this.#draw(this.#video.currentTime);
+  }
+
+  /** A link that has run out is renewed where the player was; anything else is a file that the browser cannot play. */
+  async #broken() {
+    const lost = this.#video.error?.code === MediaError.MEDIA_ERR_NETWORK || this.#link.expired || this.#renewals === 0;
+    if (lost && this.#renewals < MOST_RENEWALS) {
+      this.#renewals += 1;
+      await this.#load(this.#time);
+      return;
+    }
+    this.#playable = false;
+    const extension = this.#media.name.split(".").pop().toUpperCase();
+    const explanation = `This browser cannot play this video (${extension}). The timeline shows what was found when.`;
+    this.#frame.replaceChildren(unshowable(this.#media, this.#link, explanation));
+    this.#frame.classList.add("frame-message");
+    this.#draw(this.#time);
+  }
+
+  #seek(time) {
+    if (this.#playable && this.#video.readyState > 0) this.#video.currentTime = time;
+    this.#draw(time);
+  }
+
+  #togglePlay() {
+    if (!this.#playable) return;
+    if (this.#video.paused) this.#video.play().catch((error) => error.name === "AbortError" || complain(error));
+    else this.#video.pause();
+  }
+
+  async #toggleFullScreen() {
+    try {
+      if (document.fullscreenElement) await document.exitFullscreen();
+      else await this.node.requestFullscreen();
+    } catch (error) {
+      complain(error);
+    }
+  }
+
+  /** Seconds between the samples, from what the run says of itself. */
+  get #interval() {
+    const { run } = this.#results;
+    const { duration } = this.#video;
+    if (run?.framesTotal > 1 && Number.isFinite(duration) && duration > 0) return duration / run.framesTotal;
+    return DEFAULT_INTERVAL;
+  }
+
+  #draw(time) {
+    this.#time = time;
+    this.#timeline.setTime(time, this.#interval);
+    setText(this.#position, clock(time));
+    const frame = this.#results.nearest(time, this.#interval / 2 + SLACK_SECONDS);
+    if (frame === this.#showing && frame !== null) return;
+    this.#showing = frame;
+    const found = frame ? frame.detections.filter((one) => this.#filter.passes(one)) : [];
+    this.#boxes.show(found);
+    this.#onShown(found, frame ? frame.time : time);
+  }
+
+  #stop() {
+    this.#video.pause();
+    this.#video.removeAttribute("src");
+    this.#video.load();
+  }
+}
