@@ -13,6 +13,7 @@ from app.web import (
     auth,
     cors,
     detect,
+    docs,
     health,
     links,
     media,
@@ -24,7 +25,7 @@ from app.web import (
     tracing,
 )
 
-PARTS = (detect, media, links, outbox, health, openapi, page)
+PARTS = (detect, media, links, outbox, health, openapi, docs, page)
 
 
 def create_app(settings: Settings | None = None) -> Flask:

@@ -3,6 +3,7 @@
 This module begins transactions.
 """
 
+import re
 from typing import Any, cast
 
 from flask import Blueprint, Response, jsonify, request
@@ -23,6 +24,7 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 MAX_NAMED = 1000
 MAX_REASON = 500
+_REASON = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_REASON}}}")
 
 
 @blueprint.get("")
@@ -102,8 +104,8 @@ def _wanted(body: dict[str, Any]) -> tuple[list[str] | None, str | None]:
         case {"mediaIds": list(ids), **rest} if not rest:
             return _ids(ids), None
         case {"reason": str(reason), **rest} if not rest:
-            if not (reason.isprintable() and 0 < len(reason) <= MAX_REASON):
-                raise MalformedUpload(f"reason must be 1 to {MAX_REASON} printable characters.")
+            if not _REASON.fullmatch(reason):
+                raise MalformedUpload(f"reason must be 1 to {MAX_REASON} characters, none of them a control character.")
             return None, reason
     raise MalformedUpload('The body must be {"mediaIds": ["…"]}, {"all": true} or {"reason": "…"}, and one of them.')
 

@@ -21,7 +21,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "boolean": bool,
     "null": type(None),
 }
-_NOTES = {"description", "default", "format", "contentMediaType"}
+_NOTES = {"description", "default", "format", "contentMediaType", "additionalProperties"}  # the last: see above
 
 
 def _is_type(value: Any, wanted: str | list[str]) -> bool:
@@ -47,6 +47,7 @@ _SIMPLE: Mapping[str, Callable[[Any, Any], bool]] = {
     "minLength": lambda value, least: not isinstance(value, str) or len(value) >= least,
     "maxLength": lambda value, most: not isinstance(value, str) or len(value) <= most,
     "minItems": lambda value, least: not isinstance(value, list) or len(value) >= least,
+    "maxItems": lambda value, most: not isinstance(value, list) or len(value) <= most,
     "minimum": lambda value, least: not _is_number(value) or value >= least,
     "maximum": lambda value, most: not _is_number(value) or value <= most,
     "exclusiveMinimum": lambda value, least: not _is_number(value) or value > least,

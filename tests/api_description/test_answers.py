@@ -12,10 +12,11 @@ import requests
 
 from app.web.problems import TYPE_BASE
 from tests.api_description.description import API, CONTENT, described_parameters, described_response, operations
-from tests.system.service import Service
+from tests.system.service import Service, token
 
 PHOTOS = Path(__file__).parents[2] / "app" / "demo" / "media"
 ASTRONAUT, CHELSEA = PHOTOS / "astronaut.jpg", PHOTOS / "chelsea.jpg"
+ADMINISTRATOR = {"Authorization": f"Bearer {token('root', roles=['admin'])}"}
 NOBODY = "http://127.0.0.1:1"  # nothing listens there: messages wait, and have an error to show
 
 
@@ -163,6 +164,43 @@ def test_answers_with_content_are_as_described(service: Service, astronaut: dict
     refused(service.request("GET", "/media/none/content"), 404, "not-found", path)
 
 
+def test_answers_to_a_page_that_shows_media_are_as_described(service: Service, astronaut: dict[str, Any]) -> None:
+    assert conforms(service.request("GET", "/me"), "/me") == {"userId": "ada", "admin": False}
+    assert conforms(service.request("GET", "/me", headers=ADMINISTRATOR), "/me") == {"userId": "root", "admin": True}
+    made = service.request("POST", f"/media/{astronaut['id']}/link")
+    assert made.status_code == 201
+    url = service.url + conforms(made, "/media/{media_id}/link")["url"]
+    path = "/media/{media_id}/content"
+    for headers, status in (({}, 200), ({"Range": "bytes=0-9"}, 206)):
+        answer = requests.get(url, headers=headers, timeout=30)
+        assert answer.status_code == status
+        conforms(answer, path)
+    refused(requests.get(url + "x", timeout=30), 401, "unauthorized", path)
+    refused(service.request("POST", "/media/none/link"), 404, "not-found", "/media/{media_id}/link")
+
+
+def test_answers_about_the_outbox_are_as_described(service: Service, astronaut: dict[str, Any]) -> None:
+    def ask(method: str, path: str, **options: Any) -> requests.Response:
+        return service.request(method, path, headers=ADMINISTRATOR, **options)
+
+    history, skip, unknown = "/outbox/media/{media_id}", "/outbox/media/{media_id}/skip", "/outbox/media/none"
+    assert conforms(ask("GET", "/outbox"), "/outbox")["pending"] > 0
+    assert len(conforms(ask("GET", "/outbox/throughput"), "/outbox/throughput")["minutes"]) == 60
+    page = conforms(ask("GET", "/outbox/messages?limit=1"), "/outbox/messages")
+    assert [len(page["items"]), page["nextCursor"] is None] == [1, False]
+    known = f"/outbox/media/{astronaut['id']}"
+    assert conforms(ask("GET", known), history)["messages"][0]["kind"] == "create"
+    assert conforms(ask("POST", "/outbox/retry", json={"all": True}), "/outbox/retry") == {"retried": 0}
+    refused(ask("POST", "/outbox/retry", json={}), 400, "malformed-upload", "/outbox/retry")
+    refused(ask("POST", "/outbox/retry", json={"reason": "x" * 70_000}), 413, "too-large", "/outbox/retry")
+    refused(ask("POST", f"{known}/skip"), 409, "not-parked", skip)
+    refused(ask("GET", unknown), 404, "not-found", history)
+    refused(ask("POST", f"{unknown}/skip"), 404, "not-found", skip)
+    for path, method, operation in operations():
+        if "outbox" in operation["tags"]:
+            refused(service.request(method, path.replace("{media_id}", "0" * 16)), 403, "forbidden", path)
+
+
 def test_events_are_as_described(service: Service, astronaut: dict[str, Any]) -> None:
     path = "/media/{media_id}/events"
     answer = service.request("GET", f"/media/{astronaut['id']}/events")
@@ -175,7 +213,7 @@ def test_events_are_as_described(service: Service, astronaut: dict[str, Any]) ->
 
 
 def test_answers_for_supervisors_and_tools_are_as_described(service: Service) -> None:
-    for path in ("/healthz", "/readyz", "/metrics", "/openapi.json"):
+    for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"):
         answer = requests.get(service.url + path, timeout=30)
         assert answer.status_code == 200
         conforms(answer, path)
@@ -205,7 +243,7 @@ def test_every_described_parameter_is_read_and_its_bounds_are_kept(service: Serv
             beyond += [schema["minimum"] - 1] if "minimum" in schema else []
             for value in (*allowed, *beyond):
                 url = path.replace("{media_id}", "0" * 16)
-                answer = service.request(method, url, params={name: value})
+                answer = service.request(method, url, params={name: value}, headers=ADMINISTRATOR)
                 said = answer.json().get("detail", "") if answer.status_code == 400 else ""
                 assert said.startswith(name) == (value in beyond), f"{method} {path} {name}={value}"
                 checked += 1
