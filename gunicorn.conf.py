@@ -42,6 +42,10 @@ limit_request_line = 8190
 limit_request_field_size = 16380
 limit_request_fields = 64
 
+# By default a proxy on this machine is trusted to pass SCRIPT_NAME and PATH_INFO as headers, and every proxy passes on
+# what its clients send: these would choose another path than the proxy has looked at, or end in a 500.
+forwarder_headers = ""
+
 # It would create a file in the home directory, for a remote control that nobody asked for.
 control_socket_disable = True
 

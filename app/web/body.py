@@ -11,7 +11,7 @@ from wsgiref.types import WSGIEnvironment
 
 from werkzeug.http import parse_options_header
 
-from app.errors import MalformedUpload, MediaTooLarge
+from app.errors import MalformedUpload, MediaTooLarge, UnsupportedMedia
 from app.web.connection import BodySource, content_length, open_source
 from app.web.disposition import file_name
 from app.web.form import BESIDE_THE_FILE, FormUpload
@@ -53,9 +53,10 @@ def open_upload(
 
     Reads a form up to its file's first byte, and nothing of a raw body; so check the token before, and what can be
     checked without the name. `idle_timeout` is in seconds; in all a body may take `grace` seconds and one more for
-    each `bytes_per_second` of it. Raises MediaTooLarge (before reading, where the size is declared), MalformedUpload
-    or UploadTimedOut.
+    each `bytes_per_second` of it. Raises MediaTooLarge (before reading, where the size is declared),
+    UnsupportedMedia (a body with a Content-Encoding), MalformedUpload or UploadTimedOut.
     """
+    _refuse_codings(environ)
     declared = content_length(environ)
     content_type, options = parse_options_header(environ.get("CONTENT_TYPE"))
     content_type = content_type.lower()
@@ -69,6 +70,16 @@ def open_upload(
     if content_type == "application/octet-stream" or content_type.startswith(("image/", "video/")):
         return UploadBody(_raw_name(environ), declared, _limited(_raw(source), max_bytes))
     raise MalformedUpload("Content-Type must be multipart/form-data, image/*, video/* or application/octet-stream")
+
+
+def _refuse_codings(environ: WSGIEnvironment) -> None:
+    """What is packed would be stored packed, under the name of what is inside."""
+    transfer = environ.get("HTTP_TRANSFER_ENCODING", "chunked").strip().lower()
+    if transfer != "chunked":
+        raise MalformedUpload(f"Transfer-Encoding must be chunked alone, not {transfer[:80]!r}")
+    content = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    if content not in ("", "identity"):
+        raise UnsupportedMedia(f"the body must come unpacked: Content-Encoding must not be {content[:80]!r}")
 
 
 def _raw(source: BodySource) -> Iterator[bytes | memoryview]:

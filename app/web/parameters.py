@@ -1,12 +1,14 @@
 """Query parameters and preferences, parsed strictly: what is not understood is refused by its name."""
 
 import math
+import re
 
 from flask import request
 from werkzeug.http import parse_date
 
 from app.errors import MalformedUpload
 
+_ONE_RANGE = re.compile(r"bytes *= *([0-9]{0,20}) *- *([0-9]{0,20}) *", re.IGNORECASE)
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -59,6 +61,23 @@ def ignore_impossible_dates() -> None:
             parse_date(request.environ.get(name))
         except OverflowError:  # werkzeug takes every other nonsense for no date
             del request.environ[name]
+
+
+def ignore_impossible_ranges(size: int) -> None:
+    """Take a `Range` that is not one range of bytes out of the request, and mend one from the end that is too long.
+
+    RFC 9110 has unknown units and malformed ranges ignored, which several ranges may be as well; the last 1000 bytes
+    of a file of 500 `size` are all of it. werkzeug answers each of them with 416.
+    """
+    text = request.environ.get("HTTP_RANGE")
+    if text is None:
+        return
+    found = _ONE_RANGE.fullmatch(text)
+    first, last = found.groups() if found else ("", "")
+    if not (first or last) or (first and last and int(last) < int(first)):
+        del request.environ["HTTP_RANGE"]
+    elif not first and int(last) > size:
+        request.environ["HTTP_RANGE"] = "bytes=0-"
 
 
 def prefers_async() -> bool:

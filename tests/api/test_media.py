@@ -172,6 +172,26 @@ def test_a_part_beyond_the_end_is_refused(api: Api) -> None:
     assert answer.content_type == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        *("", "items=0-1", "bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=5-1", "bytes=--1", "bytes=0-1,4-5"),
+        *("bytes=1_0-", "bytes=0-0x5", "bytes=+5-", "bytes=²-", "bytes=0-" + "9" * 5000, "bytes=" + "0-," * 3000),
+    ],
+)  # fmt: skip
+def test_a_range_that_is_none_is_answered_with_the_whole_file(api: Api, wanted: str) -> None:
+    api.upload("/media", picture(9))
+    with api.get(f"/media/{media_id_of_bytes(picture(9))}/content", headers={"Range": wanted}) as answer:
+        assert (answer.status_code, answer.data) == (200, picture(9))
+
+
+@pytest.mark.parametrize("wanted", ["bytes=0-99999999999999999999", "bytes=-99999999999999999999", "Bytes = 0 - "])
+def test_a_part_may_be_asked_for_that_is_larger_than_the_file(api: Api, wanted: str) -> None:
+    api.upload("/media", picture(9))
+    with api.get(f"/media/{media_id_of_bytes(picture(9))}/content", headers={"Range": wanted}) as answer:
+        assert (answer.status_code, answer.data) == (206, picture(9))
+
+
 def test_a_part_is_given_only_of_the_version_that_was_meant(api: Api) -> None:
     api.upload("/media", picture(10))
     media_id = media_id_of_bytes(picture(10))

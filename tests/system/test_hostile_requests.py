@@ -97,6 +97,8 @@ def test_requests_that_once_broke_something_are_answered(service: Service, known
         *((b"GET", content, (b"If-Modified-Since", date), 200) for date in hostile.IMPOSSIBLE_DATES),
         *((b"GET", b"/openapi.json", (b"If-Modified-Since", date), 200) for date in hostile.IMPOSSIBLE_DATES),
         (b"GET", content, (b"If-Match", b'"other"'), 412),
+        (b"GET", b"/healthz", (b"SCRIPT_NAME", b"/elsewhere"), 200),
+        (b"GET", b"/healthz", (b"PATH_INFO", b"/nowhere"), 200),
         (b"GET", b"/media/%00", (b"Accept", b"*/*"), 404),
         (b"POST", b"/detect/%00", (b"Accept", b"*/*"), 404),
         (b"GET", b"/media?cursor=0x1p0_%00", (b"Accept", b"*/*"), 400),

@@ -14,7 +14,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import xxhash
 
-from app.errors import DetectionsError, MalformedUpload, MediaTooLarge, Unauthorized, UploadTimedOut
+from app.errors import DetectionsError, MalformedUpload, MediaTooLarge, Unauthorized, UnsupportedMedia, UploadTimedOut
 from app.web.body import open_upload
 from app.web.gunicorn_worker import HeadFirstWorker
 
@@ -23,6 +23,7 @@ STATUS = {
     Unauthorized: "401 Unauthorized",
     UploadTimedOut: "408 Request Timeout",
     MediaTooLarge: "413 Content Too Large",
+    UnsupportedMedia: "415 Unsupported Media Type",
 }
 
 

@@ -112,12 +112,69 @@ def test_bytes_of_a_refused_body_are_never_taken_for_a_request(
         b"Content-Length: +5\r\n",
         b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding: identity\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n",
+        b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding:\r\n chunked\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+        b"Transfer-Encoding: \x0bchunked\r\n",
+        b"X-Folded: a\r\n b\r\nContent-Length: 5\r\n",
+        b"X-Bare: a\nContent-Length: 5\r\n",
+        b"X-Bare: a\rContent-Length: 5\r\n",
+        b"X-Nul: a\0\r\nContent-Length: 5\r\n",
+        *(
+            b"Content-Length: " + value + b"\r\n"
+            for value in (b"", b"-5", b"0x5", b"5_0", b"\xb2", b"\xd9\xa5", b"5" * 5000)
+        ),
     ],
 )
 def test_a_body_with_two_readings_is_refused(server: Server, headers: bytes) -> None:
     with server.connect() as client:
         client.send(refused(TOKEN + RAW_TYPE + headers, b"hello" + SMUGGLED))
         assert client.everything().startswith(b"HTTP/1.1 400 ")
+
+
+BAD_CHUNKS = {
+    "bare line feeds": b"5\nhello\n0\n\n",
+    "a line feed in an extension": b"5;\nx\r\nhello\r\n0\r\n\r\n",
+    "a line end in a quoted extension": b'5;a="\r\n\r\n"\r\nhello\r\n0\r\n\r\n',
+    "an extension of a megabyte": b"5;" + b"x" * 1_000_000 + b"\r\nhello\r\n0\r\n\r\n",
+    "a size with a prefix": b"0x5\r\nhello\r\n0\r\n\r\n",
+    "a size with a sign": b"-5\r\nhello\r\n0\r\n\r\n",
+    "a size with an underscore": b"0_5\r\nhello\r\n0\r\n\r\n",
+    "more than the size": b"3\r\nhello\r\n0\r\n\r\n",
+    "no end behind the data": b"5\r\nhello0\r\n\r\n",
+    "a length in the trailers": b"5\r\nhello\r\n0\r\nContent-Length: 9\r\n\r\n",
+    "a token in the trailers": b"5\r\nhello\r\n0\r\nAuthorization: x\r\n\r\n",
+    "a hundred thousand trailers": b"5\r\nhello\r\n0\r\n" + b"X: y\r\n" * 100_000 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("chunks", BAD_CHUNKS.values(), ids=BAD_CHUNKS.keys())
+def test_bytes_behind_malformed_chunks_are_never_taken_for_a_request(server: Server, chunks: bytes) -> None:
+    with server.connect() as client:
+        client.send(refused(TOKEN + RAW_TYPE + b"Transfer-Encoding: chunked\r\n", chunks + SMUGGLED))
+        answer = client.answer()
+        assert answer.status == 400
+        assert b"connection: close" in answer.head
+        assert client.everything() == b""
+
+
+def test_extensions_and_trailers_are_read_and_left_out(server: Server) -> None:
+    chunks = b'5;name="value";other\r\nhello\r\n0\r\nX-Checksum: 1\r\n\r\n'
+    with server.connect() as client:
+        client.send(refused(TOKEN + RAW_TYPE + b"Transfer-Encoding: chunked\r\n", chunks + HEALTH))
+        assert has_arrived(client, b"hello")
+        assert client.answer().json() == {"path": "/healthz"}
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"br", b"gzip, identity", b"nonsense"])
+def test_a_packed_body_is_refused_unread(server: Server, coding: bytes) -> None:
+    with server.connect() as client:
+        client.send(with_length(TOKEN + RAW_TYPE + b"Content-Encoding: " + coding + b"\r\n", SMUGGLED))
+        assert client.answer().status == 415
+        assert client.everything() == b""
 
 
 @framings
