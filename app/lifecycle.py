@@ -4,13 +4,20 @@ Nothing here begins or commits a transaction. Whoever creates a media or changes
 functions here, so neither a record without its message nor a message without its record can be committed.
 """
 
-from sqlalchemy import insert, update
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Table, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import IllegalTransition
 from app.models import Media, MediaStatus
 from app.outbox.messages import Kind
-from app.outbox.queue import OutboxQueue
+from app.outbox.queue import FirstMessage, OutboxQueue
+
+_MEDIA: Table = Media.__table__  # type: ignore[assignment]
+_ADD_MEDIA = insert(_MEDIA)
 
 ALLOWED_FROM = {
     MediaStatus.AI_PROCESSING: (MediaStatus.NEW, MediaStatus.AI_PROCESSED, MediaStatus.ERROR),
@@ -19,21 +26,42 @@ ALLOWED_FROM = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class NewMedia:
+    """A media to create, and the request that brought it."""
+
+    media: Media
+    request_id: str | None
+
+
 def create_media(session: Session, queue: OutboxQueue, media: Media, *, request_id: str | None) -> None:
     """Insert a new media with its create message; raises IntegrityError where the id is taken."""
-    session.execute(
-        insert(Media).values(
-            id=media.id,
-            name=media.name,
-            path=media.path,
-            media_type=media.media_type,
-            media_status=MediaStatus.NEW,
-            user_id=media.user_id,
-            size_bytes=media.size_bytes,
-            checksum=media.checksum,
-            created_at=media.created_at,
-        )
-    )
+    now = session.scalars(select(queue.now)).one()
+    create_all(session, queue, [NewMedia(media, request_id)], now)
+
+
+def create_all(session: Session, queue: OutboxQueue, new: Sequence[NewMedia], now: float) -> None:
+    """Insert media with their create messages, which are due from `now` on; IntegrityError where an id is taken."""
+    session.execute(_ADD_MEDIA, [_row(one.media) for one in new])
+    queue.begin_streams(session, [_create_message(one) for one in new], now)
+
+
+def _row(media: Media) -> dict[str, Any]:
+    return {
+        "id": media.id,
+        "name": media.name,
+        "path": media.path,
+        "media_type": media.media_type,
+        "media_status": MediaStatus.NEW,
+        "user_id": media.user_id,
+        "size_bytes": media.size_bytes,
+        "checksum": media.checksum,
+        "created_at": media.created_at,
+    }
+
+
+def _create_message(new: NewMedia) -> FirstMessage:
+    media = new.media
     payload = {
         "id": media.id,
         "name": media.name,
@@ -42,7 +70,7 @@ def create_media(session: Session, queue: OutboxQueue, media: Media, *, request_
         "mediaStatus": int(MediaStatus.NEW),
         "userId": media.user_id,
     }
-    queue.enqueue(session, media.id, Kind.CREATE, payload, user_id=media.user_id, request_id=request_id)
+    return FirstMessage(media.id, Kind.CREATE, payload, user_id=media.user_id, request_id=new.request_id)
 
 
 def change_status(

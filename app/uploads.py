@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from app.db import Database
 from app.display_name import clean_name
 from app.errors import DetectionsError, MediaIdCollision, StorageFailed, StorageFull, Unavailable
-from app.lifecycle import create_media, keep_checksum
+from app.lifecycle import keep_checksum
 from app.media_hash import media_id_of_file
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
+from app.recorder import AndThen, CommitUnknown, Recorder, Recording
 from app.storage import FoundFile, Incoming, Storage, hold, judged, remove_if_same, same_content, sync_folder
 
 log = structlog.get_logger()
@@ -34,9 +33,6 @@ SETTLE_SECONDS = 30.0
 
 class _NameTaken(Exception):
     """Another upload linked its file between our removing the orphan and our own link; it will find our row."""
-
-
-AndThen = Callable[[Session, Media], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,7 @@ class Uploads:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
-        self._queue = queue
+        self._recorder = Recorder(database, queue)
         self._storage = storage
         self._settle_seconds = settle_seconds
         self._monotonic = monotonic
@@ -99,9 +95,9 @@ class Uploads:
                 size_bytes=incoming.size,
                 checksum=incoming.checksum,
             )
-            return _Settling(self._database, self._queue, incoming, media, upload.request_id, and_then).settle(
-                self._settle_seconds, self._monotonic
-            )
+            recording = Recording(media, upload.request_id, and_then)
+            settling = _Settling(self._database, self._recorder, incoming, media, recording)
+            return settling.settle(self._settle_seconds, self._monotonic)
 
 
 def _receive(chunks: Iterable[bytes | memoryview], incoming: Incoming, extension: str) -> None:
@@ -120,11 +116,10 @@ class _Settling:
     """A received, synced file looking for its place."""
 
     database: Database
-    queue: OutboxQueue
+    recorder: Recorder
     incoming: Incoming
     media: Media
-    request_id: str | None
-    and_then: AndThen
+    recording: Recording
 
     @property
     def final(self) -> Path:
@@ -171,27 +166,22 @@ class _Settling:
         """Publish and record; None where the name or the id turns out to be taken."""
         if not self.incoming.publish(self.final):
             return None
-        committing = False
         try:
-            sync_folder(self.final.parent)
-            with self.database.writing() as session:
-                self._record(session)
-                committing = True
+            self.recorder.record(self.recording)
+        except CommitUnknown as unknown:
+            return self._after_unknown_commit(unknown.__cause__ or unknown)
         except BaseException as error:  # noqa: BLE001 (_after_failure raises it again)
-            return self._after_failure(error, committing=committing)
+            self._after_failure(error)
+            return None
         return Receipt(self.media, duplicate=False)
 
-    def _after_failure(self, error: BaseException, *, committing: bool) -> Receipt | None:
-        """Leave nothing of a recording that did not happen. None where another upload was first: look again."""
-        if committing and not isinstance(error, IntegrityError | StorageFull):
-            return self._after_unknown_commit(error)
+    def _after_failure(self, error: BaseException) -> None:
+        """Leave nothing of a recording that did not happen. Returns where another upload was first: look again."""
         self.incoming.withdraw(self.final)
-        if isinstance(error, _NameTaken):
-            return None
         if isinstance(error, IntegrityError):
             self._check_taken(error)
-            return None
-        raise error
+        elif not isinstance(error, _NameTaken):
+            raise error
 
     def _after_unknown_commit(self, error: BaseException) -> Receipt:
         """Nothing is deleted: the temporary name stays, as the proof by which a sweep may judge the file later."""
@@ -217,7 +207,7 @@ class _Settling:
         sync_folder(self.final.parent)
         try:
             with self.database.writing() as session:
-                self._record(session)
+                self.recorder.add(session, [self.recording])
         except IntegrityError as error:
             self._check_taken(error)
             return None
@@ -233,22 +223,20 @@ class _Settling:
         committing = False
         try:
             with self.database.writing() as session:
-                self._record(session)
+                self.recorder.add(session, [self.recording])
                 for name in (orphan.path, *proofs):  # the proofs last: a crash in between must not leave it without
                     remove_if_same(name, orphan.fd)
                 if not self.incoming.publish(self.final):
                     raise _NameTaken
                 sync_folder(self.final.parent)
                 committing = True
-        except BaseException as error:  # noqa: BLE001 (_after_failure raises it again)
-            return self._after_failure(error, committing=committing)
+        except BaseException as error:  # noqa: BLE001 (both raise it again)
+            if committing and not isinstance(error, IntegrityError | StorageFull):
+                return self._after_unknown_commit(error)
+            self._after_failure(error)
+            return None
         log.info("orphan_replaced", media_id=self.media.id)
         return Receipt(self.media, duplicate=False)
-
-    def _record(self, session: Session) -> None:
-        self.media.created_at = session.scalars(select(self.database.now)).one()
-        create_media(session, self.queue, self.media, request_id=self.request_id)
-        self.and_then(session, self.media)
 
     def _check_taken(self, error: IntegrityError) -> None:
         """Another upload recorded the id first; a conflict of any other kind would only come again."""

@@ -24,14 +24,14 @@ class Bug:
 
 STATEMENTS, QUEUE, FLUSH = "app/outbox/statements.py", "app/outbox/queue.py", "app/outbox/flush.py"
 DISPATCHER, GATE_KEEPER = "app/outbox/dispatcher.py", "app/outbox/gatekeeper.py"
-STORAGE, UPLOADS = "app/storage.py", "app/uploads.py"
+STORAGE, UPLOADS, RECORDER = "app/storage.py", "app/uploads.py", "app/recorder.py"
 CLAIMS, ENQUEUE, OUTCOMES = (
     "tests/outbox/test_claims.py",
     "tests/outbox/test_enqueue.py",
     "tests/outbox/test_outcomes.py",
 )
 GATE, FLUSHES, PROCESSES = "tests/outbox/test_gate.py", "tests/outbox/test_flush.py", "tests/outbox/test_processes.py"
-CRASHES = "tests/test_crash_points.py"
+CRASHES, RECORDINGS = "tests/test_crash_points.py", "tests/test_recorder.py"
 FENCES = 'tuple_(_S.media_id, _S.lease_epoch, _S.acked_seq + 1).in_(bindparam("fences", expanding=True)),'
 
 BUGS = (
@@ -109,9 +109,8 @@ BUGS = (
         [
             Edit(
                 "app/lifecycle.py",
-                "    queue.enqueue(session, media.id, Kind.CREATE, payload,"
-                " user_id=media.user_id, request_id=request_id)\n",
-                "    Kind(payload and 'create')",
+                "    queue.begin_streams(session, [_create_message(one) for one in new], now)\n",
+                "    [_create_message(one) for one in new]\n",
             )
         ],
         [ENQUEUE],
@@ -135,20 +134,60 @@ BUGS = (
             Edit(
                 UPLOADS,
                 "        if not self.incoming.publish(self.final):\n            return None\n"
-                "        committing = False\n",
-                "        committing = False\n",
-            ),
-            Edit(
-                UPLOADS,
-                "                committing = True\n        except BaseException as error:"
-                "  # noqa: BLE001 (_after_failure raises it again)\n"
-                "            return self._after_failure(error, committing=committing)\n"
-                "        return Receipt(self.media, duplicate=False)\n",
-                "                committing = True\n        except IntegrityError:\n            return None\n"
-                "        self.incoming.publish(self.final)\n"
-                "        return Receipt(self.media, duplicate=False)\n",
+                "        try:\n            self.recorder.record(self.recording)\n",
+                "        try:\n            self.recorder.record(self.recording)\n"
+                "            self.incoming.publish(self.final)\n",
             ),
         ],
         [CRASHES],
+    ),
+    Bug(
+        "an upload told of its commit before it is durable",
+        [
+            Edit(
+                RECORDER,
+                "        try:\n            self._record(group)\n",
+                "        for ticket in group:\n            if not ticket.leads:\n                ticket.error = None\n"
+                "                ticket.wake()\n        try:\n            self._record(group)\n",
+            ),
+            Edit(
+                RECORDER,
+                "            for ticket in group:\n                ticket.wake()\n",
+                "            group[0].wake()\n",
+            ),
+        ],
+        [RECORDINGS],
+    ),
+    Bug(
+        "a group that syncs the folder of its first upload only",
+        [
+            Edit(
+                RECORDER,
+                "for folder in {ticket.recording.folder for ticket in group}:",
+                "for folder in {group[0].recording.folder}:",
+            ),
+            Edit(
+                RECORDER,
+                "return [ticket for ticket in group if ticket.recording.folder in synced]",
+                "return list(group) if synced else []",
+            ),
+        ],
+        [RECORDINGS],
+    ),
+    Bug(
+        "a conflict that fails the whole group",
+        [Edit(RECORDER, "if begun and not unknown and len(group) > 1:", "if len(group) > 99:")],
+        [RECORDINGS],
+    ),
+    Bug(
+        "a shared commit of unknown fate taken for one that failed",
+        [
+            Edit(
+                RECORDER,
+                "unknown = committing and not isinstance(error, IntegrityError | StorageFull)",
+                "unknown = False",
+            )
+        ],
+        [CRASHES, "tests/test_unknown_commits.py"],
     ),
 )

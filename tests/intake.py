@@ -17,6 +17,9 @@ from app.storage import INCOMING, Storage
 from app.sweep import Sweep
 from app.uploads import Receipt, Upload, Uploads
 
+TOGETHER = 4
+"""Uploads at once in tests of what they share."""
+
 UNSAMPLED = 1500
 """An offset that the id of a file of 8000 bytes does not look at."""
 

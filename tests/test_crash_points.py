@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 
 from app.db import Database
+from app.media_hash import media_id_of_bytes
 from tests.conftest import ROOT
-from tests.intake import Intake, open_intake, picture, twin_of
+from tests.intake import TOGETHER, Intake, open_intake, picture, twin_of
 
 PHOTO = picture("photo")
 CHANGES = "openat,write,pwrite64,ftruncate,fsync,fdatasync,link,linkat,unlink,unlinkat,flock,close,munmap"
@@ -187,6 +188,61 @@ def test_wherever_it_is_killed_no_row_lacks_its_file_and_one_sweep_leaves_nothin
                 after.assert_sound()
                 assert (len(after.rows()), len(after.stored()), after.creates()) == (1, 1, 1), where
                 assert after.final(PHOTO).read_bytes() == PHOTO, where
+
+
+KILLS_TOGETHER = [
+    *((call, 1) for call in ("flock", "fsync", "link", "pwrite64", "fdatasync", "unlink", "ftruncate")),
+    *((call, 2) for call in ("write", "fsync", "pwrite64", "fdatasync")),
+    ("pwrite64", 6),
+    ("pwrite64", 12),
+]
+"""Each thread counts its own calls: one that commits for others makes more of them than one that waits."""
+
+
+def told_together(intake: Intake) -> dict[int, str]:
+    """What uploads that came together had been told by the end."""
+    lines = (intake.folder / "told").read_text().splitlines() if (intake.folder / "told").exists() else []
+    return {int(number): outcome for number, outcome in (line.split() for line in lines)}
+
+
+@pytest.mark.parametrize(("call", "number"), KILLS_TOGETHER)
+def test_wherever_uploads_that_share_a_commit_are_killed_what_was_told_is_true_and_nothing_is_left(
+    call: str, number: int, workers: Workers, tmp_path: Path, sqlite_template: Path
+) -> None:
+    with new_intake(tmp_path / "together", sqlite_template) as intake:
+        intake.database.close()
+        _, trace = workers.run(intake, "--together", "-f", "-e", f"inject={call}:signal=SIGKILL:when={number}")
+        assert any("killed by SIGKILL" in line for line in trace)
+        told = told_together(intake)
+        with reopened(intake) as after:
+            after.assert_sound()
+            recorded = {row.id for row in after.rows()}
+            assert {media_id_of_bytes(picture(upload)) for upload in told} <= recorded
+            after.sweep.run()
+            assert after.leftovers() == []
+            assert after.stored() == {Path(row.path).name for row in after.rows()}
+            for upload in range(TOGETHER):
+                after.send(picture(upload))
+            after.assert_sound()
+            assert len(after.rows()) == len(after.stored()) == after.creates() == TOGETHER
+
+
+@pytest.mark.parametrize(("call", "error"), [("fdatasync", "EIO"), ("fsync", "EIO"), ("fdatasync", "ENOSPC")])
+def test_where_a_shared_commit_fails_each_of_its_uploads_is_told_and_nothing_is_left(
+    call: str, error: str, workers: Workers, tmp_path: Path, sqlite_template: Path
+) -> None:
+    with new_intake(tmp_path / "together", sqlite_template) as intake:
+        intake.send(picture("before"))
+        workers.run(intake, "--together", "-f", "-e", f"inject={call}:error={error}:when=1")
+        told = told_together(intake)
+        assert len(told) == TOGETHER
+        assert set(told.values()) <= {"stored", "StorageFailed", "StorageFull"}
+        assert set(told.values()) != {"stored"}
+        stored = {picture(upload) for upload, outcome in told.items() if outcome == "stored"} | {picture("before")}
+        assert {row.id for row in intake.rows()} == {media_id_of_bytes(content) for content in stored}
+        intake.assert_sound()
+        intake.sweep.run()
+        assert (intake.stored(), intake.leftovers()) == ({intake.final(content).name for content in stored}, [])
 
 
 def syncs(trace: list[str], database_folder: Path) -> list[tuple[str, int]]:

@@ -19,6 +19,7 @@ BEGIN_WRITING = {
     "app/media_links.py",  # to keep the key that signs links, once
     "app/outbox/dispatcher.py",
     "app/outbox/flush.py",
+    "app/recorder.py",
     "app/sweep.py",
     "app/uploads.py",
     "app/web/outbox.py",  # its retry and skip are one statement each

@@ -1,16 +1,19 @@
 """Uploads in processes of their own, for tests that break or kill them.
 
 Everything is imported once; each line on standard input, a JSON list of a folder, a database's URL and a file's path
-(or `--sweep`), is worked on by a fork, which says its process id, waits for another line, and says what it came to.
+(or `--sweep`, or `--together`), is worked on by a fork, which says its process id, waits for another line, and says
+what it came to. Uploads that come together each note what they came to in a file beside the folders, as it happens.
 """
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from app.db import Database
 from app.errors import DetectionsError
-from tests.intake import Intake, open_intake
+from tests.intake import TOGETHER, Intake, open_intake, picture
 
 LINES = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 (the fork reads on where its parent stopped)
 ANSWERS = os.dup(1)
@@ -18,6 +21,8 @@ os.dup2(2, 1)  # what is logged must not come between the answers
 
 
 def act(intake: Intake, file: str) -> str:
+    if file == "--together":
+        return send_together(intake)
     try:
         if file == "--sweep":
             report = intake.sweep.run()
@@ -25,6 +30,23 @@ def act(intake: Intake, file: str) -> str:
         return "duplicate" if intake.send(Path(file).read_bytes()).duplicate else "stored"
     except DetectionsError as error:
         return type(error).__name__
+
+
+def send_together(intake: Intake) -> str:
+    told = os.open(intake.folder / "told", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    ready = threading.Barrier(TOGETHER)
+
+    def send(number: int) -> str:
+        ready.wait()
+        try:
+            outcome = "duplicate" if intake.send(picture(number)).duplicate else "stored"
+        except DetectionsError as error:
+            outcome = type(error).__name__
+        os.write(told, f"{number} {outcome}\n".encode())
+        return outcome
+
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        return " ".join(pool.map(send, range(TOGETHER)))
 
 
 def say(line: str) -> None:

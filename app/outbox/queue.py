@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.db import announce, note_announced
 from app.models import OutboxAttempt, OutboxStream
 from app.outbox.messages import Answer, Kind, Message
-from app.outbox.statements import Statements
+from app.outbox.statements import BEGIN_MESSAGE, BEGIN_STREAM, Statements, new_stream
 
 _ADD_ATTEMPTS = insert(OutboxAttempt.__table__)  # type: ignore[arg-type]
 
@@ -40,6 +40,17 @@ class Claim:
             # Gone once an outcome is recorded: after a commit of unknown fate a second try to record counts nothing.
             & OutboxStream.lease_owner.is_not(None)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class FirstMessage:
+    """The message that begins a media's stream."""
+
+    media_id: str
+    kind: Kind
+    payload: dict[str, Any]
+    user_id: str
+    request_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,7 @@ class OutboxQueue:
     """The queue's statements. `now` is the database's clock as an SQL expression."""
 
     def __init__(self, now: ColumnElement[float]) -> None:
-        self._now = now
+        self.now = now
         self._by_dialect: dict[str, Statements] = {}
 
     def enqueue(
@@ -99,6 +110,27 @@ class OutboxQueue:
         connection.execute(statements.add_message, message | {"seq": seq})
         announce(session)
         return seq
+
+    def begin_streams(self, session: Session, first: Sequence[FirstMessage], now: float) -> None:
+        """Add the first messages of media that have none yet, due from `now` on, in the caller's transaction."""
+        session.execute(BEGIN_STREAM, [new_stream(message.media_id, now) for message in first])
+        session.execute(
+            BEGIN_MESSAGE,
+            [
+                {
+                    "media_id": message.media_id,
+                    "seq": 1,
+                    "kind": message.kind,
+                    "payload": message.payload,
+                    "idempotency_key": str(uuid.uuid4()),
+                    "user_id": message.user_id,
+                    "request_id": message.request_id,
+                    "created_at": now,
+                }
+                for message in first
+            ],
+        )
+        announce(session)
 
     def next_due_in(self, session: Session, *, media_id: str | None = None) -> float | None:
         """Seconds until the first stream may be claimed (negative if overdue), None where nothing waits."""
@@ -156,7 +188,7 @@ class OutboxQueue:
         return self._settle(
             session,
             tried,
-            due_at=self._now + delay,
+            due_at=self.now + delay,
             attempts=OutboxStream.attempts + (1 if counted else 0),
             refusals=OutboxStream.refusals + (1 if refused else 0),
             uncertain=OutboxStream.uncertain | literal(tried.answer.uncertain),
@@ -164,11 +196,11 @@ class OutboxQueue:
 
     def park(self, session: Session, tried: Try) -> bool:
         """Take the media out of the queue until a person decides; False if the lease was lost."""
-        return self._settle(session, tried, due_at=null(), parked_at=self._now, park_reason=tried.answer.detail)
+        return self._settle(session, tried, due_at=null(), parked_at=self.now, park_reason=tried.answer.detail)
 
     def holds(self, session: Session, claim: Claim) -> bool:
         """Is the claim's lease still its own, and not run out?"""
-        held = select(OutboxStream.media_id).where(claim.fence, OutboxStream.due_at > self._now)
+        held = select(OutboxStream.media_id).where(claim.fence, OutboxStream.due_at > self.now)
         return session.scalar(held) is not None
 
     def release(self, session: Session, claim: Claim) -> bool:
@@ -176,7 +208,7 @@ class OutboxQueue:
         result = session.execute(
             update(OutboxStream)
             .where(claim.fence)
-            .values(due_at=self._now, lease_owner=null())
+            .values(due_at=self.now, lease_owner=null())
             .returning(OutboxStream.media_id)
             .execution_options(synchronize_session=False)
         )
@@ -222,7 +254,7 @@ class OutboxQueue:
     def _statements(self, session: Session) -> Statements:
         dialect = session.get_bind().dialect.name
         if dialect not in self._by_dialect:
-            self._by_dialect[dialect] = Statements(dialect, self._now)
+            self._by_dialect[dialect] = Statements(dialect, self.now)
         return self._by_dialect[dialect]
 
 

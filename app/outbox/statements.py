@@ -39,6 +39,24 @@ _S, _M = STREAM.c, MESSAGE.c
 _ZERO, _ONE = literal_column("0", Integer()), literal_column("1", Integer())  # a number itself becomes a parameter
 _KNOWN_AT_ONCE = ("media_id", "kind", "payload", "idempotency_key", "user_id", "request_id")
 
+BEGIN_STREAM, BEGIN_MESSAGE = insert(STREAM), insert(MESSAGE)
+"""Add rows whose every column is given."""
+
+
+def new_stream(media_id: Any, now: Any, *, none: Any = 0, one: Any = 1, no: Any = False) -> dict[str, Any]:
+    """A stream with one message, which is due from `now` on: values, or SQL expressions of them."""
+    return {
+        "media_id": media_id,
+        "last_seq": one,
+        "acked_seq": none,
+        "due_at": now,
+        "lease_epoch": none,
+        "attempts": none,
+        "refusals": none,
+        "uncertain": no,
+        "head_since": now,
+    }
+
 
 @dataclass(frozen=True)
 class Statements:
@@ -51,17 +69,8 @@ class Statements:
     def advance(self) -> ReturningInsert[int]:
         """Counts a media's `last_seq` up, or begins its stream, and returns it. Parameter: media."""
         dialect = postgresql if self.dialect == "postgresql" else sqlite
-        new: Any = dialect.insert(STREAM).values(
-            media_id=bindparam("media"),
-            last_seq=_ONE,
-            acked_seq=_ZERO,
-            due_at=self.now,
-            lease_epoch=_ZERO,
-            attempts=_ZERO,
-            refusals=_ZERO,
-            uncertain=false(),
-            head_since=self.now,
-        )
+        beginning = new_stream(bindparam("media"), self.now, none=_ZERO, one=_ONE, no=false())
+        new: Any = dialect.insert(STREAM).values(beginning)
         advanced: ReturningInsert[int] = new.on_conflict_do_update(
             index_elements=[_S.media_id],
             set_={
