@@ -15,6 +15,7 @@ from app.detection.results import DetectedObject, FrameResult
 from app.errors import MalformedUpload, MediaNotFound
 from app.media_hash import MEDIA_ID
 from app.models import Detection, DetectionRun, Media, OutboxStream, RunState
+from app.outbox.statements import new_stream
 
 _CURSOR = re.compile(rf"(0x[01]\.[0-9a-f]{{1,13}}p-?[0-9]{{1,3}})_({MEDIA_ID.pattern})")
 
@@ -62,6 +63,11 @@ def glance(session: Session, media_id: str) -> Glance:
         .where(Media.id == media_id)
     ).one()
     return Glance(*row)
+
+
+def view_of_new(media: Media) -> MediaView:
+    """A media at the instant it was recorded, without asking for what is known."""
+    return MediaView(media, None, OutboxStream(**new_stream(media.id, media.created_at)))
 
 
 def page(session: Session, *, status: int | None, media_type: str | None, limit: int, cursor: str | None) -> Page:

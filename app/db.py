@@ -262,7 +262,12 @@ def _sqlite_engine(url: URL, busy_seconds: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+        immediately = connection.get_execution_options().get("sqlite_begin")
+        if immediately:
+            connection.exec_driver_sql(immediately)
+        else:
+            # Takes no lock, so it cannot fail; SQLAlchemy would spend more on it than on the query that follows.
+            connection.connection.driver_connection.execute("BEGIN")  # type: ignore[union-attr]
 
     return engine
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from sqlalchemy import Table, bindparam, select
 from sqlalchemy.exc import IntegrityError
 
 from app.db import Database
@@ -26,6 +27,10 @@ from app.recorder import AndThen, CommitUnknown, Recorder, Recording
 from app.storage import FoundFile, Incoming, Storage, hold, judged, remove_if_same, same_content, sync_folder
 
 log = structlog.get_logger()
+
+_TABLE: Table = Media.__table__  # type: ignore[assignment]
+_RECORDED = select(_TABLE).where(_TABLE.c.id == bindparam("id"))
+"""Asked by every upload, and nearly always for a row that is not there: no objects are made of it."""
 
 SETTLE_SECONDS = 30.0
 """How long an upload waits for another one of the same id that is about to commit."""
@@ -249,7 +254,8 @@ class _Settling:
 
     def _recorded(self) -> Media | None:
         with self.database.reading() as session:
-            return session.get(Media, self.media.id)
+            row = session.execute(_RECORDED, {"id": self.media.id}).mappings().one_or_none()
+        return None if row is None else Media(**row)
 
     def _collision(self) -> MediaIdCollision:
         return MediaIdCollision(f"Media {self.media.id} exists with other content; its file is untouched.")

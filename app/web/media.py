@@ -30,8 +30,7 @@ def store() -> Response:
     """Store the file and create the media, without detection."""
     with intake.upload() as upload:
         receipt = services().uploads.take_in(upload)
-    with services().database.reading() as session:
-        view = catalog.view(session, receipt.media.id)
+    view = _as_it_is(receipt.media.id) if receipt.duplicate else catalog.view_of_new(receipt.media)
     response = jsonify(media=representation.media(view), duplicate=receipt.duplicate)
     response.status_code = HTTPStatus.OK if receipt.duplicate else HTTPStatus.CREATED
     response.headers["Location"] = url_for("media.show", media_id=receipt.media.id)
@@ -56,8 +55,7 @@ def index() -> Response:
 @blueprint.get("/media/<media_id>")
 def show(media_id: str) -> Response:
     """The record with its last run and its delivery state."""
-    with services().database.reading() as session:
-        return jsonify(representation.media(catalog.view(session, media_id)))
+    return jsonify(representation.media(_as_it_is(media_id)))
 
 
 @blueprint.get("/media/<media_id>/detections")
@@ -124,6 +122,11 @@ def _take_seat(*, following: bool = False) -> Callable[[], None]:
     seats, user = services().seats, g.user_id
     seats.take(user, following=following)
     return partial(seats.release, user, following=following)
+
+
+def _as_it_is(media_id: str) -> catalog.MediaView:
+    with services().database.reading() as session:
+        return catalog.view(session, media_id)
 
 
 def _call_on_sent(response: Response, callback: Callable[[], None]) -> None:

@@ -50,6 +50,12 @@ def test_a_file_is_stored_under_its_id_and_recorded_as_new(api: Api) -> None:
     }
 
 
+def test_a_new_media_is_answered_as_it_is_shown_later(api: Api) -> None:
+    answer = api.upload("/media", picture(70)).json
+    assert answer is not None
+    assert answer["media"] == api.get(f"/media/{media_id_of_bytes(picture(70))}").json
+
+
 def test_the_same_file_again_changes_nothing(api: Api) -> None:
     first = api.upload("/media", picture(2), "first.jpg", user="ada").json
     again = api.upload("/media", picture(2), "second.jpeg", user="grace")
