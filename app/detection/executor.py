@@ -5,19 +5,17 @@ A heartbeat renews the leases of the runs under way; a run whose lease is lost i
 """
 
 import os
-import queue
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, field
 
 import structlog
 
 from app.detection.claims import ClaimedRun
+from app.detection.in_memory import Line, Waiting
 from app.detection.jobs import Job, Total
 from app.detection.process import DetectorProcess
 from app.detection.results import FrameResult
@@ -36,10 +34,8 @@ WAITING_IN_MEMORY = 4
 """Pictures held in memory that may wait for each detector process."""
 
 
-@dataclass(slots=True)
-class _InMemory:
-    job: Job
-    result: Future[list[FrameResult]] = field(default_factory=Future)
+_Work = Callable[[DetectorProcess], bool]
+"""Does one job, if there is any."""
 
 
 class _RunLost(Exception):
@@ -64,7 +60,7 @@ class RunExecutor:
         self._stopping = threading.Event()
         self._woken = threading.Condition()
         self._wakes = 0
-        self._in_memory: queue.Queue[_InMemory] = queue.Queue(WAITING_IN_MEMORY * workers)
+        self._in_memory = Line(WAITING_IN_MEMORY * workers)
         self._under_way: set[ClaimedRun] = set()
         self._processes: list[DetectorProcess] = []
         names = [f"run-worker-{number}" for number in range(workers)]
@@ -87,8 +83,7 @@ class RunExecutor:
             process.close()
         for thread in started:
             thread.join()
-        while not self._in_memory.empty():
-            waiting = self._in_memory.get_nowait()
+        while waiting := self._in_memory.next():
             if waiting.result.set_running_or_notify_cancel():
                 waiting.result.set_exception(_shutting_down())
 
@@ -98,15 +93,12 @@ class RunExecutor:
             self._wakes += 1
             self._woken.notify_all()
 
-    def detect(self, job: Job, timeout: float) -> list[FrameResult]:
+    def detect(self, job: Job, timeout: float, *, user: str) -> list[FrameResult]:
         """Run a job that has no row, for a client that waits; raises Unavailable where too many wait already."""
         if self._stopping.is_set():
             raise _shutting_down()
-        waiting = _InMemory(job)
-        try:
-            self._in_memory.put_nowait(waiting)
-        except queue.Full as error:
-            raise Unavailable("Too many pictures are waiting for a detector; try again.", retry_after=2) from error
+        waiting = Waiting(job)
+        self._in_memory.join(user, waiting)
         self.wake()
         try:
             return waiting.result.result(timeout)
@@ -117,10 +109,11 @@ class RunExecutor:
     def _work(self) -> None:
         with closing(self._make_process()) as process:
             self._processes.append(process)
+            turns: list[_Work] = [self._answer_in_memory, self._do_one_run]
             while not self._stopping.is_set():
                 seen = self._wakes
                 try:
-                    worked = self._answer_in_memory(process) or self._do_one_run(process)
+                    worked = _take_turn(turns, process)
                 except Exception:
                     log.exception("run_worker_failed")
                     worked = False
@@ -132,9 +125,8 @@ class RunExecutor:
             self._woken.wait_for(lambda: self._wakes != seen, LOOK_EVERY)
 
     def _answer_in_memory(self, process: DetectorProcess) -> bool:
-        try:
-            waiting = self._in_memory.get_nowait()
-        except queue.Empty:
+        waiting = self._in_memory.next()
+        if waiting is None:
             return False
         if waiting.result.set_running_or_notify_cancel():
             try:
@@ -215,6 +207,16 @@ class RunExecutor:
                     self._runs.renew(claimed)
                 except Exception:
                     log.exception("lease_not_renewed", run_id=claimed.run_id)
+
+
+def _take_turn(turns: list[_Work], process: DetectorProcess) -> bool:
+    """Do the first kind of work that there is, and put it last: none keeps the others waiting for ever."""
+    for work in turns:
+        if work(process):
+            turns.remove(work)
+            turns.append(work)
+            return True
+    return False
 
 
 def _shutting_down() -> Unavailable:

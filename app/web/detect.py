@@ -69,7 +69,7 @@ def _detect_in_memory(wanted: RunRequest) -> Response:
     with intake.seat():
         name, content = intake.picture_in_memory()
         job = Job(content, "Image", wanted.confidence, wanted.frame_interval)
-        results = services().executor.detect(job, services().settings.sync_wait)
+        results = services().executor.detect(job, services().settings.sync_wait, user=g.user_id)
     return jsonify(
         media={
             "id": virtual_id_of_bytes(content),

@@ -167,39 +167,62 @@ def test_a_run_that_went_to_another_process_is_dropped(worker: Worker, clip: Pat
 
 def test_a_picture_in_memory_is_answered_with_what_is_on_it(worker: Worker) -> None:
     worker.executor.start()
-    [result] = worker.executor.detect(Job(ASTRONAUT.read_bytes(), "Image"), 60)
+    [result] = worker.executor.detect(Job(ASTRONAUT.read_bytes(), "Image"), 60, user="ada")
     assert [found.label for found in result.objects] == ["person"]
 
 
 def test_a_bad_picture_in_memory_is_its_senders_to_hear_of(worker: Worker) -> None:
     worker.executor.start()
     with pytest.raises(Undecodable):
-        worker.executor.detect(Job(b"\xff\xd8\xff\xe0 no picture", "Image"), 60)
+        worker.executor.detect(Job(b"\xff\xd8\xff\xe0 no picture", "Image"), 60, user="ada")
     bomb = b"P6 60000 60000 255\n"
     with pytest.raises((Undecodable, MediaTooLarge)):
-        worker.executor.detect(Job(bomb, "Image"), 60)
+        worker.executor.detect(Job(bomb, "Image"), 60, user="ada")
 
 
 def test_pictures_in_memory_wait_in_a_line_of_bounded_length(worker: Worker) -> None:
     """Nobody works yet, so whoever comes first waits his time, and whoever finds the line full goes at once."""
     job = Job(ASTRONAUT.read_bytes(), "Image")
     with ThreadPoolExecutor(WAITING_IN_MEMORY + 1) as clients:
-        asked = [clients.submit(worker.executor.detect, job, 1.0) for _ in range(WAITING_IN_MEMORY + 1)]
+        asked = [clients.submit(worker.executor.detect, job, 1.0, user="ada") for _ in range(WAITING_IN_MEMORY + 1)]
         refusals = [answer.exception() for answer in asked]
     assert all(isinstance(refusal, Unavailable) for refusal in refusals)
     assert sorted("Too many" in str(refusal) for refusal in refusals) == [False] * WAITING_IN_MEMORY + [True]
 
 
+def test_pictures_in_memory_and_runs_take_turns(worker: Worker) -> None:
+    """The pictures were there first, and yet the run has to wait for no more than one."""
+    world, ended = worker.world, list[str]()
+    executor = RunExecutor(
+        world.runs, lambda: DetectorProcess(BUILT_IN_MODEL), workers=1, on_ended=lambda _run_id: ended.append("run")
+    )
+
+    def detect() -> None:
+        executor.detect(Job(ASTRONAUT.read_bytes(), "Image"), 60, user="ada")
+        ended.append("picture")
+
+    world.runs.start_new(world.media(ASTRONAUT), WANTED)
+    with ThreadPoolExecutor(WAITING_IN_MEMORY) as clients:
+        asked = [clients.submit(detect) for _ in range(WAITING_IN_MEMORY)]
+        time.sleep(0.2)
+        executor.start()
+        for answer in asked:
+            answer.result()
+    executor.stop()
+    assert ended.count("picture") == WAITING_IN_MEMORY
+    assert ended.index("run") <= 1
+
+
 def test_the_end_of_the_service_answers_whoever_waits_in_memory(worker: Worker) -> None:
     job = Job(ASTRONAUT.read_bytes(), "Image")
     with pytest.raises(Unavailable):  # one that has gone by now still stands in the line
-        worker.executor.detect(job, 0.05)
+        worker.executor.detect(job, 0.05, user="ada")
     with ThreadPoolExecutor(1) as clients:
-        waiting = clients.submit(worker.executor.detect, job, 30)
+        waiting = clients.submit(worker.executor.detect, job, 30, user="ada")
         time.sleep(0.2)
         began = time.monotonic()
         worker.executor.stop()
         assert isinstance(waiting.exception(), Unavailable)
     with pytest.raises(Unavailable):
-        worker.executor.detect(job, 30)
+        worker.executor.detect(job, 30, user="ada")
     assert time.monotonic() - began < 10
