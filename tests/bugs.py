@@ -32,7 +32,8 @@ CLAIMS, ENQUEUE, OUTCOMES = (
 )
 GATE, FLUSHES, PROCESSES = "tests/outbox/test_gate.py", "tests/outbox/test_flush.py", "tests/outbox/test_processes.py"
 CRASHES, RECORDINGS = "tests/test_crash_points.py", "tests/test_recorder.py"
-FENCES = 'tuple_(_S.media_id, _S.lease_epoch, _S.acked_seq + 1).in_(bindparam("fences", expanding=True)),'
+FENCES = "tuple_(_S.media_id, _S.lease_epoch, _S.acked_seq + 1).in_(fences),"
+FENCES_WITHOUT_SEQ = "fences = self._rows(_S.media_id, _S.lease_epoch)"
 
 BUGS = (
     Bug(
@@ -43,8 +44,8 @@ BUGS = (
     Bug(
         "an acknowledgement that does not look at acked_seq",
         [
-            Edit(STATEMENTS, FENCES, 'tuple_(_S.media_id, _S.lease_epoch).in_(bindparam("fences", expanding=True)),'),
-            Edit(QUEUE, "(media, tried.claim.epoch, tried.claim.message.seq) for", "(media, tried.claim.epoch) for"),
+            Edit(STATEMENTS, FENCES, "tuple_(_S.media_id, _S.lease_epoch).in_(fences),"),
+            Edit(STATEMENTS, "fences = self._rows(_S.media_id, _S.lease_epoch, _M.seq)", FENCES_WITHOUT_SEQ),
         ],
         [OUTCOMES],
     ),

@@ -48,8 +48,7 @@ class Conversation:
             "Accept": "application/json",
             "Accept-Encoding": "identity",
         }
-        url = f"{self._endpoint.origin}{self._endpoint.base}{path}"
-        request = requests.Request(method, url, headers=common | headers, data=body).prepare()
+        request = self._prepared(method, path, common | headers, body)
         try:
             return self._send(request)
         except NoAnswer as trouble:
@@ -58,6 +57,18 @@ class Conversation:
             # The same key again: a second one of what did arrive after all changes nothing.
             self.doubtful = True
             return self._send(request)
+
+    def _prepared(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None
+    ) -> requests.PreparedRequest:
+        """As Request.prepare makes it, without taking apart and quoting again a URL whose parts are known to be good:
+        that took a tenth of the time of a send."""
+        request = requests.PreparedRequest()
+        request.method = method
+        request.url = f"{self._endpoint.origin}{self._endpoint.base}{path}"
+        request.prepare_headers(headers)
+        request.prepare_body(body, None)
+        return request
 
     def _send(self, request: requests.PreparedRequest) -> Reply:
         exchange = self._session.exchange

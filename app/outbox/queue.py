@@ -10,15 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, insert, literal, null, select, update
+from sqlalchemy import ColumnElement, Row, literal, null, select, update
 from sqlalchemy.orm import Session
 
 from app.db import announce, note_announced
-from app.models import OutboxAttempt, OutboxStream
+from app.models import OutboxStream
 from app.outbox.messages import Answer, Kind, Message
 from app.outbox.statements import BEGIN_MESSAGE, BEGIN_STREAM, Statements, new_stream
-
-_ADD_ATTEMPTS = insert(OutboxAttempt.__table__)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +38,11 @@ class Claim:
             # Gone once an outcome is recorded: after a commit of unknown fate a second try to record counts nothing.
             & OutboxStream.lease_owner.is_not(None)
         )
+
+    @property
+    def as_row(self) -> dict[str, Any]:
+        """What `fence` compares, for a statement about many claims."""
+        return {"media_id": self.message.media_id, "lease_epoch": self.epoch, "seq": self.message.seq}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +152,12 @@ class OutboxQueue:
         statements = self._statements(session)
         wanted = {"owner": owner, "limit": limit, "lease": lease}
         if media_id is None:
-            leased = session.scalars(statements.lease_due, wanted).all()
+            rows = session.execute(statements.claim_due, wanted).all()
         else:
-            leased = session.scalars(statements.lease_due_of_media, wanted | {"media": media_id}).all()
-        return self._heads(session, leased)
+            rows = session.execute(statements.claim_due_of_media, wanted | {"media": media_id}).all()
+        if statements.dialect == "postgresql":
+            return [_claim(row) for row in rows]
+        return self._heads(session, [row.media_id for row in rows])
 
     def acknowledge(self, session: Session, tries: Sequence[Try], *, go_on: bool, lease: float) -> Acknowledged:
         """The messages arrived. With `go_on` a claim goes on, for `lease` seconds more, where another message waits."""
@@ -164,7 +169,7 @@ class OutboxQueue:
             statements.acknowledge,
             {
                 "media": list(messages),
-                "fences": [(media, tried.claim.epoch, tried.claim.message.seq) for media, tried in messages.items()],
+                "rows": [tried.claim.as_row for tried in messages.values()],
                 "go_on": go_on,
                 "lease": lease,
             },
@@ -173,8 +178,8 @@ class OutboxQueue:
         latencies: list[float] = []
         for outcome in {tried.answer.outcome for tried in recorded}:
             ended = [tried.claim.message for tried in recorded if tried.answer.outcome is outcome]
-            pairs = [(message.media_id, message.seq) for message in ended]
-            parameters = {"outcome": outcome, "media": [message.media_id for message in ended], "messages": pairs}
+            rows_ended = [{"media_id": message.media_id, "seq": message.seq} for message in ended]
+            parameters = {"outcome": outcome, "media": [message.media_id for message in ended], "rows": rows_ended}
             latencies += session.scalars(statements.end_messages, parameters)
         going_on = [messages[row.media_id].claim for row in rows if go_on and row.last_seq > row.acked_seq]
         return Acknowledged(recorded, going_on, latencies)
@@ -219,22 +224,20 @@ class OutboxQueue:
         """Keep what was tried, for the person who asks."""
         if not tries:
             return
-        session.execute(
-            _ADD_ATTEMPTS,
-            [
-                {
-                    "media_id": tried.claim.message.media_id,
-                    "seq": tried.claim.message.seq,
-                    "at": tried.at,
-                    "duration": tried.duration,
-                    "verdict": tried.answer.verdict,
-                    "status": tried.answer.status,
-                    "detail": tried.answer.detail,
-                    "excerpt": tried.answer.excerpt,
-                }
-                for tried in tries
-            ],
-        )
+        rows = [
+            {
+                "media_id": tried.claim.message.media_id,
+                "seq": tried.claim.message.seq,
+                "at": tried.at,
+                "duration": tried.duration,
+                "verdict": tried.answer.verdict,
+                "status": tried.answer.status,
+                "detail": tried.answer.detail,
+                "excerpt": tried.answer.excerpt,
+            }
+            for tried in tries
+        ]
+        session.execute(self._statements(session).add_attempts, {"rows": rows})
 
     def _settle(self, session: Session, tried: Try, **values: Any) -> bool:
         result = session.execute(

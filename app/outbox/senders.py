@@ -29,8 +29,8 @@ class Sent:
     tried: Try | None
 
 
-AHEAD = 15
-"""Claims waiting for each thread at most: enough that recording many outcomes at once never makes a thread wait."""
+AHEAD = 25
+"""Claims waiting for each thread at most: half of them last while the outcomes of the other half are recorded."""
 
 AHEAD_SECONDS = 0.1
 """How long a claim may wait for its thread: with a slow receiver, claims are better left to other processes."""
@@ -41,8 +41,8 @@ _MEMORY = 0.2
 class Senders:
     """A fixed number of threads, with some claims waiting for each.
 
-    `on_sent` is called in one of them when what came back should be collected: at once where a thread has nothing
-    left to send, later where recording more of them together costs nobody time.
+    `on_sent` is called in one of them when what came back should be collected: at once where the claims that wait run
+    short, later where recording more of them together costs nobody time.
     """
 
     def __init__(
@@ -74,8 +74,12 @@ class Senders:
     @property
     def free(self) -> int:
         """How many more claims can be taken."""
-        ahead = min(AHEAD, AHEAD_SECONDS / max(self._typical_seconds, 1e-6))
-        return self._count + int(self._count * ahead) - self._busy
+        return self._count + self._ahead - self._busy
+
+    @property
+    def _ahead(self) -> int:
+        """How many claims may wait."""
+        return int(self._count * min(AHEAD, AHEAD_SECONDS / max(self._typical_seconds, 1e-6)))
 
     @property
     def collectable(self) -> bool:
@@ -117,8 +121,8 @@ class Senders:
         with self._guard:
             # The claims behind it are given back untried: the gate is closed to them from now on.
             self._gate_closed |= tried is not None and tried.answer.verdict is Verdict.CLOSE_GATE
-            starving = self._unsent < self._count
-        if starving or len(self._sent) >= self._count * AHEAD // 2:
+            running_short = self._unsent < max(self._count, self._ahead // 2)
+        if running_short:
             self._on_sent()
 
     def _try(self, claim: Claim, last_start: float) -> Try | None:

@@ -8,12 +8,19 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
+    JSON,
     Boolean,
+    Column,
     ColumnElement,
     Executable,
+    FromClause,
     Integer,
+    Select,
+    String,
     Table,
     and_,
+    any_,
     bindparam,
     case,
     false,
@@ -31,11 +38,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
 from app.db import NOTIFICATION
-from app.models import OutboxMessage, OutboxStream
+from app.models import OutboxAttempt, OutboxMessage, OutboxStream
 
 STREAM: Table = OutboxStream.__table__  # type: ignore[assignment]
 MESSAGE: Table = OutboxMessage.__table__  # type: ignore[assignment]
+ATTEMPT: Table = OutboxAttempt.__table__  # type: ignore[assignment]
 _S, _M = STREAM.c, MESSAGE.c
+_HEAD = (_S.media_id, _S.acked_seq, _S.uncertain, _S.lease_epoch, _S.attempts, _S.refusals)
 _ZERO, _ONE = literal_column("0", Integer()), literal_column("1", Integer())  # a number itself becomes a parameter
 _KNOWN_AT_ONCE = ("media_id", "kind", "payload", "idempotency_key", "user_id", "request_id")
 
@@ -110,16 +119,19 @@ class Statements:
         return select(_S.due_at - self.now).where(_S.media_id == bindparam("media"))
 
     @cached_property
-    def lease_due(self) -> Executable:
-        """Leases the longest due streams and returns their media. Parameters: owner, lease, limit."""
-        return self._lease(true())
+    def claim_due(self) -> Executable:
+        """Leases the longest due streams. Parameters: owner, lease, limit.
+
+        Returns their media, for `heads`; on PostgreSQL, whose WITH can update, already what `heads` would.
+        """
+        return self._claim(true())
 
     @cached_property
-    def lease_due_of_media(self) -> Executable:
+    def claim_due_of_media(self) -> Executable:
         """The same of one media alone. Parameters: owner, lease, limit, media."""
-        return self._lease(_S.media_id == bindparam("media"))
+        return self._claim(_S.media_id == bindparam("media"))
 
-    def _lease(self, chosen: ColumnElement[bool]) -> Executable:
+    def _claim(self, chosen: ColumnElement[bool]) -> Executable:
         due = (
             select(_S.media_id)
             .where(_S.due_at <= self.now, chosen)
@@ -128,54 +140,41 @@ class Statements:
             .with_for_update(skip_locked=True)
             .cte("due")
         )
-        return (
+        lease = (
             update(STREAM)
             .where(_S.media_id.in_(select(due.c.media_id)))
             .values(
                 due_at=self.now + bindparam("lease"),
-                lease_epoch=_S.lease_epoch + 1,
+                lease_epoch=_S.lease_epoch + _ONE,
                 # An owner still there is one that died or froze: nobody knows how far its send came.
                 uncertain=or_(_S.uncertain, _S.lease_owner.is_not(None)),
                 lease_owner=bindparam("owner"),
             )
-            .returning(_S.media_id)
         )
+        if self.dialect == "postgresql":
+            return _heads_of(lease.returning(*_HEAD).cte("leased"))
+        return lease.returning(_S.media_id)
 
     @cached_property
     def heads(self) -> Executable:
         """The head messages of streams, with what fences their outcomes. Parameter: media, a list."""
-        return (
-            select(
-                _M.media_id,
-                _M.seq,
-                _M.kind,
-                _M.payload,
-                _M.idempotency_key,
-                _M.user_id,
-                _M.request_id,
-                _S.uncertain,
-                _S.lease_epoch,
-                _S.attempts,
-                _S.refusals,
-            )
-            .join(STREAM, and_(_S.media_id == _M.media_id, _M.seq == _S.acked_seq + 1))
-            .where(_S.media_id.in_(bindparam("media", expanding=True)))
-        )
+        return _heads_of(STREAM).where(self._among(_S.media_id))
 
     @cached_property
     def acknowledge(self) -> Executable:
         """Moves claimed streams on to their next messages and returns media, `acked_seq` and `last_seq`.
 
-        Parameters: media, a list; fences, a list of (media, epoch, seq); go_on, whether the claims keep their leases
-        for the messages behind; lease.
+        Parameters: media, a list; rows, a list of {media_id, lease_epoch, seq}; go_on, whether the claims keep their
+        leases for the messages behind; lease.
         """
         more = _S.last_seq > _S.acked_seq + 1
+        fences = self._rows(_S.media_id, _S.lease_epoch, _M.seq)
         kept = and_(more, bindparam("go_on", type_=Boolean()))
         return (
             update(STREAM)
             .where(
-                _S.media_id.in_(bindparam("media", expanding=True)),
-                tuple_(_S.media_id, _S.lease_epoch, _S.acked_seq + 1).in_(bindparam("fences", expanding=True)),
+                self._among(_S.media_id),
+                tuple_(_S.media_id, _S.lease_epoch, _S.acked_seq + 1).in_(fences),
                 _S.lease_owner.is_not(None),
             )
             .values(
@@ -196,19 +195,59 @@ class Statements:
     def end_messages(self) -> Executable:
         """Marks messages as delivered and returns how long each waited.
 
-        Parameters: outcome; media, a list; messages, a list of (media, seq).
+        Parameters: outcome; media, a list; rows, a list of {media_id, seq}.
         """
         return (
             update(MESSAGE)
             .where(
-                _M.media_id.in_(bindparam("media", expanding=True)),  # SQLite finds no index for pairs alone
-                tuple_(_M.media_id, _M.seq).in_(bindparam("messages", expanding=True)),
+                self._among(_M.media_id),  # SQLite finds no index for pairs alone
+                tuple_(_M.media_id, _M.seq).in_(self._rows(_M.media_id, _M.seq)),
             )
             .values(delivered_at=self.now, outcome=bindparam("outcome"))
             .returning((_M.delivered_at - _M.created_at).label("latency"))
         )
 
+    @cached_property
+    def add_attempts(self) -> Executable:
+        """Inserts what was tried. Parameter: rows, a list of every column's value but the id."""
+        columns = [column for column in ATTEMPT.c if not column.primary_key]
+        return insert(ATTEMPT).from_select([column.name for column in columns], self._rows(*columns))
+
+    def _among(self, column: ColumnElement[str]) -> ColumnElement[bool]:
+        """Is it in the list `media`? One parameter however long the list, in a form that both search by index."""
+        if self.dialect == "postgresql":
+            return column == any_(bindparam("media", type_=ARRAY(String)))
+        return column.in_(select(func.json_each(bindparam("media", type_=JSON())).table_valued("value").c.value))
+
+    def _rows(self, *columns: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
+        """The list `rows` as a table of these columns: one parameter too, because hundreds of them take their time."""
+        given = bindparam("rows", type_=JSON())
+        if self.dialect == "postgresql":
+            typed = [Column(column.key, column.type) for column in columns]
+            table = func.json_to_recordset(given).table_valued(*typed, name="given").render_derived(with_types=True)
+            return select(*table.c)
+        value = func.json_each(given).table_valued("value", name="given").c.value
+        return select(*(func.json_extract(value, f"$.{column.key}") for column in columns))
+
 
 def _known_at_once() -> dict[str, ColumnElement[Any]]:
     """The columns of a new message that its sender gives, as parameters of their names."""
     return {name: bindparam(name, type_=_M[name].type) for name in _KNOWN_AT_ONCE}
+
+
+def _heads_of(streams: FromClause) -> Select[*tuple[Any, ...]]:
+    """The head messages of these streams, with what fences their outcomes."""
+    stream = streams.c
+    return select(
+        _M.media_id,
+        _M.seq,
+        _M.kind,
+        _M.payload,
+        _M.idempotency_key,
+        _M.user_id,
+        _M.request_id,
+        stream.uncertain,
+        stream.lease_epoch,
+        stream.attempts,
+        stream.refusals,
+    ).join_from(streams, MESSAGE, and_(stream.media_id == _M.media_id, _M.seq == stream.acked_seq + _ONE))
