@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
+from av.video.stream import VideoStream
 from PIL import Image
 
 from app.detection.jobs import Beat, Failure, Fault, Finished, Job, Loaded, Message, Total, decode
@@ -13,6 +16,7 @@ from app.detection.limits import MediaLimits
 from app.detection.model_file import BUILT_IN_MODEL
 from app.detection.results import FrameResult
 from app.detection.worker import Worker
+from app.settings import DetectorOptions
 from tests.detection.clips import Clip, without_pictures
 
 
@@ -29,12 +33,16 @@ def said(
     ours, theirs = pipe
     Worker(theirs, model, MediaLimits(), beat_seconds).answer(job)
     theirs.close()
-    messages = []
+    return list(received(ours))
+
+
+def received(connection: Connection) -> Iterator[Message]:
+    """All that was sent before the other end was closed."""
     while True:
         try:
-            messages.append(decode(ours.recv_bytes()))
+            yield decode(connection.recv_bytes())
         except EOFError:
-            return messages
+            return
 
 
 def test_a_picture_is_announced_told_and_ended(pipe: tuple[Connection, Connection], astronaut: Path) -> None:
@@ -110,3 +118,36 @@ def test_a_fault_of_ours_is_told_by_its_kind_alone(
     (failure,) = said(pipe, Job(clip, "Video", frame_interval=0.0))
     assert failure == Failure(Fault.BROKEN, "the detector broke (ValueError)")
     assert "above 0" in caplog.text
+
+
+def small_person(photo: Image.Image) -> Image.Image:
+    """A large picture with a person too small for one pass of the model."""
+    picture = Image.new("RGB", (2560, 1440), (120, 130, 110))
+    picture.paste(photo.resize((180, 180)), (1500, 900))
+    return picture
+
+
+def labels_of(messages: list[Message]) -> list[list[str]]:
+    frames = [message for message in messages if isinstance(message, FrameResult)]
+    return [[found.label for found in frame.objects] for frame in frames]
+
+
+def test_with_tiles_pictures_and_frames_are_looked_at_in_full_detail(
+    pipe: tuple[Connection, Connection], tmp_path: Path, photo: Image.Image
+) -> None:
+    small_person(photo).save(tmp_path / "large.jpg", quality=92)
+    clip = tmp_path / "large.mp4"
+    with av.open(clip, "w") as container:
+        stream = container.add_stream("libx264", rate=2)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 2560, 1440, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.array(small_person(photo)), format="rgb24")))
+        container.mux(stream.encode(None))
+    ours, theirs = pipe
+    worker = Worker(theirs, BUILT_IN_MODEL, MediaLimits(), beat_seconds=0, options=DetectorOptions(tile=640))
+    worker.answer(Job(tmp_path / "large.jpg", "Image", confidence=0.6))
+    worker.answer(Job(clip, "Video", confidence=0.6))
+    theirs.close()
+    messages = list(received(ours))
+    assert ["person" in found for found in labels_of(messages)] == [True, True]
+    assert messages.count(Beat()) >= 30  # a sign of life from every tile
