@@ -12,7 +12,9 @@ from app.cli.faults import Group
 from app.cli.output import json_option, note, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
+from app.detection.start_check import check_model
 from app.media_hash import media_id_of_file
+from app.startup import ending_on_wrong_settings
 
 LOOK_EVERY = 0.2
 
@@ -61,6 +63,8 @@ def _finish_runs() -> int:
         return 0
     note(f"{len(at_start)} runs wait or are under way; leases last {runs.lease_seconds:g} seconds.")
     leases_have_expired = time.monotonic() + runs.lease_seconds + LOOK_EVERY
+    with ending_on_wrong_settings():
+        check_model(services().settings)
     executor.start()
     try:
         while left:

@@ -7,14 +7,14 @@ taken for a request.
 
 import socket
 import struct
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from gunicorn.http.message import Request
 
-from app.errors import SettingsError
+from app.detection.start_check import check_model
 from app.settings import Settings
+from app.startup import ending_on_wrong_settings
 from app.web.connection import HeldContinue, is_off_the_connection
 
 
@@ -49,11 +49,9 @@ def _closing_while_unread(should_close: Callable[[], bool], body: Any) -> Callab
 
 
 def check_settings() -> None:
-    """End this process with the one line that names a wrong or missing setting, before any worker is made."""
-    try:
-        Settings.from_env()
-    except SettingsError as error:
-        sys.exit(f"detections: {error}")
+    """End this process with one line where a setting is wrong or the model unfit, before any worker is made."""
+    with ending_on_wrong_settings():
+        check_model(Settings.from_env())
 
 
 def start_services(worker: Any) -> None:

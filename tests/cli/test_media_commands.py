@@ -6,7 +6,7 @@ from typing import Any
 
 from app.detection.runs import RunRequest
 from app.media_hash import media_id_of_bytes
-from tests.api.conftest import picture
+from tests.api.conftest import picture, settings_in
 from tests.cli.conftest import Shell
 
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5)
@@ -82,6 +82,18 @@ def test_recovery_finishes_runs_that_nobody_began(lonely_shell: Shell) -> None:
         lonely_shell.api.services.runs.start_new(media_id, WANTED)
     assert lonely_shell.json("media", "recover")["runs"] == 2
     assert [media(lonely_shell, media_id)["mediaStatus"] for media_id in (first, second)] == [3, 3]
+
+
+def test_recovery_fails_no_run_for_a_model_that_does_not_fit(tmp_path: Path, sqlite_template: Path) -> None:
+    model = tmp_path / "own.onnx"
+    model.write_bytes(b"no model")
+    shell = Shell(settings_in(tmp_path / "unfit", sqlite_template, None, {"DETECTOR_MODEL": str(model)}))
+    media_id = shell.upload(1)
+    shell.api.services.runs.start_new(media_id, WANTED)
+    result = shell.run("media", "recover", exit_code=1)
+    assert "own.onnx" in result.output
+    assert media(shell, media_id)["run"]["state"] == "queued"
+    shell.api.close()
 
 
 def test_recovery_leaves_a_run_to_a_process_that_lives(lonely_shell: Shell) -> None:

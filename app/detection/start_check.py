@@ -1,0 +1,32 @@
+"""Whether the model can be used, asked once before anything that needs it is started.
+
+A process that serves must not load a model, so a detector process of this check's own does, and is gone afterwards.
+"""
+
+from contextlib import closing
+
+from app.detection.limits import ProcessLimits
+from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.process import DetectorProcess
+from app.errors import DetectorFailed, MediaTooLarge, SettingsError
+from app.settings import DetectorOptions, DetectorSettings
+
+
+def check_model(settings: DetectorSettings, limits: ProcessLimits | None = None) -> None:
+    """Raises SettingsError, one line, where the model cannot be loaded and run as it is set up.
+
+    The built-in model as it is shipped fits, and is not loaded for that.
+    """
+    model, options = settings.detector_model, settings.detector_options
+    if model is None and DetectorOptions(tile=options.tile) == options:
+        return
+    path = model or BUILT_IN_MODEL
+    with closing(DetectorProcess(path, None, limits, options)) as process:
+        try:
+            process.load()
+        except MediaTooLarge as error:
+            raise SettingsError(
+                f"the model {path.name!r} takes more memory or time to load than a detector has"
+            ) from error
+        except DetectorFailed as error:
+            raise SettingsError(f"the model {path.name!r} cannot be loaded: {error}") from error
