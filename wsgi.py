@@ -4,13 +4,9 @@ Some commands are for machines without the service's settings, as `flask media u
 the commands alone, and each of them that needs the service says itself what is wrong with its settings.
 """
 
-import sys
-
 from app import create_app, create_command_app
 from app.cli import is_looked_up
-from app.errors import DetectionsError
+from app.startup import ending_on_faults
 
-try:
+with ending_on_faults():
     app = create_command_app() if is_looked_up() else create_app()
-except (DetectionsError, OSError) as error:
-    sys.exit(f"detections: {error}")

@@ -12,6 +12,7 @@ from app.cli.background import run_until_stopped
 from app.cli.faults import Group
 from app.cli.usage import usage
 from app.current import services
+from app.detection.start_check import check_model
 
 
 @click.group(cls=Group)
@@ -26,4 +27,5 @@ def detect() -> None:
 def run() -> None:
     """Work on runs, DETECTION_WORKERS at once, until SIGTERM; what is under way then is handed back."""
     workers = services().settings.detection_workers
+    check_model(services().settings)
     run_until_stopped(services().detection(), f"Detecting, {workers} runs at once; SIGTERM ends it.")

@@ -14,7 +14,6 @@ from app.cli.usage import usage
 from app.current import services
 from app.detection.start_check import check_model
 from app.media_hash import media_id_of_file
-from app.startup import ending_on_wrong_settings
 
 LOOK_EVERY = 0.2
 
@@ -63,8 +62,7 @@ def _finish_runs() -> int:
         return 0
     note(f"{len(at_start)} runs wait or are under way; leases last {runs.lease_seconds:g} seconds.")
     leases_have_expired = time.monotonic() + runs.lease_seconds + LOOK_EVERY
-    with ending_on_wrong_settings():
-        check_model(services().settings)
+    check_model(services().settings)
     executor.start()
     try:
         while left:

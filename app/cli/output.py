@@ -83,8 +83,11 @@ def when(seconds: float | None) -> str | None:
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Gives a function to call with (done, total); a bar on a terminal, nothing where standard error is piped."""
+def progress_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Gives a function to call with what is done and the total, None where that is unknown.
+
+    A bar on a terminal; nothing where standard error is piped.
+    """
     console = Console(stderr=True)
     bar = Progress(
         TextColumn(label),

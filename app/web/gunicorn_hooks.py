@@ -14,7 +14,7 @@ from gunicorn.http.message import Request
 
 from app.detection.start_check import check_model
 from app.settings import Settings
-from app.startup import ending_on_wrong_settings
+from app.startup import ending_on_faults
 from app.web.connection import HeldContinue, is_off_the_connection
 
 
@@ -50,7 +50,7 @@ def _closing_while_unread(should_close: Callable[[], bool], body: Any) -> Callab
 
 def check_settings() -> None:
     """End this process with one line where a setting is wrong or the model unfit, before any worker is made."""
-    with ending_on_wrong_settings():
+    with ending_on_faults():
         check_model(Settings.from_env())
 
 
