@@ -26,10 +26,10 @@ LOOK_SECONDS = 5.0
 """Longest that a look may take."""
 
 FRESH_SECONDS = 300.0
-"""After this, known keys are used while they are looked up again: so old can a withdrawn key get."""
+"""After this, known keys are looked up again; nobody waits for that, unless they are twice as old already."""
 
 STALE_SECONDS = 3600.0
-"""While the issuer is down, known keys are used this much longer; a short outage there is none here."""
+"""While the issuer is down, known keys are used this much longer: a short outage there is none here."""
 
 COOL_DOWN_SECONDS = 30.0
 """Between a look that brought keys and one for a key that was not among them: a new key is found no later."""
@@ -60,11 +60,11 @@ class PublishedKeys:
         if not isinstance(key_id, str) or not key_id:
             raise Unauthorized("The token was not accepted: it does not name its key (kid).")
         with self._changed:
-            known = self._known(key_id)
-            if known is not None and self._clock() < self._brought_at + FRESH_SECONDS:
+            known, age = self._known(key_id), self._clock() - self._brought_at
+            if known is not None and age < FRESH_SECONDS:
                 return known
             began = self._begin_look()
-            if known is None:
+            if known is None or (began and age >= 2 * FRESH_SECONDS):  # nobody asked for long: it may be withdrawn
                 self._changed.wait_for(lambda: not self._looking, LOOK_SECONDS + 1 if began else MOMENT_SECONDS)
                 known = self._known(key_id)
             if known is not None:

@@ -30,6 +30,7 @@ def fetch_document(url: str, seconds: float) -> bytes:
     try:
         connection.connect()
         cut = threading.Timer(max(0.0, ends - time.monotonic()), _cut, [connection.sock])
+        cut.daemon = True  # a process that ends does not wait for it
         cut.start()
         try:
             return _ask(connection, parts._replace(scheme="", netloc="", fragment="").geturl() or "/")

@@ -5,6 +5,7 @@ tests/web/test_idle_clients.py.
 """
 
 import re
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -23,9 +24,12 @@ IDLE_SECONDS = 3.0
 PHOTO = b"\xff\xd8\xff\xe0" + bytes(100_000)
 
 
-@pytest.fixture
-def service(tmp_path: Path, sqlite_url: str) -> Iterator[Service]:
-    service = Service(tmp_path, sqlite_url, None, UPLOAD_IDLE_TIMEOUT_SECONDS=str(IDLE_SECONDS))
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("stalled")
+    shutil.copy(sqlite_template, folder / "detections.db")
+    url = f"sqlite:///{folder / 'detections.db'}"
+    service = Service(folder, url, None, UPLOAD_IDLE_TIMEOUT_SECONDS=str(IDLE_SECONDS))
     try:
         yield service.start()
     finally:
@@ -116,7 +120,7 @@ def test_one_user_s_stalled_uploads_leave_seats_for_the_others(service: Service,
     for number, client in enumerate(clients[:50]):
         client.send(upload(number, token("mallory")))
     assert slowest_health(service, 0.5) < 1
-    assert service.upload("/media", PHOTO, user="ada").status_code == 201
+    assert service.upload("/media", PHOTO + b" of ada", user="ada").status_code == 201
     found = statuses(clients[:50])
     assert found.count(408) < SEATS
     assert found.count(503) == 50 - found.count(408)

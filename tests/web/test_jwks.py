@@ -118,6 +118,16 @@ def test_a_withdrawn_key_is_refused_once_the_known_ones_have_been_looked_up_agai
         keys.key("first")
 
 
+def test_a_key_that_was_withdrawn_while_nobody_asked_is_not_used_once_more(
+    keys: PublishedKeys, issuer: Issuer, clock: Clock
+) -> None:
+    keys.key("first")
+    issuer.published = document(entry(1, "second"))
+    clock.advance(2 * FRESH_SECONDS)
+    with pytest.raises(Unauthorized):
+        keys.key("first")
+
+
 def test_known_keys_outlast_an_outage_of_the_issuer_but_not_for_ever(
     keys: PublishedKeys, issuer: Issuer, clock: Clock
 ) -> None:
