@@ -202,6 +202,19 @@ def test_of_many_who_need_a_silent_issuer_only_one_is_kept_waiting(keys: Publish
     assert issuer.looks == 1
 
 
+def test_there_is_never_more_than_one_look_at_a_time(keys: PublishedKeys, issuer: Issuer, clock: Clock) -> None:
+    keys.key("first")
+    clock.advance(FRESH_SECONDS)
+    issuer.may_answer.clear()
+    for _ in range(5):
+        keys.key("first")
+        with pytest.raises(Unavailable):
+            keys.key("second")
+        clock.advance(COOL_DOWN_SECONDS + RETRY_SECONDS)
+    issuer.may_answer.set()
+    assert issuer.looks == 2
+
+
 def test_many_who_start_together_all_get_the_keys_of_an_issuer_nearby(keys: PublishedKeys, issuer: Issuer) -> None:
     with ThreadPoolExecutor(16) as clients:
         assert list(clients.map(keys.key, ["first"] * 16)) == [KEYS[0]] * 16
