@@ -26,6 +26,7 @@ from app.storage import Storage
 from app.sweep import Sweep
 from app.tokens import MintedTokens, StaticToken, TokenSource
 from app.uploads import Uploads
+from app.verification import Verification
 
 log = structlog.get_logger()
 
@@ -75,6 +76,10 @@ class Services:
     ) -> Flush:
         """A flush of everything pending, or of one media's messages."""
         return Flush(self.database, self.gate, self.dispatcher(), media_id=media_id, on_progress=on_progress)
+
+    def verification(self) -> Verification:
+        """A reading back of the stored files."""
+        return Verification(self.database, self.storage)
 
     def start(self, threads: int = DEFAULT_THREADS) -> None:
         """Begin to detect, dispatch and sweep in threads of this process, which serves with so many `threads`."""

@@ -81,6 +81,12 @@ class Storage:
             with self._guard:
                 self._under_way.discard(incoming)
 
+    def published(self) -> Iterator[Path]:
+        """Everything in the folders that is no folder itself, in no order and without keeping a list."""
+        for folder in self.folders:
+            with judged(folder), os.scandir(folder) as entries:
+                yield from (Path(entry.path) for entry in entries if not entry.is_dir(follow_symlinks=False))
+
     def leftovers(self) -> Iterator[Path]:
         """Every name in `.incoming/`, whoever left it there."""
         for folder in self.folders:

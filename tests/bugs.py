@@ -191,4 +191,9 @@ BUGS = (
         ],
         [CRASHES, "tests/test_unknown_commits.py"],
     ),
+    Bug(
+        "an upload under way taken for an orphan",
+        [Edit("app/verification.py", "if found is None or self._named([path]):", "if found is None:")],
+        ["tests/test_verification.py"],
+    ),
 )

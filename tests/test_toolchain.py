@@ -22,6 +22,7 @@ BEGIN_WRITING = {
     "app/recorder.py",
     "app/sweep.py",
     "app/uploads.py",
+    "app/verification.py",
     "app/web/outbox.py",  # its retry and skip are one statement each
 }
 """Exactly the files that open a writing transaction; everything else is handed a session."""

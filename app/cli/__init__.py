@@ -7,11 +7,12 @@ from app.cli.detect_file import detect_file
 from app.cli.media import media
 from app.cli.media_records import list_media, show_media
 from app.cli.media_upload import upload
+from app.cli.media_verify import verify
 from app.cli.outbox import outbox
 from app.cli.token import token
 
 detect.add_command(detect_file)
-for command in (list_media, show_media, upload):
+for command in (list_media, show_media, upload, verify):
     media.add_command(command)
 
 COMMANDS: tuple[click.Command, ...] = (outbox, media, detect, token)

@@ -20,7 +20,7 @@ LOOK_EVERY = 0.2
 
 @click.group(cls=Group)
 def media() -> None:
-    """Stored media: upload, look, identify, recover."""
+    """Stored media: upload, look, identify, recover, read back."""
 
 
 @media.command("hash", epilog=usage("flask media hash *.jpg", "flask media hash --json flight.mp4", exits={0: "told"}))

@@ -23,6 +23,19 @@ def show_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def stream_json(name: str, items: Iterable[Any], rest: Callable[[], dict[str, Any]]) -> None:
+    """One JSON document on standard output, whose list `name` is written as it comes; `rest` is asked at the end."""
+    click.echo(f'{{\n  "{name}": [', nl=False)
+    separator = "\n"
+    for item in items:
+        click.echo(f"{separator}    {json.dumps(item, ensure_ascii=False)}", nl=False)
+        separator = ",\n"
+    click.echo("\n  ]", nl=False)
+    for key, value in rest().items():
+        click.echo(f",\n  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}", nl=False)
+    click.echo("\n}")
+
+
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, err: bool = False
 ) -> None:

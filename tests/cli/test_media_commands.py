@@ -11,6 +11,16 @@ from tests.cli.conftest import Shell
 
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5)
 NOTHING = {"runs": 0, "leftovers": 0, "orphans": 0}
+SOUND = {
+    "findings": [],
+    "checked": 0,
+    "recorded": 0,
+    "missing": 0,
+    "changed": 0,
+    "unreadable": 0,
+    "orphaned": 0,
+    "unchecked": 0,
+}
 
 
 def media(shell: Shell, media_id: str) -> Any:
@@ -117,3 +127,38 @@ def test_recovery_leaves_a_run_to_a_process_that_lives(lonely_shell: Shell) -> N
         over.set()
         alive.join()
     assert runs.finish(claimed, [])
+
+
+def test_verify_says_that_all_is_well(lonely_shell: Shell) -> None:
+    lonely_shell.upload(1)
+    assert lonely_shell.json("media", "verify") == SOUND | {"checked": 1}
+    result = lonely_shell.run("media", "verify")
+    assert "checked" in result.stdout
+    assert result.stderr == ""
+
+
+def test_verify_lists_damage_and_ends_with_5(lonely_shell: Shell) -> None:
+    lost, changed, sound = (lonely_shell.upload(number) for number in (1, 2, 3))
+    (lonely_shell.api.images / f"{lost}.jpg").unlink()
+    (lonely_shell.api.images / f"{changed}.jpg").write_bytes(b"other")
+    found = lonely_shell.json("media", "verify", exit_code=5)
+    assert {(row["problem"], row["mediaId"]) for row in found["findings"]} == {("missing", lost), ("changed", changed)}
+    assert (found["missing"], found["changed"], found["checked"]) == (1, 1, 1)
+    table = lonely_shell.run("media", "verify", exit_code=5).stdout
+    assert lost in table
+    assert changed in table
+    assert sound not in table
+    assert lonely_shell.json("media", "verify", "--id", sound) == SOUND | {"checked": 1}
+    assert lonely_shell.json("media", "verify", "--id", sound, "--id", lost, exit_code=5)["missing"] == 1
+
+
+def test_verify_of_an_unknown_media_ends_with_4(lonely_shell: Shell) -> None:
+    assert "0000000000000000" in lonely_shell.run("media", "verify", "--id", "0" * 16, exit_code=4).stderr
+
+
+def test_orphans_alone_are_listed_but_no_damage(lonely_shell: Shell) -> None:
+    stranger = lonely_shell.api.images / "somebody-elses.jpg"
+    stranger.write_bytes(b"untouched")
+    found = lonely_shell.json("media", "verify")
+    assert [(row["problem"], row["path"]) for row in found["findings"]] == [("orphaned", str(stranger))]
+    assert stranger.exists()

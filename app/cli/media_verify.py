@@ -1,0 +1,82 @@
+"""`flask media verify`: stored files read back against what was kept of them when they came in."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+
+from app.cli.output import json_option, note, progress_bar, show_table, stream_json
+from app.cli.usage import usage
+from app.current import services
+from app.verification import DAMAGE, Finding, Problem, Verification
+
+UNKNOWN, DAMAGED = 4, 5
+
+
+@click.command(
+    epilog=usage(
+        "flask media verify",
+        "flask media verify --id 312b365b95c58364",
+        "flask media verify --json | jq '.findings[].path'",
+        exits={0: "all well", 4: "an ID is unknown", 5: "a file is missing, changed or unreadable"},
+    )
+)
+@click.option("--id", "ids", multiple=True, metavar="ID", help="Only this media's file; may be given again.")
+@click.option("--record", is_flag=True, help="Keep a checksum of files that have none, as they are now.")
+@json_option
+@with_appcontext
+def verify(ids: Sequence[str], record: bool, as_json: bool) -> None:
+    """Read stored files back and list those that are not as they came in.
+
+    missing: a media without its file. changed: another size or checksum. unreadable: the disk refuses. orphaned: a
+    file that no media has (uploads under way are none). unchecked: no checksum was kept, so only its size was looked
+    at; files from before checksums were kept, or adopted from the annotations service, have none.
+
+    Nothing is repaired, and the service may run meanwhile.
+    """
+    verification, counts = services().verification(), Counter[Problem]()
+    findings = _counted(_findings(verification, ids, record), counts)
+    if as_json:
+        stream_json("findings", map(_document, findings), lambda: _totals(verification, counts))
+    else:
+        for one in findings:
+            click.echo(f"{one.problem:10}  {one.media_id or '-':16}  {one.path}  {one.detail}")
+        totals = _totals(verification, counts)
+        show_table(list(totals), [list(totals.values())])
+    unknown = verification.unknown(ids)
+    if unknown:
+        note(f"No media has the id {', '.join(unknown)}.")
+    if any(counts[problem] for problem in DAMAGE):
+        raise SystemExit(DAMAGED)
+    if unknown:
+        raise SystemExit(UNKNOWN)
+
+
+def _findings(verification: Verification, ids: Sequence[str], record: bool) -> Iterator[Finding]:
+    with progress_bar("reading back") as on_progress:
+        yield from verification.media(ids, record=record, on_progress=on_progress)
+    if not ids:
+        with progress_bar("looking for orphans") as on_progress:
+            yield from verification.orphans(on_progress=on_progress)
+
+
+def _counted(findings: Iterator[Finding], counts: Counter[Problem]) -> Iterator[Finding]:
+    for finding in findings:
+        counts[finding.problem] += 1
+        yield finding
+
+
+def _document(finding: Finding) -> dict[str, Any]:
+    return {
+        "problem": finding.problem,
+        "mediaId": finding.media_id,
+        "path": finding.path,
+        "detail": finding.detail,
+    }
+
+
+def _totals(verification: Verification, counts: Counter[Problem]) -> dict[str, int]:
+    whole = {"checked": verification.checked, "recorded": verification.recorded}
+    return whole | {str(problem): counts[problem] for problem in Problem}
