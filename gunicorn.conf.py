@@ -1,10 +1,20 @@
 """gunicorn's settings. The command line and GUNICORN_CMD_ARGS override each; WEB_CONCURRENCY sets the workers."""
 
+import os
 import resource
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from app.web import gunicorn_hooks
+# Where the workers share their figures. It must be said before anything imports prometheus_client, which decides at
+# its import whether figures are shared at all. A folder that was given is its giver's to remove.
+_own_figures = None
+if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    _own_figures = os.environ["PROMETHEUS_MULTIPROC_DIR"] = f"{tempfile.gettempdir()}/detections-figures-{uuid4().hex}"
+
+from app.web import gunicorn_hooks  # noqa: E402
 
 wsgi_app = "wsgi:app"
 
@@ -56,9 +66,14 @@ _SEND_SECONDS = 30
 
 
 def on_starting(server: Any) -> None:
+    gunicorn_hooks.prepare_figures(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     # Here, because a worker that cannot start is started again for ever. Another application has settings of its own.
     if server.app.app_uri == wsgi_app:
-        gunicorn_hooks.check_settings()
+        try:
+            gunicorn_hooks.check_settings()
+        except SystemExit:
+            _remove_own_figures()
+            raise
 
 
 def post_worker_init(worker: Any) -> None:
@@ -73,3 +88,17 @@ def pre_request(worker: Any, req: Any) -> None:
 
 def worker_exit(server: Any, worker: Any) -> None:
     gunicorn_hooks.stop_services(worker)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    gunicorn_hooks.settle_figures(worker.pid)
+
+
+def on_exit(server: Any) -> None:
+    if not server.reexec_pid:  # else another master has taken over (USR2), and inherited the folder
+        _remove_own_figures()
+
+
+def _remove_own_figures() -> None:
+    if _own_figures:
+        shutil.rmtree(_own_figures, ignore_errors=True)

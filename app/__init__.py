@@ -21,6 +21,7 @@ from app.web import (
     outbox,
     page,
     problems,
+    process_figures,
     security_headers,
     tracing,
 )
@@ -40,6 +41,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     tracing.install(app)
     security_headers.install(app)
+    process_figures.install(app, settings.shared_figures_dir)
     problems.install(app)
     auth.install(app, settings.tokens)
     cors.install(app, settings)

@@ -7,6 +7,7 @@ the last few seats are free: those are kept for users who hold less than their s
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 
 from app.errors import Unavailable
 
@@ -28,6 +29,11 @@ class Seats:
         self._held: Counter[str] = Counter()
         self._following = 0
         self._guard = threading.Lock()
+        self._on_change: Callable[[int], None] = lambda _taken: None
+
+    def on_change(self, listener: Callable[[int], None]) -> None:
+        """Tell `listener` at each change how many are taken; it must be quick, and ask for nothing here."""
+        self._on_change = listener
 
     def set_threads(self, threads: int) -> None:
         """Fit to a server that was given so many threads."""
@@ -48,6 +54,7 @@ class Seats:
             self._judge(user, following=following)
             self._held[user] += 1
             self._following += following
+            self._on_change(self._held.total())
 
     def release(self, user: str, *, following: bool = False) -> None:
         """Give back one seat that this user took."""
@@ -56,6 +63,7 @@ class Seats:
             if self._held[user] <= 0:
                 del self._held[user]
             self._following -= following
+            self._on_change(self._held.total())
 
     def _judge(self, user: str, *, following: bool) -> None:
         free, held = self._count - self._held.total(), self._held[user]

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import Database, announce
-from app.detection import claims
+from app.detection import claims, tallies
 from app.detection.claims import UNDER_WAY, ClaimedRun
 from app.detection.results import FrameResult
 from app.errors import AlreadyProcessing, Unavailable
@@ -136,9 +136,12 @@ class Runs:
         """
         lease_until = self._database.now + self.lease_seconds
         with self._database.writing() as session:
-            return self._keep(
+            kept = self._keep(
                 session, claimed, results, frames_total=total, packets_skipped=skipped, lease_until=lease_until
             )
+            if kept:
+                tallies.count_frames(session, len(results))
+            return kept
 
     def finish(self, claimed: ClaimedRun, results: Sequence[FrameResult], *, skipped: int = 0) -> bool:
         """The run is done, with these last frames, and its media AIProcessed; False if the lease was lost."""
@@ -153,6 +156,7 @@ class Runs:
             ended = self._keep(session, claimed, results, frames_total=frames_total, **ending)
             if ended:
                 self._report(session, claimed, MediaStatus.AI_PROCESSED)
+                tallies.count_end(session, claimed.run_id, len(results))
             return ended
 
     def fail(self, claimed: ClaimedRun, failure: RunFailure, reason: str, *, skipped: int = 0) -> bool:
@@ -212,6 +216,7 @@ class Runs:
         )
         if ended:
             self._report(session, claimed, MediaStatus.ERROR)
+            tallies.count_end(session, claimed.run_id)
         return ended
 
     def _report(self, session: Session, claimed: ClaimedRun, status: MediaStatus) -> None:

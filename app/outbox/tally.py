@@ -1,11 +1,13 @@
 """Figures that only ever grow, kept beside the outbox so that they are right across processes and restarts.
 
-They are counted in the transaction that records the outcomes they count. Nothing here begins or commits one.
+They are counted in the transaction that records what they count. Nothing here begins or commits one.
 """
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from math import isinf
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
@@ -28,12 +30,27 @@ def of_attempts(tries: Iterable[Try]) -> Counter[str]:
 
 def of_latencies(seconds: Iterable[float]) -> Mapping[str, float]:
     """Each latency in its bucket, and their sum."""
+    return in_buckets((LATENCY,), (LATENCY_SUM,), LATENCY_BUCKETS, seconds)
+
+
+def in_buckets(
+    name: Sequence[str], sum_name: Sequence[str], bounds: Sequence[float], seconds: Iterable[float]
+) -> Mapping[str, float]:
+    """Each time in the first bucket whose upper bound holds it, and their sum; names are given in parts."""
     figures: dict[str, float] = {}
-    for latency in seconds:
-        bucket = LATENCY_BUCKETS[bisect_left(LATENCY_BUCKETS, latency)]
-        for name, amount in ((f"{LATENCY}{_SEPARATOR}{bucket}", 1.0), (LATENCY_SUM, max(0.0, latency))):
-            figures[name] = figures.get(name, 0.0) + amount
+    for one in seconds:
+        bucket = _SEPARATOR.join((*name, str(bounds[bisect_left(bounds, one)])))
+        for key, amount in ((bucket, 1.0), (_SEPARATOR.join(sum_name), max(0.0, one))):
+            figures[key] = figures.get(key, 0.0) + amount
     return figures
+
+
+def cumulative(
+    figures: Mapping[tuple[str, ...], float], name: Sequence[str], bounds: Sequence[float]
+) -> list[tuple[str, float]]:
+    """The buckets as Prometheus wants them: each bound with everything up to it."""
+    counts = accumulate(figures.get((*name, str(bound)), 0.0) for bound in bounds)
+    return [("+Inf" if isinf(bound) else str(bound), count) for bound, count in zip(bounds, counts, strict=True)]
 
 
 def count(session: Session, figures: Mapping[str, float]) -> None:

@@ -1,7 +1,6 @@
 """The outbox's figures for Prometheus, read from the database at scrape time: right across processes."""
 
 from collections.abc import Iterator
-from math import isinf
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -52,15 +51,6 @@ def _grown(figures: dict[tuple[str, ...], float]) -> Iterator[Metric]:
     yield HistogramMetricFamily(
         f"{PREFIX}_delivery_seconds",
         "From a message's commit to its acknowledgement.",
-        buckets=_cumulative(figures),
+        buckets=tally.cumulative(figures, (tally.LATENCY,), tally.LATENCY_BUCKETS),
         sum_value=figures.get((tally.LATENCY_SUM,), 0.0),
     )
-
-
-def _cumulative(figures: dict[tuple[str, ...], float]) -> list[tuple[str, float]]:
-    total = 0.0
-    buckets = []
-    for bound in tally.LATENCY_BUCKETS:
-        total += figures.get((tally.LATENCY, str(bound)), 0.0)
-        buckets.append(("+Inf" if isinf(bound) else str(bound), total))
-    return buckets

@@ -5,17 +5,22 @@ read, and a connection with an unread body is announced as closing and closed, s
 taken for a request.
 """
 
+import re
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from gunicorn.http.message import Request
+from prometheus_client.multiprocess import mark_process_dead
 
 from app.detection.start_check import check_model
 from app.settings import Settings
 from app.startup import ending_on_faults
 from app.web.connection import HeldContinue, is_off_the_connection
+
+_FIGURES = re.compile(r"(counter|histogram|summary|gauge_[a-z]+)_[0-9]+\.db")
 
 
 def limit_waits(listeners: Iterable[Any], *, receive: float, send: float) -> None:
@@ -52,6 +57,19 @@ def check_settings() -> None:
     """End this process with one line where a setting is wrong or the model unfit, before any worker is made."""
     with ending_on_faults():
         check_model(Settings.from_env())
+
+
+def prepare_figures(folder: Path) -> None:
+    """Make the folder that the workers share their figures in, without those of servers before."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in folder.iterdir():
+        if _FIGURES.fullmatch(left.name):  # nothing else: somebody may have named a folder that has other things in it
+            left.unlink()
+
+
+def settle_figures(pid: int) -> None:
+    """A worker is gone: what it held is nothing now, what it has done stays counted."""
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def start_services(worker: Any) -> None:

@@ -17,6 +17,8 @@ from app.errors import DetectionsError
 from app.storage import INCOMING
 from app.web.figures import OutboxCollector
 from app.web.problems import problem
+from app.web.process_figures import process_figures
+from app.web.run_figures import RunCollector
 
 blueprint = Blueprint("health", __name__)
 
@@ -42,11 +44,13 @@ def ready() -> Response:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Prometheus figures. What the database knows is asked of it now, so it is right across processes."""
+    """Prometheus figures, the same whichever process is asked: of the server's processes, and of the database."""
     registry = CollectorRegistry(auto_describe=False)
     with services().database.reading() as session:
         registry.register(OutboxCollector(session, services().database.now, services().gate))
-        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+        registry.register(RunCollector(session))
+        stored = generate_latest(registry)
+    return Response(generate_latest(process_figures().registry()) + stored, content_type=CONTENT_TYPE_LATEST)
 
 
 def _database_troubles() -> list[str]:

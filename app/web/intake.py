@@ -12,6 +12,7 @@ from app.media_types import MEDIA_TYPES, check_first_bytes, extension_of
 from app.uploads import Upload
 from app.web.body import UploadBody, open_upload
 from app.web.connection import content_length
+from app.web.process_figures import process_figures
 
 MAX_IN_MEMORY = 64 << 20
 
@@ -28,7 +29,7 @@ def upload() -> Iterator[Upload]:
         yield Upload(
             name=body.name,
             user_id=g.user_id,
-            chunks=body.chunks(),
+            chunks=process_figures().received(body.chunks()),
             declared_bytes=body.declared_bytes,
             request_id=g.request_id,
         )
@@ -42,7 +43,7 @@ def picture_in_memory() -> tuple[str, bytes]:
     extension = extension_of(name)
     if MEDIA_TYPES[extension].kind != "Image":
         raise UnsupportedMedia(f"Only images are detected in memory; .{extension} is a video.")
-    content = b"".join(bytes(chunk) for chunk in body.chunks())
+    content = b"".join(bytes(chunk) for chunk in process_figures().received(body.chunks()))
     check_first_bytes(extension, content)
     return name, content
 

@@ -35,6 +35,7 @@ PROBLEMS: dict[type[errors.DetectionsError], tuple[int, str, str]] = {
 
 def problem(status: int, name: str, title: str, detail: str, **extra: Any) -> Response:
     """A problem document; `extra` members stand beside the standard ones."""
+    g.problem = name
     body = {"type": TYPE_BASE + name, "title": title, "status": status, "detail": detail}
     body |= {"requestId": g.get("request_id")} | extra
     return Response(json.dumps(body), status, mimetype="application/problem+json")

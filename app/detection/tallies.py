@@ -1,0 +1,37 @@
+"""Figures of runs; what only grows is counted in the transactions that do it: right wherever a run was worked on.
+
+Nothing here begins or commits a transaction. Counting is to be the last thing that a transaction does: these rows are
+everybody's, and whoever holds one keeps the others waiting.
+"""
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.detection.claims import UNDER_WAY
+from app.models import DetectionRun
+from app.outbox import tally
+
+FRAMES, SECONDS, SECONDS_SUM = "frames", "run_seconds", "run_seconds_sum"
+BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, float("inf"))
+"""Upper bounds, in seconds, of the time from a run's last start to its end."""
+
+
+def count_frames(session: Session, frames: int) -> None:
+    """So many more frames were looked at, whatever becomes of their run."""
+    tally.count(session, {FRAMES: float(frames)} if frames else {})
+
+
+def count_end(session: Session, run_id: int, frames: int = 0) -> None:
+    """A run has ended, in the state that its row has by now, with so many frames that were not counted yet."""
+    row = session.execute(
+        select(DetectionRun.state, DetectionRun.finished_at - DetectionRun.started_at).where(DetectionRun.id == run_id)
+    ).one()
+    state, seconds = str(row[0]), float(row[1] or 0.0)
+    figures = dict(tally.in_buckets((SECONDS, state), (SECONDS_SUM, state), BUCKETS, [seconds]))
+    tally.count(session, figures | ({FRAMES: float(frames)} if frames else {}))
+
+
+def under_way(session: Session) -> dict[str, int]:
+    """How many runs there are in each state that has not ended."""
+    rows = session.execute(select(DetectionRun.state, func.count()).where(UNDER_WAY).group_by(DetectionRun.state))
+    return {str(state): count for state, count in rows}

@@ -1,0 +1,100 @@
+"""Figures of this process and of the server processes beside it: requests, uploads, bytes, seats.
+
+Where gunicorn.conf.py has named a folder for it, each process writes its own figures into files there, and whoever is
+asked adds them up, so that every process tells the same. What the database knows is not here: see `app.web.figures`.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+from flask import Flask, Response, current_app, g, request
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from app.current import EXTENSION as SERVICES
+
+EXTENSION = "detections-figures"
+UPLOADS = ("detect.detect_upload", "media.store")
+REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, float("inf"))
+
+
+class ProcessFigures:
+    """The figures of one application. To be made in the process that serves, once it has forked."""
+
+    def __init__(self, shared: Path | None) -> None:
+        self._shared = shared
+        self._own = CollectorRegistry(auto_describe=False)
+        self._requests = Histogram(
+            "detections_request_seconds",
+            "From a request's head to the beginning of its answer, by route.",
+            ("method", "route", "status"),
+            buckets=REQUEST_BUCKETS,
+            registry=self._own,
+        )
+        self._uploads = Counter(
+            "detections_uploads", "Uploads, by how they ended: the problem's type where refused.", ("outcome",),
+            registry=self._own,
+        )  # fmt: skip
+        self._bytes = Counter("detections_upload_bytes", "Bytes of files received.", registry=self._own)
+        self._seats = Gauge(
+            "detections_seats_taken",
+            "Uploads, downloads, waiting answers and event streams under way.",
+            multiprocess_mode="livesum",
+            registry=self._own,
+        )
+
+    def registry(self) -> CollectorRegistry:
+        """What to expose: the figures of every process that shares the folder, or this one's."""
+        if self._shared is None:
+            return self._own
+        together = CollectorRegistry(auto_describe=False)
+        MultiProcessCollector(together, str(self._shared))  # type: ignore[no-untyped-call]
+        return together
+
+    def seats_taken(self, count: int) -> None:
+        """So many seats of this process are taken now."""
+        self._seats.set(count)
+
+    def received(self, chunks: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+        """The chunks of a file as they come, counted."""
+        for chunk in chunks:
+            self._bytes.inc(len(chunk))
+            yield chunk
+
+    def answered(self, response: Response) -> None:
+        """Count the request at hand, which this answers."""
+        route = request.url_rule.rule if request.url_rule else "none"
+        method = request.method if request.url_rule else "any"  # a client may make up methods without end
+        labels = (method, route, f"{response.status_code // 100}xx")
+        self._requests.labels(*labels).observe(time.monotonic() - g.began)
+        if request.endpoint in UPLOADS and request.method == "POST":
+            self._uploads.labels(_outcome(response)).inc()
+
+
+def install(app: Flask, shared: Path | None) -> None:
+    """Count every request of the application, and the seats that its services give out."""
+    figures = app.extensions[EXTENSION] = ProcessFigures(shared)
+    app.extensions[SERVICES].seats.on_change(figures.seats_taken)
+
+    @app.after_request
+    def _count(response: Response) -> Response:
+        figures.answered(response)
+        return response
+
+
+def process_figures() -> ProcessFigures:
+    """The figures of the application at hand."""
+    found: ProcessFigures = current_app.extensions[EXTENSION]
+    return found
+
+
+def _outcome(response: Response) -> str:
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        return str(g.get("problem", "unknown"))
+    if response.status_code == HTTPStatus.ACCEPTED:
+        return "duplicate" if (response.get_json() or {}).get("duplicate") else "stored"
+    if response.status_code == HTTPStatus.CREATED:
+        return "stored"
+    return "duplicate" if "Location" in response.headers else "in-memory"

@@ -1,0 +1,41 @@
+"""The figures of detection runs for Prometheus, read from the database at scrape time: right across processes."""
+
+from collections.abc import Iterator
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy.orm import Session
+
+from app.detection import tallies
+from app.models import RunState
+from app.outbox import tally
+
+
+class RunCollector(Collector):
+    """Yields what one session sees of the runs: those that wait or are under way by count, all others by tally."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def collect(self) -> Iterator[Metric]:
+        queue = GaugeMetricFamily("detections_run_queue", "Runs that wait or are under way.", labels=("state",))
+        counted = tallies.under_way(self._session)
+        for state in (RunState.QUEUED, RunState.RUNNING):
+            queue.add_metric([state], counted.get(state, 0))
+        yield queue
+        figures = tally.read(self._session)
+        frames = figures.get((tallies.FRAMES,), 0.0)
+        yield CounterMetricFamily("detections_frames", "Frames that the detector looked at.", frames)
+        yield from _ended(figures)
+
+
+def _ended(figures: dict[tuple[str, ...], float]) -> Iterator[Metric]:
+    runs = CounterMetricFamily("detections_runs", "Runs that have ended, by how.", labels=("state",))
+    seconds = HistogramMetricFamily("detections_run_seconds", "How long runs took, by their end.", labels=("state",))
+    for state in (RunState.DONE, RunState.FAILED):
+        buckets = tally.cumulative(figures, (tallies.SECONDS, state), tallies.BUCKETS)
+        runs.add_metric([state], buckets[-1][1])
+        seconds.add_metric([state], buckets, figures.get((tallies.SECONDS_SUM, state), 0.0))
+    yield runs
+    yield seconds

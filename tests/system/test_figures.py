@@ -1,0 +1,109 @@
+"""What /metrics tells is right across several server processes, restarts of them, and detection elsewhere."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.api.conftest import RUNS_OUT, picture
+from tests.system.service import Service
+
+Figures = dict[tuple[str, tuple[str, ...]], float]
+UPLOADS = 16
+
+
+@pytest.fixture
+def two(tmp_path: Path, sqlite_url: str) -> Iterator[Service]:
+    """A service of two workers that delivers to nobody."""
+    service = Service(tmp_path, sqlite_url, None, TMPDIR=str(tmp_path))
+    try:
+        service.start("--workers", "2")
+        until_answering(service, 2)
+        yield service
+    finally:
+        service.stop()
+        service.kill()
+
+
+def figures(service: Service) -> Figures:
+    """Every sample by its name and the values of its labels, as one of the workers tells it."""
+    answer = requests.get(f"{service.url}/metrics", timeout=30)
+    assert answer.status_code == 200, answer.text
+    families = text_string_to_metric_families(answer.text)
+    return {(one.name, tuple(one.labels.values())): one.value for family in families for one in family.samples}
+
+
+def answering(service: Service) -> set[int]:
+    """Which processes have figures."""
+    files = service.folder.glob("detections-figures-*/histogram_*.db")
+    return {int(path.stem.rpartition("_")[2]) for path in files}
+
+
+def until_answering(service: Service, count: int) -> None:
+    """Ask until so many processes, those that are gone included, have answered something."""
+    deadline = time.monotonic() + 30
+    with ThreadPoolExecutor(4) as clients:
+        while len(answering(service)) < count:
+            assert time.monotonic() < deadline, f"{answering(service)} answered"
+            list(clients.map(lambda _number: service.request("GET", "/healthz"), range(8)))
+
+
+def upload_over_both(service: Service, first: int) -> None:
+    with ThreadPoolExecutor(8) as clients:
+        numbers = range(first, first + UPLOADS)
+        answers = list(clients.map(lambda number: service.upload("/media", picture(number)), numbers))
+    assert [answer.status_code for answer in answers] == [201] * UPLOADS
+
+
+def test_both_processes_tell_of_every_upload_and_each_time_the_same(two: Service) -> None:
+    upload_over_both(two, 100)
+    size = sum(len(picture(number)) for number in range(100, 100 + UPLOADS))
+    two.upload("/media", picture(100))
+    two.upload("/media", b"text", "notes.txt")
+    two.upload("/detect", RUNS_OUT)
+    two.upload("/detect?persist=false", picture(100))
+    later = {"Prefer": "respond-async"}
+    two.upload("/detect", picture(900), headers=later)
+    two.upload("/detect", picture(900), headers=later)
+    size += len(RUNS_OUT) + 2 * len(picture(100)) + 2 * len(picture(900))
+    deadline = time.monotonic() + 30
+    while figures(two)["detections_run_queue", ("queued",)] + figures(two)["detections_run_queue", ("running",)]:
+        assert time.monotonic() < deadline
+    outcomes = {"stored": UPLOADS + 1, "duplicate": 2, "unsupported-media": 1, "undecodable": 1, "in-memory": 1}
+    for _ in range(10):
+        told = figures(two)
+        assert {name[1][0]: count for name, count in told.items() if name[0] == "detections_uploads_total"} == outcomes
+        assert told["detections_upload_bytes_total", ()] == size
+        stored = told["detections_request_seconds_count", ("POST", "/media", "2xx")]
+        assert stored == UPLOADS + 1
+        assert told["detections_request_seconds_bucket", ("+Inf", "POST", "/media", "2xx")] == stored
+        assert told["detections_request_seconds_count", ("POST", "/media", "4xx")] == 1
+        assert told["detections_seats_taken", ()] == 0
+        assert told["detections_runs_total", ("done",)] == 1
+        assert told["detections_runs_total", ("failed",)] == 1
+        assert told["detections_run_seconds_count", ("done",)] == 1
+        assert told["detections_frames_total", ()] == 1
+        assert told["detections_outbox_pending_messages", ()] == UPLOADS + 6
+    for number in range(3):  # what clients make up makes no figures of its own
+        two.request(f"METHOD{number}", "/media")
+        two.request("GET", f"/no/such/path/{number}")
+    named = {name[1][:2] for name in figures(two) if name[0] == "detections_request_seconds_count"}
+    assert ("any", "none") in named
+    assert not [one for one in named if one[0].startswith("METHOD") or "such" in one[1]]
+
+
+def test_what_a_lost_process_has_done_stays_counted_until_the_server_ends(two: Service) -> None:
+    upload_over_both(two, 200)
+    lost = min(answering(two))
+    os.kill(lost, signal.SIGKILL)
+    until_answering(two, 3)
+    assert not list(two.folder.glob(f"detections-figures-*/gauge_*_{lost}.db"))
+    assert figures(two)["detections_uploads_total", ("stored",)] == UPLOADS
+    two.stop()
+    assert not list(two.folder.glob("detections-figures-*"))
