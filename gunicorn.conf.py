@@ -14,7 +14,7 @@ _own_figures = None
 if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
     _own_figures = os.environ["PROMETHEUS_MULTIPROC_DIR"] = f"{tempfile.gettempdir()}/detections-figures-{uuid4().hex}"
 
-from app.web import gunicorn_hooks  # noqa: E402
+from app.web import gunicorn_hooks, redaction  # noqa: E402
 
 wsgi_app = "wsgi:app"
 
@@ -66,6 +66,7 @@ _SEND_SECONDS = 30
 
 
 def on_starting(server: Any) -> None:
+    redaction.install()
     gunicorn_hooks.prepare_figures(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     # Here, because a worker that cannot start is started again for ever. Another application has settings of its own.
     if server.app.app_uri == wsgi_app:

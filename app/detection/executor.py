@@ -142,6 +142,13 @@ class RunExecutor:
         if claimed is None:
             return False
         self._under_way.add(claimed)
+        log.info(
+            "run_started",
+            run_id=claimed.run_id,
+            media_id=claimed.media_id,
+            request_id=claimed.request_id,
+            tries=claimed.tries,
+        )
         started = time.monotonic()
         try:
             self._execute(process, claimed)

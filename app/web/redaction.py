@@ -1,0 +1,32 @@
+"""Keeps signatures of links out of what gunicorn itself logs: it names the whole address of a request that it could
+not answer, and of every one where an access log was asked for. Our own lines name the path alone."""
+
+import logging
+import re
+
+_SIGNATURE = re.compile(r"(signature=)[^&\s\"']+")
+
+
+class WithoutSignatures(logging.Filter):
+    """Changes each record, and lets every one pass."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, dict):  # the access log's, of a kind of its own, so it is changed and not replaced
+            record.args.update({name: _cleaned(value) for name, value in record.args.items()})
+        elif record.args:
+            record.args = tuple(_cleaned(value) for value in record.args)
+        record.msg = str(_cleaned(record.msg)) if isinstance(record.msg, str) else record.msg
+        return True
+
+
+def install() -> None:
+    """Have gunicorn's own logs go through the filter, in this process and those that it forks."""
+    for name in ("gunicorn.error", "gunicorn.access"):
+        logging.getLogger(name).addFilter(_FILTER)
+
+
+def _cleaned(value: object) -> object:
+    return _SIGNATURE.sub(r"\1…", value) if isinstance(value, str) else value
+
+
+_FILTER = WithoutSignatures()

@@ -1,0 +1,103 @@
+"""What the log tells of one upload, from its request to the last try to deliver, and what it never tells."""
+
+import json
+import logging
+import socket
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from app.demo.annotations import ReferenceService
+from app.web.redaction import WithoutSignatures
+from tests.system.service import SECRET, Service, token
+
+PHOTO = Path(__file__).parents[2] / "app" / "demo" / "media" / "astronaut.jpg"
+TRACE = "one-upload.2026"
+
+
+def lines(service: Service) -> list[dict[str, Any]]:
+    """Every line of ours; gunicorn's own are no JSON."""
+    text = service.log.read_text(errors="replace").splitlines()
+    return [json.loads(line) for line in text if line.startswith("{")]
+
+
+def of_trace(service: Service, event: str) -> list[dict[str, Any]]:
+    return [line for line in lines(service) if line.get("request_id") == TRACE and line["event"] == event]
+
+
+def wait_for(service: Service, event: str, count: int) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + 30
+    while len(found := of_trace(service, event)) < count:
+        assert time.monotonic() < deadline, f"{len(found)} of {count} lines of {event}"
+        time.sleep(0.05)
+    return found
+
+
+def test_one_id_leads_from_the_upload_through_the_run_to_every_try_to_deliver(
+    service: Service, annotations: ReferenceService
+) -> None:
+    annotations.control(fail={"status": 500, "times": 2})  # so that some tries have to be repeated
+    answer = service.upload("/detect", PHOTO, headers={"X-Request-Id": TRACE})
+    assert answer.status_code == 201
+    media_id = answer.json()["media"]["id"]
+    arrived = annotations.wait_for(lambda entries: sum(entry["applied"] for entry in entries) == 3)
+    deliveries = wait_for(service, "delivery", 3)
+    [request] = of_trace(service, "request")
+    assert (request["method"], request["path"], request["status"], request["user"]) == ("POST", "/detect", 201, "ada")
+    [started], [ended] = of_trace(service, "run_started"), wait_for(service, "run_ended", 1)
+    assert started["run_id"] == ended["run_id"] == answer.json()["media"]["run"]["id"]
+    assert {line["media_id"] for line in (started, ended, *deliveries)} == {media_id}
+    assert [line["seq"] for line in deliveries if line["verdict"] == "delivered"] == [1, 2, 3]
+    assert all({"kind", "status", "detail", "milliseconds"} <= line.keys() for line in deliveries)
+    assert {entry["requestId"] for entry in arrived} == {TRACE}
+    times = [line["timestamp"] for line in (started, ended)]
+    assert times == sorted(times)
+
+
+def test_no_secret_no_token_and_no_signature_is_ever_logged(tmp_path: Path, sqlite_url: str) -> None:
+    with ReferenceService(tmp_path / "annotations.db", SECRET) as annotations:
+        service = Service(tmp_path, sqlite_url, annotations.url)
+        try:
+            service.start("--log-level", "debug", "--access-logfile", "-")
+            media = service.upload("/detect", PHOTO, headers={"X-Request-Id": TRACE}).json()["media"]
+            url = service.request("POST", f"/media/{media['id']}/link").json()["url"]
+            signature = url.partition("signature=")[2]
+            assert len(signature) > 50
+            for target in (url, f"{url}x", f"/media/{media['id']}?signature={signature}"):
+                service.request("GET", target, headers={"Authorization": "Bearer " + token("ada") + "x"})
+            address = urlsplit(service.url)
+            with socket.create_connection((address.hostname, address.port)) as client:  # what gunicorn itself refuses
+                client.sendall(f"GET {url} HTTP/9.9\r\n\r\n".encode())
+                client.recv(1000)
+            wait_for(service, "delivery", 3)
+        finally:
+            service.stop()
+            service.kill()
+    log = service.log.read_text(errors="replace")
+    assert "/content?signature=…" in log  # the access log that was asked for has the rest of the line
+    assert signature not in log
+    assert signature[-20:] not in log
+    assert SECRET not in log
+    assert "eyJ" not in log  # how every token begins
+
+
+def test_a_signature_is_taken_out_of_whatever_gunicorn_says_of_a_request() -> None:
+    clean = WithoutSignatures()
+    said = (
+        ("Error handling request %s %s", ("GET", "/media/1/content?a=1&signature=hidden&b=2")),
+        ("Invalid request: b'GET /x?signature=hidden HTTP/9.9'", ()),
+        ('"%(r)s" %(s)s', ({"r": "GET /x?signature=hidden HTTP/1.1", "s": 200},)),
+        ("%s left", (3,)),
+    )
+    told = []
+    for message, arguments in said:
+        record = logging.LogRecord("gunicorn.error", logging.INFO, "x", 1, message, arguments, None)
+        assert clean.filter(record)
+        told.append(record.getMessage())
+    assert told == [
+        "Error handling request GET /media/1/content?a=1&signature=…&b=2",
+        "Invalid request: b'GET /x?signature=… HTTP/9.9'",
+        '"GET /x?signature=… HTTP/1.1" 200',
+        "3 left",
+    ]
