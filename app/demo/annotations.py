@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             identity_claim=options.identity_claim,
             audience=options.audience,
             issuer=options.issuer,
+            clock_offset=options.clock_offset,
         )
     except OSError as error:
         print(f"port {options.port} of 127.0.0.1 cannot be had: {error.strerror}", file=sys.stderr)
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--identity-claim", default="sub", help="claim of the JWT that holds the identity")
     parser.add_argument("--audience", help="audience that a JWT must name")
     parser.add_argument("--issuer", help="issuer that a JWT must name")
+    parser.add_argument("--clock-offset", type=float, default=0.0, help="seconds by which its clock is wrong")
     return parser
 
 

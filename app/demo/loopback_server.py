@@ -8,6 +8,8 @@ It reads a whole body before the application runs, so it is for small messages o
 import socket
 import sys
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
@@ -30,8 +32,11 @@ class LoopbackServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, application: WSGIApplication) -> None:
-        """Listen at once. Raises OSError where the port is taken."""
+    def __init__(
+        self, host: str, port: int, application: WSGIApplication, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Listen at once; answers are dated by `clock`. Raises OSError where the port is taken."""
+        self.clock = clock
         self._lock = threading.Lock()
         self._connections: dict[Any, threading.Thread] = {}
         super().__init__((host, port), _Handler)
@@ -133,7 +138,8 @@ class _Handler(WSGIRequestHandler):
             self.send_header(name, value)
             declared = value if name.lower() == "content-length" else declared
         if not any(name.lower() == "date" for name, _ in headers):
-            self.send_header("Date", formatdate(usegmt=True))
+            now: float = self.server.clock()  # type: ignore[attr-defined]
+            self.send_header("Date", formatdate(now, usegmt=True))
         has_body = self.command != "HEAD" and int(code) not in _WITHOUT_BODY
         if has_body and declared is None:
             self.send_header("Content-Length", str(len(body)))

@@ -4,6 +4,8 @@ It stands for the service that the detections service reports to, so that delive
 real HTTP against something that knows the contract as well as the sender does.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -40,15 +42,17 @@ def create_annotations_app(
     identity_claim: str = "sub",
     audience: str | None = None,
     issuer: str | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Flask:
     """Return the application with its data in the SQLite file `database`, made where it is missing.
 
-    It accepts JWTs of HS256 with `secret` (and `audience` and `issuer` where given), or exactly `static_token`.
+    It accepts JWTs of HS256 with `secret` (and `audience` and `issuer` where given) that are valid by `clock`, or
+    exactly `static_token`.
     """
     parts = Parts(
         ReferenceStore(database),
         FaultQueue(),
-        BearerRule(secret, static_token, identity_claim, audience, issuer),
+        BearerRule(secret, static_token, identity_claim, audience, issuer, clock),
     )
     app = Flask("annotations")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES

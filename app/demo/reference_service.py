@@ -32,8 +32,13 @@ class ReferenceService:
         identity_claim: str = "sub",
         audience: str | None = None,
         issuer: str | None = None,
+        clock_offset: float = 0.0,
     ) -> None:
-        """Take the port (0: any free one) without listening yet. Raises OSError where it is taken."""
+        """Take the port (0: any free one) without listening yet. Raises OSError where it is taken.
+
+        Its clock, which dates its answers and judges tokens, goes `clock_offset` seconds wrong; set it anew at will.
+        """
+        self.clock_offset = clock_offset
         self._app = create_annotations_app(
             database,
             secret,
@@ -41,6 +46,7 @@ class ReferenceService:
             identity_claim=identity_claim,
             audience=audience,
             issuer=issuer,
+            clock=self.clock,
         )
         self._parts: Parts = self._app.extensions["annotations"]
         self._server: LoopbackServer | None = None
@@ -51,13 +57,17 @@ class ReferenceService:
     def url(self) -> str:
         return f"http://{_HOST}:{self.port}"
 
+    def clock(self) -> float:
+        """Seconds since 1970, as this service believes."""
+        return time.time() + self.clock_offset
+
     def start(self) -> None:
         """Listen; when it returns, requests are answered. Does nothing while running."""
         if self._server is not None:
             return
         self._parts.faults.resume()
         self._release()
-        self._server = LoopbackServer(_HOST, self.port, self._app)
+        self._server = LoopbackServer(_HOST, self.port, self._app, self.clock)
 
     def stop(self) -> None:
         """Go away at once: no port, no open connection, requests under way cut off. Does nothing while stopped."""
