@@ -29,9 +29,6 @@ from app.errors import DetectionsError, MediaTooLarge, SettingsError, Undecodabl
 from app.settings import DetectorOptions
 
 _LOG = logging.getLogger(__name__)
-_NICENESS = 10
-"""Uploads and answers come first: beside a process of normal priority this one gets a tenth of a busy processor."""
-
 _BEAT_SECONDS = 1.0
 _BEATS_BEFORE_A_STALL = 4
 _AS_IT_IS = DetectorOptions()
@@ -50,7 +47,7 @@ def serve(
     options: DetectorOptions = _AS_IT_IS,
 ) -> None:
     """Answers jobs from the connection until its other end is closed or the parent process is gone."""
-    os.nice(_NICENESS)
+    os.nice(limits.niceness)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
     if options.provider == "cpu":  # CUDA reserves far more addresses than it will ever use memory
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
