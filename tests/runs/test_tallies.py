@@ -1,7 +1,8 @@
 """Figures of runs are counted with what they count, once, on each kind of database."""
 
 from app.detection import tallies
-from app.detection.runs import MAX_TRIES, under_way
+from app.detection.runs import MAX_TRIES
+from app.detection.tallies import under_way
 from app.models import RunFailure
 from app.outbox import tally
 from tests.conftest import Clock
