@@ -66,6 +66,10 @@ class DetectorOptions:
     provider: Provider = "cpu"
 
 
+AS_IT_IS = DetectorOptions()
+"""A model with its own labels, looking at whole pictures."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorSettings:
     """What a detection needs, with or without the service around it."""

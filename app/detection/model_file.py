@@ -5,16 +5,15 @@ from pathlib import Path
 
 from app.detection.external_data import external_files
 from app.errors import SettingsError
-from app.settings import DetectorOptions
+from app.settings import AS_IT_IS, DetectorOptions
 
 BUILT_IN_MODEL = Path(__file__).with_name("models") / "nanodet_g_416.onnx"
 """The weights that are shipped: NanoDet-g, COCO's 80 classes, speaking YOLOv8's contract."""
 
 _MAX_STEM = 150  # of the 255 characters that a run keeps of its detector's name
-_AS_IT_IS = DetectorOptions()
 
 
-def detector_name(model: Path, options: DetectorOptions = _AS_IT_IS) -> str:
+def detector_name(model: Path, options: DetectorOptions = AS_IT_IS) -> str:
     """`<file stem>-<first 12 hex digits of the SHA-256 of the weights>`, and behind it whatever else changes results:
     `-labels-<8 hex digits of theirs>` where they stand in for the model's own, `-tile<pixels>` where it looks at tiles.
 

@@ -26,12 +26,11 @@ from app.detection.results import FrameResult
 from app.detection.video import Video
 from app.detection.yolo import YoloDetector
 from app.errors import DetectionsError, MediaTooLarge, SettingsError, Undecodable
-from app.settings import DetectorOptions
+from app.settings import AS_IT_IS, DetectorOptions
 
 _LOG = logging.getLogger(__name__)
 _BEAT_SECONDS = 1.0
 _BEATS_BEFORE_A_STALL = 4
-_AS_IT_IS = DetectorOptions()
 _FAULTS: dict[type[DetectionsError], Fault] = {
     Undecodable: Fault.UNDECODABLE,
     MediaTooLarge: Fault.TOO_LARGE,
@@ -44,7 +43,7 @@ def serve(
     model: Path,
     media_limits: MediaLimits,
     limits: ProcessLimits,
-    options: DetectorOptions = _AS_IT_IS,
+    options: DetectorOptions = AS_IT_IS,
 ) -> None:
     """Answers jobs from the connection until its other end is closed or the parent process is gone."""
     os.nice(limits.niceness)
@@ -79,7 +78,7 @@ class Worker:
         model: Path,
         limits: MediaLimits,
         beat_seconds: float,
-        options: DetectorOptions = _AS_IT_IS,
+        options: DetectorOptions = AS_IT_IS,
     ) -> None:
         self._connection = connection
         self._model = model
