@@ -5,10 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from app.detection.external_data import external_files
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.errors import SettingsError
+from tests.detection.onnx_bytes import model as onnx_model
+from tests.detection.onnx_bytes import node
 
 
 def test_the_built_in_model_is_shipped_and_named_after_its_weights() -> None:
@@ -30,6 +36,23 @@ def test_a_model_that_cannot_be_read_is_named_in_one_line(name: str, tmp_path: P
         detector_name(tmp_path / name)
     assert str(tmp_path / name) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@given(st.binary(max_size=300) | st.binary(max_size=40).map(lambda tail: b"\x3a\x7f\x2a\x7d\x6a\x7b" + tail))
+def test_a_file_that_is_no_model_refers_to_no_other(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    model = tmp_path_factory.getbasetemp() / "nonsense.onnx"
+    model.write_bytes(content)
+    assert external_files(model) == []
+
+
+def test_each_file_of_weights_is_named_once(tmp_path: Path) -> None:
+    model = tmp_path / "own.onnx"
+    constants = {"one": np.zeros((4, 4), np.float32), "two": np.ones((2, 2), np.float32)}
+    nodes = [node("Identity", ["one"], "output0")]
+    model.write_bytes(onnx_model(nodes, constants, (1, 3, 64, 64), external="weights/own.bin"))
+    assert external_files(model) == [tmp_path / "weights" / "own.bin"]
+    with pytest.raises(SettingsError, match=r"own\.bin cannot be read"):
+        detector_name(model)
 
 
 def test_what_the_web_process_imports_brings_no_decoder_and_no_runtime() -> None:
