@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 from flask.cli import with_appcontext
 
 from app.cli.background import run_until_stopped
 from app.cli.faults import Group
-from app.cli.output import json_option, note, progress_bar, show_json, show_table, when
+from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
 from app.errors import MediaNotFound, Unavailable
-from app.models import OutboxAttempt, OutboxMessage, OutboxStream
-from app.outbox import operations
+from app.outbox import documents, operations
 from app.outbox.comparison import differences, page_of_told
 from app.outbox.verify import broken_invariants
 
@@ -81,23 +80,12 @@ def status(as_json: bool) -> None:
     with database.reading() as session:
         found = operations.status(session, database.now)
         condition = gate.condition(session) if gate else None
-        moment = operations.clock(session, database.now)
-    closed_for = condition.closed_for if condition else None
-    gate_document = {
-        "state": "open" if closed_for is None else "closed",
-        "until": None if closed_for is None else when(moment + closed_for),
-        "reason": condition.reason if condition else None,
-    }
-    document = {
-        "pending": found.pending,
-        "parked": found.parked,
-        "oldestAgeSeconds": found.oldest_age,
-        "deliveredLastHour": found.delivered_last_hour,
-    }
+        document = documents.status(found, condition, operations.clock(session, database.now))
     if as_json:
-        show_json({**document, "gate": gate_document})
+        show_json(document)
     else:
-        show_table(("", ""), [*document.items(), *((f"gate {name}", text) for name, text in gate_document.items())])
+        gate_rows = ((f"gate {name}", text) for name, text in document.pop("gate").items())
+        show_table(("", ""), [*document.items(), *gate_rows])
 
 
 @outbox.command(
@@ -116,7 +104,7 @@ def status(as_json: bool) -> None:
 def list_messages(state: operations.State | None, limit: int, as_json: bool) -> None:
     """Messages: waiting ones in the order they are due, others newest first."""
     with services().database.reading() as session:
-        rows = [_message(*pair) for pair in operations.messages(session, state=state, limit=limit)]
+        rows = [documents.message(*pair) for pair in operations.messages(session, state=state, limit=limit)]
     if as_json:
         show_json(rows)
     else:
@@ -134,8 +122,7 @@ def show(media_id: str, as_json: bool) -> None:
     """One media's messages with every attempt."""
     try:
         with services().database.reading() as session:
-            history = operations.history(session, media_id)
-            document = _history(history)
+            document = documents.history(operations.history(session, media_id))
     except MediaNotFound as error:
         _unknown(str(error))
     if as_json:
@@ -263,60 +250,3 @@ def _differences() -> Iterator[dict[str, str]]:
 def _unknown(text: str) -> NoReturn:
     note(text)
     raise SystemExit(UNKNOWN)
-
-
-def _state(message: OutboxMessage, stream: OutboxStream) -> str:
-    if message.delivered_at is not None:
-        return "delivered"
-    return "parked" if stream.parked_at is not None else "pending"
-
-
-def _message(message: OutboxMessage, stream: OutboxStream) -> dict[str, Any]:
-    state = _state(message, stream)
-    is_head = message.seq == stream.acked_seq + 1
-    waits = state != "delivered" and is_head
-    return {
-        "mediaId": message.media_id,
-        "seq": message.seq,
-        "kind": message.kind,
-        "userId": message.user_id,
-        "payload": message.payload,
-        "state": state,
-        "outcome": message.outcome,
-        "createdAt": when(message.created_at),
-        "deliveredAt": when(message.delivered_at),
-        "attempts": stream.attempts if waits else 0,
-        "nextAttemptAt": when(stream.due_at) if waits and not stream.lease_owner else None,
-        "lastError": (stream.park_reason or stream.last_error) if waits else None,
-    }
-
-
-def _history(history: operations.StreamHistory) -> dict[str, Any]:
-    stream = history.stream
-    return {
-        "mediaId": stream.media_id,
-        "lastSeq": stream.last_seq,
-        "ackedSeq": stream.acked_seq,
-        "waitingSince": when(stream.head_since),
-        "nextAttemptAt": when(stream.due_at) if not stream.lease_owner else None,
-        "sendingBy": stream.lease_owner,
-        "parkedAt": when(stream.parked_at),
-        "parkReason": stream.park_reason,
-        "lastStatus": stream.last_status,
-        "lastError": stream.last_error,
-        "messages": [
-            {**_message(message, stream), "attempts": [_attempt(one) for one in attempts]}
-            for message, attempts in history.messages
-        ],
-    }
-
-
-def _attempt(attempt: OutboxAttempt) -> dict[str, Any]:
-    return {
-        "at": when(attempt.at),
-        "milliseconds": round(attempt.duration * 1000, 1),
-        "verdict": attempt.verdict,
-        "status": attempt.status,
-        "detail": attempt.detail,
-        "excerpt": attempt.excerpt,
-    }
