@@ -82,6 +82,18 @@ class Service:
         name = name or (file.name if isinstance(file, Path) else "upload.jpg")
         return self.request("POST", path, files={"file": (name, content)}, **options)
 
+    def detected(self, file: Path) -> str:
+        """The id of a media with a finished run, however long that took."""
+        answer = self.upload("/detect", file)
+        assert answer.status_code in (200, 201, 202), answer.text
+        media: dict[str, Any] = answer.json()["media"]
+        deadline = time.monotonic() + 60
+        while media["run"]["state"] != "done":
+            assert time.monotonic() < deadline, media
+            time.sleep(0.1)
+            media = self.request("GET", f"/media/{media['id']}").json()
+        return str(media["id"])
+
     def flask(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run an admin command with this service's settings."""
         return subprocess.run(

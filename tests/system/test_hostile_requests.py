@@ -37,10 +37,7 @@ def service(tmp_path: Path, database_url: str) -> Iterator[Service]:
 @pytest.fixture
 def known(service: Service) -> bytes:
     """The id of a media with a finished run."""
-    answer = service.upload("/detect", ASTRONAUT)
-    assert answer.status_code == 201, answer.text
-    media_id: str = answer.json()["media"]["id"]
-    return media_id.encode()
+    return service.detected(ASTRONAUT).encode()
 
 
 def worker(service: Service) -> Any:
