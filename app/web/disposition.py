@@ -15,10 +15,11 @@ def file_name(disposition: str) -> str | None:
     """
     # Paths of Windows come unescaped; werkzeug would take each backslash for an escape.
     disposition = _LONE_BACKSLASH.sub(r"\\\\", disposition)
-    # werkzeug lets the last of the two win, so the plain one is renamed to find whether there is the other.
-    _, extended = parse_options_header(_PLAIN.sub("plain=", disposition))
-    if "filename" in extended:
-        return extended["filename"]
+    if "*" in disposition:
+        # werkzeug lets the last of the two win, so the plain one is renamed to find whether there is the other.
+        _, extended = parse_options_header(_PLAIN.sub("plain=", disposition))
+        if "filename" in extended:
+            return extended["filename"]
     _, options = parse_options_header(disposition)
     plain = options.get("filename")
     return plain if plain is None else _as_utf8(plain)
