@@ -18,6 +18,7 @@ from app.detection.drawing_process import Drawing, draw_in_process
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.process import DetectorProcess, Job, Total
 from app.detection.results import DetectedObject, FrameResult
+from app.detection.start_check import load_model
 from app.errors import DetectionsError, SettingsError
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, Kind, check_first_bytes, extension_of
 from app.settings import DetectorSettings
@@ -80,7 +81,7 @@ def detect_file(
     model = settings.detector_model or BUILT_IN_MODEL
     name = detector_name(model, settings.detector_options)
     with closing(DetectorProcess(model, options=settings.detector_options)) as process:
-        process.load()
+        load_model(process, model)
         outcomes = [_detect(process, path, confidence, interval) for path in paths]
     if target is not None:
         _draw(outcomes[0], interval, target)

@@ -103,7 +103,7 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
     """
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn(label),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -4,6 +4,7 @@ A process that serves must not load a model, so a detector process of this check
 """
 
 from contextlib import closing
+from pathlib import Path
 
 from app.detection.limits import ProcessLimits
 from app.detection.model_file import BUILT_IN_MODEL
@@ -22,11 +23,16 @@ def check_model(settings: DetectorSettings, limits: ProcessLimits | None = None)
         return
     path = model or BUILT_IN_MODEL
     with closing(DetectorProcess(path, None, limits, options)) as process:
-        try:
-            process.load()
-        except MediaTooLarge as error:
-            raise SettingsError(
-                f"the model {path.name!r} takes more memory or time to load than a detector has"
-            ) from error
-        except DetectorFailed as error:
-            raise SettingsError(f"the model {path.name!r} cannot be loaded: {error}") from error
+        load_model(process, path)
+
+
+def load_model(process: DetectorProcess, model: Path) -> None:
+    """Have the process load its model, whose path is told for messages. Raises SettingsError where that fails."""
+    try:
+        process.load()
+    except MediaTooLarge as error:
+        raise SettingsError(
+            f"the model {model.name!r} takes more memory or time to load than a detector has"
+        ) from error
+    except DetectorFailed as error:
+        raise SettingsError(f"the model {model.name!r} cannot be loaded: {error}") from error

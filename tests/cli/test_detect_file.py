@@ -131,6 +131,21 @@ def test_a_file_that_fails_leaves_the_others_to_be_done(tmp_path: Path) -> None:
     assert told["files"][1]["annotations"][0]["detections"][0]["label"] == "person"
 
 
+def test_a_name_that_means_something_to_a_terminal_is_only_a_name(tmp_path: Path) -> None:
+    odd = tmp_path / "{task} [red] :smile:.jpg"
+    odd.write_bytes(ASTRONAUT.read_bytes())
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), "detect", "file", str(odd)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=90, check=False)
+    os.close(theirs)
+    bar = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert done.returncode == 0, bar
+    assert str(odd) in done.stdout
+    assert odd.name in bar
+    assert "1/1" in bar
+
+
 def test_what_failed_is_said_on_standard_error_and_stands_in_the_table(tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff nothing")

@@ -64,6 +64,6 @@ def test_a_media_that_is_no_longer_what_it_was_is_told(clip: Path, astronaut: Pa
     assert not (tmp_path / "drawn.png").exists()
 
 
-def test_a_process_that_dies_or_takes_too_long_is_told(astronaut: Path, tmp_path: Path) -> None:
+def test_a_drawing_that_takes_too_long_is_given_up(astronaut: Path, tmp_path: Path) -> None:
     with pytest.raises(DetectorFailed, match="longer than 0 seconds"):
         draw_in_process(drawing(astronaut, tmp_path / "drawn.png"), limits=ProcessLimits(run_seconds=0))
