@@ -107,9 +107,9 @@ def _session(model: Path, provider: Provider) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(
-            str(model), options, providers=list(dict.fromkeys((wanted, _PROVIDERS["cpu"])))
-        )
+        # Its fallback would try again with another provider and say so on standard output, where results go.
+        providers = list(dict.fromkeys((wanted, _PROVIDERS["cpu"])))
+        session = onnxruntime.InferenceSession(str(model), options, providers=providers, enable_fallback=0)
     except MemoryError:
         raise
     # onnxruntime's exceptions have no base of their own.

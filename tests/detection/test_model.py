@@ -175,6 +175,13 @@ def test_what_does_not_fit_is_said_in_one_line(content: bytes, words: list[str],
         assert word in line
 
 
+def test_onnxruntime_itself_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    content = constant_model(V8, INPUT, metadata=TWO_CLASSES)
+    for path in (written(tmp_path, content[:-5]), written(tmp_path, content.replace(b"Identity", b"Ident\xffty"))):
+        refusal(path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_model_that_answers_otherwise_than_it_declares_is_refused(tmp_path: Path) -> None:
     content = model(
         [node("Identity", ["table"], "output0")],
