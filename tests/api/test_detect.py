@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import requests
 import xxhash
+from PIL import Image
 
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes, virtual_id_of_bytes
 from tests.api.conftest import ASTRONAUT, RUNS_OUT, Api, MakeApi, picture
+from tests.detection.clips import Clip, without_pictures
 from tests.system.service import token
 
 GHOST = "0123456789abcdef"
@@ -296,3 +298,16 @@ def test_an_unknown_media_is_not_called_unknown_while_nobody_can_be_asked(
     known = api.upload("/media", picture(42)).json
     assert known is not None
     assert api.request("POST", f"/detect/{known['media']['id']}").status_code == 200
+
+
+def test_corrupt_packets_of_a_video_are_counted_in_its_run(api: Api, tmp_path: Path) -> None:
+    photo = Image.open(ASTRONAUT).convert("RGB")
+    broken = without_pictures(Clip("broken.avi", codec="mjpeg").write(tmp_path, photo).read_bytes(), range(3, 7))
+    answer = api.upload("/detect", broken, "broken.avi")
+    assert answer.status_code == 201
+    assert answer.json is not None
+    assert answer.json["media"]["run"]["packetsSkipped"] == 4
+    hopeless = without_pictures(Clip("broken.avi", codec="mjpeg").write(tmp_path, photo).read_bytes(), range(30))
+    assert api.upload("/detect", hopeless, "hopeless.avi").status_code == 422
+    run = api.get(f"/media/{media_id_of_bytes(hopeless)}").json["run"]  # type: ignore[index]
+    assert (run["state"], run["framesDone"], run["packetsSkipped"]) == ("failed", 0, 30)

@@ -43,6 +43,13 @@ def test_every_container_gives_its_frames_by_time(made: Clip, tmp_path: Path, ph
         assert abs(frame.picture - shown).mean() < 12
 
 
+def test_the_index_of_an_mp4_may_stand_at_either_end(tmp_path: Path, photo: Image.Image) -> None:
+    """What the containers above claim by their names."""
+    late, early = (made.write(tmp_path, photo).read_bytes() for made in CONTAINERS[:2])
+    assert late.index(b"moov") > late.index(b"mdat")
+    assert early.index(b"moov") < early.index(b"mdat")
+
+
 def test_a_person_is_found_in_a_clip(clip: Path, detector: YoloDetector) -> None:
     for frame in frames_of(clip):
         assert [found.label for found in detector.detect(frame.picture, 0.45)] == ["person"]
@@ -237,6 +244,26 @@ def test_a_duration_that_is_too_short_hides_nothing(milliseconds: float, tmp_pat
         assert len(list(video.frames())) == 6
     with Video(io.BytesIO(content), limits=VideoLimits(max_frames=5)) as video, pytest.raises(MediaTooLarge):
         list(video.frames())
+
+
+def test_a_duration_that_is_too_long_misleads_the_estimate_only(tmp_path: Path, photo: Image.Image) -> None:
+    with Video(io.BytesIO(claiming(60_000, Clip("lie.mkv").write(tmp_path, photo)))) as video:
+        assert video.total == 120
+        assert len(list(video.frames())) == 6
+
+
+def test_a_corrupt_packet_is_not_the_end_of_a_video_that_builds_on_it(tmp_path: Path, photo: Image.Image) -> None:
+    """Each packet of it but the first needs those before."""
+    path = Clip("chain.mkv", codec="mpeg4", frames=100).write(tmp_path, photo)
+    with av.open(path) as container:
+        packets = [bytes(packet) for packet in container.demux() if packet.size]
+    content = path.read_bytes()
+    for packet in packets[40:45]:
+        content = content.replace(packet, b"\xff" * len(packet), 1)
+    with Video(io.BytesIO(content)) as video:
+        times = [frame.time for frame in video.frames()]
+    assert video.skipped > 0
+    assert times[-1] > 9
 
 
 def test_a_fault_of_the_disk_is_not_held_against_the_video(clip: Path) -> None:

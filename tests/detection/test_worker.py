@@ -66,6 +66,18 @@ def broken(tmp_path: Path, photo: Image.Image) -> bytes:
     return without_pictures(Clip("broken.avi", codec="mjpeg").write(tmp_path, photo).read_bytes(), range(3, 7))
 
 
+def test_packets_are_read_while_a_frame_is_looked_at(
+    pipe: tuple[Connection, Connection], tmp_path: Path, photo: Image.Image
+) -> None:
+    """Each packet is a frame here and gives a sign of life: one after the other, none could come before its time."""
+    path = Clip("motion.avi", codec="mjpeg").write(tmp_path, photo)
+    messages = said(pipe, Job(path, "Video", frame_interval=0.1))
+    results = [at for at, message in enumerate(messages) if isinstance(message, FrameResult)]
+    read = [messages[:at].count(Beat()) for at in results]
+    assert len(results) == 30
+    assert any(packets > told + 1 for told, packets in enumerate(read))
+
+
 def test_corrupt_packets_are_told_at_the_end(pipe: tuple[Connection, Connection], broken: bytes) -> None:
     messages = said(pipe, Job(broken, "Video"))
     assert messages[-1] == Finished(skipped=4)
