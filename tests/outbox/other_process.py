@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 from app.db import Database
 from app.lifecycle import create_media
 from app.models import Media
 from app.outbox.messages import Answer, Kind, Message
 from app.outbox.queue import OutboxQueue
+from app.outbox.watch import ChangeWatcher
 from tests.outbox.world import OK, World
 
 LEASE = 1.0
@@ -67,7 +69,30 @@ def dispatch(database: Database) -> None:
             dispatcher.turn()
 
 
-TASKS: dict[str, Callable[..., None]] = {"enqueue": enqueue, "contend": contend, "dispatch": dispatch}
+def deliver(database: Database, name: str, arrivals: str) -> None:
+    """Delivers until a line comes in, by adding `<name> <media> <seq>` to a file that others add to too."""
+
+    def add(message: Message) -> Answer:
+        with Path(arrivals).open("a") as file:  # one write of one short line: whole, and after all before it
+            file.write(f"{name} {message.media_id} {message.seq}\n")
+        return OK
+
+    with closing(World(database)) as world:
+        dispatcher = world.dispatcher(add, senders=2)
+        watcher = ChangeWatcher(database, dispatcher.wake)
+        dispatcher.start()
+        watcher.start()
+        sys.stdin.readline()
+        watcher.stop()
+        dispatcher.stop()
+
+
+TASKS: dict[str, Callable[..., None]] = {
+    "enqueue": enqueue,
+    "contend": contend,
+    "dispatch": dispatch,
+    "deliver": deliver,
+}
 
 if __name__ == "__main__":
     with closing(Database(sys.argv[2])) as opened:
