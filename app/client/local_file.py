@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.checksum import checksum_of_file
@@ -20,16 +20,15 @@ class FileUnfit(DetectionsError):
     """The file cannot be uploaded, whatever the network does."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class LocalFile:
-    """An open file with its id. `fault` is what went wrong with reading it while it was sent."""
+    """An open file with its id; `size` is in bytes."""
 
     name: str
     content_type: str
     media_id: str
     size: int
     _fd: int
-    fault: FileUnfit | None = field(default=None, init=False)
 
     def checksum(self) -> str:
         """The checksum that the service keeps of such a file; reads the whole of it. Raises FileUnfit."""
@@ -40,41 +39,37 @@ class LocalFile:
 
     def body(self, on_bytes: OnBytes) -> "FileBody":
         """Its bytes from the first one, for one request."""
-        return FileBody(self, self._fd, on_bytes)
+        return FileBody(self._fd, self.size, on_bytes)
 
 
 class FileBody:
     """What `requests` takes as a body of known length; the file is never in memory as a whole."""
 
-    def __init__(self, file: LocalFile, fd: int, on_bytes: OnBytes) -> None:
-        self._file = file
+    def __init__(self, fd: int, size: int, on_bytes: OnBytes) -> None:
         self._fd = fd
+        self._size = size
         self._on_bytes = on_bytes
         self._position = 0
 
     def __len__(self) -> int:
-        return self._file.size
+        return self._size
 
     def __iter__(self) -> Iterator[bytes]:
         while piece := self.read(1 << 16):
             yield piece
 
     def read(self, size: int) -> bytes:
-        """The next bytes, none of them past the length that was announced. Raises FileUnfit, and notes it."""
-        wanted = min(size, self._file.size - self._position)
+        """The next bytes, none of them past the length that was announced. Raises FileUnfit."""
+        wanted = min(size, self._size - self._position)
         try:
             piece = os.pread(self._fd, wanted, self._position)
         except OSError as error:
-            raise self._noted(f"cannot be read: {error.strerror}") from error
+            raise FileUnfit(f"cannot be read: {error.strerror}") from error
         if wanted and not piece:
-            raise self._noted(f"was cut to {self._position} bytes while it was sent")
+            raise FileUnfit(f"was cut to {self._position} bytes while it was sent")
         self._position += len(piece)
         self._on_bytes(self._position)
         return piece
-
-    def _noted(self, text: str) -> FileUnfit:
-        self._file.fault = FileUnfit(text)
-        return self._file.fault
 
 
 @contextmanager

@@ -107,12 +107,7 @@ class RemoteService:
             "Prefer": "respond-async",
         }
         path, body = "/detect" if detect else "/media", file.body(on_bytes)
-        try:
-            answer = self._ask("POST", path, headers=headers, data=body, patience=file.size / SLOWEST_DISK)
-        except ServiceSilent:
-            if file.fault is not None:
-                raise file.fault from None
-            raise
+        answer = self._ask("POST", path, headers=headers, data=body, patience=file.size / SLOWEST_DISK)
         answer = _expect(answer, "media", "duplicate")
         return _expect(answer["media"], "id", "mediaStatus"), bool(answer["duplicate"])
 
