@@ -42,7 +42,14 @@ def _checked_token(_context: click.Context, _parameter: click.Parameter, value: 
     ),
 )
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, path_type=Path))
-@click.option("--url", required=True, envvar="DETECTIONS_URL", callback=_checked_url, help="The service's address.")
+@click.option(
+    "--url",
+    required=True,
+    envvar="DETECTIONS_URL",
+    show_envvar=True,
+    callback=_checked_url,
+    help="The service's address.",
+)
 @click.option(
     "--token",
     required=True,
@@ -72,7 +79,7 @@ def upload(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Upload files to a service at some address, over links that break.
+    """Upload files to a service at some address, over links that break; no setting of the service is needed here.
 
     A file that is there already (equal size and checksum) is not sent again, so a list that was stopped goes on where
     it was. Trouble that may pass is tried again, after a backoff or as long as the service asks for.
