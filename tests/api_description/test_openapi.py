@@ -18,7 +18,8 @@ from tests.api_description.description import (
     problem_types,
     schemas,
 )
-from tests.system.service import SECRET
+from tests.conftest import migrate
+from tests.system.service import SECRET, token
 
 
 def test_the_document_has_the_form_of_openapi_3_1() -> None:
@@ -143,3 +144,19 @@ def test_every_problem_that_the_code_knows_is_described_with_its_status() -> Non
         (416, TYPE_BASE + "requested-range-not-satisfiable"),
     }
     assert described == known | beside
+
+
+def test_the_cursors_that_the_document_shows_are_of_the_form_that_lists_take(tmp_path: Path) -> None:
+    """As an example in a page of documentation is tried, not as a page of some list gave it."""
+    client = application(tmp_path)
+    migrate(f"sqlite:///{tmp_path}/detections.db")
+    headers = {"Authorization": f"Bearer {token('root', roles=['admin'])}"}
+    tried = 0
+    for path, method, operation in operations():
+        for parameter in described_parameters(path, operation):
+            if parameter["name"] == "cursor":
+                query = {"cursor": parameter["example"]}
+                answer = client.test_client().open(path, method=method.upper(), query_string=query, headers=headers)
+                assert answer.status_code == 200, answer.text
+                tried += 1
+    assert tried == 2
