@@ -1,5 +1,10 @@
 """`flask media …`: ids of files, and recovery after crashes."""
 
+import json
+import os
+import pty
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,6 +13,7 @@ from app.detection.runs import RunRequest
 from app.media_hash import media_id_of_bytes
 from tests.api.conftest import picture, settings_in
 from tests.cli.conftest import Shell
+from tests.conftest import ROOT
 
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5)
 NOTHING = {"runs": 0, "leftovers": 0, "orphans": 0}
@@ -162,3 +168,26 @@ def test_orphans_alone_are_listed_but_no_damage(lonely_shell: Shell) -> None:
     found = lonely_shell.json("media", "verify")
     assert [(row["problem"], row["path"]) for row in found["findings"]] == [("orphaned", str(stranger))]
     assert stranger.exists()
+
+
+def test_progress_on_a_terminal_leaves_the_results_in_their_pipe(lonely_shell: Shell) -> None:
+    lost = lonely_shell.upload(1)
+    (lonely_shell.api.images / f"{lost}.jpg").unlink()
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "flask", "media", "verify", "--json"],
+        cwd=ROOT,
+        env=os.environ | lonely_shell.settings | {"TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    ) as process:
+        os.close(theirs)
+        assert process.stdout is not None
+        found = json.loads(process.stdout.read())
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert process.returncode == 5
+    assert [row["mediaId"] for row in found["findings"]] == [lost]
+    assert "reading back" in shown
+    assert lost not in shown
