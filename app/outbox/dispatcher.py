@@ -193,10 +193,17 @@ class Dispatcher:
         self._queue.note_attempts(session, recorded)
         kept = {tried.claim.message.media_id for tried in recorded}
         lost = [one.tried for one in sent if one.tried and one.tried.claim.message.media_id not in kept]
+        resumed = self._resume(session, lost, go_on=may_go_on)
+        lost = [tried for tried in lost if tried.claim not in resumed]
         figures = {**tally.of_attempts(recorded), **tally.of_latencies(acknowledged.latencies)}
         tally.count(session, figures | ({tally.LEASES_LOST: len(lost)} if lost else {}))
         _log_lost(lost)
-        return acknowledged.going_on
+        return acknowledged.going_on + (resumed if may_go_on else [])
+
+    def _resume(self, session: Session, lost: list[Try], *, go_on: bool) -> list[Claim]:
+        """What seems lost may have been recorded by a commit that seemed to fail: its claims are still ours."""
+        arrived = [tried for tried in lost if tried.answer.verdict is Verdict.DELIVERED]
+        return self._queue.resume(session, arrived, go_on=go_on, lease=self._limits.lease) if arrived else []
 
     def _apply(self, session: Session, sent: Sent, tried: Try, gate: GateCondition) -> bool:
         """Record a try that did not deliver; false if its lease was lost, or if it did."""

@@ -184,6 +184,17 @@ class OutboxQueue:
         going_on = [messages[row.media_id].claim for row in rows if go_on and row.last_seq > row.acked_seq]
         return Acknowledged(recorded, going_on, latencies)
 
+    def resume(self, session: Session, tries: Sequence[Try], *, go_on: bool, lease: float) -> list[Claim]:
+        """Claims that an acknowledgement of these tries has moved on although its commit seemed to fail.
+
+        With `go_on` they go on, for `lease` seconds more; otherwise they are let go. Nobody else has had them since:
+        their epoch is the same.
+        """
+        claims = {tried.claim.message.media_id: tried.claim for tried in tries}
+        rows = [claim.as_row for claim in claims.values()]
+        parameters = {"media": list(claims), "rows": rows, "go_on": go_on, "lease": lease}
+        return [claims[media] for media in session.scalars(self._statements(session).resume, parameters)]
+
     def continue_with(self, session: Session, claims: Iterable[Claim]) -> list[Claim]:
         """The next messages of claims whose acknowledgement said that they go on."""
         return self._heads(session, [claim.message.media_id for claim in claims])

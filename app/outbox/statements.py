@@ -192,6 +192,29 @@ class Statements:
         )
 
     @cached_property
+    def resume(self) -> Executable:
+        """Takes up claims that an acknowledgement nobody heard of has moved on, and returns their media.
+
+        Parameters: media, a list; rows, a list of {media_id, lease_epoch, seq}, seq being what was acknowledged; go_on,
+        whether they keep their leases, or else are let go; lease.
+        """
+        moved_on = self._rows(_S.media_id, _S.lease_epoch, _M.seq)
+        kept = bindparam("go_on", type_=Boolean())
+        return (
+            update(STREAM)
+            .where(
+                self._among(_S.media_id),
+                tuple_(_S.media_id, _S.lease_epoch, _S.acked_seq).in_(moved_on),
+                _S.lease_owner.is_not(None),
+            )
+            .values(
+                due_at=case((kept, self.now + bindparam("lease")), else_=self.now),
+                lease_owner=case((kept, _S.lease_owner)),
+            )
+            .returning(_S.media_id)
+        )
+
+    @cached_property
     def end_messages(self) -> Executable:
         """Marks messages as delivered and returns how long each waited.
 

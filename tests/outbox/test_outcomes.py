@@ -227,13 +227,55 @@ def test_an_outcome_counts_once_though_its_commit_seemed_to_fail(world: World, c
     dispatcher.turn()
     assert world.values(media_id) == recorded
     assert len(world.attempts(media_id)) == 1
-    assert receiver.of(media_id) == [1]
+    assert receiver.of(media_id).count(1) == 1
     clock.advance(LEASE + 1)
     with world.database.writing() as session:
         retry_parked(session, world.database.now, None)
     world.drive(dispatcher)
     assert world.stream(media_id).acked_seq == 2
     assert set(receiver.of(media_id)) == {1, 2}
+
+
+def test_a_claim_goes_on_at_once_though_the_commit_before_seemed_to_fail(world: World) -> None:
+    media_id, dispatcher, receiver = _acknowledged_unheard(world)
+    world.drive(dispatcher)
+    assert receiver.of(media_id) == [1, 2]
+    assert world.stream(media_id).acked_seq == 2
+    assert len(world.attempts(media_id)) == 2
+
+
+def test_a_claim_is_let_go_at_the_end_though_the_commit_before_seemed_to_fail(world: World, clock: Clock) -> None:
+    media_id, dispatcher, _receiver = _acknowledged_unheard(world)
+    dispatcher.finish()
+    stream = world.stream(media_id)
+    assert (stream.acked_seq, stream.lease_owner, stream.due_at) == (1, None, clock.seconds)
+
+
+def test_a_claim_that_another_has_taken_meanwhile_does_not_go_on(world: World, clock: Clock) -> None:
+    media_id, dispatcher, receiver = _acknowledged_unheard(world)
+    clock.advance(LEASE + 1)
+    other = world.slow_receiver()
+    world.dispatcher(other).turn()
+    other.wait_for(1)
+    taken = world.values(media_id)
+    dispatcher.turn()
+    assert world.values(media_id) == taken
+    assert receiver.of(media_id) == [1]
+    assert other.of(media_id) == [2]
+
+
+def _acknowledged_unheard(world: World) -> tuple[str, Dispatcher, Receiver]:
+    """A media whose first message's acknowledgement was committed, but its dispatcher was told that it was not."""
+    media_id = world.media(PROCESSING)
+    receiver = world.slow_receiver()
+    dispatcher = world.dispatcher(receiver)
+    dispatcher.turn()
+    receiver.wait_for(1)
+    receiver.release.set()
+    with commits_that_seem_to_fail(world.database):
+        wait_until(lambda: _raises_unavailable(dispatcher), "the outcome")
+    assert world.stream(media_id).acked_seq == 1
+    return media_id, dispatcher, receiver
 
 
 def _raises_unavailable(dispatcher: Dispatcher) -> bool:
