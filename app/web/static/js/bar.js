@@ -22,7 +22,7 @@ export class Bar {
     this.#busy = h("a", { href: LIST_PATH, class: "bar-busy", hidden: true });
     const logo = h("img", { src: "/static/favicon.svg", alt: "", width: 28, height: 28 });
     node.append(
-      h("a", { href: LIST_PATH, class: "brand" }, logo, h("span", {}, "Detections")),
+      h("a", { href: LIST_PATH, class: "brand", "aria-label": "Detections" }, logo, h("span", {}, "Detections")),
       h("nav", { class: "bar-nav", "aria-label": "Views" }, this.#links.list, this.#links.outbox),
       this.#busy,
       this.#user,

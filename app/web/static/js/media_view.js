@@ -102,6 +102,7 @@ class MediaView {
 
   /** What the last finished run found; a media without one has nothing to show, and that is no error. */
   async #loadResults() {
+    if (this.#media.run === null) return;
     try {
       const { run, annotations } = await this.#api.get(`/media/${this.#id}/detections`, { signal: this.#signal });
       this.#results.replace(run, annotations);

@@ -144,7 +144,10 @@ function uploadRow(uploads, upload, signal) {
     retry.hidden = !["failed", "cancelled"].includes(upload.state) || upload.media !== null;
     cancel.hidden = !upload.cancellable;
   };
-  const speak = () => announce([name, ...words(upload)].filter(Boolean).join(": "));
+  const speak = () => {
+    const said = upload.state === "sending" ? ["sending"] : words(upload);
+    announce([name, ...said].filter(Boolean).join(": "));
+  };
   const ticking = setInterval(() => upload.state === "held" && show(), 500);
   signal.addEventListener("abort", () => clearInterval(ticking));
   upload.addEventListener("change", show, { signal });
@@ -186,7 +189,7 @@ function words(upload) {
 function sendingWords({ sent, total, speed, secondsLeft }) {
   if (sent >= total) return `${bytes(total)} sent · waiting for the answer`;
   const pace = speed === null ? "" : ` · ${bytes(speed)}/s`;
-  const left = secondsLeft === null || !Number.isFinite(secondsLeft) ? "" : ` · ${duration(secondsLeft)} left`;
+  const left = secondsLeft === null || !Number.isFinite(secondsLeft) ? "" : ` · ${duration(Math.ceil(secondsLeft))} left`;
   return `${bytes(sent)} of ${bytes(total)}${pace}${left}`;
 }
 

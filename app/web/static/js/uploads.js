@@ -124,7 +124,7 @@ export class Uploads extends EventTarget {
   async #send(upload) {
     const { signal } = upload.controller;
     for (let tries = 1; ; tries += 1) {
-      upload.change({ state: "sending", retryAt: null });
+      upload.change({ state: "sending", retryAt: null, problem: null });
       try {
         const onProgress = (progress) => upload.change({ progress });
         return await sendFile(this.#api, upload.file, { signal, onProgress });
@@ -133,7 +133,6 @@ export class Uploads extends EventTarget {
         const seconds = Math.max(error.retryAfter ?? 0, Math.min(LONGEST_WAIT, 2 ** (tries - 1)));
         upload.change({ state: "held", problem: error, retryAt: Date.now() + seconds * 1000 });
         await sleep(seconds, signal);
-        upload.change({ problem: null });
       }
     }
   }

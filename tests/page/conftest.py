@@ -1,0 +1,80 @@
+"""Headless Chromium against the real service, with the reference annotations service behind it.
+
+One service and one browser for all of these tests: each test has a context of its own, and media of its own.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ViewportSize, sync_playwright
+
+from app.demo.annotations import ReferenceService
+from tests.page.watched import Tab
+from tests.system.service import SECRET, Service, token
+
+OpenTab = Callable[..., Tab]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium on this machine, so nobody looks at the page: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def annotations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReferenceService]:
+    with ReferenceService(tmp_path_factory.mktemp("annotations") / "annotations.db", SECRET) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path, annotations: ReferenceService
+) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("service")
+    shutil.copy(sqlite_template, folder / "detections.db")
+    service = Service(folder, f"sqlite:///{folder}/detections.db", annotations.url, FRAME_INTERVAL_SECONDS="0.25")
+    try:
+        yield service.start()
+    finally:
+        service.stop()
+        service.kill()
+
+
+@pytest.fixture
+def admin() -> str:
+    """The token of somebody who looks after the outbox."""
+    return token("grace", roles=["admin"])
+
+
+@pytest.fixture
+def open_tab(browser: Browser, service: Service) -> Iterator[OpenTab]:
+    """Makes watched tabs; at the end of the test none of them may have had any trouble."""
+    tabs: list[Tab] = []
+
+    def open_tab(width: int = 1280, height: int = 800, scheme: str = "light", *, bypass_csp: bool = False) -> Tab:
+        context = browser.new_context(
+            viewport=ViewportSize(width=width, height=height),
+            color_scheme="dark" if scheme == "dark" else "light",
+            reduced_motion="reduce",
+            bypass_csp=bypass_csp,
+        )
+        tabs.append(Tab(context, service.url))
+        return tabs[-1]
+
+    yield open_tab
+    for tab in tabs:
+        tab.page.context.close()
+    assert [trouble for tab in tabs for trouble in tab.troubles] == []
+
+
+@pytest.fixture
+def tab(open_tab: OpenTab) -> Tab:
+    return open_tab()

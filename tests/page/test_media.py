@@ -1,0 +1,265 @@
+"""A photo with its boxes, a video with its marks: what is drawn is what the API says, where the API says it."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import FloatRect, Locator, Route, expect
+
+from tests.page.pictures import ASTRONAUT, CHELSEA, card, glimpse, tiff, turned, unseen
+from tests.page.watched import Tab
+from tests.system.service import Service, token
+
+Colour = tuple[int, int, int]
+TOLERANCE = 24
+NEAR_PIXELS = 2
+OFF_PIXELS = 7
+
+
+def detected(service: Service, content: bytes, name: str) -> tuple[str, list[dict[str, Any]]]:
+    """A media that has been looked at: its id and its annotations."""
+    answer = service.upload("/detect", content, name=name)
+    assert answer.ok, answer.text
+    return answer.json()["media"]["id"], answer.json()["annotations"]
+
+
+def shown_box(tab: Tab) -> tuple[Image.Image, Colour]:
+    """The picture with its one box as it is on the screen, and the colour that the box should have."""
+    expect(tab.page.locator(".box")).to_have_count(1)
+    frame = tab.page.locator(".frame")
+    expect(frame).to_have_class("frame frame-fitted")
+    colour = tab.page.locator(".box-line").evaluate("node => getComputedStyle(node).stroke")
+    red, green, blue = (int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
+    return Image.open(io.BytesIO(frame.screenshot())).convert("RGB"), (red, green, blue)
+
+
+def edges(box: dict[str, Any], width: int, height: int) -> dict[str, tuple[float, float, int, int]]:
+    """The middle of each edge of a box in pixels, and the direction across it."""
+    x, y = box["centerX"] * width, box["centerY"] * height
+    half_width, half_height = box["width"] * width / 2, box["height"] * height / 2
+    return {
+        "left": (x - half_width, y, 1, 0),
+        "right": (x + half_width, y, 1, 0),
+        "top": (x, y - half_height, 0, 1),
+        "bottom": (x, y + half_height, 0, 1),
+    }
+
+
+def is_drawn(picture: Image.Image, colour: Colour, at: tuple[float, float]) -> bool:
+    x, y = round(at[0]), round(at[1])
+    if not (0 <= x < picture.width and 0 <= y < picture.height):
+        return False
+    pixel = picture.getpixel((x, y))
+    assert isinstance(pixel, tuple)
+    return all(abs(one - other) <= TOLERANCE for one, other in zip(pixel, colour, strict=True))
+
+
+def assert_drawn_where_the_api_says(tab: Tab, box: dict[str, Any]) -> None:
+    picture, colour = shown_box(tab)
+    for edge, (x, y, across, down) in edges(box, *picture.size).items():
+        near = [(x + across * step, y + down * step) for step in range(-NEAR_PIXELS, NEAR_PIXELS + 1)]
+        assert any(is_drawn(picture, colour, at) for at in near), f"no line at the {edge} edge"
+        off = [(x + across * step, y + down * step) for step in (-OFF_PIXELS, OFF_PIXELS)]
+        assert not any(is_drawn(picture, colour, at) for at in off), f"a line beside the {edge} edge"
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+def test_a_box_is_drawn_where_the_api_says(open_tab: Any, service: Service, width: int, height: int) -> None:
+    media_id, [frame] = detected(service, unseen(ASTRONAUT, "boxes"), "boxes.jpg")
+    tab = open_tab(width, height)
+    tab.sign_in(token("ada"), f"#/media/{media_id}")
+    assert_drawn_where_the_api_says(tab, frame["detections"][0])
+    expect(tab.page.get_by_role("img", name="1 box: person 73 %")).to_be_visible()
+
+
+def test_a_photo_that_lies_on_its_side_is_shown_upright_with_its_box_in_place(tab: Tab, service: Service) -> None:
+    media_id, [frame] = detected(service, turned(CHELSEA), "turned.jpg")
+    tab.sign_in(token("ada"), f"#/media/{media_id}")
+    assert_drawn_where_the_api_says(tab, frame["detections"][0])
+    picture, _ = shown_box(tab)
+    assert picture.width / picture.height == pytest.approx(451 / 300, rel=0.02)
+
+
+def test_the_slider_and_the_classes_say_which_boxes_are_shown(tab: Tab, service: Service) -> None:
+    media_id, _ = detected(service, unseen(ASTRONAUT, "filters"), "filters.jpg")
+    tab.sign_in(token("ada"), f"#/media/{media_id}")
+    boxes, slider = tab.page.locator(".box"), tab.page.get_by_label("Confidence at least")
+    expect(boxes).to_have_count(1)
+    slider.fill("74")
+    expect(boxes).to_have_count(0)
+    expect(tab.page.get_by_role("group", name="Classes").get_by_text("0")).to_be_visible()
+    slider.fill("73")
+    expect(boxes).to_have_count(1)
+    tab.page.get_by_role("checkbox", name="person").uncheck()
+    expect(boxes).to_have_count(0)
+    tab.page.get_by_role("button", name="All", exact=True).click()
+    expect(boxes).to_have_count(1)
+
+
+def test_the_record_says_what_is_known_of_a_media_and_another_run_can_be_asked_for(tab: Tab, service: Service) -> None:
+    content = unseen(CHELSEA, "record")
+    media_id, _ = detected(service, content, "record.jpg")
+    run = service.request("GET", f"/media/{media_id}").json()["run"]
+    tab.sign_in(token("grace"), f"#/media/{media_id}")
+    record = tab.page.get_by_role("region", name="Record")
+    for text in (media_id, f"{len(content):,} bytes", "ada"):
+        expect(record.get_by_text(text)).to_be_visible()
+    detection = tab.page.get_by_role("region", name="Detection")
+    expect(detection.get_by_text(run["detector"])).to_be_visible()
+    expect(tab.page.get_by_role("region", name="Delivery").get_by_text("3 delivered, 0 waiting")).to_be_visible()
+    detection.get_by_role("button", name="Run again").click()
+    expect(detection.get_by_text("Done")).to_be_visible()
+    expect(detection.get_by_text(f"number {run['id']}", exact=True)).to_have_count(0)
+
+
+def test_a_picture_that_browsers_do_not_show_is_offered_to_download(tab: Tab, service: Service) -> None:
+    content = tiff(CHELSEA)
+    media_id, _ = detected(service, content, "scan.tiff")
+    tab.sign_in(token("ada"), f"#/media/{media_id}")
+    expect(tab.page.get_by_text("This browser cannot show this picture (TIFF)")).to_be_visible()
+    expect(tab.page.get_by_role("region", name="Objects in this picture").get_by_text("cat")).to_be_visible()
+    with tab.page.expect_download() as download:
+        tab.page.get_by_role("button", name="Download").click()
+    assert download.value.suggested_filename == "scan.tiff"
+    assert Path(download.value.path()).read_bytes() == content
+
+
+def test_a_link_that_has_run_out_is_renewed(tab: Tab, service: Service) -> None:
+    tab.expects(401)
+    media_id, _ = detected(service, unseen(ASTRONAUT, "renewed"), "renewed.jpg")
+    refused: list[str] = []
+
+    def refuse_once(route: Route) -> None:
+        if refused:
+            route.continue_()
+            return
+        refused.append(route.request.url)
+        route.fulfill(status=401, body="")
+
+    tab.page.route("**/content?*", refuse_once)
+    tab.sign_in(token("ada"), f"#/media/{media_id}")
+    expect(tab.page.locator(".frame-fitted")).to_be_visible()
+    expect(tab.page.locator(".box")).to_have_count(1)
+    assert len(refused) == 1
+
+
+def test_a_media_that_nobody_knows_is_said_to_be_unknown(tab: Tab) -> None:
+    tab.expects(404)
+    tab.sign_in(token("ada"), "#/media/0123456789abcdef")
+    expect(tab.page.get_by_text("There is no media '0123456789abcdef'.")).to_be_visible()
+
+
+def test_the_list_is_filtered_by_status_and_type(tab: Tab, service: Service) -> None:
+    service.upload("/media", card(500), name="listed.png")
+    tab.sign_in(token("ada"))
+    row = tab.page.get_by_role("row").filter(has_text="listed.png")
+    expect(row).to_be_visible()
+    tab.page.get_by_label("Status").select_option("Processed")
+    expect(row).to_have_count(0)
+    tab.page.get_by_label("Status").select_option("New")
+    expect(row.get_by_text("New")).to_be_visible()
+    tab.page.get_by_label("Type").select_option("Videos")
+    expect(row).to_have_count(0)
+
+
+def test_the_list_loads_more_and_stays_where_it_is_while_new_media_come(tab: Tab, service: Service) -> None:
+    for number in range(600, 630):
+        service.upload("/media", card(number), name=f"many {number}.png")
+    tab.sign_in(token("ada"))
+    rows = tab.page.locator("tbody tr")
+    expect(rows).to_have_count(25)
+    tab.page.get_by_role("button", name="Load more").click()
+    expect(tab.page.get_by_role("link", name="many 600.png")).to_be_visible()
+    focused = tab.page.get_by_role("link", name="many 610.png")
+    focused.focus()
+    service.upload("/media", card(640), name="newest.png")
+    expect(rows.first).to_contain_text("newest.png")
+    expect(focused).to_be_focused()
+    expect(tab.page.get_by_role("link", name="many 600.png")).to_be_visible()
+
+
+@pytest.fixture(scope="module")
+def video(service: Service, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, Any]]]:
+    """A clip with somebody to be seen from its second to its fourth second: its id and its annotations."""
+    media_id, annotations = detected(service, glimpse(tmp_path_factory.mktemp("clips")), "glimpse.mp4")
+    assert 1.9 < annotations[0]["time"] < annotations[-1]["time"] < 4.1
+    return media_id, annotations
+
+
+def middle(rectangle: FloatRect | None) -> tuple[float, float]:
+    assert rectangle is not None
+    return rectangle["x"] + rectangle["width"] / 2, rectangle["y"] + rectangle["height"] / 2
+
+
+def position(tab: Tab) -> float:
+    return float(tab.page.locator("video").evaluate("video => video.currentTime"))
+
+
+def open_video(tab: Tab, media_id: str) -> Locator:
+    """Its timeline, once the player is ready."""
+    tab.sign_in(token("ada"), f"#/media/{media_id}")
+    expect(tab.page.locator(".frame-fitted")).to_be_visible()
+    return tab.page.get_by_role("slider", name="Timeline of what was found")
+
+
+def test_marks_stand_on_the_timeline_where_something_was_found(
+    tab: Tab, video: tuple[str, list[dict[str, Any]]]
+) -> None:
+    media_id, annotations = video
+    timeline = open_video(tab, media_id)
+    track, mark = timeline.bounding_box(), timeline.locator(".mark")
+    expect(mark).to_have_count(1)
+    place = mark.bounding_box()
+    assert track is not None
+    assert place is not None
+    start, end = ((place["x"] + along - track["x"]) / track["width"] * 6 for along in (0, place["width"]))
+    assert start == pytest.approx(annotations[0]["time"], abs=0.05)
+    assert end == pytest.approx(annotations[-1]["time"] + 0.25, abs=0.1)
+
+
+def test_a_click_on_a_mark_seeks_to_what_was_found_and_its_box_is_drawn(
+    tab: Tab, video: tuple[str, list[dict[str, Any]]]
+) -> None:
+    media_id, annotations = video
+    timeline = open_video(tab, media_id)
+    expect(tab.page.locator(".box")).to_have_count(0)
+    tab.page.mouse.click(*middle(timeline.locator(".mark").bounding_box()))
+    expect(tab.page.locator(".box")).to_have_count(1)
+    sought = position(tab)
+    frame = min(annotations, key=lambda one: abs(one["time"] - sought))
+    assert sought == pytest.approx(frame["time"], abs=0.01)
+    tab.page.wait_for_function("() => !document.querySelector('video').seeking")
+    tab.page.locator("video").evaluate("video => { video.controls = false; }")
+    assert_drawn_where_the_api_says(tab, frame["detections"][0])
+    track = timeline.bounding_box()
+    assert track is not None
+    tab.page.mouse.click(track["x"] + track["width"] / 12, track["y"] + 5)
+    expect(tab.page.locator(".box")).to_have_count(0)
+    assert position(tab) == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_keyboard_goes_from_find_to_find(tab: Tab, video: tuple[str, list[dict[str, Any]]]) -> None:
+    media_id, annotations = video
+    timeline = open_video(tab, media_id)
+    timeline.focus()
+    tab.page.keyboard.press("ArrowRight")
+    expect(timeline).to_have_attribute("aria-valuetext", "0:02.0, 1 object: person")
+    assert position(tab) == pytest.approx(annotations[0]["time"], abs=0.01)
+    tab.page.keyboard.press("ArrowRight")
+    expect(tab.page.locator(".position")).to_have_text("0:02.3")
+    tab.page.keyboard.press("Home")
+    expect(timeline).to_have_attribute("aria-valuetext", "0:00.0, nothing found")
+
+
+def test_boxes_come_and_go_over_the_running_picture(tab: Tab, video: tuple[str, list[dict[str, Any]]]) -> None:
+    timeline = open_video(tab, video[0])
+    expect(tab.page.locator(".box")).to_have_count(0)
+    tab.page.locator("video").evaluate("video => { video.muted = true; video.currentTime = 1.5; }")
+    timeline.focus()
+    tab.page.keyboard.press("Space")
+    expect(tab.page.locator(".box")).to_have_count(1)
+    assert position(tab) > 1.8
+    expect(tab.page.locator(".box")).to_have_count(0)
+    assert position(tab) > 3.8

@@ -1,0 +1,143 @@
+"""The outbox as those see it who look after it, through an outage and its repair."""
+
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from app.demo.annotations import ReferenceService
+from app.media_hash import media_id_of_bytes
+from tests.page.pictures import card
+from tests.page.watched import Tab
+from tests.system.service import Service, token
+
+REFUSAL = "this installation takes no pictures of that size"
+DRAIN_SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def back_in_order(annotations: ReferenceService, service: Service, admin: str) -> Iterator[None]:
+    """Whatever a test does to the other side, the next one finds it well, and the outbox empty."""
+    yield
+    annotations.control(clear=True)
+    annotations.start()
+    headers = {"Authorization": f"Bearer {admin}"}
+    service.request("POST", "/outbox/retry", json={"all": True}, headers=headers)
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while service.request("GET", "/outbox", headers=headers).json()["pending"]:
+        assert time.monotonic() < deadline, "the outbox does not drain"
+        time.sleep(0.1)
+
+
+def tile(tab: Tab, name: str) -> Locator:
+    return tab.page.locator(".tile").filter(has_text=name).locator("dd")
+
+
+def upload(service: Service, number: int) -> str:
+    media_id: str = service.upload("/media", card(number), name=f"card {number}.png").json()["media"]["id"]
+    return media_id
+
+
+def upload_refused(service: Service, annotations: ReferenceService, number: int, status: int = 422) -> str:
+    """A media whose first message the other side refuses for good, once."""
+    match = {"mediaId": media_id_of_bytes(card(number))}
+    annotations.control(fail={"status": status, "body": REFUSAL, "match": match})
+    return upload(service, number)
+
+
+def test_an_outage_closes_the_gate_lets_the_backlog_grow_and_ends_with_everything_delivered(
+    tab: Tab, service: Service, annotations: ReferenceService, admin: str
+) -> None:
+    tab.sign_in(admin, "#/outbox")
+    expect(tab.page.locator(".gate")).to_contain_text("Delivering")
+    expect(tile(tab, "Messages waiting")).to_have_text("0")
+    annotations.stop()
+    media_id = upload(service, 1000)
+    expect(tile(tab, "Messages waiting")).to_have_text("1")
+    expect(tab.page.locator(".gate")).to_contain_text(re.compile("Connection refused.* (Next try in|Trying again now)"))
+    expect(tab.page.get_by_role("row").filter(has_text=media_id).get_by_text("1. Create")).to_be_visible()
+    for number in (1001, 1002, 1003):
+        upload(service, number)
+    expect(tile(tab, "Messages waiting")).to_have_text("4")
+    expect(tile(tab, "Oldest waits for")).to_have_text(re.compile(r"^\d+ s$"))
+    annotations.start()
+    expect(tab.page.locator(".gate")).to_contain_text("Delivering")
+    expect(tile(tab, "Messages waiting")).to_have_text("0")
+    expect(tab.page.get_by_text("Nothing waits: everything has arrived.")).to_be_visible()
+    plot = tab.page.get_by_role("region", name="Throughput")
+    expect(plot.get_by_role("img", name=re.compile(r"\d+ in the last hour, at most \d+ in a minute"))).to_be_visible()
+    plot.get_by_text("As a table").click()
+    expect(plot.get_by_role("cell", name=re.compile(r"\d+ messages?")).first).to_be_visible()
+
+
+def test_all_parked_media_are_put_back_after_a_question(
+    tab: Tab, service: Service, annotations: ReferenceService, admin: str
+) -> None:
+    refused = [upload_refused(service, annotations, number) for number in (1100, 1101)]
+    tab.sign_in(admin, "#/outbox")
+    expect(tile(tab, "Parked media")).to_have_text("2")
+    tab.page.get_by_role("radio", name="Parked").check()
+    for media_id in refused:
+        expect(tab.page.get_by_role("row").filter(has_text=media_id).get_by_text("answered 422")).to_be_visible()
+    retry = tab.page.get_by_role("button", name="Retry all 2 parked media")
+    retry.click()
+    tab.page.get_by_role("button", name="Cancel").click()
+    expect(retry).to_be_focused()
+    expect(tile(tab, "Parked media")).to_have_text("2")
+    retry.click()
+    tab.page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+    expect(tab.page.get_by_text("2 media put back to be delivered")).to_be_visible()
+    expect(tile(tab, "Parked media")).to_have_text("0")
+    expect(tab.page.get_by_text("Nothing is parked.")).to_be_visible()
+    delivered = {record["id"] for record in annotations.records()}
+    assert delivered.issuperset(refused)
+
+
+def test_only_the_parked_media_whose_reason_matches_are_put_back(
+    tab: Tab, service: Service, annotations: ReferenceService, admin: str
+) -> None:
+    upload_refused(service, annotations, 1200, status=422)
+    stays = upload_refused(service, annotations, 1201, status=413)
+    tab.sign_in(admin, "#/outbox")
+    expect(tile(tab, "Parked media")).to_have_text("2")
+    tab.page.get_by_label("Text in the reason").fill("answered 422")
+    tab.page.keyboard.press("Enter")
+    tab.page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+    expect(tile(tab, "Parked media")).to_have_text("1")
+    tab.page.get_by_role("radio", name="Parked").check()
+    expect(tab.page.get_by_role("row").filter(has_text=stays)).to_be_visible()
+
+
+def test_a_media_s_messages_are_shown_with_every_attempt_and_the_refused_one_can_be_skipped(
+    tab: Tab, service: Service, annotations: ReferenceService, admin: str
+) -> None:
+    media_id = upload_refused(service, annotations, 1300)
+    tab.sign_in(admin, f"#/outbox/{media_id}")
+    attempts = tab.page.get_by_role("region", name="Attempts of message 1")
+    expect(attempts.get_by_text(REFUSAL)).to_be_visible()
+    expect(attempts.get_by_role("cell", name="422", exact=True)).to_be_visible()
+    tab.page.get_by_role("button", name="Skip this message").click()
+    expect(tab.page.get_by_text("This cannot be taken back")).to_be_visible()
+    tab.page.get_by_role("button", name="Skip", exact=True).click()
+    expect(tab.page.get_by_text("skipped", exact=True)).to_be_visible()
+    expect(tab.page.get_by_role("button", name="Skip this message")).to_be_hidden()
+    expect(tab.page.get_by_text("1 of 1 settled")).to_be_visible()
+
+
+def test_a_media_tells_its_reader_why_its_messages_stopped(
+    tab: Tab, service: Service, annotations: ReferenceService
+) -> None:
+    media_id = upload_refused(service, annotations, 1400)
+    tab.sign_in(token("ada"), f"#/media/{media_id}")
+    delivery = tab.page.get_by_role("region", name="Delivery")
+    expect(delivery.locator(".badge")).to_have_text("Parked")
+    expect(delivery.get_by_text("POST /api/media answered 422")).to_be_visible()
+    expect(delivery.get_by_text("HTTP 422")).to_be_visible()
+
+
+def test_who_is_no_administrator_sees_no_outbox(tab: Tab) -> None:
+    tab.sign_in(token("ada"), "#/outbox")
+    expect(tab.page.get_by_role("heading", name="For administrators")).to_be_visible()
+    expect(tab.page.get_by_role("link", name="Outbox")).to_be_hidden()

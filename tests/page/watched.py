@@ -1,0 +1,67 @@
+"""A browser's tab that is watched: whatever a test does in it, nothing may go wrong behind its back."""
+
+import re
+
+from playwright.sync_api import BrowserContext, ConsoleMessage, FilePayload, Locator, Page, Request, expect
+
+WAIT_SECONDS = 20
+expect.set_options(timeout=WAIT_SECONDS * 1000)
+
+TELL_VIOLATIONS = """
+addEventListener("securitypolicyviolation", (event) => {
+  console.error(`policy violated: ${event.violatedDirective} by ${event.blockedURI || event.sourceFile}`);
+});
+"""
+
+
+class Tab:
+    """One tab on the service at `url`.
+
+    `troubles` holds what must not be there at the end: errors on the console, exceptions, violations of the policy,
+    requests to any other host. A refusal that a test asks for is named beforehand by `expects`.
+    """
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.url = url
+        self.troubles: list[str] = []
+        self._expected: set[int] = set()
+        context.add_init_script(TELL_VIOLATIONS)
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(WAIT_SECONDS * 1000)
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.troubles.append(f"exception: {error}"))
+        self.page.on("request", self._asked)
+
+    def expects(self, *statuses: int) -> None:
+        """The browser reports each refused request as an error; these are part of the test."""
+        self._expected |= set(statuses)
+
+    def open(self, view: str = "") -> None:
+        """Load the page, or go to another view of it."""
+        self.page.goto(f"{self.url}/{view}")
+
+    def sign_in(self, token: str, view: str = "") -> None:
+        self.open(view)
+        self.page.get_by_label("Access token").fill(token)
+        self.page.get_by_role("button", name="Sign in").click()
+        expect(self.page.get_by_role("button", name="Sign out")).to_be_visible()
+
+    def choose(self, *files: tuple[str, bytes]) -> None:
+        """Give the page files as its picker does."""
+        given = [FilePayload(name=name, mimeType="", buffer=content) for name, content in files]
+        self.page.locator("input[type=file]").set_input_files(given)
+
+    def upload_row(self, name: str) -> Locator:
+        return self.page.get_by_role("list", name="Uploads").get_by_role("listitem").filter(has_text=name)
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type not in ("error", "warning"):
+            return
+        refused = re.search(r"the server responded with a status of (\d+)", message.text)
+        if refused and int(refused[1]) in self._expected:
+            return
+        self.troubles.append(f"console: {message.text}")
+
+    def _asked(self, request: Request) -> None:
+        if not request.url.startswith((f"{self.url}/", f"blob:{self.url}/")):
+            self.troubles.append(f"request to another host: {request.url}")
