@@ -139,6 +139,12 @@ function attemptTable({ seq, attempts }) {
   return h(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": `Attempts of message ${seq}` },
-    h("table", { class: "table attempts" }, caption, h("thead", {}, h("tr", {}, columns)), h("tbody", {}, rows)),
+    h(
+      "table",
+      { class: "table stacked attempts" },
+      caption,
+      h("thead", {}, h("tr", {}, columns)),
+      h("tbody", {}, rows),
+    ),
   );
 }

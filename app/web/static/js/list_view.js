@@ -70,7 +70,7 @@ class MediaList {
     const columns = ["Name", "Status", "Added", "Delivery"].map((text) => h("th", { scope: "col" }, text));
     const table = h(
       "table",
-      { class: "table media-table" },
+      { class: "table stacked media-table" },
       h("caption", { class: "visually-hidden" }, "Media, newest first"),
     );
     table.append(h("thead", {}, h("tr", {}, columns)), this.#body);

@@ -44,7 +44,11 @@ export class MessageList {
     const head = columns.map((text) =>
       h("th", { scope: "col" }, text || h("span", { class: "visually-hidden" }, "Actions")),
     );
-    const table = h("table", { class: "table message-table" }, h("caption", { class: "visually-hidden" }, "Messages"));
+    const table = h(
+      "table",
+      { class: "table stacked message-table" },
+      h("caption", { class: "visually-hidden" }, "Messages"),
+    );
     table.append(h("thead", {}, h("tr", {}, head)), this.#body);
     const top = h("div", { class: "panel-head messages-head" }, h("h2", {}, "Messages"), this.#choice());
     this.node = h(
@@ -97,7 +101,7 @@ export class MessageList {
   }
 
   #matching() {
-    const input = h("input", { class: "input", id: "reason", placeholder: "text in the reason", required: true });
+    const input = h("input", { class: "input", id: "reason", placeholder: "reason contains …", required: true });
     const submit = (event) => {
       event.preventDefault();
       const reason = input.value.trim();

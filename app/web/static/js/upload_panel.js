@@ -189,7 +189,8 @@ function words(upload) {
 function sendingWords({ sent, total, speed, secondsLeft }) {
   if (sent >= total) return `${bytes(total)} sent · waiting for the answer`;
   const pace = speed === null ? "" : ` · ${bytes(speed)}/s`;
-  const left = secondsLeft === null || !Number.isFinite(secondsLeft) ? "" : ` · ${duration(Math.ceil(secondsLeft))} left`;
+  const left =
+    secondsLeft === null || !Number.isFinite(secondsLeft) ? "" : ` · ${duration(Math.ceil(secondsLeft))} left`;
   return `${bytes(sent)} of ${bytes(total)}${pace}${left}`;
 }
 
