@@ -150,9 +150,9 @@ def _alternate(first: Callable[[], None], second: Callable[[], None], rounds: in
 def memory(at: Places, hours: float) -> list[Row]:
     """The resident memory of the process from the first minute of the video to its last."""
     clip = at.folder / "long.mp4"
-    write_clip(clip, width=640, height=360, rate=5, frames=int(hours * 3600 * 5), quality=30)
+    write_clip(clip, width=320, height=180, rate=5, frames=int(hours * 3600 * 5), quality=30)
     with closing(DetectorProcess(BUILT_IN_MODEL)) as process:
-        items = process.run(Job(clip, "Video", frame_interval=2.0))
+        items = process.run(Job(clip, "Video", frame_interval=5.0))
         sizes = [_resident(process.pid or 0) for item in items if isinstance(item, FrameResult) and item.index >= 30]
     tenth = len(sizes) // 10
     early, late = statistics.median(sizes[:tenth]), statistics.median(sizes[-tenth:])
