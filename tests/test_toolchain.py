@@ -38,7 +38,7 @@ BEGIN_READING = BEGIN_WRITING | {
 }
 """Those that may open one to look only."""
 
-READ_THE_ENVIRONMENT = {"app/settings.py"}
+READ_THE_ENVIRONMENT = {"app/settings/reader.py"}
 
 LOCKS = ("requirements.txt", "tests/requirements.txt")
 

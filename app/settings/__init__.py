@@ -1,0 +1,101 @@
+"""The service's settings: read once from the environment, checked whole, then passed down as one frozen value.
+
+A wrong or missing setting raises SettingsError with one line that names it; secrets never appear in that line, nor in
+the repr of Settings.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.errors import SettingsError
+from app.settings.access import AnnotationsSettings, TokenSettings, annotations_settings, cors_origins, token_settings
+from app.settings.detector import (
+    AS_IT_IS,
+    MAX_LABEL_CHARACTERS,
+    DetectorOptions,
+    DetectorSettings,
+    Provider,
+    detector_values,
+)
+from app.settings.reader import EmbeddedOrOff, Reader
+
+__all__ = [
+    "AS_IT_IS",
+    "MAX_LABEL_CHARACTERS",
+    "AnnotationsSettings",
+    "DetectorOptions",
+    "DetectorSettings",
+    "Provider",
+    "Settings",
+    "TokenSettings",
+    "database_url_from_env",
+]
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(DetectorSettings):
+    """Every setting of contract §5. Sizes are in bytes, times in seconds, paths absolute."""
+
+    database_url: str = field(repr=False)  # may carry a password
+    videos_dir: Path
+    images_dir: Path
+    annotations: AnnotationsSettings
+    tokens: TokenSettings
+    max_upload_bytes: int
+    upload_idle_timeout: float
+    sync_wait: float
+    detection_workers: int
+    detection: EmbeddedOrOff
+    dispatcher: EmbeddedOrOff
+    outbox_retention_days: float
+    cors_origins: tuple[str, ...]  # as browsers write them: lower case, without a default port
+    shared_figures_dir: Path | None  # where the processes of one server share their figures; None: each has its own
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read and check every setting; raises SettingsError at the first that is wrong or missing."""
+        read = Reader(environ)
+        tokens = token_settings(read)
+        return cls(
+            **detector_values(read),
+            database_url=_database_url(read),
+            videos_dir=read.path("VIDEOS_DIR", "var/videos"),
+            images_dir=read.path("IMAGES_DIR", "var/images"),
+            annotations=annotations_settings(read, tokens),
+            tokens=tokens,
+            max_upload_bytes=read.integer("MAX_UPLOAD_BYTES", 16 * GIB, minimum=1),
+            upload_idle_timeout=read.number("UPLOAD_IDLE_TIMEOUT_SECONDS", 30, above=0),
+            sync_wait=read.number("SYNC_WAIT_SECONDS", 60, above=0),
+            detection_workers=read.integer("DETECTION_WORKERS", os.cpu_count() or 1, minimum=1),
+            detection=read.embedded_or_off("DETECTION"),
+            dispatcher=read.embedded_or_off("DISPATCHER"),
+            outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0),
+            cors_origins=cors_origins(read),
+            shared_figures_dir=read.existing_folder("PROMETHEUS_MULTIPROC_DIR"),
+        )
+
+
+def database_url_from_env(environ: Mapping[str, str] | None = None) -> str:
+    """DATABASE_URL alone, for migrations, which need no other setting."""
+    return _database_url(Reader(environ))
+
+
+def _database_url(read: Reader) -> str:
+    url = read.text("DATABASE_URL", "sqlite:///var/detections.db") or ""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise SettingsError("DATABASE_URL is not a database URL such as sqlite:///var/detections.db.") from error
+    driver, database = parsed.drivername, parsed.database
+    if driver == "sqlite" and database in (None, "", ":memory:"):
+        raise SettingsError("DATABASE_URL must name a file, as sqlite:///var/detections.db does.")
+    if driver not in ("sqlite", "postgresql+psycopg"):
+        raise SettingsError(f"DATABASE_URL must begin with sqlite:// or postgresql+psycopg://, not {driver}://.")
+    return url

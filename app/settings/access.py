@@ -1,0 +1,110 @@
+"""Who may call the service, and where it calls: tokens, origins of pages, and the annotations service."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.errors import SettingsError
+from app.settings.reader import Reader
+
+HMAC_ALGORITHMS = ("HS256", "HS384", "HS512")
+PUBLIC_KEY_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+MIN_SECRET_BYTES = 32
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """How clients' tokens are checked. Exactly one of `secret`, `public_key` and `jwks_url` is set.
+
+    `admin_claim` is a claim's name and the value among its values that makes a token an administrator's.
+    """
+
+    algorithm: str
+    identity_claim: str
+    admin_claim: tuple[str, str]
+    audience: str | None
+    issuer: str | None
+    secret: str | None = field(default=None, repr=False)
+    public_key: str | None = field(default=None, repr=False)
+    jwks_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationsSettings:
+    """Where messages go. Without `url` they wait; without `token` one is minted for each send."""
+
+    url: str | None
+    token: str | None = field(default=None, repr=False)
+
+
+def token_settings(read: Reader) -> TokenSettings:
+    """How clients' tokens are checked; raises SettingsError where that cannot be told, or is weak."""
+    secret, key_file, jwks_url = (read.text(name) for name in ("JWT_SECRET_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_JWKS_URL"))
+    if sum(source is not None for source in (secret, key_file, jwks_url)) != 1:
+        raise SettingsError("Set exactly one of JWT_SECRET_KEY, JWT_PUBLIC_KEY_FILE and JWT_JWKS_URL.")
+    algorithm = read.text("JWT_ALGORITHM", "HS256") or ""
+    allowed = HMAC_ALGORITHMS if secret else PUBLIC_KEY_ALGORITHMS
+    if algorithm not in allowed:
+        raise SettingsError(f"JWT_ALGORITHM must be one of {', '.join(allowed)} with the key given, not {algorithm!r}.")
+    if secret and len(secret.encode()) < MIN_SECRET_BYTES:
+        raise SettingsError(
+            f"JWT_SECRET_KEY must have at least {MIN_SECRET_BYTES} bytes; it has {len(secret.encode())}."
+        )
+    return TokenSettings(
+        algorithm=algorithm,
+        identity_claim=read.text("JWT_IDENTITY_CLAIM", "sub") or "sub",
+        admin_claim=_admin_claim(read),
+        audience=read.text("JWT_AUDIENCE"),
+        issuer=read.text("JWT_ISSUER"),
+        secret=secret,
+        public_key=_public_key(key_file) if key_file else None,
+        jwks_url=read.web_address("JWT_JWKS_URL"),
+    )
+
+
+def _public_key(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"JWT_PUBLIC_KEY_FILE must name a readable PEM file; {path!r} is not one.") from error
+
+
+def _admin_claim(read: Reader) -> tuple[str, str]:
+    text = read.text("JWT_ADMIN_CLAIM", "roles=admin") or ""
+    claim, _, value = (part.strip() for part in text.partition("="))
+    if not claim or not value:
+        raise SettingsError(f"JWT_ADMIN_CLAIM must be a claim and a value, as roles=admin is, not {text!r}.")
+    return claim, value
+
+
+def cors_origins(read: Reader) -> tuple[str, ...]:
+    """Whose pages may call the API, as browsers write origins: lower case, without a default port."""
+    listed = (part.strip() for part in (read.text("CORS_ORIGINS") or "").split(","))
+    return tuple(dict.fromkeys(_origin(part) for part in listed if part))
+
+
+def _origin(text: str) -> str:
+    """The origin as browsers write it."""
+    found = _ORIGIN.fullmatch(text.lower())
+    port = found["port"] if found else None
+    if found is None or (port and not 0 < int(port) < 65536):
+        raise SettingsError(
+            f"CORS_ORIGINS must be origins such as https://suite.example:8443, with commas between, not {text!r}."
+        )
+    is_default = port is None or int(port) == _DEFAULT_PORTS[found["scheme"]]
+    return f"{found['scheme']}://{found['host']}" + ("" if is_default else f":{int(port or 0)}")
+
+
+def annotations_settings(read: Reader, tokens: TokenSettings) -> AnnotationsSettings:
+    """Where messages go; raises SettingsError where no token could be sent with them."""
+    url, token = read.web_address("ANNOTATIONS_URL"), read.text("ANNOTATIONS_TOKEN")
+    if url and ("?" in url or "#" in url):
+        raise SettingsError("ANNOTATIONS_URL must end with its path; the service's own paths are put behind it.")
+    if url and not token and tokens.secret is None:
+        raise SettingsError(
+            "ANNOTATIONS_TOKEN is needed: without JWT_SECRET_KEY no token can be minted for ANNOTATIONS_URL."
+        )
+    return AnnotationsSettings(url=url.rstrip("/") if url else None, token=token)

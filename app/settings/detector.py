@@ -1,0 +1,92 @@
+"""What a detection needs, with or without the service around it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from app.errors import SettingsError
+from app.settings.reader import Reader
+
+MIN_TILE = 64
+MAX_LABEL_CHARACTERS = 255
+
+Provider = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorOptions:
+    """How a model is used. `labels` None: the model's own names; `tile`, in pixels, None: no tiling."""
+
+    labels: tuple[str, ...] | None = None
+    tile: int | None = None
+    provider: Provider = "cpu"
+
+
+AS_IT_IS = DetectorOptions()
+"""A model with its own labels, looking at whole pictures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorSettings:
+    """What a detection needs, with or without the service around it."""
+
+    detector_model: Path | None  # None: the built-in one
+    detector_options: DetectorOptions
+    detector_confidence: float
+    frame_interval: float
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "DetectorSettings":
+        """Read and check these settings alone; raises SettingsError at the first that is wrong."""
+        return DetectorSettings(**detector_values(Reader(environ)))
+
+
+def detector_values(read: Reader) -> dict[str, Any]:
+    """The values of DetectorSettings by name."""
+    return {
+        "detector_model": read.existing_file("DETECTOR_MODEL"),
+        "detector_options": DetectorOptions(
+            labels=_labels(read),
+            tile=read.integer("DETECTOR_TILE", 0, minimum=MIN_TILE) if read.text("DETECTOR_TILE") else None,
+            provider=_provider(read),
+        ),
+        "detector_confidence": read.number("DETECTOR_CONFIDENCE", 0.45, above=0, maximum=1),
+        "frame_interval": read.number("FRAME_INTERVAL_SECONDS", 0.5, above=0),
+    }
+
+
+def _labels(read: Reader) -> tuple[str, ...] | None:
+    """Names separated by commas, or, where the text holds a slash, the path of a file with a name on each line."""
+    text = read.text("DETECTOR_LABELS")
+    if text is None:
+        return None
+    names = _lines_of(text) if "/" in text else text.split(",")
+    labels = tuple(name.strip() for name in names)
+    for number, label in enumerate(labels):
+        if not 0 < len(label) <= MAX_LABEL_CHARACTERS or not label.isprintable():
+            raise SettingsError(
+                f"DETECTOR_LABELS must give each class a printable name of at most {MAX_LABEL_CHARACTERS} characters; "
+                f"class {number} has {label[:80]!r}."
+            )
+    return labels
+
+
+def _lines_of(path: str) -> list[str]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise SettingsError(f"DETECTOR_LABELS must name a readable text file in UTF-8; {path!r} is not one.") from error
+    if not lines:
+        raise SettingsError(f"DETECTOR_LABELS must name a file with a name on each line; {path!r} is empty.")
+    return lines
+
+
+def _provider(read: Reader) -> Provider:
+    match read.text("DETECTOR_PROVIDER", "cpu"):
+        case "cpu":
+            return "cpu"
+        case "cuda":
+            return "cuda"
+        case other:
+            raise SettingsError(f"DETECTOR_PROVIDER must be cpu or cuda, not {other!r}.")

@@ -1,0 +1,102 @@
+"""Typed access to the environment, which nothing else reads.
+
+Whatever is wrong raises SettingsError with one line that names the variable; secrets never appear in it.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+
+from app.errors import SettingsError
+
+EmbeddedOrOff = Literal["embedded", "off"]
+Number = TypeVar("Number", int, float)
+
+
+class Reader:
+    """Gives settings by their variables. An empty one counts as unset; what is unset and has no default is None."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = os.environ if environ is None else environ
+
+    def text(self, name: str, default: str | None = None) -> str | None:
+        """As it is, without the spaces around it."""
+        return self._environ.get(name, "").strip() or default
+
+    def path(self, name: str, default: str) -> Path:
+        """Absolute, whether there is something or not."""
+        return Path(self.text(name, default) or default).absolute()
+
+    def integer(self, name: str, default: int, *, minimum: int) -> int:
+        """A whole number that is no less than `minimum`."""
+        value = self._parsed(name, default, int, "a whole number")
+        if value < minimum:
+            raise SettingsError(f"{name} must be at least {minimum}, not {value}.")
+        return value
+
+    def number(self, name: str, default: float, *, above: float, maximum: float = 1e9) -> float:
+        """A number in (above, maximum]."""
+        value = self._parsed(name, default, float, "a number")
+        if not above < value <= maximum:
+            raise SettingsError(f"{name} must be more than {above:g} and at most {maximum:g}, not {value:g}.")
+        return value
+
+    def embedded_or_off(self, name: str) -> EmbeddedOrOff:
+        """Whether a part of the service runs inside each server process."""
+        match self.text(name, "embedded"):
+            case "embedded":
+                return "embedded"
+            case "off":
+                return "off"
+            case other:
+                raise SettingsError(f"{name} must be embedded or off, not {other!r}.")
+
+    def existing_file(self, name: str) -> Path | None:
+        """The absolute path of a file."""
+        text = self.text(name)
+        if text is None:
+            return None
+        path = Path(text).absolute()
+        if not path.is_file():
+            raise SettingsError(f"{name} must name a file; there is none at {str(path)!r}.")
+        return path
+
+    def existing_folder(self, name: str) -> Path | None:
+        """The absolute path of a folder."""
+        text = self.text(name)
+        if text is None:
+            return None
+        path = Path(text).absolute()
+        if not path.is_dir():
+            raise SettingsError(f"{name} must name a folder; there is none at {str(path)!r}.")
+        return path
+
+    def web_address(self, name: str) -> str | None:
+        """An http or https address, without a user or a password."""
+        value = self.text(name)
+        if value is None:
+            return None
+        if "@" in value:  # a password would show in logs, and would replace the token in the Authorization header
+            raise SettingsError(f"{name} must not carry a user or a password.")
+        if not _is_web_address(value):
+            raise SettingsError(f"{name} must be an http:// or https:// address with a host, not {value!r}.")
+        return value
+
+    def _parsed(self, name: str, default: Number, parse: Callable[[str], Number], wanted: str) -> Number:
+        text = self.text(name)
+        if text is None:
+            return default
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise SettingsError(f"{name} must be {wanted}, not {text!r}.") from error
+
+
+def _is_web_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
