@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import FloatRect, Locator, Route, expect
 
+from tests.detection.clips import Clip
 from tests.page.pictures import ASTRONAUT, CHELSEA, card, glimpse, tiff, turned, unseen
 from tests.page.watched import Tab
 from tests.system.service import Service, token
@@ -129,20 +130,52 @@ def test_a_picture_that_browsers_do_not_show_is_offered_to_download(tab: Tab, se
 def test_a_link_that_has_run_out_is_renewed(tab: Tab, service: Service) -> None:
     tab.expects(401)
     media_id, _ = detected(service, unseen(ASTRONAUT, "renewed"), "renewed.jpg")
-    refused: list[str] = []
+    asked: list[str] = []
 
-    def refuse_once(route: Route) -> None:
-        if refused:
+    def refuse_twice(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) > 2:
             route.continue_()
-            return
-        refused.append(route.request.url)
-        route.fulfill(status=401, body="")
+        else:
+            route.fulfill(status=401, body="")  # the picture's own request, and the question why it failed
 
-    tab.page.route("**/content?*", refuse_once)
+    tab.page.route("**/content?*", refuse_twice)
     tab.sign_in(token("ada"), f"#/media/{media_id}")
     expect(tab.page.locator(".frame-fitted")).to_be_visible()
     expect(tab.page.locator(".box")).to_have_count(1)
-    assert len(refused) == 1
+    assert len(asked) == 3
+
+
+def test_a_busy_service_is_asked_for_the_picture_again(tab: Tab, service: Service) -> None:
+    tab.expects(503)
+    media_id, _ = detected(service, unseen(ASTRONAUT, "busy"), "busy.jpg")
+    asked: list[str] = []
+
+    def refuse_twice(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) > 2:
+            route.continue_()
+        else:
+            route.fulfill(status=503, headers={"Retry-After": "1"}, body="")
+
+    tab.page.route("**/content?*", refuse_twice)
+    tab.sign_in(token("ada"), f"#/media/{media_id}")
+    expect(tab.page.locator(".frame-fitted")).to_be_visible()
+
+
+def test_a_video_that_browsers_do_not_play_is_offered_to_download_and_its_finds_are_shown(
+    tab: Tab, service: Service, tmp_path: Path
+) -> None:
+    photo = Image.open(io.BytesIO(ASTRONAUT)).convert("RGB")
+    clip = Clip("old.avi", codec="mpeg4").write(tmp_path, photo)
+    media_id, annotations = detected(service, clip.read_bytes(), "old.avi")
+    tab.sign_in(token("ada"), f"#/media/{media_id}")
+    expect(tab.page.get_by_text("This browser cannot play this video (AVI)")).to_be_visible()
+    timeline = tab.page.get_by_role("slider", name="Timeline of what was found")
+    timeline.focus()
+    tab.page.keyboard.press("ArrowRight")
+    found = tab.page.get_by_role("region", name="Objects in this picture")
+    expect(found.get_by_role("listitem")).to_have_count(len(annotations[1]["detections"]))
 
 
 def test_a_media_that_nobody_knows_is_said_to_be_unknown(tab: Tab) -> None:

@@ -25,7 +25,7 @@ export function listView({ api, uploads, signal }) {
   const type = select(
     "Type",
     [
-      ["", "Photos and videos"],
+      ["", "Any type"],
       ["Image", "Photos"],
       ["Video", "Videos"],
     ],
@@ -123,20 +123,20 @@ class MediaList {
   /** The newest page over what is shown: new ones in front, changed ones in place, gone ones away. */
   #merge(page) {
     const fresh = new Set(page.items.map((media) => media.id));
-    const covered = page.nextCursor === null ? this.#rows.size : page.items.length;
-    [...this.#rows.keys()].forEach((id, place) => {
-      if (place < covered && !fresh.has(id)) this.#take(id);
-    });
-    const shown = this.#rows.size;
-    const added = page.items.filter((media) => !this.#rows.has(media.id));
+    const shown = [...this.#rows.keys()];
+    const last = shown.findLastIndex((id) => fresh.has(id));
+    const isAll = page.nextCursor === null || last < 0; // else what is shown behind the last of them is older
+    for (const [place, id] of shown.entries()) {
+      if (!fresh.has(id) && (isAll || place < last)) this.#take(id);
+    }
     let before = this.#body.firstElementChild;
     for (const media of page.items) {
       const row = this.#rows.get(media.id);
       if (row) before = row.node.nextElementSibling;
       this.#put(media, row ? null : before);
     }
-    if (added.length) this.#order();
-    if (shown <= page.items.length) this.#turn(page.nextCursor);
+    this.#order();
+    if (isAll || this.#rows.size <= page.items.length) this.#turn(page.nextCursor);
     this.#sayEmpty();
   }
 

@@ -12,6 +12,7 @@ export function signInView({ api, session }) {
     spellcheck: "false",
     required: true,
     autofocus: true,
+    value: session.token, // one that could not be asked about because the service was away
     "aria-describedby": "token-help token-error",
   });
   const button = h("button", { class: "button button-primary button-wide", type: "submit" }, "Sign in");

@@ -1,5 +1,7 @@
 /** The address of a media's bytes for elements that cannot send a token: signed by the service, and short-lived. */
 
+import { Problem, problemFrom } from "./problem.js";
+
 export class SignedLink {
   #api;
   #mediaId;
@@ -12,9 +14,20 @@ export class SignedLink {
     this.#signal = signal;
   }
 
-  /** Whether the last one given has run out, by this machine's clock. */
-  get expired() {
-    return this.#link !== null && Date.parse(this.#link.expiresAt) <= Date.now();
+  /**
+   * Why the last one gave no bytes: elements do not say. `null` where it does give them, so that whoever could not
+   * use them has no use for them at all.
+   */
+  async trouble() {
+    try {
+      const response = await fetch(this.#link.url, { headers: { Range: "bytes=0-0" }, signal: this.#signal });
+      const text = await response.text();
+      return response.ok ? null : problemFrom(response.status, text, response.headers.get("Retry-After"));
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      if (error instanceof TypeError) return Problem.unreachable();
+      throw error;
+    }
   }
 
   /** A fresh one. */

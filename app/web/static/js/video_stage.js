@@ -4,13 +4,12 @@ import { complain } from "./announce.js";
 import { Boxes } from "./boxes.js";
 import { h, icon, setText } from "./dom.js";
 import { clock } from "./format.js";
-import { fitFrame, unshowable } from "./frame.js";
+import { fitFrame, keepLoaded, unshowable } from "./frame.js";
 import { Timeline } from "./timeline.js";
 
 /** Between two samples the nearer one is shown; this is for the rounding of players and containers. */
 const SLACK_SECONDS = 0.05;
 const DEFAULT_INTERVAL = 0.5;
-const MOST_RENEWALS = 5;
 
 /** `onShown(detections, time)` is told what is shown, whenever that changes. */
 export class VideoStage {
@@ -25,7 +24,7 @@ export class VideoStage {
   #frame = h("div", { class: "frame" });
   #video;
   #position = h("output", { class: "position" });
-  #renewals = 0;
+  #source;
   #time = 0;
   #showing = null;
   #playable = true;
@@ -53,7 +52,8 @@ export class VideoStage {
     results.addEventListener("change", redraw, { signal });
     filter.addEventListener("change", redraw, { signal });
     signal.addEventListener("abort", () => this.#stop());
-    this.#load(0);
+    // One that ran out in the middle goes on where it was.
+    this.#source = keepLoaded(link, (url) => (this.#video.src = `${url}#t=${this.#time}`), signal);
   }
 
   highlight(index) {
@@ -101,30 +101,15 @@ export class VideoStage {
     );
   }
 
-  async #load(time) {
-    try {
-      const url = await this.#link.renew();
-      this.#video.src = time > 0 ? `${url}#t=${time}` : url;
-    } catch (problem) {
-      if (!this.#signal.aborted) complain(problem);
-    }
-  }
-
   #loaded() {
-    this.#renewals = 0;
+    this.#source.settled();
     fitFrame(this.#frame, this.#video.videoWidth || 16, this.#video.videoHeight || 9);
     this.#timeline.setDuration(this.#video.duration);
     this.#draw(this.#video.currentTime);
   }
 
-  /** A link that has run out is renewed where the player was; anything else is a file that the browser cannot play. */
   async #broken() {
-    const lost = this.#video.error?.code === MediaError.MEDIA_ERR_NETWORK || this.#link.expired || this.#renewals === 0;
-    if (lost && this.#renewals < MOST_RENEWALS) {
-      this.#renewals += 1;
-      await this.#load(this.#time);
-      return;
-    }
+    if (!(await this.#source.isUnusable())) return;
     this.#playable = false;
     const extension = this.#media.name.split(".").pop().toUpperCase();
     const explanation = `This browser cannot play this video (${extension}). The timeline shows what was found when.`;
