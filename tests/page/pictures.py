@@ -56,7 +56,7 @@ class Glimpse(Clip):
         return Image.new("RGB", (self.width, self.height), (120, 120, 120))
 
 
-def glimpse(folder: Path) -> bytes:
-    """Six seconds, the photo from the second to the fourth."""
-    clip = Glimpse("glimpse.mp4", options={"movflags": "faststart"}, frames=60)
+def glimpse(folder: Path, *, name: str = "glimpse.mp4", frames: int = 60, first: int = 20, last: int = 39) -> bytes:
+    """A clip of ten frames a second with the photo between two of them: from its second to its fourth second."""
+    clip = Glimpse(name, options={"movflags": "faststart"}, frames=frames, first=first, last=last)
     return clip.write(folder, Image.open(io.BytesIO(ASTRONAUT)).convert("RGB")).read_bytes()

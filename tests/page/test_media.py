@@ -1,6 +1,7 @@
 """A photo with its boxes, a video with its marks: what is drawn is what the API says, where the API says it."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,21 @@ def test_the_record_says_what_is_known_of_a_media_and_another_run_can_be_asked_f
     detection.get_by_role("button", name="Run again").click()
     expect(detection.get_by_text("Done")).to_be_visible()
     expect(detection.get_by_text(f"number {run['id']}", exact=True)).to_have_count(0)
+
+
+def test_a_media_that_was_only_stored_is_shown_without_results_and_can_be_looked_at_later(
+    tab: Tab, service: Service
+) -> None:
+    content = unseen(ASTRONAUT, "later")
+    media_id = service.upload("/media", content, name="later.jpg").json()["media"]["id"]
+    tab.sign_in(token("ada"), f"#/media/{media_id}")
+    expect(tab.page.get_by_text("No detection was asked for yet.")).to_be_visible()
+    expect(tab.page.locator(".frame-fitted")).to_be_visible()
+    # It is kept fresh, too.
+    tab.page.wait_for_event("response", lambda answer: answer.url.endswith(f"/media/{media_id}"))
+    tab.page.get_by_role("button", name="Run detection").click()
+    expect(tab.page.locator(".box")).to_have_count(1)
+    expect(tab.page.get_by_text("Processed", exact=True)).to_be_visible()
 
 
 def test_a_picture_that_browsers_do_not_show_is_offered_to_download(tab: Tab, service: Service) -> None:
@@ -296,3 +312,17 @@ def test_boxes_come_and_go_over_the_running_picture(tab: Tab, video: tuple[str, 
     assert position(tab) > 1.8
     expect(tab.page.locator(".box")).to_have_count(0)
     assert position(tab) > 3.8
+
+
+def test_what_a_run_finds_appears_while_it_goes(
+    tab: Tab, service: Service, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = glimpse(tmp_path_factory.mktemp("clips"), name="long.mp4", frames=240, first=0, last=239)
+    answer = service.upload("/detect", content, name="long.mp4", headers={"Prefer": "respond-async"})
+    timeline = open_video(tab, answer.json()["media"]["id"])
+    expect(timeline.locator(".mark")).not_to_have_count(0)
+    state = tab.page.locator(".run-state")
+    assert re.fullmatch(r"Detecting: \d+ of \d+ frames", state.inner_text())
+    expect(tab.page.get_by_role("progressbar", name="Progress of the run")).to_be_visible()
+    expect(state).to_have_text("Done", timeout=90_000)
+    expect(timeline.locator(".mark")).to_have_count(1)

@@ -1,6 +1,7 @@
 /** What is said to everybody: aloud to screen readers, and errors visibly too. */
 
 import { h, icon } from "./dom.js";
+import { Problem } from "./problem.js";
 
 const STAYS_SECONDS = 12;
 const polite = document.getElementById("polite");
@@ -21,6 +22,7 @@ export function tell(text) {
 
 /** Say what went wrong: a problem's title and detail. */
 export function complain(problem) {
+  if (!(problem instanceof Problem)) console.error(problem); // ours, not the service's
   const title = problem.title ?? "Something went wrong";
   const detail = problem.detail ?? problem.message;
   const id = problem.requestId ? h("small", {}, `Request ${problem.requestId}`) : null;

@@ -65,13 +65,11 @@ class MediaView {
     const first = this.#media === null;
     const earlier = this.#media?.run;
     this.#show(media);
-    if (first) {
-      this.#setStage(media);
-      await this.#loadResults();
-    } else if (ended(media.run) && (earlier?.id !== media.run.id || !ended(earlier)) && !this.#following) {
-      await this.#loadResults();
-    }
-    if (media.run && !ended(media.run)) this.#follow();
+    if (first) this.#setStage(media);
+    if (media.run === null) return LOOK_AGAIN;
+    const isNews = earlier?.id !== media.run.id || !ended(earlier);
+    if (!ended(media.run)) this.#follow();
+    else if (isNews && !this.#following) await this.#loadResults();
     return LOOK_AGAIN;
   }
 
@@ -102,7 +100,6 @@ class MediaView {
 
   /** What the last finished run found; a media without one has nothing to show, and that is no error. */
   async #loadResults() {
-    if (this.#media.run === null) return;
     try {
       const { run, annotations } = await this.#api.get(`/media/${this.#id}/detections`, { signal: this.#signal });
       this.#results.replace(run, annotations);
@@ -133,7 +130,7 @@ class MediaView {
   #event(name, data) {
     if (name === "status") this.#show({ ...this.#media, mediaStatus: data.mediaStatus });
     else if (name === "progress") this.#show({ ...this.#media, run: data });
-    else if (name === "annotations") this.#results.extend(data.runId, data.annotations);
+    else if (name === "annotations") this.#results.extend(data.runId, data.annotations, data.restart);
   }
 
   async #runAgain() {
@@ -160,5 +157,5 @@ class MediaView {
 }
 
 function ended(run) {
-  return run === null || run === undefined || run.state === "done" || run.state === "failed";
+  return run?.state === "done" || run?.state === "failed";
 }

@@ -12,9 +12,12 @@ export class Results extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Some more of a run that goes on; the first of another run take the place of what was there. */
-  extend(runId, frames) {
-    if (this.run?.id !== runId) {
+  /**
+   * Some more of a run that goes on. The first of another run take the place of what was there, and so do those of
+   * one that began again: `restart`.
+   */
+  extend(runId, frames, restart = false) {
+    if (this.run?.id !== runId || restart) {
       this.run = { id: runId };
       this.frames = [];
     }

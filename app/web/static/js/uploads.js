@@ -111,7 +111,7 @@ export class Uploads extends EventTarget {
     try {
       const { media, duplicate } = await this.#sending.take(() => this.#send(upload), signal);
       upload.change({ state: "detecting", media, duplicate, run: media.run });
-      const record = await this.#following.take(() => this.#follow(upload), signal);
+      const record = ended(media.run) ? media : await this.#following.take(() => this.#follow(upload), signal);
       upload.change({ state: "done", media: record, run: record.run, ...failure(record) });
     } catch (error) {
       if (signal.aborted || isAbort(error)) upload.change({ state: "cancelled", retryAt: null });
@@ -141,6 +141,10 @@ export class Uploads extends EventTarget {
     const on = (name, data) => name === "progress" && upload.change({ run: data });
     return follow(this.#api, upload.media.id, { signal: upload.controller.signal, on });
   }
+}
+
+function ended(run) {
+  return run?.state === "done" || run?.state === "failed";
 }
 
 function failure(record) {
