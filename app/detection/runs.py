@@ -1,5 +1,11 @@
 """Detection runs as rows: asked for, claimed under a lease, reported on, ended; each change of status with its message.
 
+A run's life: it is queued, in the transaction that records its media where that is new; claimed, under a lease that its
+process renews while it works and with every batch of frames that it records; done or failed at the end. A process that
+is told to stop hands its runs back, which counts as no try; one that dies leaves them to whoever comes once the lease
+has run out. Either way the next try begins anew and forgets what was found. A run of which MAX_TRIES processes or
+detectors have died is failed, with the reason.
+
 A run belongs to the process whose lease it carries. Every write about it is fenced by the lease's epoch, so a process
 that lost its run (frozen, cut off) changes nothing. This module begins transactions.
 """
