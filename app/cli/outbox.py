@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 from flask.cli import with_appcontext
@@ -35,18 +35,21 @@ def outbox() -> None:
             0: "drained",
             STILL_PENDING: "some are still pending, or something failed",
             PARKED: "none is pending, but some are parked",
+            UNKNOWN: "no message was ever written for the media of --media",
         },
     ),
 )
 @click.option("--wait", is_flag=True, help="Keep trying until everything has arrived.")
 @click.option("--timeout", type=click.FloatRange(min=0), help="Give up after so many seconds.")
-@click.option("--media", "media_id", help="Only this media's messages.")
+@click.option("--media", "media_id", metavar="ID", help="Only this media's messages.")
 @json_option
 @with_appcontext
 def flush(wait: bool, timeout: float | None, media_id: str | None, as_json: bool) -> NoReturn:
     """Try everything that is pending now, whatever its backoff."""
     if services().annotations is None:
         note("ANNOTATIONS_URL is not set: there is nowhere to deliver to, so messages wait.")
+    if media_id is not None:
+        _history(media_id)  # a mistyped id must not be told of as drained
     with progress_bar("delivering") as on_progress:
         report = services().flush(media_id, on_progress).run(wait=wait, timeout=timeout)
     if as_json:
@@ -120,11 +123,7 @@ def list_messages(state: operations.State | None, limit: int, as_json: bool) -> 
 @with_appcontext
 def show(media_id: str, as_json: bool) -> None:
     """One media's messages with every attempt."""
-    try:
-        with services().database.reading() as session:
-            document = documents.history(operations.history(session, media_id))
-    except MediaNotFound as error:
-        _unknown(str(error))
+    document = _history(media_id)
     if as_json:
         show_json(document)
         return
@@ -245,6 +244,15 @@ def _differences() -> Iterator[dict[str, str]]:
         except Unavailable as error:
             raise click.ClickException(f"The annotations service cannot be asked: {error}") from error
         after = told[-1].media_id
+
+
+def _history(media_id: str) -> dict[str, Any]:
+    """The document of one media's messages; ends the command where it has none."""
+    try:
+        with services().database.reading() as session:
+            return documents.history(operations.history(session, media_id))
+    except MediaNotFound as error:
+        _unknown(str(error))
 
 
 def _unknown(text: str) -> NoReturn:

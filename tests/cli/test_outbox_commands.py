@@ -58,6 +58,13 @@ def test_a_flush_of_one_media_leaves_the_others(shell: Shell, annotations: Refer
     assert shell.json("outbox", "status")["pending"] == 1
 
 
+def test_a_flush_of_a_media_that_has_no_messages_is_no_success(shell: Shell) -> None:
+    shell.upload(1)
+    result = shell.run("outbox", "flush", "--media", UNKNOWN, exit_code=4)
+    assert result.stdout == ""
+    assert f"No message was ever written for a media '{UNKNOWN}'." in result.stderr
+
+
 def test_a_flush_does_not_wait_for_a_backoff(shell: Shell, annotations: ReferenceService) -> None:
     media_id = shell.upload(1)
     annotations.control(fail={"status": 500})
