@@ -79,16 +79,22 @@ def _explain(show: Narration, stage: Stage | None, error: Exception) -> None:
 
 
 def _tell_how_to_go_on(show: Narration, stage: Stage, folder: DemoFolder, processes: Sequence[int]) -> None:
-    token = stage.token()
+    settings, python = shlex.quote(str(folder.settings)), shlex.quote(sys.executable)
+    annotations = f"{python} {shlex.join(stage.annotations_arguments())}"
     show.act("Everything goes on running")
-    show.say(f"service:              {stage.service_url}")
-    show.say(f"annotations service:  {stage.annotations_url}  (what has arrived: {stage.annotations_url}/_log)")
-    show.say(f"files and logs:       {folder.path}")
-    show.say(f"token, for a day:     {token}")
+    show.say(f"page:                 {stage.service_url}/  (sign in there with one of the tokens)")
+    show.say(f"administrator, a day: {stage.admin_token()}")
+    show.say(f"user, for a day:      {stage.token()}")
     show.say(
-        f"try:                  curl -H 'Authorization: Bearer {token}' -F file=@{shlex.quote(str(ASTRONAUT))}"
+        f"curl:                 curl -H 'Authorization: Bearer {stage.token()}' -F file=@{shlex.quote(str(ASTRONAUT))}"
         f" {stage.service_url}/detect"
     )
+    show.say(f"annotations service:  {stage.annotations_url}  (what has arrived: {stage.annotations_url}/_log)")
+    show.say(f"files and logs:       {folder.path}")
+    show.say("In the checkout:")
+    show.say(f"commands:             (set -a; . {settings}; {python} -m flask outbox status)")
+    show.say(f"an outage:            kill {processes[-1]}")
+    show.say(f"its end:              (. {settings}; ANNOTATIONS_SECRET=$JWT_SECRET_KEY exec {annotations})")
     show.say(f"stop:                 kill {' '.join(map(str, processes))}")
 
 

@@ -1,6 +1,7 @@
 """What a client of the service does, over real HTTP: uploads a photo, asks how its messages fare."""
 
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import requests
 
 from app.demo.failure import StepFailed
 
-USER = "ada"
+USER, ADMINISTRATOR = "ada", "grace"
 
 _PATIENCE_SECONDS = 30.0
 _TOKEN_SECONDS = 24 * 3600
@@ -18,7 +19,16 @@ _TOKEN_SECONDS = 24 * 3600
 
 def user_token(secret: str) -> str:
     """A token such as the suite's issuer gives its users, for one day."""
-    return jwt.encode({"sub": USER, "exp": int(time.time()) + _TOKEN_SECONDS}, secret)
+    return _token(secret, {"sub": USER})
+
+
+def admin_token(secret: str) -> str:
+    """A token, for one day, of somebody who may look at the outbox and repair it, as JWT_ADMIN_CLAIM has it."""
+    return _token(secret, {"sub": ADMINISTRATOR, "roles": ["admin"]})
+
+
+def _token(secret: str, claims: Mapping[str, object]) -> str:
+    return jwt.encode({**claims, "exp": int(time.time()) + _TOKEN_SECONDS}, secret)
 
 
 class Client:

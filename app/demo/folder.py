@@ -6,9 +6,10 @@ one nor is kept out by one that has ended. Only what a demo has left there is ev
 
 import fcntl
 import os
+import shlex
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from app.demo.failure import StepFailed
@@ -47,6 +48,17 @@ class DemoFolder:
         folder = cls(path, lock)
         folder._clear()
         return folder
+
+    @property
+    def settings(self) -> Path:
+        """Where `keep_settings` writes."""
+        return self.path / "settings"
+
+    def keep_settings(self, settings: Mapping[str, str]) -> None:
+        """Write the service's settings down, for a shell of this user to read."""
+        self.settings.touch(mode=0o600)
+        lines = (f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
+        self.settings.write_text("".join(lines))
 
     def note(self, processes: Iterable[int]) -> None:
         """Write down who holds the lock, for whoever wants the folder next."""

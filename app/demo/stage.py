@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.demo.client import answers, user_token
+from app.demo.client import admin_token, answers, user_token
 from app.demo.failure import StepFailed
 from app.demo.folder import DemoFolder
 from app.demo.interruptions import Interruptions
@@ -68,6 +68,14 @@ class Stage:
         """A user's token."""
         return user_token(self._secret)
 
+    def admin_token(self) -> str:
+        """An administrator's token."""
+        return admin_token(self._secret)
+
+    def servers(self) -> list[Process]:
+        """The service and the annotations service, those of them that were started and not ended."""
+        return [server for server in (self._service, self._annotations) if server is not None]
+
     def images(self) -> list[Path]:
         """The files in IMAGES_DIR, by name."""
         return sorted(path for path in (self._folder.path / "images").iterdir() if path.is_file())
@@ -80,13 +88,15 @@ class Stage:
 
     def start_annotations(self) -> None:
         """Start the reference annotations service, also again, on the same port and with the same data."""
-        database, port = str(self._folder.path / "annotations.db"), str(self._annotations_port.number)
         self._annotations = self._launch(
-            "annotations",
-            ["-m", "app.demo.annotations", "--database", database, "--port", port],
-            {"ANNOTATIONS_SECRET": self._secret},
+            "annotations", self.annotations_arguments(), {"ANNOTATIONS_SECRET": self._secret}
         )
         self._await(self._annotations, f"{self.annotations_url}/_log")
+
+    def annotations_arguments(self) -> list[str]:
+        """What Python is given to start it; the environment has the secret."""
+        database, port = str(self._folder.path / "annotations.db"), str(self._annotations_port.number)
+        return ["-m", "app.demo.annotations", "--database", database, "--port", port]
 
     def stop_annotations(self) -> None:
         """End it; connections to its port are refused from now on, until it is started again."""
@@ -113,12 +123,13 @@ class Stage:
     def concerned(self, failed: Process | None) -> list[Process]:
         """The processes whose logs may tell why a step failed: that one, servers that died, or else the service."""
         named = [] if failed is None else [failed]
-        dead = [server for server in self._servers() if server.has_ended and server is not failed]
+        dead = [server for server in self.servers() if server.has_ended and server is not failed]
         return [*named, *dead] or [server for server in [self._service] if server is not None]
 
     def leave_running(self) -> list[int]:
         """Let everything go on without this process; returns the ids of the processes to end one day."""
-        processes = [server.pid for server in self._servers()]
+        processes = [server.pid for server in self.servers()]
+        self._folder.keep_settings(self._settings)
         self._folder.note(processes)
         self._folder.leave()
         self._close_ports()
@@ -155,9 +166,6 @@ class Stage:
             )
             self._processes.append(process)
         return process
-
-    def _servers(self) -> list[Process]:
-        return [server for server in (self._service, self._annotations) if server is not None]
 
     def _await(self, server: Process, address: str) -> None:
         deadline = time.monotonic() + _START_SECONDS

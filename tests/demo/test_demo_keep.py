@@ -3,7 +3,9 @@
 import os
 import re
 import signal
-from collections.abc import Iterator
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,39 +14,100 @@ import requests
 
 from app.demo.failure import StepFailed
 from app.demo.folder import DemoFolder
-from tests.demo.demo_run import Run, assert_nothing_left, processes_of, run_demo
+from tests.demo.demo_run import ROOT, Run, assert_nothing_left, processes_of, run_demo
 
 
-@pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Run]:
-    """A demo that ended with --keep; what it left running is ended afterwards."""
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A demo that ended with --keep; what it left running is ended behind the last test of it."""
+    folder = tmp_path_factory.mktemp("demo")
     try:
-        yield run_demo(tmp_path, "--keep", tmp_path / "kept")
+        yield run_demo(folder, "--keep", folder / "kept")
     finally:
-        for process in processes_of(tmp_path / "scratch"):
+        for process in processes_of(folder / "scratch"):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
 
-def test_what_is_kept_runs_on_as_told_until_it_is_stopped_as_told(kept: Run, tmp_path: Path) -> None:
-    assert kept.exit_code == 0, kept.output + kept.messages
-    again = run_demo(tmp_path, "--keep", tmp_path / "kept")
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session
+
+
+def told(run: Run, what: str) -> str:
+    """What it says behind `what`."""
+    found = re.search(f"^{what}: +(.+)$", run.output, re.MULTILINE)
+    assert found, run.output + run.messages
+    return found[1]
+
+
+def shell(run: Run, line: str) -> list[str]:
+    """A line that a person may copy, to be run in the same surroundings as the demo, so that it is found again."""
+    return ["env", "-u", "FLASK_APP", f"TMPDIR={run.scratch}", "sh", "-c", line]
+
+
+def refuses(session: requests.Session, address: str) -> bool:
+    try:
+        session.get(f"{address}/_log", timeout=30)
+    except requests.ConnectionError:
+        return True
+    return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_page_is_there_and_the_outbox_opens_to_the_administrators_token_only(
+    kept: Run, session: requests.Session
+) -> None:
+    page = told(kept, "page").split()[0]
+    assert "<title>Detections</title>" in session.get(page, timeout=30).text
+    for whose, status in (("administrator, a day", 200), ("user, for a day", 403)):
+        headers = {"Authorization": f"Bearer {told(kept, whose)}"}
+        assert session.get(f"{page}outbox", headers=headers, timeout=30).status_code == status
+
+
+def test_a_command_runs_as_told_with_the_settings_of_the_service(kept: Run) -> None:
+    line = shell(kept, told(kept, "commands").replace("outbox status", "media list"))
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "astronaut.jpg" in done.stdout
+
+
+def test_an_outage_begins_and_ends_as_told(kept: Run, session: requests.Session) -> None:
+    address = told(kept, "annotations service").split()[0]
+    assert not refuses(session, address)
+    subprocess.run(shell(kept, told(kept, "an outage")), check=True)
+    wait_until(lambda: refuses(session, address))
+    in_the_background = f"{told(kept, 'its end')} >{kept.scratch.parent / 'annotations.log'} 2>&1 &"
+    subprocess.run(shell(kept, in_the_background), cwd=ROOT, check=True)
+    wait_until(lambda: not refuses(session, address))
+
+
+def test_what_is_kept_runs_on_until_it_is_stopped_as_told(kept: Run, session: requests.Session) -> None:
+    folder = kept.scratch.parent
+    again = run_demo(folder, "--keep", folder / "kept")
     assert again.exit_code == 1
     assert "is in use by a demo that is still running" in again.messages
 
     curl = re.search(r"curl -H 'Authorization: (Bearer \S+)' -F file=@(\S+) (\S+)", kept.output)
     assert curl
-    with requests.Session() as session, Path(curl[2]).open("rb") as photo:
-        session.trust_env = False
+    with Path(curl[2]).open("rb") as photo:
         answer = session.post(curl[3], headers={"Authorization": curl[1]}, files={"file": photo}, timeout=30)
     assert answer.status_code == 200
     assert answer.json()["duplicate"] is True
 
-    stop = re.search(r"(kill [\d ]+)\n", kept.output)
-    assert stop
-    assert stop[1] in again.messages
-    for process in map(int, stop[1].split()[1:]):
-        os.kill(process, signal.SIGTERM)
+    stop = told(kept, "stop")
+    assert stop in again.messages
+    subprocess.run(shell(kept, stop), check=False)  # after an outage only the service is there of those it names
+    for restarted in processes_of(kept.scratch, "app.demo.annotations"):
+        os.kill(restarted, signal.SIGTERM)
     assert_nothing_left(kept.scratch)
 
 
