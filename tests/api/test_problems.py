@@ -156,7 +156,7 @@ def test_every_error_of_ours_has_its_answer() -> None:
     assert ours - {errors.DetectionsError} == set(problems.PROBLEMS) | unanswered
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/media/a/b/c", "/detect/", "/.env", "/static/x"])
+@pytest.mark.parametrize("path", ["/nothing", "/media/a/b/c", "/detect/", "/.env", "/static/x"])
 def test_an_unknown_address_is_not_found(api: Api, path: str) -> None:
     assert_problem(api.get(path), 404, "not-found")
 
