@@ -4,6 +4,7 @@ The process is spawned, never forked: it holds none of this process's locks, fil
 here brings in a decoder, an array or the model's runtime; those live in `app.detection.worker`, on the other side.
 """
 
+import math
 import multiprocessing
 import os
 import pkgutil
@@ -99,7 +100,7 @@ class DetectorProcess:
         child = self._ready_child()
         try:
             child.send(job)
-            yield child.messages()
+            yield child.messages(math.inf if job is None else self._limits.run_seconds)
         finally:
             if not child.at_rest:
                 self._child = None
@@ -152,9 +153,9 @@ class _Child:
         except OSError as error:
             raise self._gone() from error
 
-    def messages(self) -> Iterator[Message]:
-        """What the process says of its job, until it has ended."""
-        end = time.monotonic() + self._limits.run_seconds
+    def messages(self, seconds: float) -> Iterator[Message]:
+        """What the process says of its job, until it has ended; raises MediaTooLarge after so many seconds."""
+        end = time.monotonic() + seconds
         while not self.at_rest:
             message = self._receive(end)
             match message:
