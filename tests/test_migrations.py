@@ -86,6 +86,39 @@ def test_runs_of_the_first_schema_belong_to_whoever_brought_their_media(database
         assert session.scalars(select(Media.checksum)).all() == [None]
 
 
+def test_a_migration_up_or_down_loses_no_row(database_url: str, tmp_path: Path) -> None:
+    """SQLite alters a table by dropping it, which would take along whatever refers to it."""
+    kept = [table for table in Base.metadata.tables.values() if table.name != SharedKey.__tablename__]
+
+    def counts() -> dict[str, int]:
+        with closing(Database(database_url)) as database, database.reading() as session:
+            found = [(table.name, session.scalar(text(f"SELECT count(*) FROM {table.name}"))) for table in kept]
+            return {name: int(count or 0) for name, count in found}
+
+    with closing(Database(database_url)) as database:
+        fill(database, tmp_path / "media")
+    before = counts()
+    assert all(before.values()), before
+    command.downgrade(configuration(database_url), "0001")
+    assert counts() == before
+    migrate(database_url)
+    assert counts() == before
+
+
+def test_a_migration_that_would_leave_references_to_nothing_changes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/detections.db"
+    assert alembic(url, "upgrade", "0001").returncode == 0
+    with closing(Database(url)) as database, database.engine.connect() as connection:
+        connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
+        connection.exec_driver_sql("INSERT INTO detection VALUES (7, 0, 0, 0, 0, 'x', 0.5, 0.5, 0.5, 0.1, 0.1)")
+        connection.commit()
+    done = alembic(url, "upgrade", "head")
+    assert done.returncode != 0
+    assert "rows of detection" in done.stdout + done.stderr
+    with closing(Database(url)) as database, database.reading() as session:
+        assert session.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "0001"
+
+
 def test_migrations_and_models_agree(database_url: str) -> None:
     command.check(configuration(database_url))
 
