@@ -43,7 +43,7 @@ export class Boxes {
 }
 
 /** The corners of a detection's box within the picture, as fractions. */
-export function corners({ centerX, centerY, width, height }) {
+function corners({ centerX, centerY, width, height }) {
   const clamp = (value) => Math.min(1, Math.max(0, value));
   return {
     left: clamp(centerX - width / 2),

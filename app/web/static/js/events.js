@@ -8,7 +8,7 @@ import { sleep } from "./time.js";
 const LONGEST_WAIT = 30;
 
 /** Each event of a stream as `{id, name, data}`; `id` is `null` where it has none. Comments are left out. */
-export async function* readEvents(stream) {
+async function* readEvents(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";
   try {

@@ -17,31 +17,40 @@ export function fitFrame(frame, width, height) {
 }
 
 /**
- * Gives the element the media's address; `load` is how. Where that fails for a while, because a link has run out, all
- * seats are taken or the network is away, it is tried again. Returns what to do at the element's `error`, which
- * resolves to whether the browser has no use for the bytes.
+ * Gives an element the media's address; `load(url)` is how. Where that fails for a while, because a link has run out,
+ * all seats are taken or the network is away, it is tried again, and the user told in the end. `settled()` is to be
+ * called when the element has loaded, `isUnusable()` at its `error`: it resolves to whether the bytes are there and
+ * the browser has no use for them.
  */
 export function keepLoaded(link, load, signal) {
   let failures = 0;
+
+  /** Whether there is to be another try after this problem, once it is time for that. */
+  const waitAfter = async (problem) => {
+    failures += 1;
+    if (failures > MOST_FAILURES || !(problem.passes || problem.status === 401)) {
+      complain(problem);
+      return false;
+    }
+    await sleep(Math.max(problem.retryAfter ?? 0, failures - 1), signal);
+    return true;
+  };
   const again = async () => {
     try {
       load(await link.renew());
     } catch (problem) {
-      if (!signal.aborted) complain(problem);
+      signal.throwIfAborted();
+      if (problem.status !== 401 && (await waitAfter(problem))) await again();
     }
   };
+
   again();
   return {
     settled: () => (failures = 0),
     isUnusable: async () => {
       const problem = await link.trouble();
       if (problem === null) return true;
-      failures += 1;
-      if (failures > MOST_FAILURES) complain(problem);
-      else {
-        await sleep(Math.max(problem.retryAfter ?? 0, failures - 1), signal);
-        await again();
-      }
+      if (await waitAfter(problem)) await again();
       return false;
     },
   };
@@ -49,12 +58,14 @@ export function keepLoaded(link, load, signal) {
 
 /** What stands where a browser cannot show the file: why, and the file itself to take away. */
 export function unshowable(media, link, explanation) {
-  const fetchIt = async (event) => {
-    event.preventDefault();
-    const anchor = h("a", { href: await link.renew(), download: media.name });
-    anchor.click();
+  const download = async () => {
+    try {
+      h("a", { href: await link.renew(), download: media.name }).click();
+    } catch (problem) {
+      if (problem.status !== 401) complain(problem);
+    }
   };
-  const button = h("a", { class: "button button-primary", href: "#", role: "button", on: { click: fetchIt } });
+  const button = h("button", { class: "button button-primary", on: { click: download } });
   button.append(icon("download"), `Download (${bytes(media.sizeBytes)})`);
   return h(
     "div",

@@ -20,7 +20,7 @@ class HistoryView {
   #api;
   #id;
   #signal;
-  #facts = h("dl", { class: "facts facts-wide" });
+  #facts = h("dl", { class: "facts" });
   #list = h("ol", { class: "history" });
   #notice = h("p", { class: "notice" }, "Loading …");
   #actions = h("div", { class: "panel-actions", hidden: true });

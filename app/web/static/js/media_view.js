@@ -32,7 +32,7 @@ class MediaView {
   #following = false;
   #results = new Results();
   #filter = new Filter();
-  #heading = h("h1", { tabindex: "-1", class: "media-name" }, "Loading …");
+  #heading = h("h1", { tabindex: "-1" }, "Loading …");
   #status = badge({ text: "", tone: "calm", title: "" });
   #stagePlace = h("div", { class: "stage-place" });
   #found = new FoundList((index) => this.#stage?.highlight(index));

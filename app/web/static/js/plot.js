@@ -9,7 +9,7 @@ const GAP = 2;
 const HOUR_MINUTE = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
 export class Plot {
-  #bars = svg("g", { class: "plot-bars" });
+  #bars = svg("g");
   #picture = svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
   #most = h("span", { class: "plot-most" });
   #from = h("span");

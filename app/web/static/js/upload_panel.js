@@ -13,7 +13,7 @@ export function uploadPanel(uploads, signal) {
   const rows = new Map();
   const list = h("ul", { class: "uploads", "aria-label": "Uploads" });
   const clear = h("button", { class: "button button-quiet", on: { click: () => uploads.clear() } }, "Clear finished");
-  const heading = h("h2", { class: "uploads-title" });
+  const heading = h("h2");
   const head = h("div", { class: "uploads-head", hidden: true }, heading, clear);
   const node = h(
     "section",

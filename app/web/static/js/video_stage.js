@@ -52,8 +52,7 @@ export class VideoStage {
     results.addEventListener("change", redraw, { signal });
     filter.addEventListener("change", redraw, { signal });
     signal.addEventListener("abort", () => this.#stop());
-    // One that ran out in the middle goes on where it was.
-    this.#source = keepLoaded(link, (url) => (this.#video.src = `${url}#t=${this.#time}`), signal);
+    this.#source = keepLoaded(link, (url) => this.#load(url), signal);
   }
 
   highlight(index) {
@@ -101,6 +100,13 @@ export class VideoStage {
     );
   }
 
+  /** Begin, or after a link has run out go on where it was. */
+  #load(url) {
+    const wasPlaying = !this.#video.paused;
+    this.#video.src = `${url}#t=${this.#time}`;
+    if (wasPlaying) this.#play();
+  }
+
   #loaded() {
     this.#source.settled();
     fitFrame(this.#frame, this.#video.videoWidth || 16, this.#video.videoHeight || 9);
@@ -114,7 +120,6 @@ export class VideoStage {
     const extension = this.#media.name.split(".").pop().toUpperCase();
     const explanation = `This browser cannot play this video (${extension}). The timeline shows what was found when.`;
     this.#frame.replaceChildren(unshowable(this.#media, this.#link, explanation));
-    this.#frame.classList.add("frame-message");
     this.#draw(this.#time);
   }
 
@@ -125,8 +130,17 @@ export class VideoStage {
 
   #togglePlay() {
     if (!this.#playable) return;
-    if (this.#video.paused) this.#video.play().catch((error) => error.name === "AbortError" || complain(error));
+    if (this.#video.paused) this.#play();
     else this.#video.pause();
+  }
+
+  async #play() {
+    try {
+      await this.#video.play();
+    } catch (error) {
+      // Paused again before it began is no trouble, and of a file that cannot be played the element's error tells.
+      if (!["AbortError", "NotSupportedError"].includes(error.name)) complain(error);
+    }
   }
 
   async #toggleFullScreen() {
