@@ -91,8 +91,7 @@ def test_all_parked_media_are_put_back_after_a_question(
     expect(tab.page.get_by_text("2 media put back to be delivered")).to_be_visible()
     expect(tile(tab, "Parked media")).to_have_text("0")
     expect(tab.page.get_by_text("Nothing is parked.")).to_be_visible()
-    delivered = {record["id"] for record in annotations.records()}
-    assert delivered.issuperset(refused)
+    annotations.wait_for(lambda log: {entry["mediaId"] for entry in log if entry["applied"]}.issuperset(refused))
 
 
 def test_only_the_parked_media_whose_reason_matches_are_put_back(
