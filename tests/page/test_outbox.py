@@ -18,9 +18,14 @@ DRAIN_SECONDS = 60
 
 
 @pytest.fixture(autouse=True)
-def back_in_order(annotations: ReferenceService, service: Service, admin: str) -> Iterator[None]:
-    """Whatever a test does to the other side, the next one finds it well, and the outbox empty."""
+def in_order(annotations: ReferenceService, service: Service, admin: str) -> Iterator[None]:
+    """Each test finds the other side well and the outbox empty, and leaves them so, whatever it does to them."""
+    settle(annotations, service, admin)
     yield
+    settle(annotations, service, admin)
+
+
+def settle(annotations: ReferenceService, service: Service, admin: str) -> None:
     annotations.control(clear=True)
     annotations.start()
     headers = {"Authorization": f"Bearer {admin}"}
