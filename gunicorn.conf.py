@@ -1,18 +1,22 @@
 """gunicorn's settings. The command line and GUNICORN_CMD_ARGS override each; WEB_CONCURRENCY sets the workers."""
 
+import atexit
 import os
 import resource
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 # Where the workers share their figures. It must be said before anything imports prometheus_client, which decides at
-# its import whether figures are shared at all. A folder that was given is its giver's to remove.
-_own_figures = None
-if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-    _own_figures = os.environ["PROMETHEUS_MULTIPROC_DIR"] = f"{tempfile.gettempdir()}/detections-figures-{uuid4().hex}"
+# its import whether figures are shared at all, and be there before the application is, which --preload makes here. A
+# folder that was given is its giver's to remove. One of ours stays through a reload (HUP), which reads this file
+# again in the same environment; a new master (USR2, which gunicorn tells by GUNICORN_PID) has one of its own.
+_OURS = "DETECTIONS_OWN_FIGURES"
+if not os.environ.get("PROMETHEUS_MULTIPROC_DIR") or (_OURS in os.environ and "GUNICORN_PID" in os.environ):
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[_OURS] = tempfile.mkdtemp(prefix="detections-figures-")
+    # What ends before on_exit, as --check-config does, leaves no folder either. Workers, which are forks, remove none.
+    atexit.register(lambda maker: _remove_own_figures() if os.getpid() == maker else None, os.getpid())
 
 from app.web import gunicorn_hooks, redaction  # noqa: E402
 
@@ -70,11 +74,7 @@ def on_starting(server: Any) -> None:
     gunicorn_hooks.prepare_figures(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     # Here, because a worker that cannot start is started again for ever. Another application has settings of its own.
     if server.app.app_uri == wsgi_app:
-        try:
-            gunicorn_hooks.check_settings()
-        except SystemExit:
-            _remove_own_figures()
-            raise
+        gunicorn_hooks.check_settings()
 
 
 def post_worker_init(worker: Any) -> None:
@@ -96,10 +96,9 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    if not server.reexec_pid:  # else another master has taken over (USR2), and inherited the folder
-        _remove_own_figures()
+    _remove_own_figures()
 
 
 def _remove_own_figures() -> None:
-    if _own_figures:
-        shutil.rmtree(_own_figures, ignore_errors=True)
+    if _OURS in os.environ:
+        shutil.rmtree(os.environ[_OURS], ignore_errors=True)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +14,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.api.conftest import RUNS_OUT, picture
-from tests.system.service import Service
+from tests.system.service import ROOT, Service, surroundings
 
 Figures = dict[tuple[str, tuple[str, ...]], float]
 UPLOADS = 16
@@ -107,3 +109,42 @@ def test_what_a_lost_process_has_done_stays_counted_until_the_server_ends(two: S
     assert figures(two)["detections_uploads_total", ("stored",)] == UPLOADS
     two.stop()
     assert not list(two.folder.glob("detections-figures-*"))
+
+
+def test_processes_share_figures_when_the_application_is_loaded_before_them(tmp_path: Path, sqlite_url: str) -> None:
+    service = Service(tmp_path, sqlite_url, None, TMPDIR=str(tmp_path))
+    try:
+        service.start("--workers", "2", "--preload")
+        until_answering(service, 2)
+        upload_over_both(service, 300)
+        for _ask in range(6):
+            assert figures(service)["detections_uploads_total", ("stored",)] == UPLOADS
+    finally:
+        service.stop()
+    assert not list(tmp_path.glob("detections-figures-*"))
+
+
+def test_a_reload_keeps_the_figures_and_their_folder_goes_with_the_server(two: Service) -> None:
+    upload_over_both(two, 400)
+    before = answering(two)
+    assert two.process is not None
+    two.process.send_signal(signal.SIGHUP)
+    until_answering(two, len(before) + 2)
+    assert figures(two)["detections_uploads_total", ("stored",)] == UPLOADS
+    two.stop()
+    assert not list(two.folder.glob("detections-figures-*"))
+
+
+def test_a_check_of_the_configuration_passes_and_leaves_no_folder(tmp_path: Path, sqlite_url: str) -> None:
+    service = Service(tmp_path, sqlite_url, None, TMPDIR=str(tmp_path))
+    checked = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "--check-config"],
+        cwd=ROOT,
+        env=surroundings() | service.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert not list(tmp_path.glob("detections-figures-*"))
