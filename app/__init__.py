@@ -42,6 +42,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     tracing.install(app)
     security_headers.install(app)
     process_figures.install(app, settings.shared_figures_dir)
+    health.install(app)
     problems.install(app)
     auth.install(app, settings.tokens)
     cors.install(app, settings)

@@ -33,6 +33,7 @@ BEGIN_READING = BEGIN_WRITING | {
     "app/web/detect.py",
     "app/web/events.py",
     "app/web/health.py",
+    "app/web/readiness.py",
     "app/web/links.py",
     "app/web/media.py",
 }

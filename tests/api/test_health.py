@@ -1,5 +1,7 @@
 """What supervisors and scrapers are told: alive, ready or why not, and figures that are right."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,23 @@ def test_a_database_that_cannot_be_read_makes_it_not_ready(make_api: MakeApi, tm
     detail = not_ready(make_api(DATABASE_URL=f"sqlite:///{tmp_path / 'broken.db'}"))
     assert "database" in detail
     assert str(tmp_path) not in detail
+
+
+def test_a_database_that_hangs_makes_it_not_ready_soon_and_holds_one_thread_however_often_it_is_asked(
+    make_api: MakeApi, postgres_url: str
+) -> None:
+    api = make_api(DATABASE_URL=postgres_url)
+    database = api.services.database
+    with database.writing() as session:
+        session.execute(text("LOCK TABLE alembic_version"))
+        began = time.monotonic()
+        for _ask in range(3):
+            assert "the database does not answer" in not_ready(api)
+        assert time.monotonic() - began < database.busy_seconds / 2
+        assert len([thread for thread in threading.enumerate() if thread.name == "readiness"]) == 1
+    deadline = time.monotonic() + 30
+    while api.app.test_client().get("/readyz").status_code != 200:
+        assert time.monotonic() < deadline
 
 
 def test_a_folder_that_is_gone_makes_it_not_ready(make_api: MakeApi) -> None:

@@ -1,0 +1,108 @@
+"""Whether the service is fit for uploads, told within a bounded time.
+
+A database or a disk that hangs would keep whoever looks at it, and supervisors go on asking. So each is looked at in a
+thread of its own, of which there is one at most: whoever asks meanwhile waits for the same look, and not for long.
+This module begins transactions.
+"""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import schema
+from app.bootstrap import Services
+from app.errors import DetectionsError
+from app.storage import INCOMING
+
+PATIENCE_SECONDS = 1.5
+NEARLY_FULL_BYTES = 256 << 20
+
+Look = Callable[[], list[str]]
+"""Returns what is wrong."""
+
+
+class Readiness:
+    """Of one process's services."""
+
+    def __init__(self, services: Services) -> None:
+        looks = (
+            (partial(_database_troubles, services), "the database does not answer"),
+            (partial(_folder_troubles, services), "the folders do not answer"),
+        )
+        self._looks = [_PatientLook(look, silence) for look, silence in looks]
+
+    def troubles(self, patience: float = PATIENCE_SECONDS) -> list[str]:
+        """Every reason why it is not ready, after at most so many seconds; none where it is."""
+        deadline = time.monotonic() + patience
+        found = [(one, one.begin()) for one in self._looks]
+        return [trouble for one, look in found for trouble in one.outcome(look, deadline - time.monotonic())]
+
+
+class _PatientLook:
+    """Looks in a thread; `silence` is what is wrong where nothing comes of it in time."""
+
+    def __init__(self, look: Look, silence: str) -> None:
+        self._look = look
+        self._silence = silence
+        self._guard = threading.Lock()
+        self._under_way: Future[list[str]] | None = None
+
+    def begin(self) -> "Future[list[str]]":
+        """The look that is under way, or else a new one."""
+        with self._guard:
+            if self._under_way is None or self._under_way.done():
+                self._under_way = Future()
+                threading.Thread(target=self._run, args=(self._under_way,), name="readiness", daemon=True).start()
+            return self._under_way
+
+    def outcome(self, look: "Future[list[str]]", seconds: float) -> list[str]:
+        try:
+            return look.result(max(0.0, seconds))
+        except TimeoutError:
+            return [self._silence]
+
+    def _run(self, look: "Future[list[str]]") -> None:
+        try:
+            look.set_result(self._look())
+        except Exception as error:  # noqa: BLE001 (raised again where it is asked for)
+            look.set_exception(error)
+
+
+def _database_troubles(services: Services) -> list[str]:
+    try:
+        with services.database.reading() as session:
+            trouble = schema.trouble(session)
+    except (SQLAlchemyError, DetectionsError) as error:
+        return [f"the database does not answer: {type(error).__name__}"]
+    return [trouble] if trouble else []
+
+
+def _folder_troubles(services: Services) -> list[str]:
+    storage, database = services.storage, services.database
+    troubles = []
+    for folder in storage.folders:
+        if not all(os.access(path, os.W_OK | os.X_OK) for path in (folder, folder / INCOMING)):
+            troubles.append(f"the folder {folder.name} is not writable")
+        else:
+            troubles += _room_trouble(f"the folder {folder.name}", partial(storage.room, folder))
+    if database.is_sqlite and database.url.database:
+        folder = Path(database.url.database).parent
+        troubles += _room_trouble("the database's folder", lambda: shutil.disk_usage(folder).free)
+    return troubles
+
+
+def _room_trouble(name: str, room: Callable[[], int]) -> list[str]:
+    try:
+        left = room()
+    except (OSError, DetectionsError) as error:
+        return [f"{name} cannot be looked at: {type(error).__name__}"]
+    if left >= NEARLY_FULL_BYTES:
+        return []
+    return [f"{name} has {max(0, left) >> 20} MiB left, less than {NEARLY_FULL_BYTES >> 20} MiB"]
