@@ -69,7 +69,10 @@ def open_upload(
         return UploadBody(form.name, declared, _limited(form.content(), max_bytes))
     if content_type == "application/octet-stream" or content_type.startswith(("image/", "video/")):
         return UploadBody(_raw_name(environ), declared, _limited(_raw(source), max_bytes))
-    raise MalformedUpload("Content-Type must be multipart/form-data, image/*, video/* or application/octet-stream")
+    raise MalformedUpload(
+        "Content-Type must be multipart/form-data, image/*, video/* or application/octet-stream, "
+        f"not {content_type[:80]!r}"
+    )
 
 
 def _refuse_codings(environ: WSGIEnvironment) -> None:

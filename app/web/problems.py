@@ -5,14 +5,15 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from flask import Flask, Response, g, json
-from werkzeug.exceptions import HTTPException, PreconditionFailed
+from flask import Flask, Response, g, json, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, PreconditionFailed
 
 from app import errors
 
 log = structlog.get_logger()
 
 TYPE_BASE = "urn:detections:problem:"
+MAX_SHOWN = 200
 
 PROBLEMS: dict[type[errors.DetectionsError], tuple[int, str, str]] = {
     errors.MalformedUpload: (400, "malformed-upload", "The request cannot be understood"),
@@ -68,11 +69,20 @@ def _ours(error: errors.DetectionsError) -> Response:
 def _of_http(error: HTTPException) -> Response:
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     name = "not-found" if status == HTTPStatus.NOT_FOUND else HTTPStatus(status).phrase.lower().replace(" ", "-")
-    response = problem(status, name, error.name, error.description or error.name)
+    response = problem(status, name, error.name, _detail(error))
     for header, value in error.get_headers():
         if header not in ("Content-Type", "Content-Length"):
             response.headers[header] = value
     return response
+
+
+def _detail(error: HTTPException) -> str:
+    path = request.path[:MAX_SHOWN]
+    if isinstance(error, NotFound):
+        return f"There is nothing at {path!r}; /openapi.json lists what there is."
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        return f"{request.method[:MAX_SHOWN]} cannot be done to {path!r}; {', '.join(sorted(error.valid_methods))} can."
+    return error.description or error.name
 
 
 def _without_the_file(response: Response) -> Response:

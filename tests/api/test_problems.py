@@ -156,9 +156,9 @@ def test_every_error_of_ours_has_its_answer() -> None:
     assert ours - {errors.DetectionsError} == set(problems.PROBLEMS) | unanswered
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/media/a/b/c", "/detect/", "/.env", "/static/x"])
+@pytest.mark.parametrize("path", ["/index.html", "/nothing", "/media/a/b/c", "/detect/", "/.env", "/static/x"])
 def test_an_unknown_address_is_not_found(api: Api, path: str) -> None:
-    assert_problem(api.get(path), 404, "not-found")
+    assert repr(path) in str(assert_problem(api.get(path), 404, "not-found")["detail"])
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,8 @@ def test_an_unknown_address_is_not_found(api: Api, path: str) -> None:
 )
 def test_a_wrong_method_is_answered_with_the_right_ones(api: Api, method: str, path: str, allowed: set[str]) -> None:
     answer = api.request(method, path)
-    assert_problem(answer, 405, "method-not-allowed")
+    detail = str(assert_problem(answer, 405, "method-not-allowed")["detail"])
+    assert all(said in detail for said in (method, path, *allowed))
     assert set(answer.headers["Allow"].split(", ")) == allowed
 
 
@@ -196,6 +197,11 @@ def test_a_wrong_parameter_is_refused_by_its_name_before_the_body_is_read(api: A
     answer = api.request("POST", path, content_type="image/jpeg", environ_overrides=body.environ)
     assert named in str(assert_problem(answer, 400, "malformed-upload")["detail"])
     assert not body.was_read
+
+
+def test_a_body_of_another_type_is_refused_by_that_type(api: Api) -> None:
+    answer = api.request("POST", "/detect?name=a.jpg", data=b"hello", content_type="text/plain")
+    assert "not 'text/plain'" in str(assert_problem(answer, 400, "malformed-upload")["detail"])
 
 
 def test_a_request_id_is_taken_over(api: Api) -> None:
