@@ -145,7 +145,8 @@ class Verification:
             self.recorded += keep_checksum(session, media_id, checksum)
 
     def _named(self, paths: Sequence[Path]) -> set[Path]:
-        """Those of `paths` that rows name."""
+        """Those of `paths` that rows name; no row can hold a name that is not UTF-8."""
+        paths = [path for path in paths if os.fsencode(path).decode(errors="replace") == str(path)]
         with self._database.reading() as session:
             return set(map(Path, session.scalars(select(Media.path).where(Media.path.in_(map(str, paths))))))
 

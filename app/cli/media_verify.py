@@ -7,7 +7,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from app.cli.output import json_option, note, progress_bar, show_table, stream_json
+from app.cli.output import json_option, note, printable, progress_bar, show_table, stream_json
 from app.cli.usage import usage
 from app.current import services
 from app.verification import DAMAGE, Finding, Problem, Verification
@@ -42,7 +42,7 @@ def verify(ids: Sequence[str], record: bool, as_json: bool) -> None:
         stream_json("findings", map(_document, findings), lambda: _totals(verification, counts))
     else:
         for one in findings:
-            click.echo(f"{one.problem:10}  {one.media_id or '-':16}  {one.path}  {one.detail}")
+            click.echo(printable(f"{one.problem:10}  {one.media_id or '-':16}  {one.path}  {one.detail}"))
         totals = _totals(verification, counts)
         show_table(list(totals), [list(totals.values())])
     unknown = verification.unknown(ids)
@@ -72,7 +72,7 @@ def _document(finding: Finding) -> dict[str, Any]:
     return {
         "problem": finding.problem,
         "mediaId": finding.media_id,
-        "path": finding.path,
+        "path": finding.path.encode(errors="replace").decode(),
         "detail": finding.detail,
     }
 

@@ -13,6 +13,7 @@ from app.cli.output import json_option, note, progress_bar, show_json, show_tabl
 from app.cli.usage import usage
 from app.current import services
 from app.errors import MediaNotFound, Unavailable
+from app.media_hash import MEDIA_ID
 from app.outbox import documents, operations
 from app.outbox.comparison import differences, page_of_told
 from app.outbox.verify import broken_invariants
@@ -153,9 +154,9 @@ def retry(media_ids: Sequence[str], everything: bool, as_json: bool) -> None:
     """Put parked media back to pending."""
     if everything == bool(media_ids):
         raise click.UsageError("Name parked media, or say --all.")
-    database = services().database
+    database, possible = services().database, [one for one in media_ids if MEDIA_ID.fullmatch(one)]
     with database.writing() as session:
-        put_back = operations.retry_parked(session, database.now, None if everything else media_ids)
+        put_back = operations.retry_parked(session, database.now, None if everything else possible)
     if as_json:
         show_json({"retried": put_back})
     else:
@@ -171,6 +172,7 @@ def retry(media_ids: Sequence[str], everything: bool, as_json: bool) -> None:
 @with_appcontext
 def skip(media_id: str, as_json: bool) -> None:
     """Drop the head message of a parked media, recorded as skipped."""
+    _check_possible(media_id)
     database = services().database
     try:
         with database.writing() as session:
@@ -248,11 +250,18 @@ def _differences() -> Iterator[dict[str, str]]:
 
 def _history(media_id: str) -> dict[str, Any]:
     """The document of one media's messages; ends the command where it has none."""
+    _check_possible(media_id)
     try:
         with services().database.reading() as session:
             return documents.history(operations.history(session, media_id))
     except MediaNotFound as error:
         _unknown(str(error))
+
+
+def _check_possible(media_id: str) -> None:
+    """What is no id may hold what a database takes for no text at all."""
+    if not MEDIA_ID.fullmatch(media_id):
+        _unknown(f"No message was ever written for a media {media_id!r}.")
 
 
 def _unknown(text: str) -> NoReturn:

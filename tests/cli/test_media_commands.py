@@ -158,6 +158,16 @@ def test_verify_lists_damage_and_ends_with_5(lonely_shell: Shell) -> None:
     assert lonely_shell.json("media", "verify", "--id", sound, "--id", lost, exit_code=5)["missing"] == 1
 
 
+def test_verify_lists_files_of_any_name_on_one_line_each(lonely_shell: Shell) -> None:
+    lonely_shell.upload(1)
+    for name in (b"latin \xe9.jpg", b"two\nlines.jpg", b"red \x1b[31m.jpg"):
+        Path(os.fsdecode(os.fsencode(lonely_shell.api.images) + b"/" + name)).touch()
+    assert lonely_shell.json("media", "verify")["orphaned"] == 3
+    told = lonely_shell.run("media", "verify").stdout
+    assert len([line for line in told.splitlines() if line.startswith("orphaned")]) == 3
+    assert "\x1b" not in told
+
+
 def test_verify_of_an_unknown_media_ends_with_4(lonely_shell: Shell) -> None:
     assert "0000000000000000" in lonely_shell.run("media", "verify", "--id", "0" * 16, exit_code=4).stderr
 

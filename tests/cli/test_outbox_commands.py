@@ -194,6 +194,17 @@ def test_an_unknown_media_ends_with_exit_code_4(shell: Shell, command: str) -> N
     assert UNKNOWN not in result.stdout
 
 
+@pytest.mark.parametrize("arguments", [("show",), ("skip",), ("retry",)])
+def test_bytes_that_are_no_text_are_an_unknown_media(shell: Shell, arguments: tuple[str, ...]) -> None:
+    assert "\\udcff" in shell.run("outbox", *arguments, "\udcff", exit_code=4).stderr
+
+
+@pytest.mark.parametrize("media_id", ["\udcff", "photo.jpg"])
+def test_a_flush_of_what_is_no_media_id_says_so(shell: Shell, media_id: str) -> None:
+    shell.upload(1)
+    assert repr(media_id) in shell.run("outbox", "flush", "--media", media_id, exit_code=4).stderr
+
+
 def test_a_media_that_is_not_parked_is_neither_skipped_nor_retried(shell: Shell) -> None:
     media_id = shell.upload(1)
     shell.run("outbox", "skip", media_id, exit_code=4)
