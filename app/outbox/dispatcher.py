@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -156,12 +156,14 @@ class Dispatcher:
             with self._database.writing() as session:
                 gate = self._keeper.judge(session, sent)
                 leased_at = self._monotonic()  # the first statement above may have waited long for its turn
-                going_on = self._settle(session, sent, gate)
+                going_on, figures = self._settle(session, sent, gate)
                 claims = [(claim, False, leased_at) for claim in self._queue.continue_with(session, going_on)]
                 if claim_more:
                     probing = not gate.is_open
                     free = self._senders.free - len(claims)
                     claims += [(claim, probing, leased_at) for claim in self._claim(session, free, probing, media_id)]
+                # Last: these rows are every dispatcher's, and one that waits for them may hold the gate's.
+                tally.count(session, figures)
         except Exception:
             self._senders.put_back(sent)
             raise
@@ -180,8 +182,10 @@ class Dispatcher:
             self._gate.probe_now(session)
         return claims
 
-    def _settle(self, session: Session, sent: list[Sent], gate: GateCondition) -> list[Claim]:
-        """Record every outcome; returns the claims that go on with their media's next messages."""
+    def _settle(
+        self, session: Session, sent: list[Sent], gate: GateCondition
+    ) -> tuple[list[Claim], Mapping[str, float]]:
+        """Record every outcome; returns the claims that go on with their media's next messages, and what to count."""
         arrived = [one.tried for one in sent if one.tried and one.tried.answer.verdict is Verdict.DELIVERED]
         may_go_on = gate.is_open and not self._stopping.is_set()
         acknowledged = self._queue.acknowledge(session, arrived, go_on=may_go_on, lease=self._limits.lease)
@@ -196,9 +200,9 @@ class Dispatcher:
         resumed = self._resume(session, lost, go_on=may_go_on)
         lost = [tried for tried in lost if tried.claim not in resumed]
         figures = {**tally.of_attempts(recorded), **tally.of_latencies(acknowledged.latencies)}
-        tally.count(session, figures | ({tally.LEASES_LOST: len(lost)} if lost else {}))
         _log_lost(lost)
-        return acknowledged.going_on + (resumed if may_go_on else [])
+        going_on = acknowledged.going_on + (resumed if may_go_on else [])
+        return going_on, figures | ({tally.LEASES_LOST: len(lost)} if lost else {})
 
     def _resume(self, session: Session, lost: list[Try], *, go_on: bool) -> list[Claim]:
         """What seems lost may have been recorded by a commit that seemed to fail: its claims are still ours."""

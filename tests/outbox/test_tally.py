@@ -1,18 +1,21 @@
 """The figures that only grow: counted with the outcomes, on both databases, by whichever dispatcher."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
 from app.db import Database
 from app.models import MediaStatus
 from app.outbox import tally
 from app.web.figures import OutboxCollector
 from tests.conftest import Clock
-from tests.outbox.world import MEDIA_WAIT, REFUSED, TROUBLE, Receiver, World
+from tests.outbox.world import GIVE_UP, MEDIA_WAIT, REFUSED, TROUBLE, Receiver, World, wait_until
 
 
 def figures(world: World) -> dict[tuple[str, ...], float]:
@@ -25,8 +28,8 @@ def exposed(world: World) -> dict[tuple[str, tuple[str, ...]], float]:
     registry = CollectorRegistry()
     with world.database.reading() as session:
         registry.register(OutboxCollector(session, world.database.now, world.gate))
-        text = generate_latest(registry).decode()
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        exposition = generate_latest(registry).decode()
+    samples = [sample for family in text_string_to_metric_families(exposition) for sample in family.samples]
     return {(sample.name, tuple(sample.labels.values())): sample.value for sample in samples}
 
 
@@ -119,3 +122,33 @@ def test_every_latency_falls_into_one_bucket_that_holds_it(latencies: list[float
     for bound in tally.LATENCY_BUCKETS:
         held = sum(amount for upper, amount in in_buckets.items() if upper <= bound)
         assert held == sum(latency <= bound for latency in latencies)
+
+
+def test_whoever_counts_while_it_holds_the_gate_is_not_waited_for_by_one_who_has_counted(postgres_url: str) -> None:
+    """The one is a dispatcher that judges a probe's answer, the other one that records a message and wants to probe."""
+    with closing(Database(postgres_url)) as database, closing(World(database)) as world, ThreadPoolExecutor(1) as other:
+        slow = world.slow_receiver(TROUBLE)
+        dispatcher = world.dispatcher(slow)
+        world.media()
+        dispatcher.turn()
+        slow.wait_for(1)
+        with database.writing() as session:
+            world.gate.close(session, failures=1, delay=0, reason="503")
+        slow.release.set()
+        dispatcher.sleep(GIVE_UP)  # until the answer is there
+        with database.writing() as session:
+            world.gate.hold(session)
+            turn = other.submit(dispatcher.turn)
+            wait_until(lambda: waiting_for_locks(database) == 1, "the other to want the gate")
+            tally.count(session, {"attempts:create:retry": 1.0})
+        turn.result(GIVE_UP)
+        with database.reading() as session:
+            assert tally.read(session)["attempts", "create", "retry"] == 2
+
+
+def waiting_for_locks(database: Database) -> int:
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with database.reading() as session:
+        return int(session.execute(waiting).scalar_one())
