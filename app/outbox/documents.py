@@ -17,7 +17,7 @@ def status(found: OutboxStatus, gate: GateCondition | None, moment: float) -> di
     return {
         "pending": found.pending,
         "parked": found.parked,
-        "oldestAgeSeconds": found.oldest_age,
+        "oldestAgeSeconds": None if found.oldest_age is None else round(found.oldest_age, 3),
         "deliveredLastHour": found.delivered_last_hour,
         "gate": {
             "state": "open" if closed_for is None else "closed",

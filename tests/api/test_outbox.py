@@ -90,6 +90,7 @@ def test_what_waits_is_told_without_an_annotations_service_too(make_api: MakeApi
     status = told(api, "/outbox")
     assert (status["pending"], status["parked"], status["deliveredLastHour"]) == (3, 0, 0)
     assert 0 <= status["oldestAgeSeconds"] < 60
+    assert status["oldestAgeSeconds"] == round(status["oldestAgeSeconds"], 3)
     assert status["gate"] == {"state": "open", "until": None, "reason": None}
 
 
