@@ -17,11 +17,12 @@ from app.detection.start_check import check_model
 
 @click.group(cls=Group)
 def detect() -> None:
-    """Detection: work on runs."""
+    """Detection: look at files, work on runs."""
 
 
 @detect.command(
-    epilog=usage("flask detect run", "DETECTION_WORKERS=4 flask detect run", exits={0: "stopped by SIGTERM"})
+    short_help="Work on runs until SIGTERM.",
+    epilog=usage("flask detect run", "DETECTION_WORKERS=4 flask detect run", exits={0: "stopped by SIGTERM"}),
 )
 @with_appcontext
 def run() -> None:

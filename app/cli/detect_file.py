@@ -49,6 +49,7 @@ def _within(maximum: float) -> Callable[[click.Context, click.Parameter, float |
 
 @click.command(
     "file",
+    short_help="Detect on files, without the service.",
     epilog=usage(
         "flask detect file photo.jpg flight.mp4",
         "flask detect file photo.jpg --draw boxes.png",

@@ -36,7 +36,9 @@ def hash_files(files: Sequence[Path], as_json: bool) -> None:
             click.echo(f"{media_id}  {path}")
 
 
-@media.command(epilog=usage("flask media recover", exits={0: "done"}))
+@media.command(
+    short_help="Take over runs of dead processes, and clear up.", epilog=usage("flask media recover", exits={0: "done"})
+)
 @json_option
 @with_appcontext
 def recover(as_json: bool) -> None:

@@ -30,6 +30,7 @@ def _checked_token(_context: click.Context, _parameter: click.Parameter, value: 
 
 
 @click.command(
+    short_help="Upload files to a service, over links that break.",
     epilog=usage(
         "export DETECTIONS_URL=https://detections.example DETECTIONS_TOKEN=…",
         "flask media upload IMG_0001.jpg flight.mp4",

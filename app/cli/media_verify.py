@@ -16,12 +16,13 @@ UNKNOWN, DAMAGED = 4, 5
 
 
 @click.command(
+    short_help="Read stored files back, and list damaged ones.",
     epilog=usage(
         "flask media verify",
         "flask media verify --id 312b365b95c58364",
         "flask media verify --json | jq '.findings[].path'",
         exits={0: "all well", 4: "an ID is unknown", 5: "a file is missing, changed or unreadable"},
-    )
+    ),
 )
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Only this media's file; may be given again.")
 @click.option("--record", is_flag=True, help="Keep a checksum of files that have none, as they are now.")

@@ -94,6 +94,7 @@ def status(as_json: bool) -> None:
 
 @outbox.command(
     "list",
+    short_help="Messages: waiting, parked or delivered ones.",
     epilog=usage(
         "flask outbox list",
         "flask outbox list --state parked --limit 200",
@@ -185,7 +186,10 @@ def skip(media_id: str, as_json: bool) -> None:
         show_table(("media", "skipped"), [(media_id, seq)])
 
 
-@outbox.command(epilog=usage("flask outbox prune", "OUTBOX_RETENTION_DAYS=30 flask outbox prune", exits={0: "done"}))
+@outbox.command(
+    short_help="Delete delivered messages past their retention.",
+    epilog=usage("flask outbox prune", "OUTBOX_RETENTION_DAYS=30 flask outbox prune", exits={0: "done"}),
+)
 @json_option
 @with_appcontext
 def prune(as_json: bool) -> None:

@@ -127,7 +127,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         nargs="?",
         const=ROOT / "var" / "demo",
         metavar="FOLDER",
-        help="leave everything running, with its files in FOLDER (default: var/demo in the checkout)",
+        help="leave everything running, with its files in FOLDER (default: var/demo in the checkout), and tell how the"
+        " page, the API and the commands are tried on it",
     )
     parser.add_argument(
         "--model",
