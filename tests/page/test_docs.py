@@ -1,28 +1,12 @@
 """The page that shows the API's description, in a real browser."""
 
-import shutil
-from collections.abc import Iterator
-
-import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser
 
 from tests.system.service import Service
 
-CHROMIUM = shutil.which("chromium")
 
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A page of a real browser."""
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser.new_page()
-        browser.close()
-
-
-def test_a_browser_shows_every_call_without_asking_elsewhere_or_complaining(service: Service, page: Page) -> None:
+def test_a_browser_shows_every_call_without_asking_elsewhere_or_complaining(service: Service, browser: Browser) -> None:
+    page = browser.new_page()
     said: list[str] = []
     asked: list[str] = []
     page.on("console", lambda message: said.append(message.text))
@@ -37,3 +21,4 @@ def test_a_browser_shows_every_call_without_asking_elsewhere_or_complaining(serv
     assert page.locator(".opblock").count() == described
     assert said == []
     assert [url for url in asked if not url.startswith((service.url, "data:"))] == []
+    page.close()
