@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import select
@@ -11,6 +11,8 @@ from app.db import Database
 from app.models import DetectionRun, RunState
 
 LOOK_EVERY = 0.25
+ENDING_SECONDS = 5.0
+"""How long a process that is about to end still waits: a server gives it some half a minute for all that it does."""
 
 
 class RunWaiters:
@@ -27,11 +29,13 @@ class RunWaiters:
             for event in self._waiting.get(run_id, ()):
                 event.set()
 
-    def wait(self, run_id: int, seconds: float) -> bool:
-        """Return when the run has ended, or when the time is up (False)."""
-        deadline = time.monotonic() + seconds
+    def wait(self, run_id: int, seconds: float, is_serving: Callable[[], bool] = lambda: True) -> bool:
+        """Return when the run has ended, or when the time is up (False): soon, once this process serves no longer."""
+        deadline, is_ending = time.monotonic() + seconds, False
         with self._event(run_id) as event:
             while not self._has_ended(run_id):
+                if not is_ending and not is_serving():
+                    is_ending, deadline = True, min(deadline, time.monotonic() + ENDING_SECONDS)
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False

@@ -90,7 +90,7 @@ def _detect_in_memory(wanted: RunRequest) -> Response:
 
 def _answer(media_id: str, run_id: int, *, duplicate: bool) -> Response:
     waits = not parameters.prefers_async()
-    ended = waits and services().waiters.wait(run_id, services().settings.sync_wait)
+    ended = waits and services().waiters.wait(run_id, services().settings.sync_wait, services().is_serving)
     if not ended:
         return _accepted(media_id, duplicate=duplicate, preferred=not waits)
     with services().database.reading() as session:

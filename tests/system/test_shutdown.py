@@ -139,3 +139,22 @@ def test_the_log_of_an_orderly_end_has_no_traceback(service: Service, tmp_path: 
     assert service.upload("/detect", photo(1), name="photo.png").status_code == 201
     service.stop()
     assert "Traceback" not in (tmp_path / "gunicorn.log").read_text()
+
+
+def test_whoever_waits_for_a_run_is_told_that_it_was_accepted_before_the_server_ends(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    service = Service(tmp_path, sqlite_url, None, DETECTION="off")  # no run ever ends
+    try:
+        service.start()
+        with ThreadPoolExecutor(1) as client:
+            answer = client.submit(service.upload, "/detect", photo(1), "photo.png")
+            deadline = time.monotonic() + 30
+            while "detections_seats_taken 1.0" not in service.request("GET", "/metrics").text:
+                assert time.monotonic() < deadline
+            service.stop()
+            assert answer.result().status_code == 202
+            assert answer.result().json()["media"]["run"]["state"] == "queued"
+    finally:
+        service.stop()
+    assert "was sent SIGKILL" not in service.log.read_text()
