@@ -35,6 +35,7 @@ def install(app: Flask, settings: Settings) -> None:
     """Tell browsers about the configured origins on every answer, refusals included; without any, say nothing."""
     if not settings.cors_origins:
         return
+    app.after_request(_varies_by_origin)  # run after that of flask-cors: the last one given is the first one run
     CORS(
         app,
         # As patterns: flask-cors takes a text with brackets, as in an IPv6 address, for one of its own.
@@ -46,7 +47,6 @@ def install(app: Flask, settings: Settings) -> None:
         max_age=MAX_AGE_SECONDS,
         always_send=False,
     )
-    app.after_request(_varies_by_origin)
 
 
 def _varies_by_origin(response: Response) -> Response:

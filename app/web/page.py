@@ -19,9 +19,9 @@ FOLDER = Path(__file__).with_name("static")
 
 # By name, because what a machine's own table says of .js differs, and a browser runs no module of another type.
 CONTENT_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
 

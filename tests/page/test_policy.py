@@ -20,7 +20,12 @@ POLICY = {
     "form-action 'none'",
     "frame-ancestors 'none'",
 }
-TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml; charset=utf-8",
+}
 
 
 def get(service: Service, path: str, **headers: str) -> requests.Response:
@@ -43,7 +48,7 @@ def test_every_file_is_served_with_its_type_and_asked_for_again_only_when_it_has
         name = path.relative_to(FOLDER).as_posix()
         answer = get(service, f"/static/{name}")
         assert answer.content == path.read_bytes(), name
-        assert answer.headers["Content-Type"].partition(";")[0] == TYPES[path.suffix], name
+        assert answer.headers["Content-Type"] == TYPES[path.suffix], name
         again = get(service, f"/static/{name}", **{"If-None-Match": answer.headers["ETag"]})
         assert again.status_code == 304, name
         assert again.headers["Content-Security-Policy"], name
