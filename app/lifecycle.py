@@ -42,7 +42,7 @@ def create_media(session: Session, queue: OutboxQueue, media: Media, *, request_
 
 def create_all(session: Session, queue: OutboxQueue, new: Sequence[NewMedia], now: float) -> None:
     """Insert media with their create messages, which are due from `now` on; IntegrityError where an id is taken."""
-    session.execute(_ADD_MEDIA, [_row(one.media) for one in new])
+    session.connection().execute(_ADD_MEDIA, [_row(one.media) for one in new])
     queue.begin_streams(session, [_create_message(one) for one in new], now)
 
 

@@ -50,6 +50,7 @@ class Recorder:
     def __init__(self, database: Database, queue: OutboxQueue) -> None:
         self._database = database
         self._queue = queue
+        self._clock = select(database.now)
         self._guard = threading.Lock()
         self._waiting: list[_Ticket] = []
         self._is_led = False
@@ -76,7 +77,8 @@ class Recorder:
         self._add(session, recordings, self._now(session))
 
     def _now(self, session: Session) -> float:
-        return session.scalars(select(self._database.now)).one()
+        now: float = session.connection().execute(self._clock).scalar_one()
+        return now
 
     def _add(self, session: Session, recordings: Sequence[Recording], now: float) -> None:
         for one in recordings:

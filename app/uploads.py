@@ -253,8 +253,7 @@ class _Settling:
             return same_content(self.incoming.fd, fd)
 
     def _recorded(self) -> Media | None:
-        with self.database.reading() as session:
-            row = session.execute(_RECORDED, {"id": self.media.id}).mappings().one_or_none()
+        row = self.database.look_up(_RECORDED, {"id": self.media.id})
         return None if row is None else Media(**row)
 
     def _collision(self) -> MediaIdCollision:
