@@ -16,7 +16,6 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Connection,
     Double,
     Engine,
     Executable,
@@ -35,7 +34,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
@@ -106,6 +105,7 @@ def _postgres_whole(element: whole, compiler: SQLCompiler, **options: Any) -> st
 class Database:
     """One process's way to the database; to be made after fork, and closed at the end.
 
+    Writing transactions are the engine `writer`'s, which on PostgreSQL is `engine` itself.
     `now` is an SQL expression for the time in seconds since 1970; tests hand in another.
     """
 
@@ -116,12 +116,12 @@ class Database:
         self.now: ColumnElement[float] = database_now() if now is None else now
         self.busy_seconds = busy_seconds
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = (
-            _sqlite_engine(self.url, busy_seconds) if self.is_sqlite else _postgres_engine(self.url, busy_seconds)
-        )
+        if self.is_sqlite:
+            self.engine, self.writer = _sqlite_engines(self.url, busy_seconds)
+        else:
+            self.engine = self.writer = _postgres_engine(self.url, busy_seconds)
         self._read = sessionmaker(self.engine, autoflush=False, expire_on_commit=False)
-        writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
-        self._write = sessionmaker(writer, autoflush=False, expire_on_commit=False)
+        self._write = sessionmaker(self.writer, autoflush=False, expire_on_commit=False)
         self._writer_turn = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
 
@@ -252,7 +252,8 @@ def _is_busy(error: DBAPIError) -> bool:
     )
 
 
-def _sqlite_engine(url: URL, busy_seconds: float) -> Engine:
+def _sqlite_engines(url: URL, busy_seconds: float) -> tuple[Engine, Engine]:
+    """One whose transactions read, and one whose transactions write, over one pool."""
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
@@ -263,21 +264,25 @@ def _sqlite_engine(url: URL, busy_seconds: float) -> Engine:
         pool_timeout=busy_seconds,
     )
 
-    @event.listens_for(engine, "connect")
+    @event.listens_for(engine.pool, "connect")
     def _recipe(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        immediately = connection.get_execution_options().get("sqlite_begin")
-        if immediately:
-            connection.exec_driver_sql(immediately)
-        else:
-            # Takes no lock, so it cannot fail; SQLAlchemy would spend more on it than on the query that follows.
-            connection.connection.driver_connection.execute("BEGIN")  # type: ignore[union-attr]
+    writer = create_engine(url, pool=engine.pool)
+    _begin_with("BEGIN", engine)
+    _begin_with("BEGIN IMMEDIATE", writer)
+    return engine, writer
 
-    return engine
+
+def _begin_with(words: str, engine: Engine) -> None:
+    """Begin transactions so. A listener to the engine's "begin" would cost every statement of it as much as SQLite
+    spends on one: SQLAlchemy asks for listeners at each step once an engine has any."""
+
+    def begin(connection: PoolProxiedConnection) -> None:
+        connection.driver_connection.execute(words)  # type: ignore[union-attr]
+
+    engine.dialect.do_begin = begin  # type: ignore[assignment,method-assign]
 
 
 def _postgres_engine(url: URL, busy_seconds: float) -> Engine:

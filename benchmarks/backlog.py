@@ -32,7 +32,7 @@ def fill(database: Database, *, media: int, history: int) -> None:
     sqlite = database.is_sqlite
     words = {"numbers": _NUMBERS[sqlite], "id": _ID[sqlite], "false": "0" if sqlite else "false"}
     payload = "'{\"mediaStatus\": 2}'" + ("" if sqlite else "::json")
-    with database.engine.connect().execution_options(sqlite_begin="BEGIN IMMEDIATE") as connection:
+    with database.writer.connect() as connection:
         if not sqlite:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text(_MEDIA.format(**words)), {"media": media})

@@ -15,7 +15,7 @@ class Counter:
     """The statements sent to a database, transactions' begin and end left out."""
 
     def __init__(self, database: Database) -> None:
-        self._engine = database.engine
+        self._engines = {database.engine, database.writer}
         self.statements: list[tuple[str, Any]] = []
 
     @property
@@ -23,13 +23,15 @@ class Counter:
         return len(self.statements)
 
     def __enter__(self) -> Self:
-        event.listen(self._engine, "before_cursor_execute", self._note)
+        for engine in self._engines:
+            event.listen(engine, "before_cursor_execute", self._note)
         return self
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        event.remove(self._engine, "before_cursor_execute", self._note)
+        for engine in self._engines:
+            event.remove(engine, "before_cursor_execute", self._note)
 
     def _note(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
         if not statement.upper().startswith(("BEGIN", "PRAGMA")):

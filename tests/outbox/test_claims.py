@@ -227,9 +227,9 @@ def test_no_send_starts_with_less_lease_left_than_its_deadline(world: World, rec
         seconds.now += 18.5
 
     dispatcher = world.dispatcher(receiver, lease=30, deadline=12, monotonic=seconds)
-    event.listen(world.database.engine, "commit", freeze)
+    event.listen(world.database.writer, "commit", freeze)
     dispatcher.turn()
-    event.remove(world.database.engine, "commit", freeze)
+    event.remove(world.database.writer, "commit", freeze)
     wait_until(lambda: _has_come_back(dispatcher), "the claim")
     dispatcher.finish()
     stream = world.stream(media_id)
@@ -246,9 +246,9 @@ def test_a_claim_that_waited_long_for_the_database_is_sent_all_the_same(world: W
     def wait_for_a_turn(_connection: object) -> None:
         seconds.now += 19
 
-    event.listen(world.database.engine, "begin", wait_for_a_turn)
+    event.listen(world.database.writer, "begin", wait_for_a_turn)
     world.drive(world.dispatcher(receiver, lease=30, deadline=12, monotonic=seconds))
-    event.remove(world.database.engine, "begin", wait_for_a_turn)
+    event.remove(world.database.writer, "begin", wait_for_a_turn)
     assert receiver.of(media_id) == [1]
 
 

@@ -68,11 +68,11 @@ def commits_that_seem_to_fail(database: Database) -> Iterator[None]:
         connection.connection.commit()
         raise OperationalError("COMMIT", None, ConnectionError("the server closed the connection"))
 
-    event.listen(database.engine, "commit", commit_and_lose_the_answer)
+    event.listen(database.writer, "commit", commit_and_lose_the_answer)
     try:
         yield
     finally:
-        event.remove(database.engine, "commit", commit_and_lose_the_answer)
+        event.remove(database.writer, "commit", commit_and_lose_the_answer)
 
 
 class Receiver:
