@@ -33,15 +33,12 @@ class CommitUnknown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A media whose file is published under its final name: what is to be committed for it."""
+    """A media whose file is published under its final name, in `folder`: what is to be committed for it."""
 
     media: Media
+    folder: Path
     request_id: str | None
     and_then: AndThen
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.media.path).parent
 
 
 class Recorder:

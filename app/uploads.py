@@ -90,18 +90,19 @@ class Uploads:
             _receive(upload.chunks, incoming, extension)
             incoming.sync()
             media_id = media_id_of_file(incoming.fd)
+            final = self._storage.final_path(media_type, media_id, extension)
             media = Media(
                 id=media_id,
                 name=name,
-                path=str(self._storage.final_path(media_type, media_id, extension)),
+                path=str(final),
                 media_type=media_type,
                 media_status=MediaStatus.NEW,
                 user_id=upload.user_id,
                 size_bytes=incoming.size,
                 checksum=incoming.checksum,
             )
-            recording = Recording(media, upload.request_id, and_then)
-            settling = _Settling(self._database, self._recorder, incoming, media, recording)
+            recording = Recording(media, final.parent, upload.request_id, and_then)
+            settling = _Settling(self._database, self._recorder, incoming, media, final, recording)
             return settling.settle(self._settle_seconds, self._monotonic)
 
 
@@ -124,11 +125,8 @@ class _Settling:
     recorder: Recorder
     incoming: Incoming
     media: Media
+    final: Path
     recording: Recording
-
-    @property
-    def final(self) -> Path:
-        return Path(self.media.path)
 
     def settle(self, seconds: float, monotonic: Callable[[], float]) -> Receipt:
         deadline = monotonic() + seconds

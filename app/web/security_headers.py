@@ -25,5 +25,6 @@ def install(app: Flask) -> None:
 
 def _protect(response: Response) -> Response:
     for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+        if name not in response.headers:
+            response.headers.add(name, value)
     return response
