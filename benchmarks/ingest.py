@@ -106,21 +106,29 @@ def _empty(folder: Path) -> None:
 
 def photos(at: "Places", count: int = 1000, rounds: int = 5) -> list[Row]:
     """Ours against FastAPI on the same disk, in turn."""
-    rates: tuple[list[float], list[float]] = ([], [])
     disk = at.folder(DISK)
+    rates: tuple[list[float], list[float]] = ([], [])
+    costs: tuple[list[float], list[float]] = ([], [])
     with servers.ours(disk / "ours") as service, servers.fastapi(disk / "fastapi") as peer:
+        assert service.process is not None
+        both = (
+            (service.process.pid, [f"{service.url}/media", str(count), str(CLIENTS), token()]),
+            (peer.group, [peer.url.replace("upload", "forget"), str(count), str(CLIENTS)]),
+        )
         for _round in range(rounds):
-            rates[0].append(_photos(f"{service.url}/media", count, token()))
-            rates[1].append(_photos(peer.url.replace("upload", "forget"), count))
+            for (group, arguments), rate, cost in zip(both, rates, costs, strict=True):
+                before = cpu_seconds(group)
+                rate.append(_photos(arguments))
+                cost.append((cpu_seconds(group) - before) / count * 1000)
     our, their = (statistics.median(rate) for rate in rates)
-    figure = f"{our:.0f} against {their:.0f} photos/s"
-    return [
-        (f"photos of 200 kB, {CLIENTS} clients: recorded and durable against FastAPI", figure, f"{our / their:.2f}")
-    ]
+    our_cost, their_cost = (statistics.median(cost) for cost in costs)
+    what = f"photos of 200 kB, {CLIENTS} clients: recorded and durable against FastAPI"
+    figure = f"{our:.0f} against {their:.0f} photos/s, {our_cost:.2f} against {their_cost:.2f} CPU ms each"
+    return [(what, figure, f"{our / their:.2f}")]
 
 
-def _photos(url: str, count: int, *bearer: str) -> float:
-    command = [sys.executable, "-m", "benchmarks.photos", url, str(count), str(CLIENTS), *bearer]
+def _photos(arguments: list[str]) -> float:
+    command = [sys.executable, "-m", "benchmarks.photos", *arguments]
     return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 
