@@ -13,6 +13,13 @@ from typing import Any
 # folder that was given is its giver's to remove. One of ours stays through a reload (HUP), which reads this file
 # again in the same environment; a new master (USR2, which gunicorn tells by GUNICORN_PID) has one of its own.
 _OURS = "DETECTIONS_OWN_FIGURES"
+
+
+def _remove_own_figures() -> None:
+    if _OURS in os.environ:
+        shutil.rmtree(os.environ[_OURS], ignore_errors=True)
+
+
 if not os.environ.get("PROMETHEUS_MULTIPROC_DIR") or (_OURS in os.environ and "GUNICORN_PID" in os.environ):
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[_OURS] = tempfile.mkdtemp(prefix="detections-figures-")
     # What ends before on_exit, as --check-config does, leaves no folder either. Workers, which are forks, remove none.
@@ -97,8 +104,3 @@ def child_exit(server: Any, worker: Any) -> None:
 
 def on_exit(server: Any) -> None:
     _remove_own_figures()
-
-
-def _remove_own_figures() -> None:
-    if _OURS in os.environ:
-        shutil.rmtree(os.environ[_OURS], ignore_errors=True)
