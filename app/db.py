@@ -285,6 +285,15 @@ def _begin_with(words: str, engine: Engine) -> None:
     engine.dialect.do_begin = begin  # type: ignore[assignment,method-assign]
 
 
+_VANISHED_HOST = {
+    "tcp_user_timeout": 20_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+}
+"""How libpq notices a server whose host has gone without a word: within 20 s, not the kernel's quarter of an hour."""
+
+
 def _postgres_engine(url: URL, busy_seconds: float) -> Engine:
     milliseconds = int(busy_seconds * 1000)
     settings = {
@@ -296,7 +305,7 @@ def _postgres_engine(url: URL, busy_seconds: float) -> Engine:
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     return create_engine(
         url,
-        connect_args={"options": options, "connect_timeout": 10},
+        connect_args={"options": options, "connect_timeout": 10, **_VANISHED_HOST},
         pool_pre_ping=True,
         pool_size=16,
         max_overflow=16,

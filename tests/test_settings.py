@@ -136,6 +136,7 @@ def test_each_setting_is_read(name: str, value: str, read: object) -> None:
         ("DETECTOR_CONFIDENCE", "45%"),
         ("FRAME_INTERVAL_SECONDS", "0"),
         ("DETECTION_WORKERS", "0"),
+        ("DETECTION_WORKERS", "1025"),
         ("DETECTION", "on"),
         ("DISPATCHER", "on"),
         ("DISPATCHER", "two\nlines"),

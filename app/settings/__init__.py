@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 GIB = 1 << 30
+MAX_WORKERS = 1024  # each is a process with a model in memory; more is a slip of the keyboard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class Settings(DetectorSettings):
             max_upload_bytes=read.integer("MAX_UPLOAD_BYTES", 16 * GIB, minimum=1),
             upload_idle_timeout=read.number("UPLOAD_IDLE_TIMEOUT_SECONDS", 30, above=0),
             sync_wait=read.number("SYNC_WAIT_SECONDS", 60, above=0),
-            detection_workers=read.integer("DETECTION_WORKERS", os.cpu_count() or 1, minimum=1),
+            detection_workers=read.integer("DETECTION_WORKERS", os.cpu_count() or 1, minimum=1, maximum=MAX_WORKERS),
             detection=read.embedded_or_off("DETECTION"),
             dispatcher=read.embedded_or_off("DISPATCHER"),
             outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0),

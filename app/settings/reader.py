@@ -29,11 +29,13 @@ class Reader:
         """Absolute, whether there is something or not."""
         return Path(self.text(name, default) or default).absolute()
 
-    def integer(self, name: str, default: int, *, minimum: int) -> int:
-        """A whole number that is no less than `minimum`."""
+    def integer(self, name: str, default: int, *, minimum: int, maximum: int = 1 << 62) -> int:
+        """A whole number in [minimum, maximum]."""
         value = self._parsed(name, default, int, "a whole number")
         if value < minimum:
             raise SettingsError(f"{name} must be at least {minimum}, not {value}.")
+        if value > maximum:
+            raise SettingsError(f"{name} must be at most {maximum}, not {value}.")
         return value
 
     def number(self, name: str, default: float, *, above: float, maximum: float = 1e9) -> float:
