@@ -34,7 +34,7 @@ def nowhere(tmp_path: Path) -> Iterator[Path]:
 
 def started(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     """`flask …` as a process, in an environment that holds no setting."""
-    kept = {"PATH", "LD_LIBRARY_PATH", "LANG", "COVERAGE_PROCESS_CONFIG"}
+    kept = {"PATH", "LD_LIBRARY_PATH", "LANG"}
     environment = {name: value for name, value in os.environ.items() if name in kept}
     command = [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), *map(str, arguments)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=90, check=False)

@@ -42,7 +42,7 @@ def test_one_id_leads_from_the_upload_through_the_run_to_every_try_to_deliver(
     assert answer.status_code == 201
     media_id = answer.json()["media"]["id"]
     arrived = annotations.wait_for(lambda entries: sum(entry["applied"] for entry in entries) == 3)
-    deliveries = wait_for(service, "delivery", 3)
+    deliveries = wait_for(service, "delivery", 5)
     [request] = of_trace(service, "request")
     assert (request["method"], request["path"], request["status"], request["user"]) == ("POST", "/detect", 201, "ada")
     [started], [ended] = of_trace(service, "run_started"), wait_for(service, "run_ended", 1)
