@@ -22,6 +22,7 @@ import structlog
 
 from app.checksum import new_checksum
 from app.errors import StorageFailed, StorageFull, Unavailable
+from app.writeback import Writeback
 
 log = structlog.get_logger()
 
@@ -113,6 +114,7 @@ class Incoming:
         self._keeps_name = False
         with judged(folder):
             self.path, self.fd = _create_locked(folder / INCOMING)
+        self._writeback = Writeback(self.fd)
 
     @property
     def still_to_come(self) -> int:
@@ -133,6 +135,7 @@ class Incoming:
                 self._checksum.update(rest[:written])  # while the processor's cache still holds them
                 self.size += written
                 rest = rest[written:]
+        self._writeback.grown_to(self.size)
 
     def head(self, length: int) -> bytes:
         """The first bytes written, at most `length`."""
