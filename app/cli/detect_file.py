@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from app import representation
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.detection.drawing_process import Drawing, draw_in_process
@@ -190,24 +191,5 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "error": outcome.error,
         "frames": outcome.frames,
         "packetsSkipped": outcome.skipped,
-        "annotations": [
-            {
-                "frame": result.index,
-                "time": round(result.time, 6),
-                "detections": [_detection(found) for found in result.objects],
-            }
-            for result in outcome.found
-        ],
-    }
-
-
-def _detection(found: DetectedObject) -> dict[str, Any]:
-    return {
-        "classNum": found.class_num,
-        "label": found.label,
-        "confidence": round(found.confidence, 4),
-        "centerX": round(found.center_x, 6),
-        "centerY": round(found.center_y, 6),
-        "width": round(found.width, 6),
-        "height": round(found.height, 6),
+        "annotations": representation.annotations(outcome.found),
     }

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -86,13 +85,6 @@ def printable(text: str) -> str:
 def note(text: str) -> None:
     """Progress or a warning, on standard error."""
     click.echo(text, err=True)
-
-
-def when(seconds: float | None) -> str | None:
-    """A time as RFC 3339 in UTC."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @contextmanager

@@ -7,10 +7,11 @@ import jwt
 from flask.cli import with_appcontext
 
 from app.cli.faults import Command
-from app.cli.output import json_option, show_json, when
+from app.cli.output import json_option, show_json
 from app.cli.usage import usage
 from app.current import services
 from app.settings import TokenSettings
+from app.timestamps import rfc3339
 
 MAX_MINUTES = 24 * 60
 MAX_USER = 255
@@ -47,7 +48,7 @@ def token(user: str, admin: bool, minutes: int, as_json: bool) -> None:
     claims = _claims(tokens, user, admin=admin) | {"iat": now, "exp": expires_at}
     signed = jwt.encode(claims, tokens.secret, algorithm=tokens.algorithm)
     if as_json:
-        show_json({"token": signed, "userId": user, "admin": admin, "expiresAt": when(expires_at)})
+        show_json({"token": signed, "userId": user, "admin": admin, "expiresAt": rfc3339(expires_at)})
     else:
         click.echo(signed)
 
