@@ -67,6 +67,7 @@ class Flush:
         self._media_id = media_id
         self._on_progress = on_progress
         self._monotonic = monotonic
+        self._has_asked_for_probe = gate is None
 
     def run(self, *, wait: bool, timeout: float | None) -> FlushReport:
         """Deliver what is pending now; with `wait`, until drained or `timeout` seconds have passed."""
@@ -99,8 +100,8 @@ class Flush:
         while (progress.pending > 0 if wait else progress.unsettled) and not self._is_past(deadline):
             pause = dispatcher.turn(self._media_id)
             dispatcher.sleep(min(pause, LOOK_EVERY))
-            if wait and self._monotonic() - brought_forward > BRING_FORWARD_EVERY:
-                self._bring_forward()
+            if self._monotonic() - brought_forward > BRING_FORWARD_EVERY:
+                self._bring_forward_again(wait=wait)
                 brought_forward = self._monotonic()
             if self._monotonic() >= look_again:
                 asked = self._monotonic()
@@ -123,9 +124,7 @@ class Flush:
                 .values(due_at=now)
                 .execution_options(synchronize_session=False)
             )
-            under_way = select(stream.media_id).where(stream.due_at > now, stream.lease_owner.is_not(None)).limit(1)
-            if self._gate and session.scalar(under_way) is None:
-                self._gate.probe_now(session)  # but never beside a probe that may be under way
+            self._ask_for_probe(session, now)
             announce(session)
             rows = session.execute(
                 select(stream.media_id, stream.acked_seq, stream.last_seq, stream.lease_epoch).where(
@@ -133,6 +132,21 @@ class Flush:
                 )
             )
             return {media_id: _Target(*head) for media_id, *head in rows}, now
+
+    def _bring_forward_again(self, *, wait: bool) -> None:
+        if wait:
+            self._bring_forward()
+        elif not self._has_asked_for_probe:
+            with self._database.writing() as session:
+                self._ask_for_probe(session, float(session.scalar(select(self._database.now)) or 0.0))
+
+    def _ask_for_probe(self, session: Session, now: float) -> None:
+        """Let a closed gate be probed now, but never beside a probe that may be under way."""
+        stream = OutboxStream
+        under_way = select(stream.media_id).where(stream.due_at > now, stream.lease_owner.is_not(None)).limit(1)
+        if self._gate and session.scalar(under_way) is None:
+            self._gate.probe_now(session)
+            self._has_asked_for_probe = True
 
     def _look(self, targets: dict[str, _Target], started: float) -> _Progress:
         delivered = sum(target.last - target.acked for target in targets.values())
@@ -150,7 +164,7 @@ class Flush:
                 if row.parked_at is None:
                     pending += left
                     unsettled |= _is_unsettled(row, target, started, now, gate)
-        probe_is_due = gate.closed_for is not None and gate.closed_for <= 0
+        probe_is_due = gate.closed_for is not None and (gate.closed_for <= 0 or not self._has_asked_for_probe)
         return _Progress(delivered, pending, parked, unsettled or (pending > 0 and probe_is_due))
 
     def _unfinished(self, session: Session) -> "Iterable[_Row]":

@@ -281,6 +281,24 @@ def test_a_lease_whose_owner_died_does_not_keep_a_flush_at_a_closed_gate(world: 
     assert 1 <= len(receiver.arrived) <= 2
 
 
+def test_a_flush_at_a_closed_gate_waits_until_the_lease_of_a_dead_owner_has_run_out_and_then_probes(
+    world: World, clock: Clock
+) -> None:
+    dead = world.slow_receiver()
+    world.media()
+    world.dispatcher(dead).turn()
+    dead.wait_for(1)
+    world.media()
+    world.drive(world.dispatcher(Receiver(busy_for(3000))))
+    timer = threading.Timer(0.5, clock.advance, (LEASE + 1,))
+    timer.start()
+    receiver = Receiver()
+    report = flush(world, receiver)
+    timer.join()
+    assert (report.delivered, report.pending) == (2, 0)
+    assert len(receiver.arrived) == 2
+
+
 def test_waiting_at_a_closed_gate_sends_one_probe_at_a_time(live_world: World) -> None:
     world = live_world
     for _ in range(6):
