@@ -8,7 +8,7 @@ import structlog
 
 from app.adoption import Adoption
 from app.annotations import AnnotationsClient
-from app.db import Database
+from app.db import Database, News
 from app.detection.executor import RunExecutor
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.process import DetectorProcess
@@ -56,7 +56,7 @@ class Services:
             workers=settings.detection_workers,
             on_ended=self.waiters.notify,
         )
-        self.database.on_announcement(self.executor.wake)
+        self.database.on_announcement(News.RUNS, self.executor.wake)
         self.annotations = _annotations_client(settings)
         look = self.annotations.look if self.annotations else None
         self.adoption = Adoption(self.database, self.storage, look)
@@ -101,7 +101,7 @@ class Services:
         dispatcher = self.dispatcher()
         if dispatcher is None:
             return []
-        self.database.on_announcement(dispatcher.wake)
+        self.database.on_announcement(News.MESSAGES, dispatcher.wake)
         return [ChangeWatcher(self.database, dispatcher.wake), dispatcher]
 
     def stop(self) -> None:

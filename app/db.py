@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,13 @@ def _postgres_whole(element: whole, compiler: SQLCompiler, **options: Any) -> st
     return f"floor({compiler.process(element.clauses, **options)})::bigint"  # a cast alone would round
 
 
+class News(Enum):
+    """What a transaction adds for others to work on."""
+
+    MESSAGES = "messages"
+    RUNS = "runs"
+
+
 class Database:
     """One process's way to the database; to be made after fork, and closed at the end.
 
@@ -123,7 +131,7 @@ class Database:
         self._read = sessionmaker(self.engine, autoflush=False, expire_on_commit=False)
         self._write = sessionmaker(self.writer, autoflush=False, expire_on_commit=False)
         self._writer_turn = threading.Lock()
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: dict[News, list[Callable[[], None]]] = {news: [] for news in News}
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -146,8 +154,9 @@ class Database:
         """
         with self._turn(), _judged(), self._write.begin() as session:
             yield session
-        if session.info.get(_ANNOUNCED):
-            self.notify_listeners()
+        for news in session.info.get(_ANNOUNCED, ()):
+            for listener in self._listeners[news]:
+                listener()
 
     def bury_failed_commits(self) -> None:
         """Make sure that no transaction whose commit failed before this call can still come true.
@@ -160,14 +169,9 @@ class Database:
                 version = session.execute(text("PRAGMA user_version")).scalar_one()
                 session.execute(text(f"PRAGMA user_version = {int(version)}"))
 
-    def on_announcement(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after each commit of this process in which `announce` was called."""
-        self._listeners.append(listener)
-
-    def notify_listeners(self) -> None:
-        """Tell this process's listeners that messages or runs may be waiting."""
-        for listener in self._listeners:
-            listener()
+    def on_announcement(self, news: News, listener: Callable[[], None]) -> None:
+        """Call `listener` after each commit of this process in which such news were announced."""
+        self._listeners[news].append(listener)
 
     def warnings(self) -> list[str]:
         """What is known to be risky about this database, for a person to decide on."""
@@ -195,19 +199,18 @@ class Database:
             self._writer_turn.release()
 
 
-def announce(session: Session) -> None:
-    """Note that this transaction adds messages or runs: its commit wakes this process's listeners and, by one NOTIFY on
-    PostgreSQL, those of other processes (on SQLite these watch the file's data version)."""
-    if session.info.get(_ANNOUNCED):
-        return
-    note_announced(session)
-    if session.get_bind().dialect.name == "postgresql":
+def announce(session: Session, news: News) -> None:
+    """Note what this transaction adds: its commit wakes this process's listeners and, by one NOTIFY on PostgreSQL,
+    those of other processes, whatever the news (on SQLite these watch the file's data version)."""
+    is_first = not session.info.get(_ANNOUNCED)
+    note_announced(session, news)
+    if is_first and session.get_bind().dialect.name == "postgresql":
         session.execute(select(NOTIFICATION))
 
 
-def note_announced(session: Session) -> None:
+def note_announced(session: Session, news: News) -> None:
     """The same for a transaction one of whose statements has NOTIFICATION in it."""
-    session.info[_ANNOUNCED] = True
+    session.info.setdefault(_ANNOUNCED, set()).add(news)
 
 
 def upsert(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:

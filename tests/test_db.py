@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -16,7 +17,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from app.db import SAFE_SQLITE, Database, announce, schema_revision, upsert
+from app.db import SAFE_SQLITE, Database, News, announce, schema_revision, upsert
 from app.errors import StorageFull, Unavailable
 from app.models import OutboxGate
 
@@ -251,24 +252,28 @@ def test_the_clock_can_be_handed_in(timed_database: Database) -> None:
         assert session.scalars(select(timed_database.now)).one() == 1_800_000_000.0
 
 
-def test_listeners_hear_of_a_commit_that_announced_and_of_no_other(database: Database) -> None:
-    heard: list[int] = []
-    database.on_announcement(lambda: heard.append(1))
+def test_listeners_hear_once_of_a_commit_that_announced_their_news_and_of_no_other(database: Database) -> None:
+    heard: list[News] = []
+    for news in News:
+        database.on_announcement(news, partial(heard.append, news))
     add_gate(database)
 
     def announce_and_fail() -> None:
         with database.writing() as session:
-            announce(session)
+            announce(session, News.MESSAGES)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         announce_and_fail()
     assert heard == []
     with database.writing() as session:
-        announce(session)
-        announce(session)
+        announce(session, News.MESSAGES)
+        announce(session, News.MESSAGES)
         assert heard == []
-    assert heard == [1]
+    assert heard == [News.MESSAGES]
+    with database.writing() as session:
+        announce(session, News.RUNS)
+    assert heard == [News.MESSAGES, News.RUNS]
 
 
 def test_an_upsert_speaks_each_databases_dialect(database: Database) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from app.db import Database
+from app.db import Database, News
 from app.errors import StorageFailed, Unavailable
 from app.models import Media
 from app.recorder import AndThen
@@ -45,7 +45,7 @@ class Group:
     def __init__(self, intake: Intake) -> None:
         self.intake = intake
         self.commits = 0
-        intake.database.on_announcement(self._count)
+        intake.database.on_announcement(News.MESSAGES, self._count)
         self._pool = ThreadPoolExecutor(32)
         self._go_on = threading.Event()
         entered = threading.Event()

@@ -17,7 +17,7 @@ from sqlalchemy import and_, case, delete, insert, null, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.db import Database, announce
+from app.db import Database, News, announce
 from app.detection import claims, tallies
 from app.detection.claims import UNDER_WAY, ClaimedRun
 from app.detection.results import FrameResult
@@ -80,7 +80,7 @@ class Runs:
             )
             .returning(DetectionRun.id)
         )
-        announce(session)
+        announce(session, News.RUNS)
         return int(run_id or 0)
 
     def ensure_room(self) -> None:
@@ -175,7 +175,7 @@ class Runs:
         tries = DetectionRun.tries if counted else DetectionRun.tries - 1
         begin_anew = {"state": RunState.QUEUED, "tries": tries, "frames_done": 0, "packets_skipped": 0, **_NO_LEASE}
         with self._database.writing() as session:
-            announce(session)
+            announce(session, News.RUNS)
             handed_back = self._write(session, claimed, **begin_anew)
             if handed_back:
                 _forget_results(session, claimed)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Row, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.db import Database, announce
+from app.db import Database, News, announce
 from app.models import OutboxStream
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.gate import Gate, GateCondition
@@ -125,7 +125,7 @@ class Flush:
                 .execution_options(synchronize_session=False)
             )
             self._ask_for_probe(session, now)
-            announce(session)
+            announce(session, News.MESSAGES)
             rows = session.execute(
                 select(stream.media_id, stream.acked_seq, stream.last_seq, stream.lease_epoch).where(
                     stream.due_at.is_not(None), *self._scope()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, null, select, update
 from sqlalchemy.orm import Session
 
-from app.db import announce, upsert
+from app.db import News, announce, upsert
 from app.models import OutboxGate
 
 
@@ -74,7 +74,7 @@ class Gate:
 
     def open(self, session: Session) -> None:
         """Everything passes again, at full speed, and every dispatcher is told."""
-        announce(session)
+        announce(session, News.MESSAGES)
         session.execute(
             update(OutboxGate)
             .where(OutboxGate.endpoint == self.endpoint)

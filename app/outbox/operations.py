@@ -10,7 +10,7 @@ from typing import Literal
 from sqlalchemy import ColumnElement, and_, case, delete, func, literal, null, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
-from app.db import announce
+from app.db import News, announce
 from app.errors import MediaNotFound, NotParked
 from app.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.outbox.messages import Outcome
@@ -102,7 +102,7 @@ def retry_parked(
         chosen = and_(chosen, OutboxStream.media_id.in_(media_ids))
     if reason is not None:
         chosen = and_(chosen, OutboxStream.park_reason.icontains(reason, autoescape=True))
-    announce(session)
+    announce(session, News.MESSAGES)
     return list(
         session.scalars(
             update(OutboxStream)
@@ -148,7 +148,7 @@ def skip_head(session: Session, now: ColumnElement[float], media_id: str) -> int
         .values(delivered_at=now, outcome=Outcome.SKIPPED)
         .execution_options(synchronize_session=False)
     )
-    announce(session)
+    announce(session, News.MESSAGES)
     return int(seq)
 
 

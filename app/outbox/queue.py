@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, literal, null, select, update
 from sqlalchemy.orm import Session
 
-from app.db import announce, note_announced
+from app.db import News, announce, note_announced
 from app.models import OutboxStream
 from app.outbox.messages import Answer, Kind, Message
 from app.outbox.statements import BEGIN_MESSAGE, BEGIN_STREAM, Statements, new_stream
@@ -107,11 +107,11 @@ class OutboxQueue:
             "request_id": request_id,
         }
         if statements.dialect == "postgresql":
-            note_announced(session)
+            note_announced(session, News.MESSAGES)
             return int(connection.execute(statements.enqueue, media | message).scalar_one())
         seq = connection.execute(statements.advance, media).scalar_one()
         connection.execute(statements.add_message, message | {"seq": seq})
-        announce(session)
+        announce(session, News.MESSAGES)
         return seq
 
     def begin_streams(self, session: Session, first: Sequence[FirstMessage], now: float) -> None:
@@ -140,7 +140,7 @@ class OutboxQueue:
                 for message in first
             ],
         )
-        announce(session)
+        announce(session, News.MESSAGES)
 
     def next_due_in(self, session: Session, *, media_id: str | None = None) -> float | None:
         """Seconds until the first stream may be claimed (negative if overdue), None where nothing waits."""
@@ -235,7 +235,7 @@ class OutboxQueue:
             .returning(OutboxStream.media_id)
             .execution_options(synchronize_session=False)
         )
-        announce(session)
+        announce(session, News.MESSAGES)
         return result.first() is not None
 
     def note_attempts(self, session: Session, tries: Sequence[Try]) -> None:

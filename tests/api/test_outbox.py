@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from app.db import News
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes
 from tests.api.conftest import Api, MakeApi, Untouched, picture
@@ -171,7 +172,7 @@ def test_a_skip_drops_the_head_of_what_is_parked_and_of_nothing_else(
 def test_a_retry_and_a_skip_wake_the_dispatcher(make_api: MakeApi, annotations: ReferenceService) -> None:
     api = make_api(annotations)
     woken = threading.Event()
-    api.services.database.on_announcement(woken.set)
+    api.services.database.on_announcement(News.MESSAGES, woken.set)
     for number, repair in (
         (11, lambda media_id: ask(api, "POST", f"/outbox/media/{media_id}/skip")),
         (12, lambda media_id: retry(api, mediaIds=[media_id])),

@@ -7,7 +7,7 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from app.db import PG_CHANNEL, Database
+from app.db import PG_CHANNEL, Database, News
 from app.errors import IllegalTransition
 from app.lifecycle import change_status
 from app.models import Media, MediaStatus
@@ -190,7 +190,7 @@ def test_a_transaction_notifies_others_once_however_many_messages_it_adds(postgr
 def test_a_process_that_adds_a_message_tells_its_own_dispatcher_once(world: World) -> None:
     told: list[int] = []
     media_id = world.media()
-    world.database.on_announcement(lambda: told.append(1))
+    world.database.on_announcement(News.MESSAGES, lambda: told.append(1))
     _statements_of(world, 2, media_id)
     assert told == [1]
 

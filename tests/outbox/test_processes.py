@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from app.db import Database
+from app.db import Database, News
 from app.models import MediaStatus, OutboxMessage
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.operations import retry_parked
@@ -98,7 +98,7 @@ def test_a_watcher_survives_the_loss_of_its_connection(postgres_url: str) -> Non
 def test_a_commit_here_is_delivered_without_waiting_for_the_next_look(live_world: World) -> None:
     world, receiver = live_world, Receiver()
     with _running(world, receiver) as dispatcher:
-        world.database.on_announcement(dispatcher.wake)
+        world.database.on_announcement(News.MESSAGES, dispatcher.wake)
         media_id = world.media(MediaStatus.AI_PROCESSING)
         _expect_within(SOON, lambda: receiver.of(media_id) == [1, 2])
 
