@@ -13,7 +13,9 @@ from app.errors import Forbidden, Unauthorized
 from app.settings import TokenSettings
 from app.web.jwks import LOOK_SECONDS, PublishedKeys
 from app.web.jwks_document import fetch_document
+from app.web.known_tokens import Bearer, KnownTokens
 
+EXTENSION = "detections-known-tokens"
 LEEWAY_SECONDS = 30
 MAX_IDENTITY = 255
 MAX_TOKEN_BYTES = 16_384
@@ -35,6 +37,7 @@ def install(app: Flask, tokens: TokenSettings) -> None:
         JWT_ADMIN_CLAIM=tokens.admin_claim,
     )
     manager = JWTManager(app)
+    app.extensions[EXTENSION] = KnownTokens()
     if tokens.jwks_url is not None:
         published = PublishedKeys(partial(fetch_document, tokens.jwks_url, LOOK_SECONDS), tokens.algorithm)
 
@@ -59,14 +62,23 @@ def authenticate() -> None:
         raise Unauthorized("The token is too long.")
     if "," in authorization:  # how servers hand on a header that came twice; no token has one
         raise Unauthorized("There must be one Authorization header with one token.")
+    known: KnownTokens = current_app.extensions[EXTENSION]
+    bearer = known.bearer(authorization)
+    if bearer is None:
+        claims = _verified_claims()
+        bearer = Bearer(_identity(claims), _is_admin(claims))
+        known.note(authorization, bearer, int(claims["exp"]) + LEEWAY_SECONDS)
+    g.user_id, g.is_admin = bearer.user_id, bearer.is_admin
+
+
+def _verified_claims() -> dict[str, Any]:
     try:
         verify_jwt_in_request()
     except (JWTExtendedException, PyJWTError) as error:
         raise Unauthorized(f"The token was not accepted: {error}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:  # what hostile tokens make of a parser
         raise Unauthorized("The token was not accepted: it is malformed.") from error
-    g.user_id = _identity(get_jwt())
-    g.is_admin = _is_admin(get_jwt())
+    return get_jwt()
 
 
 def authenticate_admin() -> None:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jwt.algorithms import RSAAlgorithm
 from werkzeug.test import TestResponse
 
+from app.web.auth import LEEWAY_SECONDS
 from tests.api.conftest import Api, MakeApi, Untouched, picture
 from tests.system.service import SECRET, token
 
@@ -171,6 +172,23 @@ def test_a_token_of_another_issuer_is_accepted(api: Api, claims: dict[str, Any])
 
 def test_a_token_that_expired_within_what_clocks_differ_is_accepted(api: Api) -> None:
     assert asked(api, f"Bearer {signed(exp=int(time.time()) - 5)}").status_code == 200
+
+
+def test_a_token_that_was_accepted_is_refused_once_it_has_expired(api: Api) -> None:
+    authorization = f"Bearer {signed(exp=int(time.time()) - LEEWAY_SECONDS + 2)}"
+    assert asked(api, authorization).status_code == 200
+    deadline = time.monotonic() + 30
+    while (answer := asked(api, authorization)).status_code == 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert_refused(answer)
+
+
+def test_tokens_that_were_accepted_keep_speaking_for_their_own_bearers(api: Api) -> None:
+    tokens = {user: f"Bearer {signed(sub=user)}" for user in ("ada", "grace")}
+    for _again in range(2):
+        for user, authorization in tokens.items():
+            assert asked(api, authorization, "/me").json == {"userId": user, "admin": False}
 
 
 @pytest.mark.parametrize("claims", [{"aud": "detections"}, {"aud": ["other", "detections"]}])
