@@ -11,13 +11,14 @@ from typing import Any
 from sqlalchemy import Table, insert, select, update
 from sqlalchemy.orm import Session
 
+from app.direct import Direct
 from app.errors import IllegalTransition
 from app.models import Media, MediaStatus
 from app.outbox.messages import Kind
 from app.outbox.queue import FirstMessage, OutboxQueue
 
 _MEDIA: Table = Media.__table__  # type: ignore[assignment]
-_ADD_MEDIA = insert(_MEDIA)
+_ADD_MEDIA = Direct(insert(_MEDIA), _MEDIA.columns.keys())
 
 ALLOWED_FROM = {
     MediaStatus.AI_PROCESSING: (MediaStatus.NEW, MediaStatus.AI_PROCESSED, MediaStatus.ERROR),
@@ -42,7 +43,7 @@ def create_media(session: Session, queue: OutboxQueue, media: Media, *, request_
 
 def create_all(session: Session, queue: OutboxQueue, new: Sequence[NewMedia], now: float) -> None:
     """Insert media with their create messages, which are due from `now` on; IntegrityError where an id is taken."""
-    session.connection().execute(_ADD_MEDIA, [_row(one.media) for one in new])
+    _ADD_MEDIA.insert(session.connection(), [_row(one.media) for one in new])
     queue.begin_streams(session, [_create_message(one) for one in new], now)
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import Database
+from app.direct import Direct
 from app.errors import DetectionsError, StorageFull, Unavailable
 from app.lifecycle import NewMedia, create_all
 from app.models import Media
@@ -47,7 +48,7 @@ class Recorder:
     def __init__(self, database: Database, queue: OutboxQueue) -> None:
         self._database = database
         self._queue = queue
-        self._clock = select(database.now)
+        self._clock = Direct(select(database.now))
         self._guard = threading.Lock()
         self._waiting: list[_Ticket] = []
         self._is_led = False
@@ -74,8 +75,8 @@ class Recorder:
         self._add(session, recordings, self._now(session))
 
     def _now(self, session: Session) -> float:
-        now: float = session.connection().execute(self._clock).scalar_one()
-        return now
+        (now,) = self._clock.first(session.connection(), {}) or (0.0,)
+        return float(now)
 
     def _add(self, session: Session, recordings: Sequence[Recording], now: float) -> None:
         for one in recordings:

@@ -16,6 +16,7 @@ from sqlalchemy import Table, bindparam, select
 from sqlalchemy.exc import IntegrityError
 
 from app.db import Database
+from app.direct import Direct
 from app.display_name import clean_name
 from app.errors import DetectionsError, MediaIdCollision, StorageFailed, StorageFull, Unavailable
 from app.lifecycle import keep_checksum
@@ -29,8 +30,7 @@ from app.storage import FoundFile, Incoming, Storage, hold, judged, remove_if_sa
 log = structlog.get_logger()
 
 _TABLE: Table = Media.__table__  # type: ignore[assignment]
-_RECORDED = select(_TABLE).where(_TABLE.c.id == bindparam("id"))
-"""Asked by every upload, and nearly always for a row that is not there: no objects are made of it."""
+_RECORDED = Direct(select(_TABLE).where(_TABLE.c.id == bindparam("id")))
 
 SETTLE_SECONDS = 30.0
 """How long an upload waits for another one of the same id that is about to commit."""
@@ -252,7 +252,7 @@ class _Settling:
 
     def _recorded(self) -> Media | None:
         row = self.database.look_up(_RECORDED, {"id": self.media.id})
-        return None if row is None else Media(**row)
+        return None if row is None else Media(**dict(zip(_TABLE.columns.keys(), row, strict=True)))
 
     def _collision(self) -> MediaIdCollision:
         return MediaIdCollision(f"Media {self.media.id} exists with other content; its file is untouched.")

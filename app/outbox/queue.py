@@ -123,9 +123,9 @@ class OutboxQueue:
                 )
             return
         connection = session.connection()  # a session would spend as much again on each
-        connection.execute(BEGIN_STREAM, [new_stream(message.media_id, now) for message in first])
-        connection.execute(
-            BEGIN_MESSAGE,
+        BEGIN_STREAM.insert(connection, [new_stream(message.media_id, now) for message in first])
+        BEGIN_MESSAGE.insert(
+            connection,
             [
                 {
                     "media_id": message.media_id,

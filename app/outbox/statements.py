@@ -38,6 +38,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
 from app.db import NOTIFICATION
+from app.direct import Direct
 from app.models import OutboxAttempt, OutboxMessage, OutboxStream
 
 STREAM: Table = OutboxStream.__table__  # type: ignore[assignment]
@@ -47,9 +48,6 @@ _S, _M = STREAM.c, MESSAGE.c
 _HEAD = (_S.media_id, _S.acked_seq, _S.uncertain, _S.lease_epoch, _S.attempts, _S.refusals)
 _ZERO, _ONE = literal_column("0", Integer()), literal_column("1", Integer())  # a number itself becomes a parameter
 _KNOWN_AT_ONCE = ("media_id", "kind", "payload", "idempotency_key", "user_id", "request_id")
-
-BEGIN_STREAM, BEGIN_MESSAGE = insert(STREAM), insert(MESSAGE)
-"""Add rows whose every column is given."""
 
 
 def new_stream(media_id: Any, now: Any, *, none: Any = 0, one: Any = 1, no: Any = False) -> dict[str, Any]:
@@ -65,6 +63,11 @@ def new_stream(media_id: Any, now: Any, *, none: Any = 0, one: Any = 1, no: Any 
         "uncertain": no,
         "head_since": now,
     }
+
+
+BEGIN_STREAM = Direct(insert(STREAM), new_stream(None, None))
+BEGIN_MESSAGE = Direct(insert(MESSAGE), (*_KNOWN_AT_ONCE, "seq", "created_at"))
+"""Add rows whose every column is given."""
 
 
 @dataclass(frozen=True)
