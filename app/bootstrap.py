@@ -1,13 +1,11 @@
 """The object graph: everything made once from the settings, for the web, the commands and the tests alike."""
 
-import threading
 from collections.abc import Callable
 from functools import partial
 
-import structlog
-
 from app.adoption import Adoption
 from app.annotations import AnnotationsClient
+from app.background import BackgroundWork
 from app.db import Database, News
 from app.detection.executor import RunExecutor
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
@@ -23,14 +21,11 @@ from app.outbox.watch import ChangeWatcher
 from app.seats import Seats
 from app.settings import Settings
 from app.storage import Storage
-from app.sweep import Sweep
+from app.sweep import PeriodicSweep, Sweep
 from app.tokens import MintedTokens, StaticToken, TokenSource
 from app.uploads import Uploads
 from app.verification import Verification
 
-log = structlog.get_logger()
-
-SWEEP_EVERY = 3600.0
 DEFAULT_THREADS = 16
 
 
@@ -119,32 +114,7 @@ class Services:
         self.database.close()
 
 
-class PeriodicSweep:
-    """Sweeps at the start and from time to time; a failure is logged and the next sweep tries again."""
-
-    def __init__(self, sweep: Sweep, every: float = SWEEP_EVERY) -> None:
-        self._sweep = sweep
-        self._every = every
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._sweep.run()
-            except Exception:
-                log.exception("sweep_failed")
-            self._stopping.wait(self._every)
-
-
-_Background = ChangeWatcher | Dispatcher | PeriodicSweep
+_Background = BackgroundWork | Dispatcher
 
 
 def _annotations_client(settings: Settings) -> AnnotationsClient | None:

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.background import BackgroundWork
 from app.db import Database
 from app.errors import DetectionsError, Unavailable
 from app.lifecycle import create_media
@@ -24,6 +25,8 @@ from app.outbox.queue import OutboxQueue
 from app.storage import FoundFile, Storage, hold, judged, remove_if_same
 
 log = structlog.get_logger()
+
+SWEEP_EVERY = 3600.0
 
 
 class _RollBack(Exception):
@@ -118,3 +121,15 @@ class Sweep:
             created_at=0.0,
         )
         create_media(session, self._queue, placeholder, request_id=None)
+
+
+class PeriodicSweep(BackgroundWork):
+    """Sweeps at the start and from time to time, `every` so many seconds."""
+
+    def __init__(self, sweep: Sweep, every: float = SWEEP_EVERY) -> None:
+        super().__init__("sweep", pause=every)
+        self._sweep = sweep
+
+    def work(self) -> None:
+        """Sweep once."""
+        self._sweep.run()

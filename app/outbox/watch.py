@@ -4,12 +4,14 @@ On SQLite the file's data version is asked for, which reads shared memory and wr
 process listens. A missed wake-up only costs time: the dispatcher looks by itself now and then.
 """
 
-import threading
+import sqlite3
 from collections.abc import Callable
 
 import psycopg
 import structlog
+from sqlalchemy.exc import DBAPIError
 
+from app.background import BackgroundWork
 from app.db import PG_CHANNEL, Database
 
 log = structlog.get_logger()
@@ -21,30 +23,21 @@ LISTEN_FOR = 0.5
 AFTER_TROUBLE = 1.0
 
 
-class ChangeWatcher:
+class ChangeWatcher(BackgroundWork):
     """Calls `on_change` soon after any process has committed to the database."""
 
     def __init__(self, database: Database, on_change: Callable[[], None]) -> None:
+        super().__init__("change-watcher", pause=AFTER_TROUBLE)
         self._database = database
         self._on_change = on_change
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="change-watcher", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def work(self) -> None:
+        """Watch until stopped, or until the database is out of reach."""
         watch = self._watch_file if self._database.is_sqlite else self._listen
-        while not self._stopping.is_set():
-            try:
-                watch()
-            except Exception as error:  # noqa: BLE001 (the dispatcher goes on without: slower, not wrong)
-                log.warning("change_watcher_interrupted", error=str(error))
-                self._stopping.wait(AFTER_TROUBLE)
+        try:
+            watch()
+        except (sqlite3.Error, psycopg.Error, DBAPIError) as error:  # the dispatcher goes on without: slower, not wrong
+            log.warning("change_watcher_interrupted", error=str(error))
 
     def _watch_file(self) -> None:
         pooled = self._database.engine.raw_connection()

@@ -1,0 +1,39 @@
+"""Work that goes on in a thread of its own, beside the requests, until it is stopped."""
+
+import threading
+from abc import ABC, abstractmethod
+
+import structlog
+
+log = structlog.get_logger()
+
+
+class BackgroundWork(ABC):
+    """Does its `work` again and again, `pause` seconds after the last; a failure is logged, and it is tried again."""
+
+    def __init__(self, name: str, *, pause: float) -> None:
+        self._name = name
+        self._pause = pause
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin, in a new thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Return once the work at hand has ended."""
+        self._stopping.set()
+        self._thread.join()
+
+    @abstractmethod
+    def work(self) -> None:
+        """One round; one that takes long ends soon after `_stopping` is set."""
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.work()
+            except Exception:
+                log.exception("background_work_failed", work=self._name, again_in_seconds=self._pause)
+            self._stopping.wait(self._pause)
