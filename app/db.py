@@ -268,6 +268,7 @@ def _sqlite_engines(url: URL, busy_seconds: float) -> tuple[Engine, Engine]:
         pool_size=32,
         max_overflow=32,
         pool_timeout=busy_seconds,
+        pool_use_lifo=True,  # the one used last still has the database's pages
     )
 
     @event.listens_for(engine.pool, "connect")
