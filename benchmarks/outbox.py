@@ -22,10 +22,12 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
 
 from app.annotations import AnnotationsClient
 from app.db import Database
-from app.lifecycle import create_media
+from app.direct import Direct
+from app.lifecycle import NewMedia, create_all
 from app.models import Media
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.gate import Gate
@@ -170,20 +172,24 @@ def enqueue(at: Places, kind: str, rounds: int = 300) -> list[Row]:
     with closing(Database(at.url(kind))) as database:
         queue = OutboxQueue(database.now)
 
-        def with_message() -> None:
-            media = _media()
-            with database.writing() as session:
-                media.created_at = session.scalars(select(database.now)).one()
-                create_media(session, queue, media, request_id=None)
+        clock = Direct(select(database.now))
+        columns = Media.__table__.columns.keys()
+        add_media = Direct(insert(Media.__table__), columns)  # type: ignore[arg-type]
 
-        add_media = insert(Media.__table__)  # type: ignore[arg-type]
+        def begun(session: Session) -> Media:
+            media = _media()
+            (media.created_at,) = clock.first(session.connection(), {}) or (0.0,)
+            return media
+
+        def with_message() -> None:
+            with database.writing() as session:
+                media = begun(session)
+                create_all(session, queue, [NewMedia(media, None)], media.created_at)
 
         def without() -> None:
-            media = _media()
             with database.writing() as session:
-                media.created_at = session.scalars(select(database.now)).one()
-                row = {column.name: getattr(media, column.name) for column in Media.__table__.columns}
-                session.connection().execute(add_media, row)
+                media = begun(session)
+                add_media.insert(session.connection(), [{name: getattr(media, name) for name in columns}])
 
         ours, theirs = _alternate(with_message, without, rounds)
     figure = f"{ours * 1000:.2f} ms against {theirs * 1000:.2f} ms"
