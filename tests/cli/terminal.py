@@ -26,17 +26,21 @@ def piped(*arguments: str, environment: Mapping[str, str] | None = None) -> subp
     )
 
 
-def on_terminal(*arguments: str, columns: int = 80, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Run it with standard output and error on one terminal; its exit code, and all that it wrote."""
+def on_terminal(
+    *arguments: str, columns: int = 80, environment: Mapping[str, str] | None = None, output: Path | None = None
+) -> tuple[int, str]:
+    """Run it with standard output (unless a file is given for that) and error on one terminal; its exit code, and all
+    that it wrote there."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        cwd=ROOT,
-        env=surroundings() | dict(environment or {}) | {"COLUMNS": str(columns), "TERM": "xterm"},
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-    )
+    with (output or Path(os.devnull)).open("wb") as file:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=ROOT,
+            env=surroundings() | dict(environment or {}) | {"COLUMNS": str(columns), "TERM": "xterm"},
+            stdin=subprocess.DEVNULL,
+            stdout=file if output else theirs,
+            stderr=theirs,
+        )
     os.close(theirs)
     written = b""
     try:

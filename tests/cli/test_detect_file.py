@@ -14,6 +14,7 @@ from click.testing import Result
 from PIL import Image
 
 from app import create_command_app
+from tests.cli.terminal import on_terminal
 from tests.detection.clips import Clip
 from tests.detection.onnx_bytes import constant_model
 
@@ -134,14 +135,9 @@ def test_a_file_that_fails_leaves_the_others_to_be_done(tmp_path: Path) -> None:
 def test_a_name_that_means_something_to_a_terminal_is_only_a_name(tmp_path: Path) -> None:
     odd = tmp_path / "{task} [red] :smile:.jpg"
     odd.write_bytes(ASTRONAUT.read_bytes())
-    ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), "detect", "file", str(odd)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=90, check=False)
-    os.close(theirs)
-    bar = os.read(ours, 100_000).decode()
-    os.close(ours)
-    assert done.returncode == 0, bar
-    assert str(odd) in done.stdout
+    code, bar = on_terminal("detect", "file", str(odd), output=tmp_path / "found")
+    assert code == 0, bar
+    assert str(odd) in (tmp_path / "found").read_text()
     assert odd.name in bar
     assert "1/1" in bar
 

@@ -2,9 +2,6 @@
 
 import json
 import os
-import pty
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from app.detection.runs import RunRequest
 from app.media_hash import media_id_of_bytes
 from tests.api.conftest import picture, settings_in
 from tests.cli.conftest import Shell
-from tests.conftest import ROOT
+from tests.cli.terminal import on_terminal
 
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5)
 NOTHING = {"runs": 0, "leftovers": 0, "orphans": 0}
@@ -180,24 +177,14 @@ def test_orphans_alone_are_listed_but_no_damage(lonely_shell: Shell) -> None:
     assert stranger.exists()
 
 
-def test_progress_on_a_terminal_leaves_the_results_in_their_pipe(lonely_shell: Shell) -> None:
+def test_progress_on_a_terminal_leaves_the_results_to_standard_output(lonely_shell: Shell, tmp_path: Path) -> None:
     lost = lonely_shell.upload(1)
     (lonely_shell.api.images / f"{lost}.jpg").unlink()
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "flask", "media", "verify", "--json"],
-        cwd=ROOT,
-        env=os.environ | lonely_shell.settings | {"TERM": "xterm"},
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-    ) as process:
-        os.close(theirs)
-        assert process.stdout is not None
-        found = json.loads(process.stdout.read())
-    shown = os.read(ours, 65536).decode()
-    os.close(ours)
-    assert process.returncode == 5
+    code, shown = on_terminal(
+        "media", "verify", "--json", environment=lonely_shell.settings, output=tmp_path / "found.json"
+    )
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert code == 5
     assert [row["mediaId"] for row in found["findings"]] == [lost]
     assert "reading back" in shown
     assert lost not in shown
