@@ -11,7 +11,7 @@ const HOUR_MINUTE = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute
 export class Plot {
   #bars = svg("g");
   #picture = svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
-  #most = h("span", { class: "plot-most" });
+  #scale = h("div", { class: "plot-scale", "aria-hidden": "true" });
   #from = h("span");
   #table = h("tbody");
   #sum = h("p", { class: "plot-sum" });
@@ -31,14 +31,13 @@ export class Plot {
       h("summary", {}, "As a table"),
       h("div", { class: "plot-table" }, table),
     );
-    const frame = h("div", { class: "plot-frame" }, this.#most, this.#picture);
+    const frame = h("div", { class: "plot-frame" }, this.#scale, this.#picture, axis);
     this.node = h(
       "section",
       { class: "card panel", "aria-label": "Throughput" },
       h("h2", {}, "Delivered per minute"),
       this.#sum,
       frame,
-      axis,
       details,
     );
   }
@@ -62,7 +61,8 @@ export class Plot {
       : "Nothing was delivered in the last hour";
     setText(this.#sum, words);
     setAttribute(this.#picture, "aria-label", `Bars, one for each minute. ${words}.`);
-    setText(this.#most, total ? top.toLocaleString("en") : "");
+    const scale = total ? [top, top / 2, 0] : [];
+    this.#scale.replaceChildren(...scale.map((count) => h("span", {}, count.toLocaleString("en"))));
     setText(this.#from, minutes.length ? minuteOf(minutes[0].at) : "");
     this.#fillTable(minutes);
   }
@@ -81,9 +81,9 @@ function minuteOf(timestamp) {
   return HOUR_MINUTE.format(new Date(timestamp));
 }
 
-/** The least of 1, 2, 5, 10, 20, 50 … that is no less. */
+/** The least of 2, 4, 10, 20, 40, 100 … that is no less: half of it is a whole number too. */
 function niceTop(value) {
   let power = 1;
   while (power * 10 < value) power *= 10;
-  return [1, 2, 5, 10].map((step) => step * power).find((top) => top >= value);
+  return [2, 4, 10].map((step) => step * power).find((top) => top >= value);
 }
