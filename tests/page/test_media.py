@@ -198,6 +198,7 @@ def test_a_media_that_nobody_knows_is_said_to_be_unknown(tab: Tab) -> None:
     tab.expects(404)
     tab.sign_in(token("ada"), "#/media/0123456789abcdef")
     expect(tab.page.get_by_text("There is no media '0123456789abcdef'.")).to_be_visible()
+    expect(tab.page.get_by_role("button", name="Run again")).to_be_hidden()
 
 
 def test_the_list_is_filtered_by_status_and_type(tab: Tab, service: Service) -> None:

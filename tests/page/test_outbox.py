@@ -73,6 +73,8 @@ def test_an_outage_closes_the_gate_lets_the_backlog_grow_and_ends_with_everythin
     expect(tab.page.get_by_text("Nothing waits: everything has arrived.")).to_be_visible()
     plot = tab.page.get_by_role("region", name="Throughput")
     expect(plot.get_by_role("img", name=re.compile(r"\d+ in the last hour, at most \d+ in a minute"))).to_be_visible()
+    top, half, nothing = (int(figure) for figure in plot.locator(".plot-scale span").all_inner_texts())
+    assert (half, nothing) == (top // 2, 0)
     plot.get_by_text("As a table").click()
     expect(plot.get_by_role("cell", name=re.compile(r"\d+ messages?")).first).to_be_visible()
 
@@ -125,9 +127,18 @@ def test_a_media_s_messages_are_shown_with_every_attempt_and_the_refused_one_can
     tab.page.get_by_role("button", name="Skip this message").click()
     expect(tab.page.get_by_text("This cannot be taken back")).to_be_visible()
     tab.page.get_by_role("button", name="Skip", exact=True).click()
-    expect(tab.page.get_by_text("skipped", exact=True)).to_be_visible()
+    expect(tab.page.get_by_text("Skipped", exact=True)).to_be_visible()
     expect(tab.page.get_by_role("button", name="Skip this message")).to_be_hidden()
     expect(tab.page.get_by_text("1 of 1 settled")).to_be_visible()
+
+
+def test_of_a_parked_media_s_messages_only_the_refused_one_is_shown_as_parked(
+    tab: Tab, service: Service, annotations: ReferenceService, admin: str
+) -> None:
+    media_id = upload_refused(service, annotations, 1350)
+    service.request("POST", f"/detect/{media_id}")
+    tab.sign_in(admin, f"#/outbox/{media_id}")
+    expect(tab.page.locator(".history .badge")).to_have_text(["Parked", "Waiting", "Waiting"])
 
 
 def test_a_media_tells_its_reader_why_its_messages_stopped(

@@ -56,8 +56,9 @@ export function keepLoaded(link, load, signal) {
   };
 }
 
-/** What stands where a browser cannot show the file: why, and the file itself to take away. */
-export function unshowable(media, link, explanation) {
+/** What stands where a browser cannot show the file: `words` say so, and the file itself is there to take away. */
+export function unshowable(media, link, words) {
+  const extension = media.name.split(".").pop().toUpperCase();
   const download = async () => {
     try {
       h("a", { href: await link.renew(), download: media.name }).click();
@@ -71,7 +72,7 @@ export function unshowable(media, link, explanation) {
     "div",
     { class: "unshowable" },
     icon(media.mediaType === "Video" ? "video" : "photo"),
-    h("p", {}, explanation),
+    h("p", {}, `${words} (${extension}).`),
     button,
   );
 }

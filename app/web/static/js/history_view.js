@@ -4,13 +4,12 @@ import { complain, tell } from "./announce.js";
 import { confirm } from "./confirm.js";
 import { h, icon, setText, showFacts } from "./dom.js";
 import { moment, plural } from "./format.js";
-import { kindWords } from "./messages.js";
+import { kindWords, messageState, verdictWords } from "./messages.js";
 import { poll } from "./poll.js";
 import { mediaPath, OUTBOX_PATH } from "./router.js";
 import { badge } from "./states.js";
 
 const LOOK_AGAIN = 3;
-const TONES = { delivered: "good", parked: "bad", pending: "wait" };
 
 export function historyView({ api, id, signal }) {
   return new HistoryView(api, id, signal);
@@ -57,7 +56,7 @@ class HistoryView {
     this.#notice.hidden = true;
     this.#actions.hidden = history.parkedAt === null;
     showFacts(this.#facts, facts(history));
-    this.#list.replaceChildren(...history.messages.map(messageCard));
+    this.#list.replaceChildren(...history.messages.map((message) => messageCard(message, history.ackedSeq)));
   }
 
   async #retry() {
@@ -107,8 +106,8 @@ function facts(history) {
   return rows;
 }
 
-function messageCard(message) {
-  const state = badge({ text: message.outcome ?? message.state, tone: TONES[message.state] ?? "calm", title: "" });
+function messageCard(message, ackedSeq) {
+  const state = badge(messageState(message, ackedSeq));
   const head = h("div", { class: "panel-head" }, h("h2", {}, `${message.seq}. ${kindWords(message)}`), state);
   const when = `Written ${moment(message.createdAt)}${message.deliveredAt ? ` · settled ${moment(message.deliveredAt)}` : ""}`;
   const body = message.attempts.length
@@ -125,8 +124,8 @@ function attemptTable({ seq, attempts }) {
       {},
       h("td", { class: "cell-at" }, h("time", { datetime: attempt.at }, moment(attempt.at))),
       h("td", {}, `${Math.round(attempt.milliseconds)} ms`),
-      h("td", {}, attempt.status === null ? "none" : String(attempt.status)),
-      h("td", {}, attempt.verdict),
+      h("td", {}, attempt.status === null ? "no answer" : String(attempt.status)),
+      h("td", {}, verdictWords(attempt.verdict)),
       h(
         "td",
         { class: "cell-detail" },

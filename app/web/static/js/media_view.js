@@ -35,6 +35,7 @@ class MediaView {
   #heading = h("h1", { tabindex: "-1" }, "Loading …");
   #status = badge({ text: "", tone: "calm", title: "" });
   #stagePlace = h("div", { class: "stage-place" });
+  #side = h("div", { class: "media-side", hidden: true });
   #found = new FoundList((index) => this.#stage?.highlight(index));
   #run = new RunPanel(() => this.#runAgain());
   #detail = null;
@@ -55,8 +56,9 @@ class MediaView {
       h("div", { class: "media-title" }, this.#heading, this.#status),
     );
     const filters = new FilterPanel(this.#filter, this.#results, signal);
-    const side = h("div", { class: "media-side" }, filters.node, this.#found.node, this.#run.node, this.#detail.node);
-    this.node = h("div", { class: "page page-wide" }, head, h("div", { class: "media-grid" }, this.#stagePlace, side));
+    this.#side.append(filters.node, this.#found.node, this.#run.node, this.#detail.node);
+    const grid = h("div", { class: "media-grid" }, this.#stagePlace, this.#side);
+    this.node = h("div", { class: "page page-wide" }, head, grid);
     this.#look = poll(() => this.#refresh(), { signal, failed: (problem) => this.#failed(problem) });
   }
 
@@ -81,6 +83,7 @@ class MediaView {
     showState(this.#status, mediaState(media.mediaStatus));
     this.#run.show(media);
     this.#detail.show(media);
+    this.#side.hidden = false;
   }
 
   #setStage(media) {
@@ -149,7 +152,7 @@ class MediaView {
     if (problem.status === 401) return;
     if (this.#media === null) {
       setText(this.#heading, problem.title ?? "The media cannot be shown");
-      this.#stagePlace.replaceChildren(h("p", { class: "notice" }, problem.detail ?? problem.message));
+      this.#stagePlace.replaceChildren(h("p", { class: "lead" }, problem.detail ?? problem.message));
       return;
     }
     complain(problem);

@@ -3,7 +3,7 @@
 import { complain } from "./announce.js";
 import { h, setAttribute, setText } from "./dom.js";
 import { age, moment, plural } from "./format.js";
-import { kindWords } from "./messages.js";
+import { endWords, kindWords } from "./messages.js";
 import { historyPath } from "./router.js";
 
 const PAGE = 50;
@@ -229,7 +229,7 @@ class Row {
     setAttribute(this.#written, "title", moment(message.createdAt));
     setText(this.#written, age(message.createdAt));
     setText(this.#tries, message.attempts ? String(message.attempts) : "");
-    setText(this.#answer, message.state === "delivered" ? (message.outcome ?? "delivered") : (message.lastError ?? ""));
+    setText(this.#answer, message.state === "delivered" ? endWords(message.outcome) : (message.lastError ?? ""));
     setAttribute(this.#answer, "title", this.#answer.textContent || null);
     this.#button.hidden = message.state !== "parked" || message.lastError === null;
   }

@@ -26,7 +26,7 @@ export class PhotoStage {
     const on = { load: () => this.#loaded(), error: () => this.#broken() };
     this.#image = h("img", { class: "picture", alt: `The photo ${media.name}`, on });
     this.#frame.append(this.#image, this.#boxes.node);
-    this.node = h("figure", { class: "stage" }, this.#frame);
+    this.node = h("figure", { class: "stage stage-photo" }, this.#frame);
     results.addEventListener("change", () => this.#draw(), { signal });
     filter.addEventListener("change", () => this.#draw(), { signal });
     this.#source = keepLoaded(link, (url) => (this.#image.src = url), signal);
@@ -44,9 +44,7 @@ export class PhotoStage {
 
   async #broken() {
     if (!(await this.#source.isUnusable())) return;
-    const extension = this.#media.name.split(".").pop().toUpperCase();
-    const explanation = `This browser cannot show this picture (${extension}). What was found on it is listed beside.`;
-    this.node.replaceChildren(unshowable(this.#media, this.#link, explanation));
+    this.node.replaceChildren(unshowable(this.#media, this.#link, "This browser cannot show this picture"));
   }
 
   #draw() {

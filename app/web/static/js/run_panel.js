@@ -50,6 +50,11 @@ function words({ state, framesDone, framesTotal }) {
   return NAMES[state] ?? state;
 }
 
+function tookWords(seconds) {
+  if (seconds < 0.1) return "less than 0.1 s";
+  return seconds < 10 ? `${seconds.toFixed(1)} s` : duration(seconds);
+}
+
 function facts(run) {
   const skipped = run.packetsSkipped ? [["Skipped", plural(run.packetsSkipped, "damaged packet")]] : [];
   const took = run.startedAt && run.finishedAt ? (Date.parse(run.finishedAt) - Date.parse(run.startedAt)) / 1000 : null;
@@ -63,7 +68,7 @@ function facts(run) {
     ],
     ...skipped,
     ["Started", run.startedAt ? moment(run.startedAt) : "not yet"],
-    ...(took === null ? [] : [["Took", took < 10 ? `${took.toFixed(1)} s` : duration(took)]]),
+    ...(took === null ? [] : [["Took", tookWords(took)]]),
     ["Run", `number ${run.id}`],
   ];
 }

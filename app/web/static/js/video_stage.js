@@ -117,9 +117,7 @@ export class VideoStage {
   async #broken() {
     if (!(await this.#source.isUnusable())) return;
     this.#playable = false;
-    const extension = this.#media.name.split(".").pop().toUpperCase();
-    const explanation = `This browser cannot play this video (${extension}). The timeline shows what was found when.`;
-    this.#frame.replaceChildren(unshowable(this.#media, this.#link, explanation));
+    this.#frame.replaceChildren(unshowable(this.#media, this.#link, "This browser cannot play this video"));
     this.#draw(this.#time);
   }
 
