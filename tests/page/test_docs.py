@@ -1,12 +1,12 @@
 """The page that shows the API's description, in a real browser."""
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, ViewportSize, expect
 
-from tests.system.service import Service
+from tests.system.service import Service, token
 
 
 def test_a_browser_shows_every_call_without_asking_elsewhere_or_complaining(service: Service, browser: Browser) -> None:
-    page = browser.new_page()
+    page = browser.new_page(viewport=ViewportSize(width=390, height=844))
     said: list[str] = []
     asked: list[str] = []
     page.on("console", lambda message: said.append(message.text))
@@ -19,6 +19,25 @@ def test_a_browser_shows_every_call_without_asking_elsewhere_or_complaining(serv
     paths = service.request("GET", "/openapi.json").json()["paths"]
     described = sum(method in item for item in paths.values() for method in ("get", "post"))
     assert page.locator(".opblock").count() == described
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert said == []
     assert [url for url in asked if not url.startswith((service.url, "data:"))] == []
+    page.close()
+
+
+def test_a_call_can_be_tried_out_as_it_stands_with_a_token_alone(service: Service, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{service.url}/docs")
+    page.get_by_role("button", name="Authorize").first.click()
+    page.locator(".auth-container input").first.fill(token("ada"))
+    page.get_by_label("Apply credentials").first.click()
+    page.get_by_role("button", name="Close").first.click()
+    call = page.locator("#operations-media-listMedia")
+    call.locator(".opblock-summary-control").click()
+    call.get_by_role("button", name="Try it out").click()
+    expect(call.locator("tr[data-param-name=cursor]")).to_contain_text("For example")
+    with page.expect_response("**/media?*") as answer:
+        call.get_by_role("button", name="Execute").click()
+    assert answer.value.ok
+    assert "cursor" not in answer.value.url
     page.close()
