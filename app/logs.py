@@ -1,12 +1,16 @@
 """Structured logs: one JSON object a line on standard error, with the request's id where there is one.
 
-Nothing logged carries a token, a header or a key: events name their fields one by one.
+Nothing logged carries a token, a header or a key: events name their fields one by one. A command that somebody watches
+on a terminal says what is wrong in words instead, and nothing of what is well.
 """
 
 import logging
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
+from structlog.typing import EventDict, WrappedLogger
 
 
 def configure() -> None:
@@ -24,3 +28,33 @@ def configure() -> None:
         logger_factory=lambda *_names: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+@contextmanager
+def in_words(say: Callable[[str], None]) -> Iterator[None]:
+    """While it lasts, `say` is given warnings and worse as text, from whatever thread, and the rest is dropped."""
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, _worded],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_names: _Speaker(say),
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+class _Speaker:
+    """What structlog calls by the name of each event's level."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.warning = self.error = self.critical = say
+
+
+def _worded(_logger: WrappedLogger, _level: str, event: EventDict) -> str:
+    """`gate_closed` with its fields as `gate closed: endpoint https://…, seconds 1.5, reason …`."""
+    title = str(event.pop("event")).replace("_", " ")
+    exception = event.pop("exception", None)
+    fields = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in event.items())
+    return "\n".join(filter(None, (f"{title}: {fields}" if fields else title, exception)))

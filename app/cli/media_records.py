@@ -58,7 +58,7 @@ def list_media(status: str | None, kind: str | None, limit: int, as_json: bool) 
         show_json(records)
     else:
         columns = ("id", "type", "status", "bytes", "created", "user", "delivery", "name")
-        show_table(columns, map(_row, records))
+        show_table(columns, map(_row, records), spare=("user", "created", "type"))
         if cursor is not None:
             note(f"There are more than these {limit}; --limit shows them.")
 

@@ -62,6 +62,8 @@ def flush(wait: bool, timeout: float | None, media_id: str | None, as_json: bool
             ("pending at start", "delivered", "still pending", "parked media"),
             [(report.total, report.delivered, report.pending, report.parked)],
         )
+    if report.pending:
+        _say_what_holds_back()
     raise SystemExit(STILL_PENDING if report.pending else PARKED if report.parked else 0)
 
 
@@ -102,8 +104,8 @@ def status(as_json: bool) -> None:
         exits={0: "listed"},
     ),
 )
-@click.option("--state", type=click.Choice(["pending", "parked", "delivered"]))
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--state", type=click.Choice(["pending", "parked", "delivered"]), help="Only messages of this state.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
 @json_option
 @with_appcontext
 def list_messages(state: operations.State | None, limit: int, as_json: bool) -> None:
@@ -114,13 +116,14 @@ def list_messages(state: operations.State | None, limit: int, as_json: bool) -> 
         show_json(rows)
     else:
         columns = ("mediaId", "seq", "kind", "state", "createdAt", "attempts", "nextAttemptAt", "lastError")
-        show_table(columns, [[row[column] for column in columns] for row in rows])
+        spare = ("nextAttemptAt", "createdAt", "attempts")
+        show_table(columns, [[row[column] for column in columns] for row in rows], spare=spare)
 
 
 @outbox.command(
     epilog=usage("flask outbox show 312b365b95c58364", exits={0: "shown", UNKNOWN: "no message of it was ever written"})
 )
-@click.argument("media_id")
+@click.argument("media_id", metavar="ID")
 @json_option
 @with_appcontext
 def show(media_id: str, as_json: bool) -> None:
@@ -168,7 +171,7 @@ def retry(media_ids: Sequence[str], everything: bool, as_json: bool) -> None:
 
 
 @outbox.command(epilog=usage("flask outbox skip 312b365b95c58364", exits={0: "dropped", UNKNOWN: "it is not parked"}))
-@click.argument("media_id")
+@click.argument("media_id", metavar="ID")
 @json_option
 @with_appcontext
 def skip(media_id: str, as_json: bool) -> None:
@@ -234,6 +237,15 @@ def verify(remote: bool, as_json: bool) -> None:
     if broken or unlike:
         raise SystemExit(BROKEN)
     note("Every invariant holds.")
+
+
+def _say_what_holds_back() -> None:
+    """Why nothing gets through, where that is one reason for all."""
+    database, gate = services().database, services().gate
+    with database.reading() as session:
+        condition = gate.condition(session) if gate else None
+    if condition and not condition.is_open:
+        note(f"The gate is closed: {condition.reason}.")
 
 
 def _differences() -> Iterator[dict[str, str]]:

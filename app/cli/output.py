@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from app import logs
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 
 PIPED_WIDTH = 10_000
@@ -36,17 +38,28 @@ def stream_json(name: str, items: Iterable[Any], rest: Callable[[], dict[str, An
 
 
 def show_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, err: bool = False
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    spare: Sequence[str] = (),
+    title: str | None = None,
+    err: bool = False,
 ) -> None:
     """A table, on standard error with `err`.
 
-    On a terminal only its last column may take several lines; where the others alone are too wide, each row is shown as
-    a block of its own, one column a line. Where it is piped each row is one line, however long.
+    On a terminal only its last column may take several lines; where the others alone are too wide, the `spare` ones are
+    left out, the first of them first, and that is said. If that does not help, each row is shown as a block of its own,
+    one column a line. Where it is piped each row is one line, however long.
     """
     console = Console(stderr=err, highlight=False, emoji=False)
     if not console.is_terminal:
         console = Console(stderr=err, highlight=False, emoji=False, width=PIPED_WIDTH)
     cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    left_out = _left_out(columns, cells, spare, console.width)
+    if left_out:
+        note(f"Too narrow for {', '.join(left_out)}; --json has all.")
+        cells = [[cell for column, cell in zip(columns, row, strict=True) if column not in left_out] for row in cells]
+        columns = [column for column in columns if column not in left_out]
     if _narrowest(columns, cells) > console.width:
         content = _blocks(columns, cells)
     else:
@@ -66,13 +79,26 @@ def _narrowest(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     return sum(widths[:-1]) + 2 * len(widths[:-1]) + min(widths[-1], READABLE_WIDTH)
 
 
+def _left_out(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], width: int) -> Sequence[str]:
+    """As many of `spare`, from its beginning, as must go; none where even that would not make room."""
+    for count in range(len(spare) + 1):
+        kept = [number for number, column in enumerate(columns) if column not in spare[:count]]
+        if (
+            _narrowest([columns[number] for number in kept], [[row[number] for number in kept] for row in rows])
+            <= width
+        ):
+            return spare[:count]
+    return ()
+
+
 def _blocks(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     blocks = Table(box=None, pad_edge=False, show_header=False)
     blocks.add_column(no_wrap=True)
     blocks.add_column(overflow="fold")
     for row in rows:
         for column, cell in zip(columns, row, strict=True):
-            blocks.add_row(column, cell)
+            if cell:
+                blocks.add_row(column, cell)
         blocks.add_row()
     return blocks
 
@@ -91,7 +117,7 @@ def note(text: str) -> None:
 def progress_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
     """Gives a function to call with what is done and the total, None where that is unknown.
 
-    A bar on a terminal; nothing where standard error is piped.
+    A bar on a terminal, with warnings above it in words; no bar, and the log as ever, where standard error is piped.
     """
     console = Console(stderr=True)
     bar = Progress(
@@ -102,6 +128,21 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
         console=console,
         disable=not console.is_terminal,
     )
-    with bar:
+    if bar.disable:
+        yield lambda _done, _total: None
+        return
+    with bar, logs.in_words(_above(console)):
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _above(console: Console) -> Callable[[str], None]:
+    """Says things above a bar; what is said again and again, as at each try through an outage, is said once."""
+    said: set[str] = set()
+
+    def say(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            console.print(text, style="yellow", markup=False, highlight=False)
+
+    return say

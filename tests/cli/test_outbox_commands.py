@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from app.demo.annotations import ReferenceService
 from tests.cli.conftest import Shell
+from tests.cli.terminal import on_terminal
 
 ROOT = Path(__file__).parents[2]
 UNKNOWN = "0123456789abcdef"
@@ -104,6 +106,26 @@ def test_results_are_on_standard_output_and_all_else_is_not(shell: Shell) -> Non
     assert command.returncode == 0, messages
     assert json.loads(output)["delivered"] == 1
     assert '"event": "delivery"' in messages
+
+
+def test_on_a_terminal_a_flush_is_a_bar_without_the_log(shell: Shell) -> None:
+    shell.upload(1)
+    code, told = on_terminal("outbox", "flush", environment=shell.settings)
+    assert code == 0
+    assert "delivering" in told
+    assert '"event"' not in told
+
+
+def test_on_a_terminal_a_flush_in_an_outage_says_once_and_in_words_what_is_wrong(
+    shell: Shell, annotations: ReferenceService
+) -> None:
+    shell.upload(1)
+    annotations.stop()
+    code, told = on_terminal("outbox", "flush", "--wait", "--timeout", "3", columns=200, environment=shell.settings)
+    assert code == 1
+    assert '"event"' not in told
+    assert told.count("gate closed: endpoint") == len(set(re.findall("gate closed: .*", told)))
+    assert "The gate is closed: POST /api/media: no connection" in told
 
 
 @pytest.mark.parametrize("command", [("flush",), ("status",), ("list",), ("prune",)])

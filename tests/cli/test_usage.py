@@ -33,6 +33,7 @@ def test_the_help_of_every_command_has_an_example_and_its_exit_codes(names: tupl
     _, _, codes = examples.partition("Exit codes:\n")
     assert "    0  " in codes
     assert "    1  " in codes
+    assert [line for line in help_text.splitlines() if len(line) > 80] == []
 
 
 def test_without_settings_the_commands_are_there_and_those_that_need_none_work(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_folders_that_cannot_be_made_are_told_in_one_line(tmp_path: Path, sqlite
     assert "images" in one_line_of(tmp_path, sqlite_url)
 
 
-@pytest.mark.parametrize("columns", [40, 200])
+@pytest.mark.parametrize("columns", [40, 80, 200])
 def test_a_table_fits_the_terminal_and_breaks_no_word(shell: Shell, columns: int) -> None:
     ids = [shell.upload(number) for number in range(3)]
     code, told = on_terminal("outbox", "list", columns=columns, environment=shell.settings)
@@ -107,6 +108,16 @@ def test_a_table_fits_the_terminal_and_breaks_no_word(shell: Shell, columns: int
     assert max(map(len, lines)) <= columns
     assert {media_id for media_id in ids if any(media_id in line for line in lines)} == set(ids)
     assert sum(re.search(r"\bcreate\b", line) is not None for line in lines) == len(ids)
+
+
+def test_what_a_table_has_no_room_for_is_said_to_be_left_out(shell: Shell) -> None:
+    shell.upload(1)
+    _, narrow = on_terminal("outbox", "list", columns=80, environment=shell.settings)
+    _, wide = on_terminal("outbox", "list", columns=200, environment=shell.settings)
+    [left_out] = re.findall(r"Too narrow for (.*); --json has all\.", narrow)
+    assert "createdAt" in left_out.split(", ")
+    assert "createdAt" in wide
+    assert "Too narrow" not in wide
 
 
 def test_where_a_table_is_piped_each_row_is_one_line(shell: Shell) -> None:
