@@ -12,6 +12,9 @@ from rich.table import Column
 
 from app.cli.output import printable
 
+BAR_WIDTH = 12
+"""In columns: at 80 of them the name, and why it waits, are worth more than a long bar."""
+
 
 class UploadProgress(Protocol):
     """What an upload tells: the file begun, how many of its bytes were sent, and why it waits for how many seconds."""
@@ -67,7 +70,7 @@ def shown_progress(files: int) -> Iterator[UploadProgress]:
     name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     columns = (
         TextColumn("{task.description}", markup=False, table_column=name),
-        BarColumn(),
+        BarColumn(BAR_WIDTH),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),

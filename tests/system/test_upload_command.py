@@ -275,7 +275,7 @@ def peak_memory(environment: dict[str, str], *arguments: str) -> int:
 
 def test_on_a_terminal_a_bar_shows_the_bytes(service: Service, tmp_path: Path) -> None:
     file = video(tmp_path / "bar.mp4", 20 * MIB)
-    code, written = on_terminal("media", "upload", "--no-detect", file, columns=100, environment=environment(service))
+    code, written = on_terminal("media", "upload", "--no-detect", file, columns=80, environment=environment(service))
     assert code == 0
     assert re.search(r"1/1 bar\.mp4.*/21\.0 MB", written)
     assert "uploaded" in written
