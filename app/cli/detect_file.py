@@ -93,6 +93,7 @@ def detect_file(
         show_table(
             ("file", "frame", "time", "label", "confidence", "box: left, top, right, bottom"),
             (row for outcome in outcomes for row in _rows(outcome)),
+            spare=("frame",),
         )
     if any(outcome.error for outcome in outcomes):
         sys.exit(1)
