@@ -71,7 +71,12 @@ export function percent(fraction) {
   return `${Math.round(fraction * 100)} %`;
 }
 
+/** `1234` → `1,234`. */
+export function grouped(number) {
+  return number.toLocaleString("en");
+}
+
 /** `plural(1, "frame")` → `1 frame`; the plural is the word with an s unless given. */
-export function plural(count, one, many = `${one}s`) {
-  return `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+export function plural(number, one, many = `${one}s`) {
+  return `${grouped(number)} ${number === 1 ? one : many}`;
 }

@@ -2,7 +2,7 @@
 
 import { complain } from "./announce.js";
 import { h, icon, setAttribute, setText } from "./dom.js";
-import { age, bytes, moment } from "./format.js";
+import { age, bytes, grouped, moment } from "./format.js";
 import { poll } from "./poll.js";
 import { mediaPath } from "./router.js";
 import { badge, deliveryState, mediaState, showState, STATUSES } from "./states.js";
@@ -231,5 +231,6 @@ class Row {
 }
 
 function progressWords({ run }) {
-  return run?.state === "running" && run.framesTotal ? `frame ${run.framesDone} of ${run.framesTotal}` : "";
+  if (run?.state !== "running" || !run.framesTotal) return "";
+  return `frame ${grouped(run.framesDone)} of ${grouped(run.framesTotal)}`;
 }

@@ -1,7 +1,7 @@
 /** How a media's last run goes or went, and the button for another. */
 
 import { h, icon, setAttribute, setText, showFacts } from "./dom.js";
-import { duration, moment, plural } from "./format.js";
+import { duration, grouped, moment, plural } from "./format.js";
 
 const NAMES = { queued: "Waiting for the detector", running: "Detecting", done: "Done", failed: "Failed" };
 
@@ -46,8 +46,8 @@ export class RunPanel {
 }
 
 function words({ state, framesDone, framesTotal }) {
-  if (state === "running" && framesTotal) return `${NAMES.running}: ${framesDone} of ${plural(framesTotal, "frame")}`;
-  return NAMES[state] ?? state;
+  if (state !== "running" || !framesTotal) return NAMES[state] ?? state;
+  return `${NAMES.running}: ${grouped(framesDone)} of ${plural(framesTotal, "frame")}`;
 }
 
 function tookWords(seconds) {
@@ -63,8 +63,8 @@ function facts(run) {
     [
       "Frames",
       run.framesTotal && run.framesTotal !== run.framesDone
-        ? `${run.framesDone} of ${run.framesTotal}`
-        : String(run.framesDone),
+        ? `${grouped(run.framesDone)} of ${grouped(run.framesTotal)}`
+        : grouped(run.framesDone),
     ],
     ...skipped,
     ["Started", run.startedAt ? moment(run.startedAt) : "not yet"],

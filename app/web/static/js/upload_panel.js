@@ -2,7 +2,7 @@
 
 import { announce, complain } from "./announce.js";
 import { h, icon, setAttribute, setText } from "./dom.js";
-import { bytes, duration, plural } from "./format.js";
+import { bytes, duration, grouped, plural } from "./format.js";
 import { Problem } from "./problem.js";
 import { mediaPath } from "./router.js";
 
@@ -203,7 +203,7 @@ function knownWords({ duplicate, media, file }) {
 function runWords(run) {
   if (run?.state !== "running") return "waiting for the detector";
   if (!run.framesTotal) return "detecting";
-  return `detecting · ${run.framesDone} of ${plural(run.framesTotal, "frame")}`;
+  return `detecting · ${grouped(run.framesDone)} of ${plural(run.framesTotal, "frame")}`;
 }
 
 function doneWords({ run, mediaType }) {
