@@ -83,10 +83,8 @@ def _left_out(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequ
     """As many of `spare`, from its beginning, as must go; none where even that would not make room."""
     for count in range(len(spare) + 1):
         kept = [number for number, column in enumerate(columns) if column not in spare[:count]]
-        if (
-            _narrowest([columns[number] for number in kept], [[row[number] for number in kept] for row in rows])
-            <= width
-        ):
+        rest = [[row[number] for number in kept] for row in rows]
+        if _narrowest([columns[number] for number in kept], rest) <= width:
             return spare[:count]
     return ()
 
