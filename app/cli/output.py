@@ -9,7 +9,7 @@ import click
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from app import logs
 
@@ -17,6 +17,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 PIPED_WIDTH = 10_000
 READABLE_WIDTH = 20
+BAR_WIDTH = 24
+LABEL_COLUMN = Column(no_wrap=True, overflow="ellipsis", max_width=36)
 
 
 def show_json(document: Any) -> None:
@@ -119,8 +121,8 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
     """
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        TextColumn("{task.description}", markup=False, table_column=LABEL_COLUMN),
+        BarColumn(BAR_WIDTH),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=console,

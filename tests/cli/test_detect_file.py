@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -140,6 +141,14 @@ def test_a_name_that_means_something_to_a_terminal_is_only_a_name(tmp_path: Path
     assert str(odd) in (tmp_path / "found").read_text()
     assert odd.name in bar
     assert "1/1" in bar
+
+
+def test_a_long_name_leaves_room_for_the_bar(tmp_path: Path) -> None:
+    long = tmp_path / f"{'long ' * 20}.jpg"
+    long.write_bytes(ASTRONAUT.read_bytes())
+    code, told = on_terminal("detect", "file", str(long), columns=80)
+    assert code == 0
+    assert re.search(r"long long.*….*1/1", told)
 
 
 def test_what_failed_is_said_on_standard_error_and_stands_in_the_table(tmp_path: Path) -> None:
