@@ -41,6 +41,7 @@ database.close()
 """
 PROCESSES, THREADS, TRANSACTIONS = map(int, os.environ.get("TEST_CONTENTION", "2x4x50").split("x"))
 """TEST_CONTENTION=4x8x1000 is the full figure: processes × threads × transactions."""
+BACKEND = text("SELECT pg_backend_pid() AS pid")
 
 
 @pytest.fixture
@@ -237,6 +238,26 @@ def test_a_connection_that_the_server_ends_is_unavailable_once_and_replaced(
         be_ended()
     add_gate(postgres)
     assert failures(postgres) == 0
+
+
+def test_a_pooled_connection_that_the_server_has_ended_is_replaced_unnoticed(
+    postgres: Database, postgres_url: str
+) -> None:
+    backend = postgres.look_up(BACKEND, {})
+    assert postgres.look_up(BACKEND, {}) == backend
+    assert backend is not None
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", (backend["pid"],))
+    assert postgres.look_up(BACKEND, {}) not in (None, backend)
+    add_gate(postgres)
+
+
+def test_a_look_is_one_statement_to_the_server_and_leaves_no_transaction(postgres: Database, postgres_url: str) -> None:
+    backend = postgres.look_up(BACKEND, {})
+    assert backend is not None
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
+        last = "SELECT state, query FROM pg_stat_activity WHERE pid = %s"
+        assert other.execute(last, (backend["pid"],)).fetchone() == ("idle", str(BACKEND))
 
 
 def test_the_databases_clock_is_the_time_since_1970_to_the_millisecond(database: Database) -> None:
