@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
-from sqlalchemy import ScalarSelect, Select, and_, func, select, tuple_
+from sqlalchemy import Row, ScalarSelect, Select, and_, bindparam, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.detection.results import DetectedObject, FrameResult
@@ -49,7 +50,7 @@ def view(session: Session, media_id: str) -> MediaView:
     """One media; raises MediaNotFound."""
     row = None
     if MEDIA_ID.fullmatch(media_id):  # anything else may hold what PostgreSQL takes for no text at all
-        row = session.execute(_views().where(Media.id == media_id)).one_or_none()
+        row = session.execute(_VIEW, {"media": media_id}).one_or_none()
     if row is None:
         raise MediaNotFound(f"There is no media {media_id!r}.")
     return MediaView(*row)
@@ -118,10 +119,8 @@ def last_finished_run(session: Session, media_id: str) -> DetectionRun:
 
 def results(session: Session, run_id: int, *, first: int = 0, end: int | None = None) -> Iterator[FrameResult]:
     """What a run found, frame by frame, from `first` on and before `end`; frames without an object are left out."""
-    wanted = select(Detection).where(Detection.run_id == run_id, Detection.frame >= first)
-    if end is not None:
-        wanted = wanted.where(Detection.frame < end)
-    rows = session.scalars(wanted.order_by(Detection.frame, Detection.ordinal))
+    statement, wanted = (_RESULTS, {}) if end is None else (_RESULTS_BEFORE, {"end": end})
+    rows = session.execute(statement, {"run": run_id, "first": first} | wanted)
     for (frame, time), found in groupby(rows, key=lambda row: (row.frame, row.time)):
         yield FrameResult(frame, time, tuple(_object(row) for row in found))
 
@@ -138,7 +137,16 @@ def _last_run() -> ScalarSelect[int]:
     return select(func.max(DetectionRun.id)).where(DetectionRun.media_id == Media.id).correlate(Media).scalar_subquery()
 
 
-def _object(row: Detection) -> DetectedObject:
+_VIEW = _views().where(Media.id == bindparam("media"))
+_RESULTS = (
+    select(Detection.__table__)
+    .where(Detection.run_id == bindparam("run"), Detection.frame >= bindparam("first"))
+    .order_by(Detection.frame, Detection.ordinal)
+)
+_RESULTS_BEFORE = _RESULTS.where(Detection.frame < bindparam("end"))
+
+
+def _object(row: Row[Any]) -> DetectedObject:
     return DetectedObject(
         class_num=row.class_num,
         label=row.label,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import Table, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.direct import Direct
@@ -24,6 +24,14 @@ ALLOWED_FROM = {
     MediaStatus.AI_PROCESSING: (MediaStatus.NEW, MediaStatus.AI_PROCESSED, MediaStatus.ERROR),
     MediaStatus.AI_PROCESSED: (MediaStatus.AI_PROCESSING,),
     MediaStatus.ERROR: (MediaStatus.AI_PROCESSING,),
+}
+
+_CHANGE_STATUS = {
+    status: update(_MEDIA)
+    .where(_MEDIA.c.id == bindparam("media"), _MEDIA.c.media_status.in_(before))
+    .values(media_status=status)
+    .returning(_MEDIA.c.user_id)
+    for status, before in ALLOWED_FROM.items()
 }
 
 
@@ -78,13 +86,8 @@ def change_status(
     session: Session, queue: OutboxQueue, media_id: str, status: MediaStatus, *, request_id: str | None
 ) -> None:
     """Move a media to `status` and enqueue the message of it; raises IllegalTransition where that is not allowed."""
-    user_id = session.scalar(
-        update(Media)
-        .where(Media.id == media_id, Media.media_status.in_(ALLOWED_FROM.get(status, ())))
-        .values(media_status=status)
-        .returning(Media.user_id)
-        .execution_options(synchronize_session=False)
-    )
+    change = _CHANGE_STATUS.get(status)
+    user_id = None if change is None else session.connection().execute(change, {"media": media_id}).scalar()
     if user_id is None:
         raise IllegalTransition(f"Media {media_id} is not at a status from which {status.name} may follow.")
     payload = {"mediaStatus": int(status)}

@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, select, update
 from sqlalchemy.orm import Session
 
+from app.detection.statements import UNDER_WAY, claimable
 from app.models import DetectionRun, Media, RunState
 
 _LATEST = 2000
 """Runs, counted from the newest, among which a user's last turn is looked for: more than may wait at once."""
-
-_STATES: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in (RunState.QUEUED, RunState.RUNNING)]
-UNDER_WAY: ColumnElement[bool] = DetectionRun.state.in_(_STATES)
-"""Waiting or being worked on, in the words of the partial indexes: SQLite uses them for nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +53,19 @@ class Claimant:
     lease_seconds: float
 
 
-def are_possible(session: Session, now: ColumnElement[float]) -> bool:
-    """Is there any run to claim?"""
-    return session.scalar(select(DetectionRun.id).where(_claimable(now)).limit(1)) is not None
-
-
 def lease(session: Session, now: ColumnElement[float], claimant: Claimant) -> ClaimedRun | None:
     """Lease the next run; None where there is none, or where another claims it right now."""
     chosen = _next(now).cte("chosen")
-    run = session.scalars(
+    run = _leased(session, now, claimant, DetectionRun.id.in_(select(chosen.c.id)))
+    return None if run is None else _claimed(run, session.get_one(Media, run.media_id))
+
+
+def _leased(
+    session: Session, now: ColumnElement[float], claimant: Claimant, chosen: ColumnElement[bool]
+) -> DetectionRun | None:
+    return session.scalars(
         update(DetectionRun)
-        .where(DetectionRun.id.in_(select(chosen.c.id)))
+        .where(chosen)
         .values(
             state=RunState.RUNNING,
             detector=claimant.detector,
@@ -81,7 +80,6 @@ def lease(session: Session, now: ColumnElement[float], claimant: Claimant) -> Cl
         .returning(DetectionRun)
         .execution_options(synchronize_session=False)
     ).one_or_none()
-    return None if run is None else _claimed(run, session.get_one(Media, run.media_id))
 
 
 def _next(now: ColumnElement[float]) -> Select[int]:
@@ -94,15 +92,11 @@ def _next(now: ColumnElement[float]) -> Select[int]:
         select(DetectionRun.id)
         .outerjoin(busy, busy.c.user_id == user)
         .outerjoin(served, served.c.user_id == user)
-        .where(_claimable(now))
+        .where(claimable(now))
         .order_by(func.coalesce(busy.c.runs, 0), func.coalesce(served.c.at, 0), DetectionRun.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=DetectionRun)
     )
-
-
-def _claimable(now: ColumnElement[float]) -> ColumnElement[bool]:
-    return and_(UNDER_WAY, or_(DetectionRun.state == RunState.QUEUED, DetectionRun.lease_until <= now))
 
 
 def _claimed(run: DetectionRun, media: Media) -> ClaimedRun:

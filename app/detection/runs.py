@@ -13,14 +13,15 @@ that lost its run (frozen, cut off) changes nothing. This module begins transact
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, case, delete, insert, null, or_, select, update
+from sqlalchemy import and_, case, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import Database, News, announce
 from app.detection import claims, tallies
-from app.detection.claims import UNDER_WAY, ClaimedRun
+from app.detection.claims import ClaimedRun
 from app.detection.results import FrameResult
+from app.detection.statements import BEYOND, NO_LEASE, UNDER_WAY, RunStatements, add_results
 from app.errors import AlreadyProcessing, Unavailable
 from app.lifecycle import change_status
 from app.models import Detection, DetectionRun, MediaStatus, RunFailure, RunState
@@ -56,12 +57,17 @@ class Runs:
     ) -> None:
         self._database = database
         self._queue = queue
+        self._statements = RunStatements(database.now)
         self.lease_seconds = lease_seconds
         self._max_waiting = max_waiting
         self.detector = detector
 
     def add(self, session: Session, media_id: str, wanted: RunRequest) -> int:
         """Queue a run in the caller's transaction; IntegrityError where one is under way. Returns the run's id."""
+        announce(session, News.RUNS)
+        return self._add(session, media_id, wanted)
+
+    def _add(self, session: Session, media_id: str, wanted: RunRequest) -> int:
         run_id = session.scalar(
             insert(DetectionRun)
             .values(
@@ -80,15 +86,12 @@ class Runs:
             )
             .returning(DetectionRun.id)
         )
-        announce(session, News.RUNS)
         return int(run_id or 0)
 
     def ensure_room(self) -> None:
         """Raise Unavailable where too many runs wait already; to be asked before a body is read."""
-        with self._database.reading() as session:
-            beyond = select(DetectionRun.id).where(UNDER_WAY).offset(self._max_waiting - 1).limit(1)
-            if session.scalar(beyond) is not None:
-                raise Unavailable(f"{self._max_waiting} runs wait for a detector already; try again later.", 30)
+        if self._database.look_up(BEYOND, {"runs": self._max_waiting - 1}) is not None:
+            raise Unavailable(f"{self._max_waiting} runs wait for a detector already; try again later.", 30)
 
     def start_new(self, media_id: str, wanted: RunRequest) -> int:
         """Queue a new run of a known media; raises AlreadyProcessing where one is under way."""
@@ -151,19 +154,18 @@ class Runs:
 
     def finish(self, claimed: ClaimedRun, results: Sequence[FrameResult], *, skipped: int = 0) -> bool:
         """The run is done, with these last frames, and its media AIProcessed; False if the lease was lost."""
-        ending = {
-            "state": RunState.DONE,
-            "finished_at": self._database.now,
-            "packets_skipped": skipped,
-            **_NO_LEASE,
-        }
         with self._database.writing() as session:
-            frames_total = DetectionRun.frames_done + len(results)
-            ended = self._keep(session, claimed, results, frames_total=frames_total, **ending)
-            if ended:
-                self._report(session, claimed, MediaStatus.AI_PROCESSED)
-                tallies.count_end(session, claimed.run_id, len(results))
-            return ended
+            connection = session.connection()
+            fence = {"run": claimed.run_id, "epoch": claimed.epoch}
+            ended = connection.execute(
+                self._statements.finish, fence | {"frames": len(results), "skipped": skipped}
+            ).first()
+            if ended is None:
+                return False
+            add_results(session, claimed.run_id, results)
+            self._report(session, claimed, MediaStatus.AI_PROCESSED)
+            tallies.count_end(session, RunState.DONE, ended[0], len(results))
+            return True
 
     def fail(self, claimed: ClaimedRun, failure: RunFailure, reason: str, *, skipped: int = 0) -> bool:
         """The run has failed for good and its media is at Error; False if the lease was lost."""
@@ -173,7 +175,7 @@ class Runs:
     def hand_back(self, claimed: ClaimedRun, *, counted: bool) -> bool:
         """Let another process begin anew at once; `counted` where this try is to count against the run."""
         tries = DetectionRun.tries if counted else DetectionRun.tries - 1
-        begin_anew = {"state": RunState.QUEUED, "tries": tries, "frames_done": 0, "packets_skipped": 0, **_NO_LEASE}
+        begin_anew = {"state": RunState.QUEUED, "tries": tries, "frames_done": 0, "packets_skipped": 0, **NO_LEASE}
         with self._database.writing() as session:
             announce(session, News.RUNS)
             handed_back = self._write(session, claimed, **begin_anew)
@@ -204,26 +206,30 @@ class Runs:
             )
 
     def _anything_to_claim(self) -> bool:
-        with self._database.reading() as session:
-            return claims.are_possible(session, self._database.now)
+        return self._database.look_up(self._statements.any_claimable, {}) is not None
 
     def _end_failed(
         self, session: Session, claimed: ClaimedRun, failure: RunFailure, reason: str, **values: object
     ) -> bool:
-        ended = self._write(
-            session,
-            claimed,
-            state=RunState.FAILED,
-            finished_at=self._database.now,
-            failure=failure,
-            error=reason,
-            **values,
-            **_NO_LEASE,
-        )
-        if ended:
-            self._report(session, claimed, MediaStatus.ERROR)
-            tallies.count_end(session, claimed.run_id)
-        return ended
+        ended = session.execute(
+            update(DetectionRun)
+            .where(claimed.fence)
+            .values(
+                state=RunState.FAILED,
+                finished_at=self._database.now,
+                failure=failure,
+                error=reason,
+                **values,
+                **NO_LEASE,
+            )
+            .returning(DetectionRun.finished_at - DetectionRun.started_at)
+            .execution_options(synchronize_session=False)
+        ).first()
+        if ended is None:
+            return False
+        self._report(session, claimed, MediaStatus.ERROR)
+        tallies.count_end(session, RunState.FAILED, ended[0] or 0.0)
+        return True
 
     def _report(self, session: Session, claimed: ClaimedRun, status: MediaStatus) -> None:
         change_status(session, self._queue, claimed.media_id, status, request_id=claimed.request_id)
@@ -231,9 +237,8 @@ class Runs:
     def _keep(self, session: Session, claimed: ClaimedRun, results: Sequence[FrameResult], **values: object) -> bool:
         frames_done = DetectionRun.frames_done + len(results)
         kept = self._write(session, claimed, frames_done=frames_done, **values)
-        rows = [row for result in results for row in _rows(claimed.run_id, result)] if kept else []
-        if rows:
-            session.execute(insert(Detection), rows)
+        if kept:
+            add_results(session, claimed.run_id, results)
         return kept
 
     def _write(self, session: Session, claimed: ClaimedRun, **values: object) -> bool:
@@ -247,27 +252,5 @@ class Runs:
         return changed.first() is not None
 
 
-_NO_LEASE = {"lease_owner": null(), "lease_until": null()}
-
-
 def _forget_results(session: Session, claimed: ClaimedRun) -> None:
     session.execute(delete(Detection).where(Detection.run_id == claimed.run_id))
-
-
-def _rows(run_id: int, result: FrameResult) -> list[dict[str, object]]:
-    return [
-        {
-            "run_id": run_id,
-            "frame": result.index,
-            "ordinal": ordinal,
-            "time": result.time,
-            "class_num": found.class_num,
-            "label": found.label,
-            "confidence": found.confidence,
-            "center_x": found.center_x,
-            "center_y": found.center_y,
-            "width": found.width,
-            "height": found.height,
-        }
-        for ordinal, found in enumerate(result.objects)
-    ]

@@ -7,8 +7,8 @@ everybody's, and whoever holds one keeps the others waiting.
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.detection.claims import UNDER_WAY
-from app.models import DetectionRun
+from app.detection.statements import UNDER_WAY
+from app.models import DetectionRun, RunState
 from app.outbox import tally
 
 FRAMES, SECONDS, SECONDS_SUM = "frames", "run_seconds", "run_seconds_sum"
@@ -21,12 +21,8 @@ def count_frames(session: Session, frames: int) -> None:
     tally.count(session, {FRAMES: float(frames)} if frames else {})
 
 
-def count_end(session: Session, run_id: int, frames: int = 0) -> None:
-    """A run has ended, in the state that its row has by now, with so many frames that were not counted yet."""
-    row = session.execute(
-        select(DetectionRun.state, DetectionRun.finished_at - DetectionRun.started_at).where(DetectionRun.id == run_id)
-    ).one()
-    state, seconds = str(row[0]), float(row[1] or 0.0)
+def count_end(session: Session, state: RunState, seconds: float, frames: int = 0) -> None:
+    """A run has ended in that state, so long after its last start, with so many frames that were not counted yet."""
     figures = dict(tally.in_buckets((SECONDS, state), (SECONDS_SUM, state), BUCKETS, [seconds]))
     tally.count(session, figures | ({FRAMES: float(frames)} if frames else {}))
 

@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import select
-
 from app.db import Database
-from app.models import DetectionRun, RunState
+from app.detection.statements import STATE
+from app.models import RunState
 
 LOOK_EVERY = 0.25
 ENDING_SECONDS = 5.0
@@ -44,9 +43,8 @@ class RunWaiters:
         return True
 
     def _has_ended(self, run_id: int) -> bool:
-        with self._database.reading() as session:
-            state = session.scalar(select(DetectionRun.state).where(DetectionRun.id == run_id))
-        return state in (RunState.DONE, RunState.FAILED, None)
+        run = self._database.look_up(STATE, {"run": run_id})
+        return run is None or run["state"] in (RunState.DONE, RunState.FAILED)
 
     @contextmanager
     def _event(self, run_id: int) -> Iterator[threading.Event]:

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from math import isinf
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Executable, bindparam, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from app.db import upsert
 from app.models import OutboxTally
 from app.outbox.queue import Try
 
@@ -21,6 +21,16 @@ LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.
 
 ATTEMPTS, LATENCY, LATENCY_SUM, LEASES_LOST = "attempts", "latency", "latency_sum", "leases_lost"
 _SEPARATOR = ":"
+
+
+def _adding(new: postgresql.Insert | sqlite.Insert) -> Executable:
+    counted = new.values(name=bindparam("name"), value=bindparam("value")).on_conflict_do_update(
+        index_elements=[OutboxTally.name], set_={"value": OutboxTally.value + new.excluded.value}
+    )
+    return counted.returning(OutboxTally.name)  # with RETURNING, many rows are one statement
+
+
+_ADD = {dialect.dialect.name: _adding(dialect.insert(OutboxTally)) for dialect in (postgresql, sqlite)}
 
 
 def of_attempts(tries: Iterable[Try]) -> Counter[str]:
@@ -57,13 +67,10 @@ def count(session: Session, figures: Mapping[str, float]) -> None:
     """Add to the figures of these names, which begin at nothing."""
     if not figures:
         return
-    new = upsert(session, OutboxTally)
-    counted = new.values(name=bindparam("name"), value=bindparam("value")).on_conflict_do_update(
-        index_elements=[OutboxTally.name], set_={"value": OutboxTally.value + new.excluded.value}
-    )
-    added = counted.returning(OutboxTally.name)  # with RETURNING, many rows are one statement
     # In the same order everywhere: two dispatchers that lock these rows must not wait for each other.
-    session.connection().execute(added, [{"name": name, "value": figures[name]} for name in sorted(figures)])
+    session.connection().execute(
+        _ADD[session.get_bind().dialect.name], [{"name": name, "value": figures[name]} for name in sorted(figures)]
+    )
 
 
 def read(session: Session) -> dict[tuple[str, ...], float]:

@@ -1,0 +1,100 @@
+"""The statements of a run's hot path, built once: SQLAlchemy spends more on building one than the database on it.
+
+Each takes its values as parameters. Nothing here begins or commits a transaction.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Table,
+    and_,
+    bindparam,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from app.detection.results import FrameResult
+from app.models import Detection, DetectionRun, RunState
+
+RUN: Table = DetectionRun.__table__  # type: ignore[assignment]
+DETECTION: Table = Detection.__table__  # type: ignore[assignment]
+_R = RUN.c
+
+_STATES: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in (RunState.QUEUED, RunState.RUNNING)]
+UNDER_WAY: ColumnElement[bool] = _R.state.in_(_STATES)
+"""Waiting or being worked on, in the words of the partial indexes: SQLite uses them for nothing else."""
+
+NO_LEASE: dict[str, Any] = {"lease_owner": null(), "lease_until": null()}
+
+_ADD_DETECTIONS = insert(DETECTION)
+
+STATE = select(_R.state).where(_R.id == bindparam("run"))
+"""A run's. Parameter: run."""
+
+BEYOND = select(_R.id).where(UNDER_WAY).offset(bindparam("runs")).limit(1)
+"""A run beyond the first so many that wait or are under way. Parameter: runs."""
+
+
+class RunStatements:
+    """`now` is the database's clock as an SQL expression."""
+
+    def __init__(self, now: ColumnElement[float]) -> None:
+        self.any_claimable: Executable = select(_R.id).where(claimable(now)).limit(1)
+        """A run to claim, if there is one."""
+        frames = _R.frames_done + bindparam("frames")
+        self.finish: Executable = (
+            update(RUN)
+            .where(_R.id == bindparam("run"), _R.lease_epoch == bindparam("epoch"), _R.state == RunState.RUNNING)
+            .values(
+                state=RunState.DONE,
+                finished_at=now,
+                frames_done=frames,
+                frames_total=frames,
+                packets_skipped=bindparam("skipped"),
+                **NO_LEASE,
+            )
+            .returning(_R.finished_at - _R.started_at)
+        )
+        """Ends a claimed run as done, and returns the seconds that it took, or no row where the lease was lost.
+
+        Parameters: run and epoch, which fence it; frames, which were not counted before; skipped.
+        """
+
+
+def claimable(now: ColumnElement[float]) -> ColumnElement[bool]:
+    """Does the run wait, or has its process died?"""
+    return and_(UNDER_WAY, or_(_R.state == RunState.QUEUED, _R.lease_until <= now))
+
+
+def add_results(session: Session, run_id: int, results: Iterable[FrameResult]) -> None:
+    """Keep what was found on frames of a run, in the caller's transaction."""
+    rows = [row for result in results for row in _rows(run_id, result)]
+    if rows:
+        session.connection().execute(_ADD_DETECTIONS, rows)
+
+
+def _rows(run_id: int, result: FrameResult) -> list[dict[str, object]]:
+    return [
+        {
+            "run_id": run_id,
+            "frame": result.index,
+            "ordinal": ordinal,
+            "time": result.time,
+            "class_num": found.class_num,
+            "label": found.label,
+            "confidence": found.confidence,
+            "center_x": found.center_x,
+            "center_y": found.center_y,
+            "width": found.width,
+            "height": found.height,
+        }
+        for ordinal, found in enumerate(result.objects)
+    ]
