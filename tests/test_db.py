@@ -14,10 +14,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import literal_column, select, text
 from sqlalchemy.exc import IntegrityError
 
 from app.db import SAFE_SQLITE, Database, News, announce, schema_revision, upsert
+from app.direct import Direct
 from app.errors import StorageFull, Unavailable
 from app.models import OutboxGate
 
@@ -41,7 +42,7 @@ database.close()
 """
 PROCESSES, THREADS, TRANSACTIONS = map(int, os.environ.get("TEST_CONTENTION", "2x4x50").split("x"))
 """TEST_CONTENTION=4x8x1000 is the full figure: processes × threads × transactions."""
-BACKEND = text("SELECT pg_backend_pid() AS pid")
+BACKEND = Direct(select(literal_column("pg_backend_pid()").label("pid")))
 
 
 @pytest.fixture
@@ -247,7 +248,7 @@ def test_a_pooled_connection_that_the_server_has_ended_is_replaced_unnoticed(
     assert postgres.look_up(BACKEND, {}) == backend
     assert backend is not None
     with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(%s, 5000)", (backend["pid"],))
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", (backend[0],))
     assert postgres.look_up(BACKEND, {}) not in (None, backend)
     add_gate(postgres)
 
@@ -257,7 +258,7 @@ def test_a_look_is_one_statement_to_the_server_and_leaves_no_transaction(postgre
     assert backend is not None
     with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
         last = "SELECT state, query FROM pg_stat_activity WHERE pid = %s"
-        assert other.execute(last, (backend["pid"],)).fetchone() == ("idle", str(BACKEND))
+        assert other.execute(last, (backend[0],)).fetchone() == ("idle", "SELECT pg_backend_pid() AS pid")
 
 
 def test_the_databases_clock_is_the_time_since_1970_to_the_millisecond(database: Database) -> None:

@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.detection.results import FrameResult
+from app.direct import Direct
 from app.models import Detection, DetectionRun, RunState
 
 RUN: Table = DetectionRun.__table__  # type: ignore[assignment]
@@ -36,10 +37,10 @@ NO_LEASE: dict[str, Any] = {"lease_owner": null(), "lease_until": null()}
 
 _ADD_DETECTIONS = insert(DETECTION)
 
-STATE = select(_R.state).where(_R.id == bindparam("run"))
+STATE = Direct(select(_R.state).where(_R.id == bindparam("run")))
 """A run's. Parameter: run."""
 
-BEYOND = select(_R.id).where(UNDER_WAY).offset(bindparam("runs")).limit(1)
+BEYOND = Direct(select(_R.id).where(UNDER_WAY).offset(bindparam("runs")).limit(1))
 """A run beyond the first so many that wait or are under way. Parameter: runs."""
 
 
@@ -47,7 +48,7 @@ class RunStatements:
     """`now` is the database's clock as an SQL expression."""
 
     def __init__(self, now: ColumnElement[float]) -> None:
-        self.any_claimable: Executable = select(_R.id).where(claimable(now)).limit(1)
+        self.any_claimable = Direct(select(_R.id).where(claimable(now)).limit(1))
         """A run to claim, if there is one."""
         frames = _R.frames_done + bindparam("frames")
         self.finish: Executable = (

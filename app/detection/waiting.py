@@ -43,8 +43,8 @@ class RunWaiters:
         return True
 
     def _has_ended(self, run_id: int) -> bool:
-        run = self._database.look_up(STATE, {"run": run_id})
-        return run is None or run["state"] in (RunState.DONE, RunState.FAILED)
+        row = self._database.look_up(STATE, {"run": run_id})
+        return row is None or row[0] in (RunState.DONE, RunState.FAILED)
 
     @contextmanager
     def _event(self, run_id: int) -> Iterator[threading.Event]:
