@@ -10,7 +10,8 @@ from app.db import Database, News
 from app.detection.executor import RunExecutor
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.process import DetectorProcess
-from app.detection.runs import Runs
+from app.detection.runs import RunRequest, Runs
+from app.detection.uploaded_run import UploadedRun
 from app.detection.waiting import RunWaiters
 from app.media_links import MediaLinks
 from app.outbox.dispatcher import Dispatcher
@@ -49,7 +50,7 @@ class Services:
             self.runs,
             partial(DetectorProcess, model, options=settings.detector_options),
             workers=settings.detection_workers,
-            on_ended=self.waiters.notify,
+            on_left=self.waiters.notify,
         )
         self.database.on_announcement(News.RUNS, self.executor.wake)
         self.annotations = _annotations_client(settings)
@@ -59,6 +60,10 @@ class Services:
         self.is_serving: Callable[[], bool] = lambda: True
         """False once this process is about to end: what would go on for long ends by itself then."""
         self._background: list[_Background] = []
+
+    def uploaded_run(self, wanted: RunRequest) -> UploadedRun:
+        """The run of one upload."""
+        return UploadedRun(self.runs, self.executor, wanted)
 
     def dispatcher(self) -> Dispatcher | None:
         """A dispatcher of its own for whoever asks; None where no annotations service is configured."""

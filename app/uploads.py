@@ -29,6 +29,9 @@ from app.storage import FoundFile, Incoming, Storage, hold, judged, remove_if_sa
 
 log = structlog.get_logger()
 
+OnWhole = Callable[[Media, Path], None]
+"""Called with a media that is not known yet, and with the file that holds all of it while the upload lasts."""
+
 _TABLE: Table = Media.__table__  # type: ignore[assignment]
 _RECORDED = Direct(select(_TABLE).where(_TABLE.c.id == bindparam("id")))
 
@@ -77,8 +80,15 @@ class Uploads:
         self._settle_seconds = settle_seconds
         self._monotonic = monotonic
 
-    def take_in(self, upload: Upload, and_then: AndThen = lambda _session, _media: None) -> Receipt:
-        """Store the file and record it; `and_then` adds to the transaction that records a new media.
+    def take_in(
+        self,
+        upload: Upload,
+        and_then: AndThen = lambda _session, _media: None,
+        *,
+        on_whole: OnWhole = lambda _media, _file: None,
+    ) -> Receipt:
+        """Store the file and record it; `and_then` adds to the transaction that records a new media. `on_whole` is
+        called before that file is durable, and may begin what takes nothing for granted yet.
 
         Raises UnsupportedMedia, MediaIdCollision, StorageFull, StorageFailed, Unavailable, and whatever
         `upload.chunks` raises; after any of them nothing is recorded.
@@ -88,7 +98,6 @@ class Uploads:
         media_type = MEDIA_TYPES[extension].kind
         with self._storage.incoming(media_type, upload.declared_bytes) as incoming:
             _receive(upload.chunks, incoming, extension)
-            incoming.sync()
             media_id = media_id_of_file(incoming.fd)
             final = self._storage.final_path(media_type, media_id, extension)
             media = Media(
@@ -102,7 +111,7 @@ class Uploads:
                 checksum=incoming.checksum,
             )
             recording = Recording(media, final.parent, upload.request_id, and_then)
-            settling = _Settling(self._database, self._recorder, incoming, media, final, recording)
+            settling = _Settling(self._database, self._recorder, incoming, media, final, recording, on_whole)
             return settling.settle(self._settle_seconds, self._monotonic)
 
 
@@ -119,7 +128,7 @@ def _receive(chunks: Iterable[bytes | memoryview], incoming: Incoming, extension
 
 @dataclass(slots=True)
 class _Settling:
-    """A received, synced file looking for its place."""
+    """A received file looking for its place."""
 
     database: Database
     recorder: Recorder
@@ -127,11 +136,17 @@ class _Settling:
     media: Media
     final: Path
     recording: Recording
+    on_whole: OnWhole
 
     def settle(self, seconds: float, monotonic: Callable[[], float]) -> Receipt:
         deadline = monotonic() + seconds
+        known = self._as_known()  # a duplicate is not kept, and need not be durable
+        if known:
+            return known
+        self.on_whole(self.media, self.incoming.path)
+        self.incoming.sync()
         while True:
-            receipt = self._as_known() or self._as_new() or self._over_unrecorded(max(0.0, deadline - monotonic()))
+            receipt = self._as_new() or self._over_unrecorded(max(0.0, deadline - monotonic())) or self._as_known()
             if receipt:
                 return receipt
             if monotonic() >= deadline:

@@ -208,6 +208,20 @@ def test_an_upload_waits_for_the_one_that_is_about_to_commit(intake: Intake) -> 
     assert (len(intake.rows()), len(intake.stored()), intake.leftovers()) == (1, 1, [])
 
 
+def test_a_new_media_is_told_of_with_its_whole_file_before_it_is_recorded_and_a_known_one_never(intake: Intake) -> None:
+    told: list[tuple[str, bytes, int]] = []
+
+    def note(media: Media, file: Path) -> None:
+        told.append((media.id, file.read_bytes(), len(intake.rows())))
+
+    for name in ("photo.jpg", "again.jpg"):
+        intake.uploads.take_in(Upload(name, "ada", [PHOTO[:5000], PHOTO[5000:]]), on_whole=note)
+    assert told == [(media_id_of_bytes(PHOTO), PHOTO, 0)]
+    with pytest.raises(MediaIdCollision):
+        intake.uploads.take_in(Upload("twin.jpg", "ada", [twin_of(PHOTO)]), on_whole=note)
+    assert len(told) == 1
+
+
 def test_what_is_added_to_the_transaction_is_committed_with_it_or_not_at_all(intake: Intake) -> None:
     def fail(session: Session, media: Media) -> NoReturn:
         assert session.get(Media, media.id) is not None

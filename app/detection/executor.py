@@ -1,6 +1,7 @@
 """Runs claimed runs: some threads, each with a detector process of its own beside this process.
 
 The threads take what the database says is waiting, whoever accepted it, so a run survives the process that took it in.
+An idle one may begin with a picture that is still being recorded: what it finds counts once the run's row is there.
 A heartbeat renews the leases of the runs under way; a run whose lease is lost is dropped at its next frame.
 """
 
@@ -9,18 +10,21 @@ import socket
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from typing import BinaryIO
 
 import structlog
 
 from app.detection.claims import ClaimedRun
+from app.detection.head_start import HeadStart, IdleDetectors
 from app.detection.in_memory import Line, Waiting
 from app.detection.jobs import Job, Total
 from app.detection.process import DetectorProcess
 from app.detection.results import FrameResult
 from app.detection.runs import MAX_TRIES, Runs
-from app.errors import DetectorFailed, MediaTooLarge, SettingsError, Unavailable, Undecodable
+from app.errors import DetectionsError, DetectorFailed, MediaTooLarge, SettingsError, Unavailable, Undecodable
 from app.models import RunFailure
 
 log = structlog.get_logger()
@@ -30,6 +34,8 @@ RENEWALS = 3
 """Of a lease, within the time that it lasts."""
 RECORD_EVERY = 0.5
 STOP_SECONDS = 5.0
+HEAD_START_SECONDS = 5.0
+"""How long a detector waits for the run that it works ahead of: a disk or a database is slow then, and others wait."""
 WAITING_IN_MEMORY = 4
 """Pictures held in memory that may wait for each detector process."""
 
@@ -43,7 +49,8 @@ class _RunLost(Exception):
 
 
 class RunExecutor:
-    """`workers` runs at once. `on_ended` is called with a run's id when this process has ended it."""
+    """`workers` runs at once. `on_left` is called with a run's id when this process works on it no more, and with
+    whether it has ended it."""
 
     def __init__(
         self,
@@ -51,15 +58,17 @@ class RunExecutor:
         make_process: Callable[[], DetectorProcess],
         *,
         workers: int,
-        on_ended: Callable[[int], None] = lambda _run_id: None,
+        on_left: Callable[[int, bool], None] = lambda _run_id, _ended: None,
+        head_start_seconds: float = HEAD_START_SECONDS,
     ) -> None:
         self._runs = runs
         self._make_process = make_process
-        self._on_ended = on_ended
+        self._on_left = on_left
+        self._head_start_seconds = head_start_seconds
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._stopping = threading.Event()
-        self._woken = threading.Condition()
-        self._wakes = 0
+        self._idle = IdleDetectors()
+        self._ahead: set[HeadStart] = set()
         self._in_memory = Line(WAITING_IN_MEMORY * workers)
         self._under_way: set[ClaimedRun] = set()
         self._processes: list[DetectorProcess] = []
@@ -74,7 +83,9 @@ class RunExecutor:
     def stop(self) -> None:
         """Hand back what is under way, end the processes, and answer whoever still waits."""
         self._stopping.set()
-        self.wake()
+        self._idle.close()
+        for head_start in self._ahead.copy():
+            head_start.leave()
         started = [thread for thread in self._threads if thread.is_alive()]
         deadline = time.monotonic() + STOP_SECONDS
         for thread in started:
@@ -89,9 +100,20 @@ class RunExecutor:
 
     def wake(self) -> None:
         """Have a look now: a run was queued."""
-        with self._woken:
-            self._wakes += 1
-            self._woken.notify_all()
+        self._idle.call()
+
+    @property
+    def idle(self) -> int:
+        """How many detectors wait for something to do."""
+        return len(self._idle)
+
+    def begin_ahead(self, file: BinaryIO, confidence: float, frame_interval: float) -> HeadStart | None:
+        """Have an idle detector begin with an open picture whose run is about to be recorded.
+
+        None where no detector is idle, or where another job may be waiting for it; `file` is the caller's then.
+        """
+        head_start = HeadStart(file, confidence, frame_interval)
+        return head_start if self._idle.give(head_start) else None
 
     def detect(self, job: Job, timeout: float, *, user: str) -> list[FrameResult]:
         """Run a job that has no row, for a client that waits; raises Unavailable where too many wait already."""
@@ -111,18 +133,41 @@ class RunExecutor:
             self._processes.append(process)
             turns: list[_Work] = [self._answer_in_memory, self._do_one_run]
             while not self._stopping.is_set():
-                seen = self._wakes
+                seen = self._idle.calls
                 try:
                     worked = _take_turn(turns, process)
                 except Exception:
                     log.exception("run_worker_failed")
                     worked = False
-                if not worked:
-                    self._wait(seen)
+                while not worked and (head_start := self._idle.wait(seen, LOOK_EVERY)):
+                    self._follow(process, head_start)
 
-    def _wait(self, seen: int) -> None:
-        with self._woken:
-            self._woken.wait_for(lambda: self._wakes != seen, LOOK_EVERY)
+    def _follow(self, process: DetectorProcess, head_start: HeadStart) -> None:
+        self._ahead.add(head_start)
+        if self._stopping.is_set():
+            head_start.leave()
+        try:
+            self._work_ahead(process, head_start)
+        except Exception:
+            log.exception("run_worker_failed")
+        finally:
+            head_start.leave()
+            self._ahead.discard(head_start)
+
+    def _work_ahead(self, process: DetectorProcess, head_start: HeadStart) -> None:
+        job: Job | None = head_start.job
+        with head_start.file:
+            try:
+                process.begin(head_start.job)
+            except DetectorFailed as error:  # the run itself begins anew, and then it counts
+                log.warning("head_start_failed", reason=str(error))
+                job = None
+        claimed = head_start.run(self._head_start_seconds)
+        if claimed is not None:
+            self._do(process, claimed, job or _job_of(claimed))
+        elif job is not None and not self._stopping.is_set():
+            with suppress(DetectionsError):  # whatever is wrong with the picture, nobody has asked for it any more
+                deque(process.run(job), maxlen=0)
 
     def _answer_in_memory(self, process: DetectorProcess) -> bool:
         waiting = self._in_memory.next()
@@ -141,6 +186,10 @@ class RunExecutor:
         claimed = self._runs.claim(self.owner)
         if claimed is None:
             return False
+        self._do(process, claimed, _job_of(claimed))
+        return True
+
+    def _do(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> None:
         self._under_way.add(claimed)
         log.info(
             "run_started",
@@ -149,12 +198,12 @@ class RunExecutor:
             request_id=claimed.request_id,
             tries=claimed.tries,
         )
-        started = time.monotonic()
+        started, has_ended = time.monotonic(), False
         try:
-            self._execute(process, claimed)
+            has_ended = self._execute(process, claimed, job)
         finally:
             self._under_way.discard(claimed)
-            self._on_ended(claimed.run_id)
+            self._on_left(claimed.run_id, has_ended)
         log.info(
             "run_ended",
             run_id=claimed.run_id,
@@ -162,34 +211,30 @@ class RunExecutor:
             request_id=claimed.request_id,
             milliseconds=round((time.monotonic() - started) * 1000),
         )
-        return True
 
-    def _execute(self, process: DetectorProcess, claimed: ClaimedRun) -> None:
+    def _execute(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> bool:
+        """Do the run and record how it went; true where it is ended, false where another is to take it."""
         try:
-            rest = self._stream(process, claimed)
+            rest = self._stream(process, claimed, job)
         except Undecodable as error:
-            self._runs.fail(claimed, RunFailure.UNDECODABLE, str(error), skipped=process.skipped)
+            return self._runs.fail(claimed, RunFailure.UNDECODABLE, str(error), skipped=process.skipped)
         except MediaTooLarge as error:
-            self._runs.fail(claimed, RunFailure.TOO_LARGE, str(error), skipped=process.skipped)
+            return self._runs.fail(claimed, RunFailure.TOO_LARGE, str(error), skipped=process.skipped)
         except (DetectorFailed, SettingsError) as error:  # the second: a model that is none
             log.warning("detector_failed", run_id=claimed.run_id, tries=claimed.tries, reason=str(error))
-            if self._stopping.is_set():
-                self._runs.hand_back(claimed, counted=False)
-            elif claimed.tries < MAX_TRIES:
-                self._runs.hand_back(claimed, counted=True)
-            else:
-                self._runs.fail(claimed, RunFailure.DETECTOR, str(error), skipped=process.skipped)
+            if not self._stopping.is_set() and claimed.tries >= MAX_TRIES:
+                return self._runs.fail(claimed, RunFailure.DETECTOR, str(error), skipped=process.skipped)
+            self._runs.hand_back(claimed, counted=not self._stopping.is_set())
         except _RunLost:
             log.warning("run_lost", run_id=claimed.run_id, epoch=claimed.epoch)
         else:
-            if rest is None:
-                self._runs.hand_back(claimed, counted=False)
-            else:
-                self._runs.finish(claimed, rest, skipped=process.skipped)
+            if rest is not None:
+                return self._runs.finish(claimed, rest, skipped=process.skipped)
+            self._runs.hand_back(claimed, counted=False)
+        return False
 
-    def _stream(self, process: DetectorProcess, claimed: ClaimedRun) -> list[FrameResult] | None:
+    def _stream(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> list[FrameResult] | None:
         """Record frames as they come; returns those not recorded yet, None where we are shutting down."""
-        job = Job(claimed.path, claimed.media_type, claimed.confidence, claimed.frame_interval)
         total: int | None = None
         batch: list[FrameResult] = []
         recorded = time.monotonic()
@@ -224,6 +269,10 @@ def _take_turn(turns: list[_Work], process: DetectorProcess) -> bool:
             turns.append(work)
             return True
     return False
+
+
+def _job_of(claimed: ClaimedRun) -> Job:
+    return Job(claimed.path, claimed.media_type, claimed.confidence, claimed.frame_interval)
 
 
 def _shutting_down() -> Unavailable:

@@ -16,13 +16,23 @@ MAX_MESSAGE_BYTES = 4 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file open for reading, which goes to the process by its descriptor: its name may be gone before it is read.
+
+    The process reads it from wherever its position is. It is its opener's to close, once the job was sent.
+    """
+
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One media to look at: a stored file, or bytes in memory.
+    """One media to look at: a stored file, one that is open, or bytes in memory.
 
     `confidence` is 0..1. `frame_interval`, above 0, is the seconds between a video's samples; pictures ignore it.
     """
 
-    source: Path | bytes
+    source: Path | OpenFile | bytes
     media_type: Literal["Image", "Video"]
     confidence: float = 0.45
     frame_interval: float = 0.5

@@ -16,16 +16,29 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import Any
 
-from app.detection.jobs import MAX_MESSAGE_BYTES, Beat, Failure, Fault, Finished, Job, Loaded, Message, Total, decode
+from app.detection.jobs import (
+    MAX_MESSAGE_BYTES,
+    Beat,
+    Failure,
+    Fault,
+    Finished,
+    Job,
+    Loaded,
+    Message,
+    OpenFile,
+    Total,
+    decode,
+)
 from app.detection.limits import MediaLimits, ProcessLimits
 from app.detection.results import FrameResult
 from app.errors import DetectionsError, DetectorFailed, MediaTooLarge, SettingsError, Undecodable
 from app.settings import DetectorOptions
 
-__all__ = ["Beat", "DetectorProcess", "Job", "Total"]
+__all__ = ["Beat", "DetectorProcess", "Job", "OpenFile", "Total"]
 
 _WORKER = "app.detection.worker:serve"
 
@@ -59,6 +72,7 @@ class DetectorProcess:
         self._media_limits = media_limits or MediaLimits()
         self._limits = limits or ProcessLimits()
         self._child: _Child | None = None
+        self._begun: tuple[Job, _Child] | None = None
         self.skipped = 0
         """Corrupt packets of the video that was last run, as far as it came."""
 
@@ -73,10 +87,20 @@ class DetectorProcess:
         with self._conversation(None) as messages:
             next(messages)
 
+    def begin(self, job: Job) -> None:
+        """Send a job to the process without waiting for anything that it says; `run` of the same job comes next.
+
+        An OpenFile may be closed afterwards. Raises DetectorFailed, and then nothing has begun.
+        """
+        child = self._ready_child()
+        child.send(job)
+        self._begun = (job, child)
+
     def run(self, job: Job) -> Generator[FrameResult | Total | Beat]:
         """The job's Total, then a result for each sampled frame as soon as it is there, with a Beat now and then.
 
-        Nothing happens before the first `next`. Closing the iterator early ends the process with the job in it.
+        Nothing happens before the first `next`, unless `begin` was called before. Closing the iterator early ends the
+        process with the job in it.
 
         Raises Undecodable and MediaTooLarge, which are the media's fault, or DetectorFailed: the process died, or gave
         no sign of life for `stall_seconds`. The run after that has a new process.
@@ -97,14 +121,21 @@ class DetectorProcess:
 
     @contextmanager
     def _conversation(self, job: Job | None) -> Iterator[Iterator[Message]]:
-        child = self._ready_child()
+        child, is_begun = self._child_for(job)
         try:
-            child.send(job)
+            if not is_begun:
+                child.send(job)
             yield child.messages(math.inf if job is None else self._limits.run_seconds)
         finally:
             if not child.at_rest:
                 self._child = None
                 child.stop()
+
+    def _child_for(self, job: Job | None) -> "tuple[_Child, bool]":
+        begun, self._begun = self._begun, None
+        if begun is not None and begun[0] is job:
+            return begun[1], True
+        return self._ready_child(), False
 
     def _ready_child(self) -> "_Child":
         child = self._child
@@ -137,8 +168,8 @@ class _Child:
 
     @property
     def ready(self) -> bool:
-        """Alive, and with nothing to say, be it the end of its pipe."""
-        return self._process.is_alive() and not self._connection.poll()
+        """Alive, without a job, and with nothing to say, be it the end of its pipe."""
+        return self.at_rest and self._process.is_alive() and not self._connection.poll()
 
     @property
     def pid(self) -> int | None:
@@ -148,6 +179,8 @@ class _Child:
         self.at_rest = False
         try:
             self._connection.send(job)
+            if job is not None and isinstance(job.source, OpenFile):
+                send_handle(self._connection, job.source.fd, self.pid)
         except BlockingIOError as error:
             raise self._stalled() from error
         except OSError as error:

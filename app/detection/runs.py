@@ -1,7 +1,8 @@
 """Detection runs as rows: asked for, claimed under a lease, reported on, ended; each change of status with its message.
 
 A run's life: it is queued, in the transaction that records its media where that is new; claimed, under a lease that its
-process renews while it works and with every batch of frames that it records; done or failed at the end. A process that
+process renews while it works and with every batch of frames that it records; done or failed at the end. A picture that
+an idle detector has begun with is claimed in the transaction that queues it, unless others wait. A process that
 is told to stop hands its runs back, which counts as no try; one that dies leaves them to whoever comes once the lease
 has run out. Either way the next try begins anew and forgets what was found. A run of which MAX_TRIES processes or
 detectors have died is failed, with the reason.
@@ -24,7 +25,7 @@ from app.detection.results import FrameResult
 from app.detection.statements import BEYOND, NO_LEASE, UNDER_WAY, RunStatements, add_results
 from app.errors import AlreadyProcessing, Unavailable
 from app.lifecycle import change_status
-from app.models import Detection, DetectionRun, MediaStatus, RunFailure, RunState
+from app.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
 from app.outbox.queue import OutboxQueue
 
 LEASE_SECONDS = 15.0
@@ -66,6 +67,22 @@ class Runs:
         """Queue a run in the caller's transaction; IntegrityError where one is under way. Returns the run's id."""
         announce(session, News.RUNS)
         return self._add(session, media_id, wanted)
+
+    def add_begun(
+        self, session: Session, media: Media, wanted: RunRequest, owner: str
+    ) -> tuple[int, ClaimedRun | None]:
+        """Add a new media's run, which `owner` has begun, in the caller's transaction that creates the media.
+
+        Leased and reported, unless another run waits: then it is queued behind that one. Returns the run's id too.
+        """
+        run_id = self._add(session, media.id, wanted)
+        claimant = claims.Claimant(owner, self.detector, self.lease_seconds)
+        claimed = claims.lease_new(session, self._statements, claimant, run_id, media)
+        if claimed is None:
+            announce(session, News.RUNS)
+        else:
+            self._report(session, claimed, MediaStatus.AI_PROCESSING)
+        return run_id, claimed
 
     def _add(self, session: Session, media_id: str, wanted: RunRequest) -> int:
         run_id = session.scalar(

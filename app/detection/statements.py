@@ -48,8 +48,11 @@ class RunStatements:
     """`now` is the database's clock as an SQL expression."""
 
     def __init__(self, now: ColumnElement[float]) -> None:
+        self.now = now
         self.any_claimable = Direct(select(_R.id).where(claimable(now)).limit(1))
         """A run to claim, if there is one."""
+        self.other_claimable: Executable = select(_R.id).where(claimable(now), _R.id != bindparam("run")).limit(1)
+        """The same but for one run. Parameter: run."""
         frames = _R.frames_done + bindparam("frames")
         self.finish: Executable = (
             update(RUN)

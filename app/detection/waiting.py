@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from app.db import Database
 from app.detection.statements import STATE
@@ -14,32 +15,41 @@ ENDING_SECONDS = 5.0
 """How long a process that is about to end still waits: a server gives it some half a minute for all that it does."""
 
 
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """One who waits, and what it was told."""
+
+    told: threading.Event = field(default_factory=threading.Event)
+    has_ended: bool = False
+
+
 class RunWaiters:
     """Safe to use from several threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._guard = threading.Lock()
-        self._waiting: dict[int, set[threading.Event]] = {}
+        self._waiting: dict[int, set[_Waiter]] = {}
 
-    def notify(self, run_id: int) -> None:
-        """This process has ended (or let go of) that run."""
+    def notify(self, run_id: int, has_ended: bool) -> None:
+        """This process works on that run no more; whoever waits need not look where it says that it has ended."""
         with self._guard:
-            for event in self._waiting.get(run_id, ()):
-                event.set()
+            for waiter in self._waiting.get(run_id, ()):
+                waiter.has_ended = has_ended
+                waiter.told.set()
 
     def wait(self, run_id: int, seconds: float, is_serving: Callable[[], bool] = lambda: True) -> bool:
         """Return when the run has ended, or when the time is up (False): soon, once this process serves no longer."""
         deadline, is_ending = time.monotonic() + seconds, False
-        with self._event(run_id) as event:
-            while not self._has_ended(run_id):
+        with self._waiter(run_id) as waiter:
+            while not (waiter.has_ended or self._has_ended(run_id)):
                 if not is_ending and not is_serving():
                     is_ending, deadline = True, min(deadline, time.monotonic() + ENDING_SECONDS)
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                event.wait(min(left, LOOK_EVERY))
-                event.clear()
+                waiter.told.wait(min(left, LOOK_EVERY))
+                waiter.told.clear()
         return True
 
     def _has_ended(self, run_id: int) -> bool:
@@ -47,14 +57,14 @@ class RunWaiters:
         return row is None or row[0] in (RunState.DONE, RunState.FAILED)
 
     @contextmanager
-    def _event(self, run_id: int) -> Iterator[threading.Event]:
-        event = threading.Event()
+    def _waiter(self, run_id: int) -> Iterator[_Waiter]:
+        waiter = _Waiter()
         with self._guard:
-            self._waiting.setdefault(run_id, set()).add(event)
+            self._waiting.setdefault(run_id, set()).add(waiter)
         try:
-            yield event
+            yield waiter
         finally:
             with self._guard:
-                self._waiting[run_id].discard(event)
+                self._waiting[run_id].discard(waiter)
                 if not self._waiting[run_id]:
                     del self._waiting[run_id]

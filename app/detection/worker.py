@@ -14,13 +14,15 @@ import threading
 import time
 import warnings
 from contextlib import closing
+from dataclasses import replace
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import BinaryIO
 
 from app.detection.ahead import ahead
 from app.detection.images import decode_picture
-from app.detection.jobs import Beat, Failure, Fault, Finished, Job, Loaded, Message, Total, encode
+from app.detection.jobs import Beat, Failure, Fault, Finished, Job, Loaded, Message, OpenFile, Total, encode
 from app.detection.limits import MediaLimits, ProcessLimits
 from app.detection.results import FrameResult
 from app.detection.video import Video
@@ -57,9 +59,16 @@ def serve(
     worker = Worker(connection, model, media_limits, beat_seconds, options)
     try:
         while True:
-            worker.answer(connection.recv())
+            worker.answer(_received(connection))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+def _received(connection: Connection) -> Job | None:
+    job: Job | None = connection.recv()
+    if job is not None and isinstance(job.source, OpenFile):  # its number is the parent's; ours comes behind the job
+        return replace(job, source=OpenFile(recv_handle(connection)))
+    return job
 
 
 def _end_with_the_parent() -> None:
@@ -158,8 +167,14 @@ class Worker:
             self._last_sent = time.monotonic()
 
 
-def _opened(source: Path | bytes) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+def _opened(source: Path | OpenFile | bytes) -> BinaryIO:
+    match source:
+        case bytes():
+            return io.BytesIO(source)
+        case OpenFile(fd):
+            return os.fdopen(fd, "rb")
+        case Path():
+            return source.open("rb")
 
 
 def _failure(error: Exception) -> Failure:

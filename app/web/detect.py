@@ -29,11 +29,11 @@ def detect_upload() -> Response:
         return _detect_in_memory(wanted)
     runs = services().runs
     runs.ensure_room()
-    with intake.upload() as upload:
-        receipt = services().uploads.take_in(upload, lambda session, media: runs.add(session, media.id, wanted))
+    with intake.upload() as upload, services().uploaded_run(wanted) as run:
+        receipt = services().uploads.take_in(upload, run.record, on_whole=run.begin)
         media_id = receipt.media.id
         if not receipt.duplicate:
-            run_id = _last_run(media_id)
+            run_id = run.recorded()
         elif rerun:
             run_id = runs.start_new(media_id, wanted)
         else:
@@ -119,11 +119,3 @@ def _accepted(media_id: str, *, duplicate: bool, preferred: bool) -> Response:
     if preferred:
         response.headers["Preference-Applied"] = "respond-async"
     return response
-
-
-def _last_run(media_id: str) -> int:
-    with services().database.reading() as session:
-        run = catalog.view(session, media_id).run
-    if run is None:
-        raise LookupError(f"media {media_id} was recorded without its run")
-    return run.id

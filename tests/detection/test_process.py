@@ -4,6 +4,7 @@ import fcntl
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from PIL import Image
 
 from app.detection.limits import MediaLimits, ProcessLimits, VideoLimits
 from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.process import DetectorProcess, Job, Total
+from app.detection.process import DetectorProcess, Job, OpenFile, Total
 from app.detection.results import FrameResult
 from app.errors import DetectorFailed, MediaTooLarge, SettingsError, Undecodable
 from tests.detection.bombs import png
@@ -91,6 +92,55 @@ def test_bytes_in_memory_will_do_and_the_process_is_kept(detector_process: Detec
     first = detector_process.pid
     assert labels(detector_process, Job(chelsea, "Image")) == [["cat"]]
     assert detector_process.pid == first
+
+
+def test_an_open_file_is_looked_at_though_its_name_is_gone(
+    detector_process: DetectorProcess, astronaut: Path, tmp_path: Path
+) -> None:
+    name = tmp_path / "picture"
+    shutil.copy(astronaut, name)
+    with name.open("rb") as file:
+        name.unlink()
+        assert labels(detector_process, Job(OpenFile(file.fileno()), "Image")) == [["person"]]
+    assert labels(detector_process, Job(astronaut, "Image")) == [["person"]]
+
+
+def test_a_job_that_was_begun_is_done_by_the_run_of_it(
+    detector_process: DetectorProcess, astronaut: Path, tmp_path: Path
+) -> None:
+    name = tmp_path / "picture"
+    shutil.copy(astronaut, name)
+    with name.open("rb") as file:
+        job = Job(OpenFile(file.fileno()), "Image")
+        detector_process.begin(job)
+    name.unlink()
+    pid = detector_process.pid
+    assert labels(detector_process, job) == [["person"]]
+    assert detector_process.pid == pid
+
+
+def test_a_job_that_was_begun_for_nothing_is_not_taken_for_the_next(
+    detector_process: DetectorProcess, astronaut: Path, chelsea: Path
+) -> None:
+    detector_process.begin(Job(astronaut, "Image"))
+    assert labels(detector_process, Job(chelsea, "Image")) == [["cat"]]
+    detector_process.begin(Job(astronaut, "Image"))
+    detector_process.load()
+    assert labels(detector_process, Job(chelsea, "Image")) == [["cat"]]
+
+
+def test_a_process_that_dies_of_what_was_begun_fails_the_run_of_it(
+    detector_process: DetectorProcess, astronaut: Path
+) -> None:
+    detector_process.load()
+    job, pid = Job(astronaut, "Image"), detector_process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    detector_process.begin(job)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(DetectorFailed, match="SIGKILL"):
+        labels(detector_process, job)
+    assert labels(detector_process, job) == [["person"]]
 
 
 def test_a_video_gives_its_total_and_then_every_frame_in_turn(detector_process: DetectorProcess, clip: Path) -> None:

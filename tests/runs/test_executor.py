@@ -38,7 +38,7 @@ class Worker:
         self.world = world
         self.processes: list[DetectorProcess] = []
         self.waiters = RunWaiters(world.database)
-        self.executor = RunExecutor(world.runs, self._make, workers=1, on_ended=self.waiters.notify)
+        self.executor = RunExecutor(world.runs, self._make, workers=1, on_left=self.waiters.notify)
 
     def _make(self) -> DetectorProcess:
         self.processes.append(DetectorProcess(BUILT_IN_MODEL))
@@ -194,7 +194,10 @@ def test_pictures_in_memory_and_runs_take_turns(worker: Worker) -> None:
     """The pictures were there first, and yet the run has to wait for no more than one."""
     world, ended = worker.world, list[str]()
     executor = RunExecutor(
-        world.runs, lambda: DetectorProcess(BUILT_IN_MODEL), workers=1, on_ended=lambda _run_id: ended.append("run")
+        world.runs,
+        lambda: DetectorProcess(BUILT_IN_MODEL),
+        workers=1,
+        on_left=lambda _run_id, _ended: ended.append("run"),
     )
 
     def detect() -> None:

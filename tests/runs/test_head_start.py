@@ -1,0 +1,280 @@
+"""Pictures that an idle detector begins with while they are being recorded: what is kept, and what is not."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from sqlalchemy import event, select
+from sqlalchemy.orm import Session
+
+from app.db import Database
+from app.detection.executor import RunExecutor
+from app.detection.head_start import HeadStart, IdleDetectors
+from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.process import DetectorProcess
+from app.detection.runs import RunRequest
+from app.detection.uploaded_run import UploadedRun
+from app.detection.waiting import RunWaiters
+from app.models import DetectionRun, Media, RunFailure, RunState
+from app.uploads import Upload
+from tests.conftest import Clock
+from tests.intake import open_intake, picture
+from tests.runs.conftest import LEASE, WANTED, World
+
+ASTRONAUT = (Path(__file__).parents[2] / "app" / "demo" / "media" / "astronaut.jpg").read_bytes()
+NEW, PROCESSING, PROCESSED, ERROR = 1, 2, 3, 6
+
+Step = Callable[[Session, Media], object]
+
+
+def nothing(_session: Session, _media: Media) -> None:
+    pass
+
+
+class Desk:
+    """Takes pictures in and runs them, with one detector."""
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        self.world = World(database)
+        self.intake = open_intake(folder, database)
+        self.waiters = RunWaiters(database)
+        self.process = DetectorProcess(BUILT_IN_MODEL)
+        self.executor = RunExecutor(
+            self.world.runs,
+            lambda: self.process,
+            workers=1,
+            on_left=self.waiters.notify,
+            head_start_seconds=600,  # longer than any test: a detector that is not let go shows
+        )
+
+    def start(self) -> "Desk":
+        """Start the detector and wait until it is ready and has nothing to do."""
+        self.process.load()
+        self.executor.start()
+        self.await_idle()
+        return self
+
+    def await_idle(self) -> None:
+        until(lambda: self.executor.idle == 1)
+
+    def upload(
+        self, content: bytes = ASTRONAUT, wanted: RunRequest = WANTED, *, before: Step = nothing, after: Step = nothing
+    ) -> tuple[str, int]:
+        """Take a picture in; `before` and `after` are what its transaction does around the run. Returns both ids."""
+        with UploadedRun(self.world.runs, self.executor, wanted) as run:
+
+            def record(session: Session, media: Media) -> None:
+                before(session, media)
+                run.record(session, media)
+                after(session, media)
+
+            upload = Upload("photo.jpg", wanted.user_id, [content])
+            receipt = self.intake.uploads.take_in(upload, record, on_whole=run.begin)
+            return receipt.media.id, run.recorded()
+
+    def ended(self, run_id: int) -> DetectionRun:
+        assert self.waiters.wait(run_id, 60), self.world.run(run_id).state
+        return self.world.run(run_id)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, database: Database) -> Iterator[Desk]:
+    """On a database of each kind."""
+    desk = Desk(tmp_path / "media", database)
+    yield desk.start()
+    desk.executor.stop()
+
+
+@pytest.fixture
+def sqlite_desk(tmp_path: Path, sqlite_url: str) -> Iterator[Desk]:
+    with closing(Database(sqlite_url)) as database:
+        desk = Desk(tmp_path / "media", database)
+        yield desk.start()
+        desk.executor.stop()
+
+
+def test_media_status_messages_and_the_leased_run_are_one_transaction_and_its_end_another(desk: Desk) -> None:
+    commits: list[str] = []
+    event.listen(desk.world.database.writer, "commit", lambda _connection: commits.append("commit"))
+    leased: list[tuple[str, int, str | None, int]] = []
+
+    def look(session: Session, media: Media) -> None:
+        run = session.scalars(select(DetectionRun).where(DetectionRun.media_id == media.id)).one()
+        leased.append((run.state, run.lease_epoch, run.lease_owner, run.tries))
+
+    media_id, run_id = desk.upload(after=look)
+    run = desk.ended(run_id)
+    assert leased == [("running", 1, desk.executor.owner, 1)]
+    assert (run.state, run.tries, run.lease_epoch, run.frames_done, run.frames_total) == (RunState.DONE, 1, 1, 1, 1)
+    assert desk.world.found(run_id) == [(0, 0)]
+    assert desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert desk.world.status(media_id) == PROCESSED
+    assert len(commits) == 2
+
+
+def test_a_picture_is_begun_before_it_is_recorded_and_needs_no_name_then(sqlite_desk: Desk) -> None:
+    """Once the detector has it, both its names are removed: whoever looks only now finds no file."""
+    folders = (sqlite_desk.intake.images, sqlite_desk.intake.incoming)
+
+    def lose_the_file(_session: Session, _media: Media) -> None:
+        until(lambda: sqlite_desk.executor.idle == 0)
+        time.sleep(0.2)  # from taking the job to sending it
+        for path in [path for folder in folders for path in folder.iterdir() if path.is_file()]:
+            path.unlink()
+
+    _media_id, run_id = sqlite_desk.upload(before=lose_the_file)
+    run = sqlite_desk.ended(run_id)
+    assert (run.state, run.tries) == (RunState.DONE, 1)
+    assert sqlite_desk.world.found(run_id) == [(0, 0)]
+
+
+def test_a_recording_that_fails_frees_the_detector_and_keeps_nothing(desk: Desk) -> None:
+    def fail(_session: Session, _media: Media) -> NoReturn:
+        until(lambda: desk.executor.idle == 0)
+        raise RuntimeError("the recording failed")
+
+    pid = desk.process.pid
+    with pytest.raises(RuntimeError, match="the recording failed"):
+        desk.upload(after=fail)
+    assert (desk.intake.rows(), desk.intake.stored(), desk.world.runs.active()) == ([], set(), {})
+    desk.await_idle()
+    media_id, run_id = desk.upload()
+    assert desk.ended(run_id).state == RunState.DONE
+    assert desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert desk.process.pid == pid
+
+
+def test_a_picture_that_no_decoder_takes_ends_its_run_and_not_the_detector(sqlite_desk: Desk) -> None:
+    pid = sqlite_desk.process.pid
+    media_id, run_id = sqlite_desk.upload(picture("noise"))
+    run = sqlite_desk.ended(run_id)
+    assert (run.state, run.failure) == (RunState.FAILED, RunFailure.UNDECODABLE)
+    assert sqlite_desk.world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert sqlite_desk.process.pid == pid
+
+
+def test_a_detector_that_dies_of_a_head_start_has_tried_once(sqlite_desk: Desk) -> None:
+    pid = sqlite_desk.process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)  # it takes the job, and never comes to it
+
+    def kill(_session: Session, _media: Media) -> None:
+        until(lambda: sqlite_desk.executor.idle == 0)
+        time.sleep(0.2)
+        os.kill(pid, signal.SIGKILL)
+
+    media_id, run_id = sqlite_desk.upload(after=kill)
+    run = sqlite_desk.ended(run_id)
+    assert (run.state, run.tries) == (RunState.DONE, 2)
+    assert sqlite_desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+
+
+def test_a_run_is_handed_back_where_the_detectors_have_stopped_meanwhile(sqlite_desk: Desk) -> None:
+    desk = sqlite_desk
+    media_id, run_id = desk.upload(after=lambda _session, _media: desk.executor.stop())
+    run = desk.world.run(run_id)
+    assert (run.state, run.tries, run.lease_owner) == (RunState.QUEUED, 0, None)
+    again = desk.world.claimed("another")
+    assert (again.run_id, again.tries) == (run_id, 1)
+    assert desk.world.runs.finish(again, [])
+    assert desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+
+
+def test_while_the_detector_is_busy_pictures_wait_as_rows(sqlite_desk: Desk) -> None:
+    pid = sqlite_desk.process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    _media, first = sqlite_desk.upload()
+    media_id, second = sqlite_desk.upload(ASTRONAUT + b"another")
+    assert sqlite_desk.world.run(first).state == RunState.RUNNING
+    assert sqlite_desk.world.run(second).state == RunState.QUEUED
+    assert sqlite_desk.world.told(media_id) == [NEW]
+    os.kill(pid, signal.SIGCONT)
+    assert [sqlite_desk.ended(run_id).state for run_id in (first, second)] == [RunState.DONE] * 2
+    assert sqlite_desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+
+
+def begin(world: World, folder: Path, content: bytes = ASTRONAUT, user: str = "ada") -> int:
+    """Record a picture whose run some process has begun, which then dies; returns the run's id."""
+    intake, ids = open_intake(folder, world.database), list[int]()
+
+    def record(session: Session, media: Media) -> None:
+        wanted = RunRequest(user_id=user, confidence=0.45, frame_interval=0.5)
+        ids.append(world.runs.add_begun(session, media, wanted, "a process that dies")[0])
+
+    intake.uploads.take_in(Upload("photo.jpg", user, [content]), record)
+    return ids[0]
+
+
+def test_a_run_whose_process_dies_behind_the_recording_is_continued_once_its_lease_has_run_out(
+    world: World, clock: Clock, tmp_path: Path
+) -> None:
+    run_id = begin(world, tmp_path / "media")
+    clock.advance(LEASE - 1)
+    assert world.runs.claim("another") is None
+    clock.advance(2)
+    claimed = world.claimed("another")
+    assert (claimed.run_id, claimed.tries, claimed.epoch) == (run_id, 2, 2)
+    assert world.runs.finish(claimed, [])
+    assert world.told(claimed.media_id) == [NEW, PROCESSING, PROCESSED]
+
+
+def test_nothing_is_begun_out_of_turn(world: World, clock: Clock, tmp_path: Path) -> None:
+    """A run waits that this process has not heard of: the picture's is queued behind it, and its media is New."""
+    waiting = world.runs.start_new(world.media(), WANTED)
+    begun = begin(world, tmp_path / "media", user="grace")
+    assert (world.run(begun).state, world.run(begun).lease_owner) == (RunState.QUEUED, None)
+    assert world.told(world.run(begun).media_id) == [NEW]
+    assert world.claimed("one").run_id == waiting
+    clock.advance(LEASE + 1)  # its process has died: it waits again
+    later = begin(world, tmp_path / "media", picture("later"), user="grace")
+    assert world.run(later).state == RunState.QUEUED
+
+
+def test_a_detector_does_not_wait_for_a_recording_for_ever(tmp_path: Path, world: World) -> None:
+    world.runs.start_new(world.media(), WANTED)
+    claimed = world.claimed()
+    file = tmp_path / "picture"
+    file.touch()
+    with file.open("rb") as opened:
+        late, early = HeadStart(opened, 0.45, 0.5), HeadStart(opened, 0.45, 0.5)
+    assert late.run(0.01) is None
+    assert not late.confirm(claimed)
+    assert early.confirm(claimed)
+    early.leave()  # comes too late
+    assert early.run(0.01) is claimed
+
+
+def test_a_detector_that_is_called_to_something_else_is_given_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "picture"
+    file.touch()
+    idle = IdleDetectors()
+    with file.open("rb") as opened, ThreadPoolExecutor(1) as threads:
+        head_start = HeadStart(opened, 0.45, 0.5)
+        assert not idle.give(head_start)  # nobody is there
+        seen = idle.calls
+        idle.call()
+        assert idle.wait(seen, 30) is None  # called before it waited
+        waiting = threads.submit(idle.wait, idle.calls, 30)
+        until(lambda: len(idle) == 1)
+        assert idle.give(head_start)
+        assert not idle.give(head_start)
+        assert waiting.result(30) is head_start
+        waiting = threads.submit(idle.wait, idle.calls, 30)
+        until(lambda: len(idle) == 1)
+        idle.close()
+        assert not idle.give(head_start)
+        assert waiting.result(30) is None
