@@ -192,6 +192,17 @@ BUGS = (
         [CRASHES, "tests/test_unknown_commits.py"],
     ),
     Bug(
+        "a picture begun out of turn",
+        [
+            Edit(
+                "app/detection/claims.py",
+                "    if other.first() is not None:\n",
+                "    if other.first() is None and not run_id:\n",
+            )
+        ],
+        ["tests/runs/test_head_start.py"],
+    ),
+    Bug(
         "an upload under way taken for an orphan",
         [Edit("app/verification.py", "if found is None or self._named([path]):", "if found is None:")],
         ["tests/test_verification.py"],
