@@ -132,6 +132,7 @@ class Database:
         # One statement is a transaction of its own on PostgreSQL: two journeys to the server fewer for each look.
         self._looker = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._read = sessionmaker(self.engine, autoflush=False, expire_on_commit=False)
+        self._look = sessionmaker(self._looker, autoflush=False, expire_on_commit=False)
         self._write = sessionmaker(self.writer, autoflush=False, expire_on_commit=False)
         self._writer_turn = threading.Lock()
         self._listeners: dict[News, list[Callable[[], None]]] = {news: [] for news in News}
@@ -140,6 +141,16 @@ class Database:
     def reading(self) -> Iterator[Session]:
         """A session whose reads see one state of the database; nothing it does is kept."""
         with _judged(), self._read() as session:
+            yield session
+
+    @contextmanager
+    def looking(self) -> Iterator[Session]:
+        """A session each of whose statements looks by itself, at what does not change between them: for the hot path.
+
+        On PostgreSQL it has no transaction to begin and to roll back, after which psycopg would have forgotten every
+        statement that it had prepared. What it changed would be kept there: it is for looks alone.
+        """
+        with _judged(), self._look() as session:
             yield session
 
     def look_up(self, statement: Direct, parameters: Mapping[str, Any]) -> Row | None:
@@ -318,6 +329,7 @@ def _postgres_engine(url: URL, busy_seconds: float) -> Engine:
         url,
         connect_args={"options": options, "connect_timeout": 10, **_VANISHED_HOST},
         pool_pre_ping=True,
+        pool_use_lifo=True,  # the last one used knows its statements, and has its server's caches warm
         pool_size=16,
         max_overflow=16,
         pool_timeout=busy_seconds,

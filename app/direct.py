@@ -26,7 +26,7 @@ class Direct:
         self._statement = statement
         compiled = statement.compile(dialect=_DIALECT, column_keys=None if columns is None else list(columns))
         self._text = str(compiled)
-        self._constants = {name: bound.value for name, bound in compiled.binds.items() if not bound.required}
+        self._not_given = {name: bound for name, bound in compiled.binds.items() if not bound.required}
         converters = ((name, _converter(bound)) for name, bound in compiled.binds.items())
         self._converters = {name: convert for name, convert in converters if convert is not None}
 
@@ -54,7 +54,8 @@ class Direct:
         return row
 
     def _prepared(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        prepared = {**self._constants, **parameters}
+        prepared: dict[str, Any] = {name: bound.effective_value for name, bound in self._not_given.items()}
+        prepared.update(parameters)
         for name, convert in self._converters.items():
             prepared[name] = convert(prepared[name])
         return prepared

@@ -195,9 +195,9 @@ BUGS = (
         "a picture begun out of turn",
         [
             Edit(
-                "app/detection/claims.py",
-                "    if other.first() is not None:\n",
-                "    if other.first() is None and not run_id:\n",
+                "app/detection/runs.py",
+                "        if self._statements.any_claimable.first(connection, {}) is not None:\n",
+                "        if self._statements.any_claimable.first(connection, {}) is None and not media.id:\n",
             )
         ],
         ["tests/runs/test_head_start.py"],

@@ -261,6 +261,15 @@ def test_a_look_is_one_statement_to_the_server_and_leaves_no_transaction(postgre
         assert other.execute(last, (backend[0],)).fetchone() == ("idle", "SELECT pg_backend_pid() AS pid")
 
 
+def test_looks_leave_no_transaction_between_them(postgres: Database, postgres_url: str) -> None:
+    with postgres.looking() as session, psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
+        pid = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        state = "SELECT state FROM pg_stat_activity WHERE pid = %s"
+        assert other.execute(state, (pid,)).fetchone() == ("idle",)
+        add_gate(postgres)
+        assert session.scalars(select(OutboxGate.failures)).one() == 0
+
+
 def test_the_databases_clock_is_the_time_since_1970_to_the_millisecond(database: Database) -> None:
     with database.reading() as session:
         before = time.time()

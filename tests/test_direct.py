@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, event, insert, select, text
+from sqlalchemy import Integer, bindparam, event, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from app.db import Database
@@ -90,6 +90,12 @@ def test_a_value_that_stands_in_the_statement_needs_not_be_given(database: Datab
     graces = Direct(select(Media.id).where(Media.user_id == "grace", Media.id == bindparam("wanted")))
     assert database.look_up(adas, {"wanted": MEDIA["id"]}) is not None
     assert database.look_up(graces, {"wanted": MEDIA["id"]}) is None
+
+
+def test_a_value_that_a_function_gives_is_asked_for_at_each_look(database: Database) -> None:
+    numbers = iter((4, 7))
+    counting = Direct(select(bindparam("number", callable_=lambda: next(numbers), type_=Integer()) + 1))
+    assert [tuple(database.look_up(counting, {}) or ()) for _ in range(2)] == [(5,), (8,)]
 
 
 def test_a_taken_key_is_sqlalchemys_integrity_error(database: Database) -> None:

@@ -39,6 +39,9 @@ BEGIN_READING = BEGIN_WRITING | {
 }
 """Those that may open one to look only."""
 
+LOOK_WITHOUT_A_TRANSACTION = {"app/web/detect.py"}
+"""Those that open a session in which what was changed would be kept, for the sake of an answer's time."""
+
 READ_THE_ENVIRONMENT = {"app/settings/reader.py"}
 
 LOCKS = ("requirements.txt", "tests/requirements.txt")
@@ -86,6 +89,10 @@ def test_writing_transactions_begin_in_the_named_files_only() -> None:
 
 def test_reading_transactions_begin_in_the_named_files_only() -> None:
     assert {name for name, tree in app_modules() if calls(tree, "reading")} <= BEGIN_READING
+
+
+def test_looks_without_a_transaction_are_made_in_the_named_files_only() -> None:
+    assert {name for name, tree in app_modules() if calls(tree, "looking")} == LOOK_WITHOUT_A_TRANSACTION
 
 
 def test_there_is_no_other_way_to_begin_a_transaction() -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Select, and_, func, select, update
 from sqlalchemy.orm import Session
 
-from app.detection.statements import UNDER_WAY, RunStatements, claimable
+from app.detection.statements import UNDER_WAY, claimable
 from app.models import DetectionRun, Media, RunState
 
 _LATEST = 2000
@@ -56,27 +56,9 @@ class Claimant:
 def lease(session: Session, now: ColumnElement[float], claimant: Claimant) -> ClaimedRun | None:
     """Lease the next run; None where there is none, or where another claims it right now."""
     chosen = _next(now).cte("chosen")
-    run = _leased(session, now, claimant, DetectionRun.id.in_(select(chosen.c.id)))
-    return None if run is None else _claimed(run, session.get_one(Media, run.media_id))
-
-
-def lease_new(
-    session: Session, statements: RunStatements, claimant: Claimant, run_id: int, media: Media
-) -> ClaimedRun | None:
-    """Lease a run that this transaction has queued; None where any other waits: it may be that one's turn."""
-    other = session.connection().execute(statements.other_claimable, {"run": run_id})
-    if other.first() is not None:
-        return None
-    run = _leased(session, statements.now, claimant, DetectionRun.id == run_id)
-    return None if run is None else _claimed(run, media)
-
-
-def _leased(
-    session: Session, now: ColumnElement[float], claimant: Claimant, chosen: ColumnElement[bool]
-) -> DetectionRun | None:
-    return session.scalars(
+    run = session.scalars(
         update(DetectionRun)
-        .where(chosen)
+        .where(DetectionRun.id.in_(select(chosen.c.id)))
         .values(
             state=RunState.RUNNING,
             detector=claimant.detector,
@@ -91,6 +73,7 @@ def _leased(
         .returning(DetectionRun)
         .execution_options(synchronize_session=False)
     ).one_or_none()
+    return None if run is None else _claimed(run, session.get_one(Media, run.media_id))
 
 
 def _next(now: ColumnElement[float]) -> Select[int]:

@@ -104,7 +104,7 @@ class RunExecutor:
 
     @property
     def idle(self) -> int:
-        """How many detectors wait for something to do."""
+        """How many detectors wait for something to do, having found within LOOK_EVERY seconds that nothing waits."""
         return len(self._idle)
 
     def begin_ahead(self, file: BinaryIO, confidence: float, frame_interval: float) -> HeadStart | None:
@@ -133,13 +133,13 @@ class RunExecutor:
             self._processes.append(process)
             turns: list[_Work] = [self._answer_in_memory, self._do_one_run]
             while not self._stopping.is_set():
-                seen = self._idle.calls
+                seen, has_looked = self._idle.calls, True
                 try:
                     worked = _take_turn(turns, process)
                 except Exception:
                     log.exception("run_worker_failed")
-                    worked = False
-                while not worked and (head_start := self._idle.wait(seen, LOOK_EVERY)):
+                    worked = has_looked = False
+                while not worked and (head_start := self._idle.wait(seen, LOOK_EVERY, is_idle=has_looked)):
                     self._follow(process, head_start)
 
     def _follow(self, process: DetectorProcess, head_start: HeadStart) -> None:

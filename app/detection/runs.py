@@ -12,9 +12,11 @@ that lost its run (frozen, cut off) changes nothing. This module begins transact
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy import and_, case, delete, insert, or_, select, update
+from sqlalchemy import and_, case, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -22,7 +24,7 @@ from app.db import Database, News, announce
 from app.detection import claims, tallies
 from app.detection.claims import ClaimedRun
 from app.detection.results import FrameResult
-from app.detection.statements import BEYOND, NO_LEASE, UNDER_WAY, RunStatements, add_results
+from app.detection.statements import BEYOND, FIRST, NO_LEASE, UNDER_WAY, RunStatements, add_results
 from app.errors import AlreadyProcessing, Unavailable
 from app.lifecycle import change_status
 from app.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
@@ -65,45 +67,40 @@ class Runs:
 
     def add(self, session: Session, media_id: str, wanted: RunRequest) -> int:
         """Queue a run in the caller's transaction; IntegrityError where one is under way. Returns the run's id."""
+        added = session.connection().execute(self._statements.queue, self._asked_for(media_id, wanted))
         announce(session, News.RUNS)
-        return self._add(session, media_id, wanted)
+        return int(added.scalar_one())
 
     def add_begun(
         self, session: Session, media: Media, wanted: RunRequest, owner: str
     ) -> tuple[int, ClaimedRun | None]:
         """Add a new media's run, which `owner` has begun, in the caller's transaction that creates the media.
 
-        Leased and reported, unless another run waits: then it is queued behind that one. Returns the run's id too.
+        Leased and reported, unless any other run waits: then it is queued, because it may be that one's turn. Returns
+        the run's id too.
         """
-        run_id = self._add(session, media.id, wanted)
-        claimant = claims.Claimant(owner, self.detector, self.lease_seconds)
-        claimed = claims.lease_new(session, self._statements, claimant, run_id, media)
-        if claimed is None:
-            announce(session, News.RUNS)
-        else:
-            self._report(session, claimed, MediaStatus.AI_PROCESSING)
-        return run_id, claimed
-
-    def _add(self, session: Session, media_id: str, wanted: RunRequest) -> int:
-        run_id = session.scalar(
-            insert(DetectionRun)
-            .values(
-                media_id=media_id,
-                user_id=wanted.user_id,
-                detector=self.detector,
-                confidence=wanted.confidence,
-                frame_interval=wanted.frame_interval,
-                request_id=wanted.request_id,
-                state=RunState.QUEUED,
-                tries=0,
-                lease_epoch=0,
-                frames_done=0,
-                packets_skipped=0,
-                created_at=self._database.now,
-            )
-            .returning(DetectionRun.id)
+        connection = session.connection()
+        if self._statements.any_claimable.first(connection, {}) is not None:
+            return self.add(session, media.id, wanted), None
+        lease = {"owner": owner, "lease": self.lease_seconds}
+        added = connection.execute(self._statements.begin, self._asked_for(media.id, wanted) | lease)
+        claimed = ClaimedRun(
+            run_id=int(added.scalar_one()),
+            media_id=media.id,
+            media_status=MediaStatus.NEW,
+            path=Path(media.path),
+            media_type=media.media_type,
+            confidence=wanted.confidence,
+            frame_interval=wanted.frame_interval,
+            epoch=FIRST,
+            tries=FIRST,
+            request_id=wanted.request_id,
         )
-        return int(run_id or 0)
+        self._report(session, claimed, MediaStatus.AI_PROCESSING)
+        return claimed.run_id, claimed
+
+    def _asked_for(self, media_id: str, wanted: RunRequest) -> dict[str, Any]:
+        return {"media_id": media_id, "detector": self.detector, **asdict(wanted)}
 
     def ensure_room(self) -> None:
         """Raise Unavailable where too many runs wait already; to be asked before a body is read."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Double,
     Executable,
     Table,
     and_,
@@ -33,6 +34,12 @@ _STATES: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in (
 UNDER_WAY: ColumnElement[bool] = _R.state.in_(_STATES)
 """Waiting or being worked on, in the words of the partial indexes: SQLite uses them for nothing else."""
 
+FIRST = 1
+"""The epoch of a run's first lease, and the number of its first try."""
+
+_OF_A_REQUEST = ("media_id", "user_id", "detector", "confidence", "frame_interval", "request_id")
+_NOTHING_DONE: dict[str, Any] = {"frames_done": 0, "packets_skipped": 0}
+
 NO_LEASE: dict[str, Any] = {"lease_owner": null(), "lease_until": null()}
 
 _ADD_DETECTIONS = insert(DETECTION)
@@ -48,11 +55,24 @@ class RunStatements:
     """`now` is the database's clock as an SQL expression."""
 
     def __init__(self, now: ColumnElement[float]) -> None:
-        self.now = now
         self.any_claimable = Direct(select(_R.id).where(claimable(now)).limit(1))
         """A run to claim, if there is one."""
-        self.other_claimable: Executable = select(_R.id).where(claimable(now), _R.id != bindparam("run")).limit(1)
-        """The same but for one run. Parameter: run."""
+        new = {name: bindparam(name, type_=_R[name].type) for name in _OF_A_REQUEST} | _NOTHING_DONE
+        self.queue: Executable = (
+            insert(RUN).values(new | {"state": RunState.QUEUED, "tries": 0, "lease_epoch": 0, "created_at": now})
+        ).returning(_R.id)
+        """Adds a run that waits, and returns its id. Parameters: what was asked for."""
+        leased = {
+            "state": RunState.RUNNING,
+            "tries": FIRST,
+            "lease_epoch": FIRST,
+            "lease_owner": bindparam("owner"),
+            "lease_until": now + bindparam("lease", type_=Double()),
+            "created_at": now,
+            "started_at": now,
+        }
+        self.begin: Executable = insert(RUN).values(new | leased).returning(_R.id)
+        """The same of a run that is leased. Parameters: what was asked for; owner; lease, in seconds."""
         frames = _R.frames_done + bindparam("frames")
         self.finish: Executable = (
             update(RUN)

@@ -28,7 +28,8 @@ def detect_upload() -> Response:
     if not parameters.flag("persist", default=True):
         return _detect_in_memory(wanted)
     runs = services().runs
-    runs.ensure_room()
+    if not services().executor.idle:  # an idle detector has seen that nothing waits
+        runs.ensure_room()
     with intake.upload() as upload, services().uploaded_run(wanted) as run:
         receipt = services().uploads.take_in(upload, run.record, on_whole=run.begin)
         media_id = receipt.media.id
@@ -93,7 +94,7 @@ def _answer(media_id: str, run_id: int, *, duplicate: bool) -> Response:
     ended = waits and services().waiters.wait(run_id, services().settings.sync_wait, services().is_serving)
     if not ended:
         return _accepted(media_id, duplicate=duplicate, preferred=not waits)
-    with services().database.reading() as session:
+    with services().database.looking() as session:
         view = catalog.view(session, media_id)
         run = catalog.run_of(session, run_id)
         body: dict[str, Any] = {

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
 from app.db import Database
-from app.detection.executor import RunExecutor
+from app.detection.executor import LOOK_EVERY, RunExecutor
 from app.detection.head_start import HeadStart, IdleDetectors
 from app.detection.model_file import BUILT_IN_MODEL
 from app.detection.process import DetectorProcess
@@ -244,6 +244,19 @@ def test_nothing_is_begun_out_of_turn(world: World, clock: Clock, tmp_path: Path
     assert world.run(later).state == RunState.QUEUED
 
 
+def test_a_detector_that_cannot_look_for_runs_is_not_idle(sqlite_desk: Desk) -> None:
+    def rename(before: str, after: str) -> None:
+        with sqlite_desk.world.database.writing() as session:
+            session.execute(text(f"ALTER TABLE {before} RENAME TO {after}"))
+
+    rename("detection_run", "out_of_reach")
+    until(lambda: sqlite_desk.executor.idle == 0)
+    time.sleep(LOOK_EVERY * 1.5)
+    assert sqlite_desk.executor.idle == 0
+    rename("out_of_reach", "detection_run")
+    sqlite_desk.await_idle()
+
+
 def test_a_detector_does_not_wait_for_a_recording_for_ever(tmp_path: Path, world: World) -> None:
     world.runs.start_new(world.media(), WANTED)
     claimed = world.claimed()
@@ -273,6 +286,13 @@ def test_a_detector_that_is_called_to_something_else_is_given_nothing(tmp_path: 
         assert idle.give(head_start)
         assert not idle.give(head_start)
         assert waiting.result(30) is head_start
+        waiting = threads.submit(idle.wait, idle.calls, 30)
+        until(lambda: len(idle) == 1)
+        idle.call()
+        assert waiting.result(30) is None
+        waiting = threads.submit(lambda: idle.wait(idle.calls, 0.1, is_idle=False))
+        assert (len(idle), idle.give(head_start)) == (0, False)
+        assert waiting.result(30) is None
         waiting = threads.submit(idle.wait, idle.calls, 30)
         until(lambda: len(idle) == 1)
         idle.close()
