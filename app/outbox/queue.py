@@ -6,7 +6,7 @@ a dispatcher that lost its lease changes nothing, and learns so from the return 
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,31 +114,22 @@ class OutboxQueue:
         announce(session, News.MESSAGES)
         return seq
 
+    def begin_with_media(self, session: Session, media: Mapping[str, Any], first: FirstMessage, now: float) -> None:
+        """As `begin_streams` for one media that is not there yet, whose row this is: for PostgreSQL alone.
+
+        Raises IntegrityError where its id is taken.
+        """
+        values = {**media, **_known_at_once(first), "now": now}
+        session.connection().execute(self._statements(session).begin, values)
+        note_announced(session, News.MESSAGES)
+
     def begin_streams(self, session: Session, first: Sequence[FirstMessage], now: float) -> None:
         """Add the first messages of media that have none yet, due from `now` on, in the caller's transaction."""
-        if self._statements(session).dialect == "postgresql":  # one statement for each, where these are two for all
-            for one in first:
-                self.enqueue(
-                    session, one.media_id, one.kind, one.payload, user_id=one.user_id, request_id=one.request_id
-                )
-            return
         connection = session.connection()  # a session would spend as much again on each
         BEGIN_STREAM.insert(connection, [new_stream(message.media_id, now) for message in first])
         BEGIN_MESSAGE.insert(
             connection,
-            [
-                {
-                    "media_id": message.media_id,
-                    "seq": 1,
-                    "kind": message.kind,
-                    "payload": message.payload,
-                    "idempotency_key": str(uuid.uuid4()),
-                    "user_id": message.user_id,
-                    "request_id": message.request_id,
-                    "created_at": now,
-                }
-                for message in first
-            ],
+            [{**_known_at_once(message), "seq": 1, "created_at": now} for message in first],
         )
         announce(session, News.MESSAGES)
 
@@ -291,3 +282,14 @@ def _claim(row: Row[Any]) -> Claim:
         uncertain=row.uncertain,
     )
     return Claim(message, row.lease_epoch, row.attempts, row.refusals)
+
+
+def _known_at_once(first: FirstMessage) -> dict[str, Any]:
+    return {
+        "media_id": first.media_id,
+        "kind": first.kind,
+        "payload": first.payload,
+        "idempotency_key": str(uuid.uuid4()),
+        "user_id": first.user_id,
+        "request_id": first.request_id,
+    }

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    Double,
     Executable,
     FromClause,
     Integer,
@@ -39,8 +40,9 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from app.db import NOTIFICATION
 from app.direct import Direct
-from app.models import OutboxAttempt, OutboxMessage, OutboxStream
+from app.models import Media, OutboxAttempt, OutboxMessage, OutboxStream
 
+MEDIA: Table = Media.__table__  # type: ignore[assignment]
 STREAM: Table = OutboxStream.__table__  # type: ignore[assignment]
 MESSAGE: Table = OutboxMessage.__table__  # type: ignore[assignment]
 ATTEMPT: Table = OutboxAttempt.__table__  # type: ignore[assignment]
@@ -110,6 +112,22 @@ class Statements:
         rows = select(*values.values()).select_from(stream)
         message = insert(MESSAGE).from_select(list(values), rows).returning(_M.seq).cte("message")
         return select(message.c.seq, NOTIFICATION)
+
+    @cached_property
+    def begin(self) -> Executable:
+        """Inserts a media, its stream and its first message, announced, in one: for PostgreSQL alone, as `enqueue`.
+
+        Parameters: the media's columns but its id, which is media_id; the message's that are known at once; now.
+        """
+        named = {column.name: bindparam(column.name, type_=column.type) for column in MEDIA.c}
+        media = insert(MEDIA).values(named | {"id": bindparam("media_id")}).returning(MEDIA.c.id).cte("media")
+        now: ColumnElement[float] = bindparam("now", type_=Double())
+        stream_row = new_stream(media.c.id, now, none=_ZERO, one=_ONE, no=false())
+        stream = insert(STREAM).from_select(list(stream_row), select(*stream_row.values())).returning(_S.media_id)
+        begun = stream.cte("stream")
+        message_row = _known_at_once() | {"media_id": begun.c.media_id, "seq": _ONE, "created_at": now}
+        message = insert(MESSAGE).from_select(list(message_row), select(*message_row.values())).returning(_M.seq)
+        return select(message.cte("message").c.seq, NOTIFICATION)
 
     @cached_property
     def next_due_in(self) -> Executable:

@@ -9,7 +9,7 @@ import pytest
 
 from app.db import PG_CHANNEL, Database, News
 from app.errors import IllegalTransition
-from app.lifecycle import change_status
+from app.lifecycle import NewMedia, change_status, create_all
 from app.models import Media, MediaStatus
 from app.outbox.messages import Kind
 from tests.conftest import Clock
@@ -165,6 +165,26 @@ def test_enqueuing_costs_the_same_few_statements_whatever_waits_already(world: W
     add_backlog(world.database, 2000, due_at=clock.seconds)
     another = _statements_of(world, 1, world.media())
     assert one == another == (2 if world.database.is_sqlite else 1)
+
+
+def test_a_new_media_and_its_message_are_one_statement_to_postgresql(postgres_url: str) -> None:
+    with closing(Database(postgres_url)) as database, closing(World(database)) as world:
+        media = Media(
+            id="f" * 16,
+            name="photo.jpg",
+            path="/images/f.jpg",
+            media_type="Image",
+            user_id="ada",
+            size_bytes=1,
+            created_at=5.0,
+        )
+        with database.writing() as session:
+            session.connection()
+            with Counter(database) as counter:
+                create_all(session, world.queue, [NewMedia(media, "request-1")], 7.0)
+        assert counter.count == 1
+        stream = world.stream(media.id)
+        assert (stream.last_seq, stream.acked_seq, stream.due_at, stream.head_since) == (1, 0, 7.0, 7.0)
 
 
 def _statements_of(world: World, messages: int, media_id: str) -> int:
