@@ -15,7 +15,7 @@ from app.direct import Direct
 from app.errors import IllegalTransition
 from app.models import Media, MediaStatus
 from app.outbox.messages import Kind
-from app.outbox.queue import FirstMessage, OutboxQueue
+from app.outbox.queue import NewMessage, OutboxQueue
 
 _MEDIA: Table = Media.__table__  # type: ignore[assignment]
 _ADD_MEDIA = Direct(insert(_MEDIA), _MEDIA.columns.keys())
@@ -73,7 +73,7 @@ def _row(media: Media) -> dict[str, Any]:
     }
 
 
-def _create_message(new: NewMedia) -> FirstMessage:
+def _create_message(new: NewMedia) -> NewMessage:
     media = new.media
     payload = {
         "id": media.id,
@@ -83,7 +83,7 @@ def _create_message(new: NewMedia) -> FirstMessage:
         "mediaStatus": int(MediaStatus.NEW),
         "userId": media.user_id,
     }
-    return FirstMessage(media.id, Kind.CREATE, payload, user_id=media.user_id, request_id=new.request_id)
+    return NewMessage(media.id, Kind.CREATE, payload, user_id=media.user_id, request_id=new.request_id)
 
 
 def change_status(

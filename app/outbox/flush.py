@@ -117,7 +117,7 @@ class Flush:
         """Make every waiting stream due, but those being sent at this moment; returns what is pending."""
         stream = OutboxStream
         with self._database.writing() as session:
-            now = float(session.scalar(select(self._database.now)) or 0.0)
+            now = self._now(session)
             session.execute(
                 update(stream)
                 .where(stream.due_at > now, stream.lease_owner.is_(None), *self._scope())
@@ -138,7 +138,7 @@ class Flush:
             self._bring_forward()
         elif not self._has_asked_for_probe:
             with self._database.writing() as session:
-                self._ask_for_probe(session, float(session.scalar(select(self._database.now)) or 0.0))
+                self._ask_for_probe(session, self._now(session))
 
     def _ask_for_probe(self, session: Session, now: float) -> None:
         """Let a closed gate be probed now, but never beside a probe that may be under way."""
@@ -148,11 +148,14 @@ class Flush:
             self._gate.probe_now(session)
             self._has_asked_for_probe = True
 
+    def _now(self, session: Session) -> float:
+        return float(session.scalar(select(self._database.now)) or 0.0)
+
     def _look(self, targets: dict[str, _Target], started: float) -> _Progress:
         delivered = sum(target.last - target.acked for target in targets.values())
         pending, parked, unsettled = 0, 0, False
         with self._database.reading() as session:
-            now = float(session.scalar(select(self._database.now)) or 0.0)
+            now = self._now(session)
             gate = self._gate.condition(session) if self._gate else GateCondition()
             for row in self._unfinished(session):
                 parked += row.parked_at is not None

@@ -46,8 +46,8 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class FirstMessage:
-    """The message that begins a media's stream."""
+class NewMessage:
+    """A message to be added, as its sender knows it."""
 
     media_id: str
     kind: Kind
@@ -98,14 +98,7 @@ class OutboxQueue:
         """Add a message behind all others of its media, in the caller's transaction; returns its sequence number."""
         statements, connection = self._statements(session), session.connection()
         media = {"media": media_id}
-        message = {
-            "media_id": media_id,
-            "kind": kind,
-            "payload": payload,
-            "idempotency_key": str(uuid.uuid4()),
-            "user_id": user_id,
-            "request_id": request_id,
-        }
+        message = _known_at_once(NewMessage(media_id, kind, payload, user_id, request_id))
         if statements.dialect == "postgresql":
             note_announced(session, News.MESSAGES)
             return int(connection.execute(statements.enqueue, media | message).scalar_one())
@@ -114,7 +107,7 @@ class OutboxQueue:
         announce(session, News.MESSAGES)
         return seq
 
-    def begin_with_media(self, session: Session, media: Mapping[str, Any], first: FirstMessage, now: float) -> None:
+    def begin_with_media(self, session: Session, media: Mapping[str, Any], first: NewMessage, now: float) -> None:
         """As `begin_streams` for one media that is not there yet, whose row this is: for PostgreSQL alone.
 
         Raises IntegrityError where its id is taken.
@@ -123,14 +116,12 @@ class OutboxQueue:
         session.connection().execute(self._statements(session).begin, values)
         note_announced(session, News.MESSAGES)
 
-    def begin_streams(self, session: Session, first: Sequence[FirstMessage], now: float) -> None:
+    def begin_streams(self, session: Session, first: Sequence[NewMessage], now: float) -> None:
         """Add the first messages of media that have none yet, due from `now` on, in the caller's transaction."""
         connection = session.connection()  # a session would spend as much again on each
         BEGIN_STREAM.insert(connection, [new_stream(message.media_id, now) for message in first])
-        BEGIN_MESSAGE.insert(
-            connection,
-            [{**_known_at_once(message), "seq": 1, "created_at": now} for message in first],
-        )
+        rows = [{**_known_at_once(message), "seq": 1, "created_at": now} for message in first]
+        BEGIN_MESSAGE.insert(connection, rows)
         announce(session, News.MESSAGES)
 
     def next_due_in(self, session: Session, *, media_id: str | None = None) -> float | None:
@@ -284,12 +275,12 @@ def _claim(row: Row[Any]) -> Claim:
     return Claim(message, row.lease_epoch, row.attempts, row.refusals)
 
 
-def _known_at_once(first: FirstMessage) -> dict[str, Any]:
+def _known_at_once(message: NewMessage) -> dict[str, Any]:
     return {
-        "media_id": first.media_id,
-        "kind": first.kind,
-        "payload": first.payload,
+        "media_id": message.media_id,
+        "kind": message.kind,
+        "payload": message.payload,
         "idempotency_key": str(uuid.uuid4()),
-        "user_id": first.user_id,
-        "request_id": first.request_id,
+        "user_id": message.user_id,
+        "request_id": message.request_id,
     }
