@@ -84,6 +84,10 @@ def on_starting(server: Any) -> None:
         gunicorn_hooks.check_settings()
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    gunicorn_hooks.give_processor(server, worker)
+
+
 def post_worker_init(worker: Any) -> None:
     # Here and not in when_ready, which is not called for sockets that a reload or --reuse-port creates.
     gunicorn_hooks.limit_waits(worker.sockets, receive=_RECEIVE_SECONDS, send=_SEND_SECONDS)

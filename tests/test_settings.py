@@ -71,6 +71,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
         ("DETECTION_WORKERS", "3", lambda found: found.detection_workers == 3),
         ("DETECTION", "off", lambda found: found.detection == "off"),
         ("DISPATCHER", "off", lambda found: found.dispatcher == "off"),
+        ("WORKER_PROCESSORS", "all", lambda found: found.worker_processors == "all"),
         ("OUTBOX_RETENTION_DAYS", "0.5", lambda found: found.outbox_retention_days == 0.5),
         (
             "JWT_ADMIN_CLAIM",
@@ -139,6 +140,7 @@ def test_each_setting_is_read(name: str, value: str, read: object) -> None:
         ("DETECTION_WORKERS", "1025"),
         ("DETECTION", "on"),
         ("DISPATCHER", "on"),
+        ("WORKER_PROCESSORS", "2"),
         ("DISPATCHER", "two\nlines"),
         ("JWT_ADMIN_CLAIM", "admin"),
         ("JWT_ADMIN_CLAIM", "roles="),

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
+from app import processors
 from app.detection.limits import MediaLimits, ProcessLimits
 from app.detection.results import DetectedObject
 from app.errors import DetectorFailed
@@ -39,7 +40,7 @@ def draw_in_process(
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_enter, args=(theirs, drawing, media_limits, limits), name="drawing", daemon=True)
     try:
-        with theirs:
+        with theirs, processors.anywhere():
             process.start()
         reason = _reason(ours, limits.run_seconds)
     finally:

@@ -20,6 +20,7 @@ from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import Any
 
+from app import processors
 from app.detection.jobs import (
     MAX_MESSAGE_BYTES,
     Beat,
@@ -159,7 +160,8 @@ class _Child:
             target=_enter, args=(_WORKER, theirs, model, media_limits, limits, options), name="detector", daemon=True
         )
         try:
-            self._process.start()
+            with processors.anywhere():
+                self._process.start()
         except OSError as error:
             raise DetectorFailed(f"the detector cannot be started: {error.strerror}") from error
         finally:

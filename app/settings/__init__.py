@@ -22,7 +22,7 @@ from app.settings.detector import (
     Provider,
     detector_values,
 )
-from app.settings.reader import EmbeddedOrOff, Reader
+from app.settings.reader import EmbeddedOrOff, OneOrAll, Reader
 
 __all__ = [
     "AS_IT_IS",
@@ -57,6 +57,7 @@ class Settings(DetectorSettings):
     dispatcher: EmbeddedOrOff
     outbox_retention_days: float
     cors_origins: tuple[str, ...]  # as browsers write them: lower case, without a default port
+    worker_processors: OneOrAll  # those that the threads of one server process share
     shared_figures_dir: Path | None  # where the processes of one server share their figures; None: each has its own
 
     @classmethod
@@ -79,6 +80,7 @@ class Settings(DetectorSettings):
             dispatcher=read.embedded_or_off("DISPATCHER"),
             outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0),
             cors_origins=cors_origins(read),
+            worker_processors=read.one_or_all("WORKER_PROCESSORS"),
             shared_figures_dir=read.existing_folder("PROMETHEUS_MULTIPROC_DIR"),
         )
 

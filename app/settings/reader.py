@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from app.errors import SettingsError
 
 EmbeddedOrOff = Literal["embedded", "off"]
+OneOrAll = Literal["one", "all"]
 Number = TypeVar("Number", int, float)
 
 
@@ -54,6 +55,16 @@ class Reader:
                 return "off"
             case other:
                 raise SettingsError(f"{name} must be embedded or off, not {other!r}.")
+
+    def one_or_all(self, name: str) -> OneOrAll:
+        """How many of a kind to use."""
+        match self.text(name, "one"):
+            case "one":
+                return "one"
+            case "all":
+                return "all"
+            case other:
+                raise SettingsError(f"{name} must be one or all, not {other!r}.")
 
     def existing_file(self, name: str) -> Path | None:
         """The absolute path of a file."""

@@ -16,6 +16,7 @@ from typing import Any
 from gunicorn.http.message import Request
 from prometheus_client.multiprocess import mark_process_dead
 
+from app import processors
 from app.detection.start_check import check_model
 from app.settings import Settings
 from app.startup import ending_on_faults
@@ -73,11 +74,19 @@ def settle_figures(pid: int) -> None:
     mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
+def give_processor(server: Any, worker: Any) -> None:
+    """Choose the processor for a worker that is about to be forked: one that the fewest of the others have."""
+    taken = (getattr(other, "processor", None) for other in server.WORKERS.values())
+    worker.processor = processors.least_taken(processors.usable(), taken, first=server.pid)
+
+
 def start_services(worker: Any) -> None:
     """Start the application's threads in this worker process, now that it has forked."""
     gc.collect()
     gc.freeze()  # what is there now stays: each search of it for garbage would hold every thread for 40 ms
     services = worker.wsgi.extensions["detections"]
+    if services.settings.worker_processors == "one" and worker.processor is not None:
+        processors.stay_on(worker.processor)
     services.is_serving = lambda: worker.alive
     services.start(threads=worker.cfg.threads)
 

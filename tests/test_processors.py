@@ -1,0 +1,52 @@
+"""Which processor a server process gets, and what becomes of the processes that it starts."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from app.processors import least_taken
+
+
+@pytest.mark.parametrize(
+    ("taken", "chosen"),
+    [([], 4), ([4], 5), ([4, 5], 6), ([4, 5, 6], 4), ([4, 4, 5], 6), ([4, 6, None, 9], 5)],
+)
+def test_a_process_gets_a_processor_that_the_fewest_have(taken: list[int | None], chosen: int) -> None:
+    assert least_taken([4, 5, 6], taken) == chosen
+
+
+def test_servers_of_one_machine_begin_with_different_processors() -> None:
+    assert {least_taken([4, 5, 6], [], first=pid) for pid in range(1000, 1003)} == {4, 5, 6}
+
+
+def test_where_the_system_tells_of_no_processors_none_is_chosen() -> None:
+    assert least_taken([], [], first=7) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system keeps no process on a processor")
+def test_a_process_stays_on_its_processor_and_what_it_starts_anywhere_does_not() -> None:
+    seen = subprocess.run([sys.executable, "-c", _ON_ONE], capture_output=True, text=True, check=True, timeout=60)
+    everywhere, here, thread, child, afterwards = seen.stdout.splitlines()
+    assert here == thread == afterwards == str([max(os.sched_getaffinity(0))])
+    assert child == everywhere == str(sorted(os.sched_getaffinity(0)))
+
+
+_ON_ONE = """
+import os, subprocess, sys, threading
+from app import processors
+
+def tell():
+    print(processors.usable(), flush=True)
+
+tell()
+processors.stay_on(max(processors.usable()))
+tell()
+thread = threading.Thread(target=tell)
+thread.start()
+thread.join()
+with processors.anywhere():
+    subprocess.run([sys.executable, "-c", "from app import processors; print(processors.usable())"], check=True)
+tell()
+"""
