@@ -54,6 +54,8 @@ class Direct:
         return row
 
     def _prepared(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not self._not_given and not self._converters:
+            return parameters
         prepared: dict[str, Any] = {name: bound.effective_value for name, bound in self._not_given.items()}
         prepared.update(parameters)
         for name, convert in self._converters.items():

@@ -140,7 +140,9 @@ class _Settling:
 
     def settle(self, seconds: float, monotonic: Callable[[], float]) -> Receipt:
         deadline = monotonic() + seconds
-        known = self._as_known()  # a duplicate is not kept, and need not be durable
+        # A duplicate is not kept, and need not be durable. No row is without its file: where none has the name, the id
+        # is unknown, or known by another spelling of the extension, which the commit will tell.
+        known = self._as_known() if self.final.exists() else None
         if known:
             return known
         self.on_whole(self.media, self.incoming.path)

@@ -38,21 +38,18 @@ class FormUpload:
                 break
             yield event
         for event in self._events:
-            if _file_name_of(event) is not None:
+            if isinstance(event, str):
                 raise MalformedUpload("the form has more than one file")
 
     def _seek_file(self) -> str:
         for event in self._events:
-            name = _file_name_of(event)
-            if name is not None:
-                return name
+            if isinstance(event, str):
+                return event
         raise MalformedUpload('the form has no part "file" with a file name')
 
 
-def _file_name_of(event: Any) -> str | None:
-    if not isinstance(event, MultipartSegment) or event.name != "file":
-        return None
-    return file_name(event.header("Content-Disposition")) or None
+def _file_name_of(part: MultipartSegment) -> str | None:
+    return file_name(part.header("Content-Disposition")) or None if part.name == "file" else None
 
 
 class _Parser(PushMultipartParser):  # type: ignore[misc]
@@ -76,7 +73,7 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
 
 
 def _events(source: BodySource, boundary: str) -> Iterator[Any]:
-    """A MultipartSegment at the start of each part, its bytes, None at its end."""
+    """Of each part that is a file: its name, its bytes, None at its end."""
     if not 0 < len(boundary) <= _LONGEST_BOUNDARY:
         raise MalformedUpload("the form has no usable boundary")
     try:
@@ -94,11 +91,17 @@ def _parse(parser: _Parser, source: BodySource) -> Iterator[Any]:
         beside += len(chunk)
         if parser.epilogue() is None:
             for event in parser.take(chunk):
-                if event is None or isinstance(event, MultipartSegment):
-                    in_file = _file_name_of(event) is not None
+                if isinstance(event, MultipartSegment):
+                    name = _file_name_of(event)
+                    in_file = name is not None
+                    if in_file:
+                        yield name
                 elif in_file:
-                    beside -= len(event)
-                yield event
+                    yield event
+                    if event is None:
+                        in_file = False
+                    else:
+                        beside -= len(event)
             behind = parser.epilogue() or b""
         else:
             behind = bytes(chunk)
