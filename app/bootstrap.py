@@ -19,6 +19,7 @@ from app.outbox.flush import Flush
 from app.outbox.gate import Gate
 from app.outbox.queue import OutboxQueue
 from app.outbox.watch import ChangeWatcher
+from app.processors import stay_on
 from app.seats import Seats
 from app.settings import Settings
 from app.storage import Storage
@@ -81,8 +82,11 @@ class Services:
         """A reading back of the stored files."""
         return Verification(self.database, self.storage)
 
-    def start(self, threads: int = DEFAULT_THREADS) -> None:
-        """Begin to detect, dispatch and sweep in threads of this process, which serves with so many `threads`."""
+    def start(self, threads: int = DEFAULT_THREADS, processor: int | None = None) -> None:
+        """Begin to detect, dispatch and sweep in threads of this process, which serves with so many `threads`, all of
+        them on that processor unless the settings want otherwise."""
+        if processor is not None and self.settings.worker_processors == "one":
+            stay_on(processor)
         self.seats.set_threads(threads)
         if self.settings.detection == "embedded":
             self.executor.start()

@@ -85,10 +85,8 @@ def start_services(worker: Any) -> None:
     gc.collect()
     gc.freeze()  # what is there now stays: each search of it for garbage would hold every thread for 40 ms
     services = worker.wsgi.extensions["detections"]
-    if services.settings.worker_processors == "one" and worker.processor is not None:
-        processors.stay_on(worker.processor)
     services.is_serving = lambda: worker.alive
-    services.start(threads=worker.cfg.threads)
+    services.start(threads=worker.cfg.threads, processor=worker.processor)
 
 
 def stop_services(worker: Any) -> None:
