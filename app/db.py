@@ -11,34 +11,28 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from enum import Enum
-from pathlib import Path
-from select import POLLIN, poll
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Double,
-    Engine,
     MetaData,
-    create_engine,
-    event,
     inspect,
     literal_column,
     select,
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
+from app import postgres_engine, sqlite_engine
 from app.direct import Direct, Row
 from app.errors import StorageFailed, StorageFull, Unavailable
 
@@ -126,9 +120,10 @@ class Database:
         self.busy_seconds = busy_seconds
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
-            self.engine, self.writer = _sqlite_engines(self.url, busy_seconds)
+            self.engine = sqlite_engine.reader(self.url, busy_seconds)
+            self.writer = sqlite_engine.writer(self.url, busy_seconds)
         else:
-            self.engine = self.writer = _postgres_engine(self.url, busy_seconds)
+            self.engine = self.writer = postgres_engine.make(self.url, busy_seconds)
         # One statement is a transaction of its own on PostgreSQL: two journeys to the server fewer for each look.
         self._looker = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._read = sessionmaker(self.engine, autoflush=False, expire_on_commit=False)
@@ -201,6 +196,7 @@ class Database:
     def close(self) -> None:
         """Give back every connection."""
         self.engine.dispose()
+        self.writer.dispose()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -271,91 +267,6 @@ def _is_busy(error: DBAPIError) -> bool:
     return (
         unreachable or error.connection_invalidated or state in _POSTGRES_BUSY or str(state)[:2] in ("57", "53", "08")
     )
-
-
-def _sqlite_engines(url: URL, busy_seconds: float) -> tuple[Engine, Engine]:
-    """One whose transactions read, and one whose transactions write, over one pool."""
-    if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        url,
-        connect_args={"isolation_level": None, "timeout": busy_seconds},
-        pool_size=32,
-        max_overflow=32,
-        pool_timeout=busy_seconds,
-        pool_use_lifo=True,  # the one used last still has the database's pages
-    )
-
-    @event.listens_for(engine.pool, "connect")
-    def _recipe(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    writer = create_engine(url, pool=engine.pool)
-    _begin_with("BEGIN", engine)
-    _begin_with("BEGIN IMMEDIATE", writer)
-    return engine, writer
-
-
-def _begin_with(words: str, engine: Engine) -> None:
-    """Begin transactions so. A listener to the engine's "begin" would cost every statement of it as much as SQLite
-    spends on one: SQLAlchemy asks for listeners at each step once an engine has any."""
-
-    def begin(connection: PoolProxiedConnection) -> None:
-        connection.driver_connection.execute(words)  # type: ignore[union-attr]
-
-    engine.dialect.do_begin = begin  # type: ignore[assignment,method-assign]
-
-
-_VANISHED_HOST = {
-    "tcp_user_timeout": 20_000,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-}
-"""How libpq notices a server whose host has gone without a word: within 20 s, not the kernel's quarter of an hour."""
-
-
-def _postgres_engine(url: URL, busy_seconds: float) -> Engine:
-    milliseconds = int(busy_seconds * 1000)
-    settings = {
-        "synchronous_commit": "on",
-        "lock_timeout": milliseconds,
-        "statement_timeout": 3 * milliseconds,
-        "idle_in_transaction_session_timeout": 3 * milliseconds,
-    }
-    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-    engine = create_engine(
-        url,
-        connect_args={"options": options, "connect_timeout": 10, **_VANISHED_HOST},
-        pool_pre_ping=True,
-        pool_use_lifo=True,  # the last one used knows its statements, and has its server's caches warm
-        pool_size=16,
-        max_overflow=16,
-        pool_timeout=busy_seconds,
-    )
-    _ping_when_in_doubt(engine)
-    return engine
-
-
-def _ping_when_in_doubt(engine: Engine) -> None:
-    """Ask the server whether a pooled connection still works only where that is not plain without a journey to it.
-
-    A server that ends a connection says so, and one whose host has vanished is noticed by the kernel: either way there
-    is something to be read from the socket, where an idle connection has nothing.
-    """
-    ask = engine.dialect.do_ping
-
-    def ping(dbapi_connection: DBAPIConnection) -> bool:
-        return not _has_something_to_say(dbapi_connection.fileno()) or ask(dbapi_connection)
-
-    engine.dialect.do_ping = ping  # type: ignore[method-assign]
-
-
-def _has_something_to_say(fd: int) -> bool:
-    look = poll()
-    look.register(fd, POLLIN)
-    return bool(look.poll(0))
 
 
 def schema_revision(session: Session) -> str | None:
