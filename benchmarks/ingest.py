@@ -2,7 +2,8 @@
 
 upload   one file by curl: ours against a bare socket server, nginx, FastAPI and Flask, in memory, where no fsync costs
          anything, and against the bare socket server on the disk, both with fsync
-photos   photos of 200 kB from 8 clients: ours, recorded and durable, against FastAPI with a temporary file
+photos   photos of 200 kB from 8 clients: ours, recorded and durable, against FastAPI with a temporary file; with one
+         process of ours and with one for each processor
 memory   growth of the server process during an upload of 10 GiB, and what its id costs
 growth   the cost of a byte with the size of the file; of a photo with the files and the media that are there already
 
@@ -25,9 +26,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from app import processors
 from app.db import Database
 from app.media_hash import media_id_of_file
 from benchmarks import servers
+from benchmarks.apart import keep_apart
 from benchmarks.backlog import fill
 from benchmarks.photos import send
 from benchmarks.processes import begin_peak, cpu_seconds, members, resident_bytes
@@ -104,31 +107,38 @@ def _empty(folder: Path) -> None:
             path.unlink()
 
 
-def photos(at: "Places", count: int = 1000, rounds: int = 5) -> list[Row]:
-    """Ours against FastAPI on the same disk, in turn."""
+def photos(at: "Places", count: int = 2000, rounds: int = 5) -> list[Row]:
+    """Ours, with one process and with one for each processor, against FastAPI on the same disk, in random turn."""
     disk = at.folder(DISK)
-    rates: tuple[list[float], list[float]] = ([], [])
-    costs: tuple[list[float], list[float]] = ([], [])
-    with servers.ours(disk / "ours") as service, servers.fastapi(disk / "fastapi") as peer:
-        assert service.process is not None
-        both = (
-            (service.process.pid, [f"{service.url}/media", str(count), str(CLIENTS), token()]),
-            (peer.group, [peer.url.replace("upload", "forget"), str(count), str(CLIENTS)]),
-        )
+    keep_apart(disk)
+    every = len(processors.usable())
+    with ExitStack() as stack:
+        peer = stack.enter_context(servers.fastapi(disk / "fastapi"))
+        sent: dict[int, tuple[int, list[str]]] = {0: (peer.group, [peer.url.replace("upload", "forget")])}
+        for number in sorted({1, every}):
+            service = stack.enter_context(servers.ours(disk / f"ours-{number}", workers=number))
+            assert service.process is not None
+            sent[number] = service.process.pid, [f"{service.url}/media", token()]
+        rates: dict[int, list[float]] = {number: [] for number in sent}
+        costs: dict[int, list[float]] = {number: [] for number in sent}
         for _round in range(rounds):
-            for (group, arguments), rate, cost in zip(both, rates, costs, strict=True):
+            for number, (group, arguments) in random.sample(list(sent.items()), len(sent)):
                 before = cpu_seconds(group)
-                rate.append(_photos(arguments))
-                cost.append((cpu_seconds(group) - before) / count * 1000)
-    our, their = (statistics.median(rate) for rate in rates)
-    our_cost, their_cost = (statistics.median(cost) for cost in costs)
-    what = f"photos of 200 kB, {CLIENTS} clients: recorded and durable against FastAPI"
-    figure = f"{our:.0f} against {their:.0f} photos/s, {our_cost:.2f} against {their_cost:.2f} CPU ms each"
-    return [(what, figure, f"{our / their:.2f}")]
+                rates[number].append(_photos(arguments, count))
+                costs[number].append((cpu_seconds(group) - before) / count * 1000)
+    their, their_cost = statistics.median(rates[0]), statistics.median(costs[0])
+    rows = []
+    for number in filter(None, sent):
+        our, our_cost = statistics.median(rates[number]), statistics.median(costs[number])
+        what = f"photos of 200 kB, {CLIENTS} clients, {number} of our processes: recorded and durable against FastAPI"
+        figure = f"{our:.0f} against {their:.0f} photos/s, {our_cost:.2f} against {their_cost:.2f} CPU ms each"
+        rows.append((what, figure, f"{our / their:.2f}"))
+    return rows
 
 
-def _photos(arguments: list[str]) -> float:
-    command = [sys.executable, "-m", "benchmarks.photos", *arguments]
+def _photos(arguments: list[str], count: int) -> float:
+    url, *key = arguments
+    command = [sys.executable, "-m", "benchmarks.photos", url, str(count), str(CLIENTS), *key]
     return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 

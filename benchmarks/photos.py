@@ -21,6 +21,12 @@ def send(url: str, count: int, clients: int, token: str = "") -> float:
     refused: list[bytes] = []
 
     def client() -> None:
+        try:
+            send_photos()
+        except OSError as error:
+            refused.append(str(error).encode())
+
+    def send_photos() -> None:
         request, unique = _request(url, token)
         parts = urlsplit(url)
         with socket.create_connection((parts.hostname or "", parts.port or 80)) as connection:
