@@ -1,9 +1,9 @@
-"""Engine and sessions: the SQLite and PostgreSQL recipes, and the only two ways to open a transaction.
+"""The database and its sessions: the only two ways to open a transaction, on either kind of engine.
 
 `reading()` and `writing()` are called in the named places only (see docs and tests); everything else is handed a
 session. On SQLite a writing transaction is BEGIN IMMEDIATE, because a deferred one that turns into a writer fails at
-once when another has written meanwhile, and the writers of one process queue on a lock of ours, because SQLite's own
-waiting is a sleep that lets late comers overtake.
+once when another has written meanwhile, and the writers of one process queue on a lock of ours; how they wait for
+those of other processes is `app.sqlite_engine`'s.
 """
 
 import sqlite3

@@ -230,6 +230,12 @@ def hold(path: Path, *, wait: float, monotonic: Callable[[], float] = time.monot
             os.close(fd)
 
 
+def is_taken(path: Path) -> bool:
+    """Is there anything of that name?"""
+    with judged(path):
+        return path.exists()
+
+
 def same_content(fd: int, other: int) -> bool:
     """Byte by byte, from start to end; the positions of both files are left alone. Raises OSError."""
     size = os.fstat(fd).st_size

@@ -25,7 +25,7 @@ from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extensio
 from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
 from app.recorder import AndThen, CommitUnknown, Recorder, Recording
-from app.storage import FoundFile, Incoming, Storage, hold, judged, remove_if_same, same_content, sync_folder
+from app.storage import FoundFile, Incoming, Storage, hold, is_taken, judged, remove_if_same, same_content, sync_folder
 
 log = structlog.get_logger()
 
@@ -142,7 +142,7 @@ class _Settling:
         deadline = monotonic() + seconds
         # A duplicate is not kept, and need not be durable. No row is without its file: where none has the name, the id
         # is unknown, or known by another spelling of the extension, which the commit will tell.
-        known = self._as_known() if self.final.exists() else None
+        known = self._as_known() if is_taken(self.final) else None
         if known:
             return known
         self.on_whole(self.media, self.incoming.path)
