@@ -3,7 +3,7 @@
 One thread of a process runs Python at a time, and lets another go on at each system call. Waking that one on another
 processor takes as long as much of the work in between: an upload of a photo, with its hundred calls, costs a third
 less where all of them share a processor. What a server process starts for itself, detectors, may run anywhere.
-Where the system knows no such thing, as macOS, nothing happens.
+Where the system knows no such thing, as macOS, or refuses it, as some containers, nothing happens.
 """
 
 import os
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-_usable_before: list[frozenset[int]] = []
+_usable_before: list[list[int]] = []
 
 
 def usable() -> list[int]:
@@ -31,8 +31,9 @@ def least_taken(processors: list[int], taken: Iterable[int | None], *, first: in
 
 def stay_on(processor: int) -> None:
     """Keep this thread, and every thread and process that it starts, on one processor."""
-    _usable_before.append(frozenset(usable()))
-    os.sched_setaffinity(0, {processor})
+    before = usable()
+    if _move_to([processor]):
+        _usable_before.append(before)
 
 
 @contextmanager
@@ -42,8 +43,16 @@ def anywhere() -> Iterator[None]:
         yield
         return
     now = usable()
-    os.sched_setaffinity(0, _usable_before[0])
+    _move_to(_usable_before[0])
     try:
         yield
     finally:
-        os.sched_setaffinity(0, now)
+        _move_to(now)
+
+
+def _move_to(processors: list[int]) -> bool:
+    try:
+        os.sched_setaffinity(0, processors)
+    except OSError:
+        return False
+    return True

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from app.processors import least_taken
+from app.processors import least_taken, stay_on
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,13 @@ def test_a_process_stays_on_its_processor_and_what_it_starts_anywhere_does_not()
     everywhere, here, thread, child, afterwards = seen.stdout.splitlines()
     assert here == thread == afterwards == str([max(os.sched_getaffinity(0))])
     assert child == everywhere == str(sorted(os.sched_getaffinity(0)))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system keeps no process on a processor")
+def test_a_processor_that_the_system_refuses_leaves_a_process_as_it_is() -> None:
+    before = os.sched_getaffinity(0)
+    stay_on(100_000)
+    assert os.sched_getaffinity(0) == before
 
 
 _ON_ONE = """
