@@ -176,6 +176,11 @@ BUGS = (
         [RECORDINGS],
     ),
     Bug(
+        "a final name kept though the id turned out to be taken",
+        [Edit(UPLOADS, "        self.incoming.withdraw(self.final)\n        if isinstance", "        if isinstance")],
+        ["tests/test_uploads.py"],
+    ),
+    Bug(
         "a conflict that fails the whole group",
         [Edit(RECORDER, "if begun and not unknown and len(group) > 1:", "if len(group) > 99:")],
         [RECORDINGS],
