@@ -40,6 +40,8 @@ from tests.system.service import ROOT, Service, token
 MIB = 1 << 20
 MEMORY, DISK = Path("/dev/shm"), ROOT / "var"
 CLIENTS = 8
+PEER = 0
+"""Stands for FastAPI where the others are numbers of our processes."""
 Row = tuple[str, str, str]
 
 
@@ -114,7 +116,7 @@ def photos(at: "Places", count: int = 2000, rounds: int = 5) -> list[Row]:
     every = len(processors.usable())
     with ExitStack() as stack:
         peer = stack.enter_context(servers.fastapi(disk / "fastapi"))
-        sent: dict[int, tuple[int, list[str]]] = {0: (peer.group, [peer.url.replace("upload", "forget")])}
+        sent: dict[int, tuple[int, list[str]]] = {PEER: (peer.group, [peer.url.replace("upload", "forget")])}
         for number in sorted({1, every}):
             service = stack.enter_context(servers.ours(disk / f"ours-{number}", workers=number))
             assert service.process is not None
@@ -126,9 +128,9 @@ def photos(at: "Places", count: int = 2000, rounds: int = 5) -> list[Row]:
                 before = cpu_seconds(group)
                 rates[number].append(_photos(arguments, count))
                 costs[number].append((cpu_seconds(group) - before) / count * 1000)
-    their, their_cost = statistics.median(rates[0]), statistics.median(costs[0])
+    their, their_cost = statistics.median(rates[PEER]), statistics.median(costs[PEER])
     rows = []
-    for number in filter(None, sent):
+    for number in sent.keys() - {PEER}:
         our, our_cost = statistics.median(rates[number]), statistics.median(costs[number])
         what = f"photos of 200 kB, {CLIENTS} clients, {number} of our processes: recorded and durable against FastAPI"
         figure = f"{our:.0f} against {their:.0f} photos/s, {our_cost:.2f} against {their_cost:.2f} CPU ms each"

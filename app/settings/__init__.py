@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -22,7 +23,7 @@ from app.settings.detector import (
     Provider,
     detector_values,
 )
-from app.settings.reader import EmbeddedOrOff, OneOrAll, Reader
+from app.settings.reader import Reader
 
 __all__ = [
     "AS_IT_IS",
@@ -53,11 +54,11 @@ class Settings(DetectorSettings):
     upload_idle_timeout: float
     sync_wait: float
     detection_workers: int
-    detection: EmbeddedOrOff
-    dispatcher: EmbeddedOrOff
+    detection: Literal["embedded", "off"]
+    dispatcher: Literal["embedded", "off"]
     outbox_retention_days: float
     cors_origins: tuple[str, ...]  # as browsers write them: lower case, without a default port
-    worker_processors: OneOrAll  # those that the threads of one server process share
+    worker_processors: Literal["one", "all"]  # those that the threads of one server process share
     shared_figures_dir: Path | None  # where the processes of one server share their figures; None: each has its own
 
     @classmethod
@@ -76,11 +77,11 @@ class Settings(DetectorSettings):
             upload_idle_timeout=read.number("UPLOAD_IDLE_TIMEOUT_SECONDS", 30, above=0),
             sync_wait=read.number("SYNC_WAIT_SECONDS", 60, above=0),
             detection_workers=read.integer("DETECTION_WORKERS", os.cpu_count() or 1, minimum=1, maximum=MAX_WORKERS),
-            detection=read.embedded_or_off("DETECTION"),
-            dispatcher=read.embedded_or_off("DISPATCHER"),
+            detection=read.either("DETECTION", "embedded", "off"),
+            dispatcher=read.either("DISPATCHER", "embedded", "off"),
             outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0),
             cors_origins=cors_origins(read),
-            worker_processors=read.one_or_all("WORKER_PROCESSORS"),
+            worker_processors=read.either("WORKER_PROCESSORS", "one", "all"),
             shared_figures_dir=read.existing_folder("PROMETHEUS_MULTIPROC_DIR"),
         )
 

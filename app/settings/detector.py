@@ -49,7 +49,7 @@ def detector_values(read: Reader) -> dict[str, Any]:
         "detector_options": DetectorOptions(
             labels=_labels(read),
             tile=read.integer("DETECTOR_TILE", 0, minimum=MIN_TILE) if read.text("DETECTOR_TILE") else None,
-            provider=_provider(read),
+            provider=read.either("DETECTOR_PROVIDER", "cpu", "cuda"),
         ),
         "detector_confidence": read.number("DETECTOR_CONFIDENCE", 0.45, above=0, maximum=1),
         "frame_interval": read.number("FRAME_INTERVAL_SECONDS", 0.5, above=0),
@@ -80,13 +80,3 @@ def _lines_of(path: str) -> list[str]:
     if not lines:
         raise SettingsError(f"DETECTOR_LABELS must name a file with a name on each line; {path!r} is empty.")
     return lines
-
-
-def _provider(read: Reader) -> Provider:
-    match read.text("DETECTOR_PROVIDER", "cpu"):
-        case "cpu":
-            return "cpu"
-        case "cuda":
-            return "cuda"
-        case other:
-            raise SettingsError(f"DETECTOR_PROVIDER must be cpu or cuda, not {other!r}.")

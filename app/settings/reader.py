@@ -6,14 +6,13 @@ Whatever is wrong raises SettingsError with one line that names the variable; se
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from app.errors import SettingsError
 
-EmbeddedOrOff = Literal["embedded", "off"]
-OneOrAll = Literal["one", "all"]
 Number = TypeVar("Number", int, float)
+Word = TypeVar("Word", bound=str)
 
 
 class Reader:
@@ -46,25 +45,13 @@ class Reader:
             raise SettingsError(f"{name} must be more than {above:g} and at most {maximum:g}, not {value:g}.")
         return value
 
-    def embedded_or_off(self, name: str) -> EmbeddedOrOff:
-        """Whether a part of the service runs inside each server process."""
-        match self.text(name, "embedded"):
-            case "embedded":
-                return "embedded"
-            case "off":
-                return "off"
-            case other:
-                raise SettingsError(f"{name} must be embedded or off, not {other!r}.")
-
-    def one_or_all(self, name: str) -> OneOrAll:
-        """How many of a kind to use."""
-        match self.text(name, "one"):
-            case "one":
-                return "one"
-            case "all":
-                return "all"
-            case other:
-                raise SettingsError(f"{name} must be one or all, not {other!r}.")
+    def either(self, name: str, default: Word, other: Word) -> Word:
+        """One of two words."""
+        value = self.text(name, default)
+        for word in (default, other):
+            if value == word:
+                return word
+        raise SettingsError(f"{name} must be {default} or {other}, not {value!r}.")
 
     def existing_file(self, name: str) -> Path | None:
         """The absolute path of a file."""

@@ -49,7 +49,9 @@ class FormUpload:
 
 
 def _file_name_of(part: MultipartSegment) -> str | None:
-    return file_name(part.header("Content-Disposition")) or None if part.name == "file" else None
+    if part.name != "file":
+        return None
+    return file_name(part.header("Content-Disposition")) or None
 
 
 class _Parser(PushMultipartParser):  # type: ignore[misc]

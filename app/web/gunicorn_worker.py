@@ -37,7 +37,7 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
     """A head is one or two packets: the slowest link that can carry an upload brings it within this."""
 
     def notify(self) -> None:
-        """Beat once a second, as the arbiter looks: gthread does at every event, twice for each request."""
+        """Beat twice a second at most, often enough for any `timeout`: gthread does so twice for each request."""
         now = time.monotonic()
         if now - self._beat >= _BEAT_SECONDS:
             self._beat = now
