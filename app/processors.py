@@ -1,8 +1,8 @@
 """Which processor a server process runs on: one, so that its threads pass the interpreter's lock on within it.
 
 One thread of a process runs Python at a time, and lets another go on at each system call. Waking that one on another
-processor takes as long as much of the work in between: an upload of a photo, with its hundred calls, costs a third
-less where all of them share a processor. What a server process starts for itself, detectors, may run anywhere.
+processor takes as long as much of the work in between: an upload of a photo, with its hundred calls, costs up to a
+third less where all of them share a processor. What a server process starts for itself, detectors, may run anywhere.
 Where the system knows no such thing, as macOS, or refuses it, as some containers, nothing happens.
 """
 
