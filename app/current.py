@@ -13,7 +13,8 @@ def services() -> Services:
 
     One that only holds commands has none before the first of them asks; raises SettingsError if a setting is wrong.
     """
-    if EXTENSION not in current_app.extensions:
-        current_app.extensions[EXTENSION] = Services(Settings.from_env())
-    found: Services = current_app.extensions[EXTENSION]
+    extensions = current_app.extensions
+    if EXTENSION not in extensions:
+        extensions[EXTENSION] = Services(Settings.from_env())
+    found: Services = extensions[EXTENSION]
     return found

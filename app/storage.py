@@ -269,15 +269,25 @@ def remove_if_same(path: Path, fd: int) -> None:
             path.unlink(missing_ok=True)
 
 
-@contextmanager
-def judged(path: Path) -> Iterator[None]:
+class judged:  # noqa: N801 (a context, as contextmanager would make one of a function, at a third of the cost)
     """Say what the operating system's refusal means for the caller."""
-    try:
-        yield
-    except OSError as error:
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if not isinstance(error, OSError):
+            return
         if error.errno in _FULL:
-            raise StorageFull(f"The disk is full; {path.name} was not stored.") from error
-        raise StorageFailed(f"The disk refused {path.name}: {error.strerror}.") from error
+            raise StorageFull(f"The disk is full; {self._path.name} was not stored.") from error
+        raise StorageFailed(f"The disk refused {self._path.name}: {error.strerror}.") from error
 
 
 def _create_locked(folder: Path) -> tuple[Path, int]:

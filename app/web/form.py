@@ -12,7 +12,7 @@ from multipart import _BODY, _COMPLETE, MultipartError, MultipartSegment, PushMu
 from app.errors import MalformedUpload
 from app.web.connection import BodySource
 from app.web.disposition import file_name
-from app.web.substring import contains
+from app.web.substring import position
 
 BESIDE_THE_FILE = 64 * 1024
 """Most bytes of a form that are not the file: boundaries, headers of parts, other parts."""
@@ -56,18 +56,25 @@ def _file_name_of(part: MultipartSegment) -> str | None:
 
 class _Parser(PushMultipartParser):  # type: ignore[misc]
     def take(self, chunk: memoryview) -> Iterator[Any]:
-        """As `parse`, which gets to see only what a boundary may touch: that search is several times slower than the
-        one here, and copies. Parts then come as views."""
-        if self._state is _BODY and not self._buffer and not self._may_touch_boundary(chunk):
-            return iter((self._on_segment_payload(chunk),))
-        return iter(self.parse(bytes(chunk)))
+        """As `parse`, which gets to see only what a boundary may be in: its search is several times slower than the
+        one here, and it copies. What lies before comes as a view."""
+        plain = self._before_boundary(chunk)
+        if plain:
+            yield self._on_segment_payload(chunk[:plain])
+        if plain < len(chunk):
+            yield from self.parse(bytes(chunk[plain:]))
 
-    def _may_touch_boundary(self, chunk: memoryview) -> bool:
-        if contains(chunk, self._delimiter):
-            return True
+    def _before_boundary(self, chunk: memoryview) -> int:
+        """How many of the bytes are surely a part's content."""
+        if self._state is not _BODY or self._buffer:
+            return 0
+        boundary = position(chunk, self._delimiter)
+        if boundary >= 0:
+            return boundary
         end = bytes(chunk[-len(self._delimiter) :])
         start = end.rfind(b"\r")
-        return start >= 0 and self._delimiter.startswith(end[start:])
+        begun = start >= 0 and self._delimiter.startswith(end[start:])
+        return len(chunk) - (len(end) - start if begun else 0)
 
     def epilogue(self) -> bytes | None:
         """What followed the final boundary in the bytes parsed last; None before that boundary."""

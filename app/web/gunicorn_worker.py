@@ -19,6 +19,7 @@ from gunicorn.workers.gthread import ThreadWorker
 HEAD_BYTES = 64 * 1024
 """Longest head that is waited for. gunicorn.conf.py's limits on the line and the fields lie below."""
 
+_USUAL_HEAD_BYTES = 4 * 1024
 _BEAT_SECONDS = 0.5
 _HEAD_END = b"\r\n\r\n"
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -50,7 +51,7 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
             return
         buffered = conn.parser.unreader.buf.getvalue() if conn.parser else b""
         try:
-            arrived = _peek(conn.sock)
+            arrived = _begun_head(conn.sock, buffered)
         except OSError:
             self._drop(conn)
             return
@@ -92,9 +93,18 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
         conn.close()
 
 
-def _peek(sock: socket.socket) -> bytes:
+def _begun_head(sock: socket.socket, buffered: bytes) -> bytes:
+    """What has arrived of a head, perhaps with the beginning of its body: a look at all that may have would copy tens
+    of kilobytes of each upload."""
+    arrived = _peek(sock, _USUAL_HEAD_BYTES)
+    if len(arrived) < _USUAL_HEAD_BYTES or _HEAD_END in buffered + arrived:
+        return arrived
+    return _peek(sock, HEAD_BYTES)
+
+
+def _peek(sock: socket.socket, size: int) -> bytes:
     try:
-        return sock.recv(HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return sock.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return b""
 

@@ -20,12 +20,13 @@ MAX_IN_MEMORY = 64 << 20
 @contextmanager
 def upload() -> Iterator[Upload]:
     """The request's file, to be taken in while the block runs; it holds one of the process's seats."""
-    settings = services().settings
+    service = services()
+    limit = service.settings.max_upload_bytes
     declared = content_length(request.environ) or 0
-    if declared <= settings.max_upload_bytes:  # a larger one is refused for that, whatever room there is
-        services().storage.admit(declared)
+    if declared <= limit:  # a larger one is refused for that, whatever room there is
+        service.storage.admit(declared)
     with seat():
-        body = _open(settings.max_upload_bytes)
+        body = _open(limit)
         yield Upload(
             name=body.name,
             user_id=g.user_id,
@@ -51,12 +52,12 @@ def picture_in_memory() -> tuple[str, bytes]:
 @contextmanager
 def seat() -> Iterator[None]:
     """Hold one of the process's seats for the request's user while the block runs."""
-    user = g.user_id
-    services().seats.take(user)
+    seats, user = services().seats, g.user_id
+    seats.take(user)
     try:
         yield
     finally:
-        services().seats.release(user)
+        seats.release(user)
 
 
 def _open(max_bytes: int) -> UploadBody:

@@ -65,11 +65,11 @@ class ProcessFigures:
 
     def answered(self, response: Response) -> None:
         """Count the request at hand, which this answers."""
-        route = request.url_rule.rule if request.url_rule else "none"
-        method = request.method if request.url_rule else "any"  # a client may make up methods without end
-        labels = (method, route, f"{response.status_code // 100}xx")
-        self._requests.labels(*labels).observe(time.monotonic() - g.began)
-        if request.endpoint in UPLOADS and request.method == "POST":
+        rule = request.url_rule
+        # A client may make up methods without end.
+        method, route = (request.method, rule.rule) if rule else ("any", "none")
+        self._requests.labels(method, route, f"{response.status_code // 100}xx").observe(time.monotonic() - g.began)
+        if method == "POST" and rule and rule.endpoint in UPLOADS:
             self._uploads.labels(_outcome(response)).inc()
 
 

@@ -24,7 +24,7 @@ def install(app: Flask) -> None:
 
 
 def _protect(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        if name not in response.headers:
-            response.headers.add(name, value)
+    # One look for all: each `in` of Werkzeug's headers goes through all of them, and ends in an exception.
+    brought = {name.lower() for name, _value in response.headers}
+    response.headers.extend((name, value) for name, value in HEADERS.items() if name.lower() not in brought)
     return response

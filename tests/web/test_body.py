@@ -77,6 +77,15 @@ def test_a_form_is_read_the_same_however_it_is_split(pieces: list[bytes], cuts: 
     assert content(form) == expected
 
 
+def test_content_that_comes_with_the_forms_end_is_handed_on_without_a_copy() -> None:
+    whole = part(bytes(100_000)) + END
+    at = whole.index(b"\0")
+    rest = whole[at:]
+    received = list(upload(Dribble(iter([whole[:at], rest]))).chunks())
+    assert [len(chunk) for chunk in received] == [100_000]
+    assert [chunk.obj is rest for chunk in received if isinstance(chunk, memoryview)] == [True]
+
+
 @given(pieces=tricky, cuts=st.lists(st.integers(0, 10_000), max_size=40), lost=st.integers(3, 400))
 def test_a_form_without_its_end_is_malformed_however_it_is_split(
     pieces: list[bytes], cuts: list[int], lost: int
