@@ -1,4 +1,4 @@
-"""gunicorn's settings. The command line and GUNICORN_CMD_ARGS override each; WEB_CONCURRENCY sets the workers."""
+"""gunicorn's settings. The command line and GUNICORN_CMD_ARGS override each; so does WEB_CONCURRENCY the workers."""
 
 import atexit
 import os
@@ -25,12 +25,17 @@ if not os.environ.get("PROMETHEUS_MULTIPROC_DIR") or (_OURS in os.environ and "G
     # What ends before on_exit, as --check-config does, leaves no folder either. Workers, which are forks, remove none.
     atexit.register(lambda maker: _remove_own_figures() if os.getpid() == maker else None, os.getpid())
 
+from app import processors  # noqa: E402
 from app.web import gunicorn_hooks, redaction  # noqa: E402
 
 wsgi_app = "wsgi:app"
 
 # Reachable from this machine only: whoever opens it to a network does so knowingly, best behind a proxy with TLS.
 bind = ["127.0.0.1:8000"]
+
+# One for each processor, on which it stays: one alone takes in no more photos than Python gets through on one. Beyond
+# four they would wait for each other's commits, where the database is SQLite. They share the detectors out.
+workers = int(os.environ.get("WEB_CONCURRENCY") or min(4, processors.granted()))
 
 # Threads, because an upload or a waiting answer holds its worker for minutes: sync workers are killed by `timeout`
 # meanwhile. Ours is gthread that idle clients cannot stop.

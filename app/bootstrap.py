@@ -82,14 +82,14 @@ class Services:
         """A reading back of the stored files."""
         return Verification(self.database, self.storage)
 
-    def start(self, threads: int = DEFAULT_THREADS, processor: int | None = None) -> None:
-        """Begin to detect, dispatch and sweep in threads of this process, which serves with so many `threads`, all of
-        them on that processor unless the settings want otherwise."""
+    def start(self, threads: int = DEFAULT_THREADS, processes: int = 1, processor: int | None = None) -> None:
+        """Begin to detect, dispatch and sweep in threads of this process, which is one of so many `processes` that
+        serve with so many `threads` each, all of them on that processor unless the settings want otherwise."""
         if processor is not None and self.settings.worker_processors == "one":
             stay_on(processor)
         self.seats.set_threads(threads)
         if self.settings.detection == "embedded":
-            self.executor.start()
+            self.executor.start(processes)
         self._background.append(PeriodicSweep(self.sweep))
         if self.settings.dispatcher == "embedded":
             self._background += self.delivery()

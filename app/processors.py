@@ -1,4 +1,5 @@
-"""Which processor a server process runs on: one, so that its threads pass the interpreter's lock on within it.
+"""How many processors there are for this service, and which of them a server process runs on: one, so that its threads
+pass the interpreter's lock on within it.
 
 One thread of a process runs Python at a time, and lets another go on at each system call. Waking that one on another
 processor takes as long as much of the work in between: an upload of a photo, with its hundred calls, costs up to a
@@ -6,10 +7,12 @@ third less where all of them share a processor. What a server process starts for
 Where the system knows no such thing, as macOS, or refuses it, as some containers, nothing happens.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 _usable_before: list[list[int]] = []
 
@@ -17,6 +20,26 @@ _usable_before: list[list[int]] = []
 def usable() -> list[int]:
     """The processors that this thread may run on, in order; empty where the system does not tell."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def granted(membership: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """As many processors as this process may run on, or as it is given the time of, where a container or a service
+    manager has set a quota (cgroup v2): a machine's 64 are of no use to a container that may use two."""
+    count = len(usable()) or os.cpu_count() or 1
+    return min([count, *(max(1, math.ceil(quota)) for quota in _quotas(membership, groups))])
+
+
+def _quotas(membership: Path, groups: Path) -> Iterator[float]:
+    """Those of this process's control group and of the groups around it, in processors."""
+    with suppress(OSError, ValueError):  # no Linux, no cgroup v2, or nothing that we are to see
+        lines = membership.read_text().splitlines()
+        own = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
+        group = groups / own.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(groups) and (folder / "cpu.max").is_file():
+                quota, period = (folder / "cpu.max").read_text().split()
+                if quota != "max":
+                    yield int(quota) / int(period)
 
 
 def least_taken(processors: list[int], taken: Iterable[int | None], *, first: int = 0) -> int | None:

@@ -1,12 +1,14 @@
 """Which processor a server process gets, and what becomes of the processes that it starts."""
 
+import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from app.processors import least_taken, stay_on
+from app.processors import granted, least_taken, stay_on, usable
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,33 @@ def test_servers_of_one_machine_begin_with_different_processors() -> None:
 
 def test_where_the_system_tells_of_no_processors_none_is_chosen() -> None:
     assert least_taken([], [], first=7) is None
+
+
+@pytest.mark.parametrize(
+    ("quotas", "expected"),
+    [
+        ({"a/b": "max 100000", "a": "max 100000"}, math.inf),
+        ({"a/b": "100000 100000"}, 1),
+        ({"a/b": "max 100000", "a": "50000 100000"}, 1),
+        ({"": "100 100000"}, 1),
+        ({"a/b": "150000 100000"}, 2),
+        ({"a/b": "6400000 100000"}, math.inf),
+        ({"other": "100000 100000"}, math.inf),
+        ({"a/b": "nonsense"}, math.inf),
+        ({}, math.inf),
+    ],
+)
+def test_a_quota_counts_as_so_many_processors(quotas: dict[str, str], expected: float, tmp_path: Path) -> None:
+    for group, quota in quotas.items():
+        (tmp_path / "groups" / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / group / "cpu.max").write_text(quota + "\n")
+    membership = tmp_path / "cgroup"
+    membership.write_text("3:cpu:/elsewhere\n0::/a/b\n")
+    assert granted(membership, tmp_path / "groups") == min(len(usable()) or os.cpu_count() or 1, expected)
+
+
+def test_where_the_system_tells_of_no_groups_every_usable_processor_counts(tmp_path: Path) -> None:
+    assert granted(tmp_path / "none", tmp_path) == (len(usable()) or os.cpu_count())
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system keeps no process on a processor")

@@ -1,6 +1,5 @@
 """Every setting: its default, its values, and one line that names it when it is wrong. Secrets show nowhere."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -10,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import SettingsError
+from app.processors import granted
 from app.settings import DetectorOptions, DetectorSettings, Settings, database_url_from_env
 
 SECRET = "a secret of the tests that is long enough"
@@ -42,7 +42,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
     assert (found.detector_model, found.detector_confidence, found.frame_interval) == (None, 0.45, 0.5)
     assert found.detector_options == DetectorOptions(labels=None, tile=None, provider="cpu")
     assert (found.detection, found.dispatcher, found.outbox_retention_days) == ("embedded", "embedded", 7)
-    assert found.detection_workers == (os.cpu_count() or 1)
+    assert found.detection_workers == granted()
     assert (found.cors_origins, found.tokens.admin_claim) == ((), ("roles", "admin"))
 
 

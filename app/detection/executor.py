@@ -49,8 +49,8 @@ class _RunLost(Exception):
 
 
 class RunExecutor:
-    """`workers` runs at once. `on_left` is called with a run's id when this process works on it no more, and with
-    whether it has ended it."""
+    """`workers` runs at once, or a share of them. `on_left` is called with a run's id when this process works on it no
+    more, and with whether it has ended it."""
 
     def __init__(
         self,
@@ -69,14 +69,19 @@ class RunExecutor:
         self._stopping = threading.Event()
         self._idle = IdleDetectors()
         self._ahead: set[HeadStart] = set()
+        self._workers = workers
         self._in_memory = Line(WAITING_IN_MEMORY * workers)
         self._under_way: set[ClaimedRun] = set()
         self._processes: list[DetectorProcess] = []
+        self._threads: list[threading.Thread] = []
+
+    def start(self, processes: int = 1) -> None:
+        """Begin, as one of so many processes that share the workers out; each has one at least."""
+        workers = -(-self._workers // processes)
+        self._in_memory.places = WAITING_IN_MEMORY * workers
         names = [f"run-worker-{number}" for number in range(workers)]
         self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for name in names]
         self._threads.append(threading.Thread(target=self._renew, name="run-heartbeat", daemon=True))
-
-    def start(self) -> None:
         for thread in self._threads:
             thread.start()
 

@@ -22,14 +22,14 @@ class Line:
     """At most `places` jobs wait. Safe to use from several threads."""
 
     def __init__(self, places: int) -> None:
-        self._places = places
+        self.places = places
         self._guard = threading.Lock()
         self._users: OrderedDict[str, deque[Waiting]] = OrderedDict()
 
     def join(self, user: str, waiting: Waiting) -> None:
         """Wait behind the user's other jobs; raises Unavailable where every place is taken."""
         with self._guard:
-            if sum(map(len, self._users.values())) >= self._places:
+            if sum(map(len, self._users.values())) >= self.places:
                 raise Unavailable("Too many pictures are waiting for a detector; try again.", retry_after=2)
             self._users.setdefault(user, deque()).append(waiting)
 

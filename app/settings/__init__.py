@@ -4,7 +4,6 @@ A wrong or missing setting raises SettingsError with one line that names it; sec
 the repr of Settings.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Literal
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from app import processors
 from app.errors import SettingsError
 from app.settings.access import AnnotationsSettings, TokenSettings, annotations_settings, cors_origins, token_settings
 from app.settings.detector import (
@@ -76,7 +76,7 @@ class Settings(DetectorSettings):
             max_upload_bytes=read.integer("MAX_UPLOAD_BYTES", 16 * GIB, minimum=1),
             upload_idle_timeout=read.number("UPLOAD_IDLE_TIMEOUT_SECONDS", 30, above=0),
             sync_wait=read.number("SYNC_WAIT_SECONDS", 60, above=0),
-            detection_workers=read.integer("DETECTION_WORKERS", os.cpu_count() or 1, minimum=1, maximum=MAX_WORKERS),
+            detection_workers=read.integer("DETECTION_WORKERS", processors.granted(), minimum=1, maximum=MAX_WORKERS),
             detection=read.either("DETECTION", "embedded", "off"),
             dispatcher=read.either("DISPATCHER", "embedded", "off"),
             outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0),

@@ -90,7 +90,7 @@ def start_services(worker: Any) -> None:
     gc.set_threshold(_NEW_OBJECTS_BETWEEN_COLLECTIONS)
     services = worker.wsgi.extensions["detections"]
     services.is_serving = lambda: worker.alive
-    services.start(threads=worker.cfg.threads, processor=worker.processor)
+    services.start(threads=worker.cfg.threads, processes=worker.cfg.workers, processor=worker.processor)
 
 
 def stop_services(worker: Any) -> None:

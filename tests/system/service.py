@@ -34,6 +34,7 @@ class Service:
             "IMAGES_DIR": str(self.images),
             "VIDEOS_DIR": str(self.videos),
             "DETECTION_WORKERS": "1",
+            "WEB_CONCURRENCY": "1",  # what is counted in one process can be foretold
         } | settings
         if annotations_url:
             self.environment["ANNOTATIONS_URL"] = annotations_url

@@ -3,12 +3,14 @@
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from app.processors import granted
 from tests.system.service import ROOT, Service
 
 ASTRONAUT = ROOT / "app" / "demo" / "media" / "astronaut.jpg"
@@ -30,10 +32,30 @@ def test_every_worker_stays_on_a_processor_of_its_own_and_its_detectors_may_use_
     assert service.upload("/detect", ASTRONAUT).status_code == 201
     workers = settled_workers(service)
     assert shared_by_threads(workers[0]) != shared_by_threads(workers[1])
-    children = [child for worker in workers for child in worker.children()]
-    detectors = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    detectors = [detector for worker in workers for detector in detectors_of(worker)]
     assert detectors
     assert all(detector.cpu_affinity() == USABLE for detector in detectors)
+
+
+def test_unless_told_otherwise_there_is_a_worker_for_each_processor(service: Service) -> None:
+    del service.environment["WEB_CONCURRENCY"]
+    service.start()
+    settled_workers(service, count=min(4, granted()))
+
+
+def test_the_workers_share_the_detectors_out(tmp_path: Path, sqlite_url: str) -> None:
+    service = Service(tmp_path, sqlite_url, None, DETECTION_WORKERS="3")
+    try:
+        service.start("--workers", "2")
+        workers = settled_workers(service)
+        photos = [ASTRONAUT.read_bytes() + bytes([number]) for number in range(12)]
+        with ThreadPoolExecutor(len(photos)) as clients:
+            answers = list(clients.map(lambda photo: service.upload("/detect", photo), photos))
+        assert {answer.status_code for answer in answers} == {201}
+        assert [len(detectors_of(worker)) for worker in workers] == [2, 2]
+    finally:
+        service.stop()
+        service.kill()
 
 
 def test_a_worker_that_replaces_another_takes_the_processor_that_became_free(service: Service) -> None:
@@ -56,12 +78,12 @@ def test_workers_may_be_left_on_all_processors(tmp_path: Path, sqlite_url: str) 
         service.kill()
 
 
-def settled_workers(service: Service, *, without: psutil.Process | None = None) -> list[psutil.Process]:
-    """Two workers, neither of them `without`, once each stays on one processor."""
+def settled_workers(service: Service, *, count: int = 2, without: psutil.Process | None = None) -> list[psutil.Process]:
+    """So many workers, none of them `without`, once each stays on one processor."""
     deadline = time.monotonic() + 30
     while True:
         workers = [worker for worker in workers_of(service) if worker != without]
-        if len(workers) == 2 and all(len(shared_by_threads(worker)) == 1 for worker in workers):
+        if len(workers) == count and all(len(shared_by_threads(worker)) == 1 for worker in workers):
             return workers
         assert time.monotonic() < deadline, [(worker, shared_by_threads(worker)) for worker in workers]
         time.sleep(0.1)
@@ -71,6 +93,10 @@ def workers_of(service: Service) -> list[psutil.Process]:
     assert service.process is not None
     children: list[psutil.Process] = psutil.Process(service.process.pid).children()
     return children
+
+
+def detectors_of(worker: psutil.Process) -> list[psutil.Process]:
+    return [child for child in worker.children() if "spawn_main" in " ".join(child.cmdline())]
 
 
 def shared_by_threads(process: psutil.Process) -> list[int]:

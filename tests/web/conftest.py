@@ -30,7 +30,18 @@ class Server:
         self._await("(services started)")
 
     def _start(self, output: BinaryIO, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-b", "127.0.0.1:0", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "-c",
+            "gunicorn.conf.py",
+            "-b",
+            "127.0.0.1:0",
+            "--workers",
+            "1",
+            *arguments,
+        ]
         command += ["-k", "tests.web.echo_upload.ImpatientWorker", "tests.web.echo_upload:create_app()"]
         return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **IMPATIENCE}, stderr=output)
 

@@ -36,8 +36,8 @@ class ImpatientWorker(HeadFirstWorker):
 class Services:
     """Stands in for the application's services; says when it was started and stopped."""
 
-    def start(self, *, threads: int, processor: int | None) -> None:
-        del processor
+    def start(self, *, threads: int, processes: int, processor: int | None) -> None:
+        del processes, processor
         print(f"services started with {threads} threads", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
