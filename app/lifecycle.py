@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.direct import Direct
@@ -43,20 +43,20 @@ class NewMedia:
     request_id: str | None
 
 
-def create_media(session: Session, queue: OutboxQueue, media: Media, *, request_id: str | None) -> None:
+def create_media(connection: Connection, queue: OutboxQueue, media: Media, *, request_id: str | None) -> None:
     """Insert a new media with its create message; raises IntegrityError where the id is taken."""
-    now = session.scalars(select(queue.now)).one()
-    create_all(session, queue, [NewMedia(media, request_id)], now)
+    now = connection.scalars(select(queue.now)).one()
+    create_all(connection, queue, [NewMedia(media, request_id)], now)
 
 
-def create_all(session: Session, queue: OutboxQueue, new: Sequence[NewMedia], now: float) -> None:
+def create_all(connection: Connection, queue: OutboxQueue, new: Sequence[NewMedia], now: float) -> None:
     """Insert media with their create messages, which are due from `now` on; IntegrityError where an id is taken."""
-    if session.get_bind().dialect.name == "postgresql":  # one statement for each, where these are three for all
+    if connection.dialect.name == "postgresql":  # one statement for each, where these are three for all
         for one in new:
-            queue.begin_with_media(session, _row(one.media), _create_message(one), now)
+            queue.begin_with_media(connection, _row(one.media), _create_message(one), now)
         return
-    _ADD_MEDIA.insert(session.connection(), [_row(one.media) for one in new])
-    queue.begin_streams(session, [_create_message(one) for one in new], now)
+    _ADD_MEDIA.insert(connection, [_row(one.media) for one in new])
+    queue.begin_streams(connection, [_create_message(one) for one in new], now)
 
 
 def _row(media: Media) -> dict[str, Any]:
@@ -87,15 +87,15 @@ def _create_message(new: NewMedia) -> NewMessage:
 
 
 def change_status(
-    session: Session, queue: OutboxQueue, media_id: str, status: MediaStatus, *, request_id: str | None
+    connection: Connection, queue: OutboxQueue, media_id: str, status: MediaStatus, *, request_id: str | None
 ) -> None:
     """Move a media to `status` and enqueue the message of it; raises IllegalTransition where that is not allowed."""
     change = _CHANGE_STATUS.get(status)
-    user_id = None if change is None else session.connection().execute(change, {"media": media_id}).scalar()
+    user_id = None if change is None else connection.execute(change, {"media": media_id}).scalar()
     if user_id is None:
         raise IllegalTransition(f"Media {media_id} is not at a status from which {status.name} may follow.")
     payload = {"mediaStatus": int(status)}
-    queue.enqueue(session, media_id, Kind.STATUS, payload, user_id=user_id, request_id=request_id)
+    queue.enqueue(connection, media_id, Kind.STATUS, payload, user_id=user_id, request_id=request_id)
 
 
 def keep_checksum(session: Session, media_id: str, checksum: str) -> bool:

@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from app.db import Database
 from app.direct import Direct
@@ -24,7 +23,7 @@ from app.models import Media
 from app.outbox.queue import OutboxQueue
 from app.storage import sync_folder
 
-AndThen = Callable[[Session, Media], object]
+AndThen = Callable[[Connection, Media], object]
 """Adds to the transaction that records a media."""
 
 
@@ -70,20 +69,20 @@ class Recorder:
         if ticket.error is not None:
             raise ticket.error
 
-    def add(self, session: Session, recordings: Sequence[Recording]) -> None:
+    def add(self, connection: Connection, recordings: Sequence[Recording]) -> None:
         """The rows of recordings, in the caller's transaction."""
-        self._add(session, recordings, self._now(session))
+        self._add(connection, recordings, self._now(connection))
 
-    def _now(self, session: Session) -> float:
-        (now,) = self._clock.first(session.connection(), {}) or (0.0,)
+    def _now(self, connection: Connection) -> float:
+        (now,) = self._clock.first(connection, {}) or (0.0,)
         return float(now)
 
-    def _add(self, session: Session, recordings: Sequence[Recording], now: float) -> None:
+    def _add(self, connection: Connection, recordings: Sequence[Recording], now: float) -> None:
         for one in recordings:
             one.media.created_at = now
-        create_all(session, self._queue, [NewMedia(one.media, one.request_id) for one in recordings], now)
+        create_all(connection, self._queue, [NewMedia(one.media, one.request_id) for one in recordings], now)
         for one in recordings:
-            one.and_then(session, one.media)
+            one.and_then(connection, one.media)
 
     def _record_with_others(self, ticket: "_Ticket") -> None:
         with self._guard:
@@ -149,10 +148,10 @@ class Recorder:
         """
         begun = committing = False
         try:
-            with self._database.writing() as session:
-                now = self._now(session)
+            with self._database.recording() as connection:
+                now = self._now(connection)
                 begun = True
-                self._add(session, [ticket.recording for ticket in group], now)
+                self._add(connection, [ticket.recording for ticket in group], now)
                 committing = True
         except Exception as error:  # noqa: BLE001 (each ticket raises it again)
             unknown = committing and not isinstance(error, IntegrityError | StorageFull)

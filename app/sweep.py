@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from app.background import BackgroundWork
 from app.db import Database
@@ -86,8 +86,8 @@ class Sweep:
         removed = 0
         self._database.bury_failed_commits()
         try:
-            with self._database.writing() as session:
-                self._hold_id(session, finals[0])
+            with self._database.recording() as connection:
+                self._hold_id(connection, finals[0])
                 for path in finals:
                     remove_if_same(path, found.fd)
                     removed += 1
@@ -108,7 +108,7 @@ class Sweep:
             remove_if_same(path, found.fd)
         return len(unnamed)
 
-    def _hold_id(self, session: Session, final: Path) -> None:
+    def _hold_id(self, connection: Connection, final: Path) -> None:
         extension = final.suffix.removeprefix(".")
         placeholder = Media(
             id=final.stem,
@@ -120,7 +120,7 @@ class Sweep:
             size_bytes=0,
             created_at=0.0,
         )
-        create_media(session, self._queue, placeholder, request_id=None)
+        create_media(connection, self._queue, placeholder, request_id=None)
 
 
 class PeriodicSweep(BackgroundWork):

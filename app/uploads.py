@@ -83,7 +83,7 @@ class Uploads:
     def take_in(
         self,
         upload: Upload,
-        and_then: AndThen = lambda _session, _media: None,
+        and_then: AndThen = lambda _connection, _media: None,
         *,
         on_whole: OnWhole = lambda _media, _file: None,
     ) -> Receipt:
@@ -226,8 +226,8 @@ class _Settling:
         found.sync()
         sync_folder(self.final.parent)
         try:
-            with self.database.writing() as session:
-                self.recorder.add(session, [self.recording])
+            with self.database.recording() as connection:
+                self.recorder.add(connection, [self.recording])
         except IntegrityError as error:
             self._check_taken(error)
             return None
@@ -242,8 +242,8 @@ class _Settling:
         self.database.bury_failed_commits()
         committing = False
         try:
-            with self.database.writing() as session:
-                self.recorder.add(session, [self.recording])
+            with self.database.recording() as connection:
+                self.recorder.add(connection, [self.recording])
                 for name in (orphan.path, *proofs):  # the proofs last: a crash in between must not leave it without
                     remove_if_same(name, orphan.fd)
                 if not self.incoming.publish(self.final):

@@ -2,7 +2,8 @@
 
 ext4 gives no deleted file's number to a new one for minutes, and to find another passes over them one by one: what one
 server deletes costs its neighbours a fifth of a millisecond for each file that they create. In a folder that is marked
-as the top of a hierarchy, each new folder lies elsewhere, with numbers of its own.
+as the top of a hierarchy, each new folder lies elsewhere, with numbers of its own. Where, its name decides: a folder
+whose name was used before meets what the run before has deleted, so names are to be new.
 """
 
 import fcntl

@@ -33,7 +33,7 @@ def main() -> None:
                 created_at=1.8e9,
             )
             with database.writing() as session:
-                create_media(session, queue, media, request_id=None)
+                create_media(session.connection(), queue, media, request_id=None)
             print(media_id, time.time(), flush=True)
             time.sleep(PAUSE)
 

@@ -112,8 +112,8 @@ def _ask(database: Database, queue: OutboxQueue, runs: Runs, clip: Path) -> int:
         created_at=1.8e9,
     )
     with database.writing() as writing:
-        create_media(writing, queue, media, request_id=None)
-        return runs.add(writing, media_id, RunRequest("ada", CONFIDENCE, INTERVAL))
+        create_media(writing.connection(), queue, media, request_id=None)
+        return runs.add(writing.connection(), media_id, RunRequest("ada", CONFIDENCE, INTERVAL))
 
 
 KINDS: dict[str, Callable[[Path, str], Callable[[], Frames]]] = {

@@ -115,10 +115,10 @@ def photos(at: "Places", count: int = 2000, rounds: int = 5) -> list[Row]:
     keep_apart(disk)
     every = len(processors.usable())
     with ExitStack() as stack:
-        peer = stack.enter_context(servers.fastapi(disk / "fastapi"))
+        peer = stack.enter_context(servers.fastapi(at.folder(disk)))
         sent: dict[int, tuple[int, list[str]]] = {PEER: (peer.group, [peer.url.replace("upload", "forget")])}
         for number in sorted({1, every}):
-            service = stack.enter_context(servers.ours(disk / f"ours-{number}", workers=number))
+            service = stack.enter_context(servers.ours(at.folder(disk), workers=number))
             assert service.process is not None
             sent[number] = service.process.pid, [f"{service.url}/media", token()]
         rates: dict[int, list[float]] = {number: [] for number in sent}

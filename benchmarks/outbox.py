@@ -184,7 +184,7 @@ def enqueue(at: Places, kind: str, rounds: int = 300) -> list[Row]:
         def with_message() -> None:
             with database.writing() as session:
                 media = begun(session)
-                create_all(session, queue, [NewMedia(media, None)], media.created_at)
+                create_all(session.connection(), queue, [NewMedia(media, None)], media.created_at)
 
         def without() -> None:
             with database.writing() as session:

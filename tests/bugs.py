@@ -110,7 +110,7 @@ BUGS = (
         [
             Edit(
                 "app/lifecycle.py",
-                "    queue.begin_streams(session, [_create_message(one) for one in new], now)\n",
+                "    queue.begin_streams(connection, [_create_message(one) for one in new], now)\n",
                 "    [_create_message(one) for one in new]\n",
             )
         ],

@@ -291,19 +291,19 @@ def test_listeners_hear_once_of_a_commit_that_announced_their_news_and_of_no_oth
 
     def announce_and_fail() -> None:
         with database.writing() as session:
-            announce(session, News.MESSAGES)
+            announce(session.connection(), News.MESSAGES)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         announce_and_fail()
     assert heard == []
     with database.writing() as session:
-        announce(session, News.MESSAGES)
-        announce(session, News.MESSAGES)
+        announce(session.connection(), News.MESSAGES)
+        announce(session.connection(), News.MESSAGES)
         assert heard == []
     assert heard == [News.MESSAGES]
     with database.writing() as session:
-        announce(session, News.RUNS)
+        announce(session.connection(), News.RUNS)
     assert heard == [News.MESSAGES, News.RUNS]
 
 

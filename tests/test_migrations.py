@@ -29,7 +29,8 @@ def fill(database: Database, folder: Path) -> None:
     """A row in every table."""
     media = open_intake(folder, database).send(picture("photo")).media
     with database.writing() as session:
-        change_status(session, OutboxQueue(database.now), media.id, MediaStatus.AI_PROCESSING, request_id=None)
+        queue = OutboxQueue(database.now)
+        change_status(session.connection(), queue, media.id, MediaStatus.AI_PROCESSING, request_id=None)
         run = DetectionRun(
             media_id=media.id,
             user_id="ada",

@@ -232,7 +232,7 @@ CONTRACT = {(1, 2), (2, 3), (2, 6), (3, 2), (6, 2)}
 def new_media(database: Database, status: MediaStatus) -> OutboxQueue:
     queue = OutboxQueue(database.now)
     with database.writing() as session:
-        create_media(session, queue, Media(**media()), request_id="request")
+        create_media(session.connection(), queue, Media(**media()), request_id="request")
         session.execute(update(Media).values(media_status=status))
     return queue
 
@@ -257,12 +257,12 @@ def test_a_status_moves_only_as_the_contract_allows(
     queue = new_media(database, before)
     if (before, after) in CONTRACT:
         with database.writing() as session:
-            change_status(session, queue, ID, after, request_id=None)
+            change_status(session.connection(), queue, ID, after, request_id=None)
         assert status_of(database) == after
         assert kinds_and_payloads(database)[1:] == [(2, "status", {"mediaStatus": after})]
     else:
         with pytest.raises(IllegalTransition), database.writing() as session:
-            change_status(session, queue, ID, after, request_id=None)
+            change_status(session.connection(), queue, ID, after, request_id=None)
         assert status_of(database) == before
         assert len(kinds_and_payloads(database)) == 1
 
@@ -273,7 +273,7 @@ def test_the_table_of_transitions_is_the_contracts() -> None:
 
 def test_a_status_of_an_unknown_media_cannot_change(database: Database) -> None:
     with pytest.raises(IllegalTransition), database.writing() as session:
-        change_status(session, OutboxQueue(database.now), ID, MediaStatus.AI_PROCESSING, request_id=None)
+        change_status(session.connection(), OutboxQueue(database.now), ID, MediaStatus.AI_PROCESSING, request_id=None)
 
 
 def test_a_new_media_has_its_create_message_in_the_words_of_the_contract(database: Database) -> None:
@@ -295,8 +295,8 @@ def test_a_rollback_takes_the_media_its_status_and_its_messages_with_it(database
 
     def fail_at_the_end() -> None:
         with database.writing() as session:
-            create_media(session, queue, Media(**media()), request_id=None)
-            change_status(session, queue, ID, MediaStatus.AI_PROCESSING, request_id=None)
+            create_media(session.connection(), queue, Media(**media()), request_id=None)
+            change_status(session.connection(), queue, ID, MediaStatus.AI_PROCESSING, request_id=None)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

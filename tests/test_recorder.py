@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from app.db import Database, News
 from app.errors import StorageFailed, Unavailable
@@ -28,7 +28,7 @@ def intake(tmp_path: Path, sqlite_url: str) -> Iterator[Intake]:
         yield open_intake(tmp_path / "media", database)
 
 
-def nothing(_session: Session, _media: Media) -> None:
+def nothing(_connection: Connection, _media: Media) -> None:
     pass
 
 
@@ -50,7 +50,7 @@ class Group:
         self._go_on = threading.Event()
         entered = threading.Event()
 
-        def pause(_session: Session, _media: Media) -> None:
+        def pause(_connection: Connection, _media: Media) -> None:
             entered.set()
             assert self._go_on.wait(60)
 
@@ -111,7 +111,7 @@ def test_postgresql_commits_each_by_itself(tmp_path: Path, postgres_url: str) ->
 def test_nobody_is_told_of_a_commit_before_it_is_there(intake: Intake, group: Group) -> None:
     entered, go_on = threading.Event(), threading.Event()
 
-    def pause(_session: Session, _media: Media) -> None:
+    def pause(_connection: Connection, _media: Media) -> None:
         entered.set()
         assert go_on.wait(20)
 
@@ -137,7 +137,7 @@ def test_one_that_conflicts_leaves_the_others_of_its_group_alone(intake: Intake,
 
 
 def test_one_whose_addition_fails_leaves_the_others_of_its_group_alone(intake: Intake, group: Group) -> None:
-    def fail(_session: Session, _media: Media) -> None:
+    def fail(_connection: Connection, _media: Media) -> None:
         raise RuntimeError("the addition failed")
 
     bad = group.add(picture("bad"), and_then=fail)
@@ -225,7 +225,7 @@ def test_one_that_is_interrupted_while_it_waits_is_not_recorded_and_leaves_its_p
 def test_one_that_is_interrupted_while_another_records_it_keeps_its_file(intake: Intake, group: Group) -> None:
     entered, go_on = threading.Event(), threading.Event()
 
-    def pause(_session: Session, _media: Media) -> None:
+    def pause(_connection: Connection, _media: Media) -> None:
         entered.set()
         assert go_on.wait(20)
 

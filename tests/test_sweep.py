@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from app.db import Database
 from app.lifecycle import create_media
@@ -63,7 +62,7 @@ def test_an_upload_under_way_is_left_alone(intake: Intake) -> None:
         yield PHOTO
         reports.append(intake.sweep.run())
 
-    def while_recording(_session: Session, _media: Media) -> None:
+    def while_recording(_connection: Connection, _media: Media) -> None:
         with ThreadPoolExecutor(1) as pool:
             reports.append(pool.submit(intake.sweep.run).result(60))
 
@@ -142,7 +141,7 @@ def test_the_sweep_waits_for_a_transaction_that_may_yet_record_the_file(
 
     def record() -> None:
         with other.writing() as session:
-            create_media(session, OutboxQueue(other.now), media_of(intake, PHOTO), request_id=None)
+            create_media(session.connection(), OutboxQueue(other.now), media_of(intake, PHOTO), request_id=None)
             inserted.set()
             assert finish.wait(30)
             if not commits:

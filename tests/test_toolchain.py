@@ -84,7 +84,7 @@ def reads_environment(tree: ast.Module) -> bool:
 
 
 def test_writing_transactions_begin_in_the_named_files_only() -> None:
-    assert {name for name, tree in app_modules() if calls(tree, "writing")} == BEGIN_WRITING
+    assert {name for name, tree in app_modules() if calls(tree, "writing") or calls(tree, "recording")} == BEGIN_WRITING
 
 
 def test_reading_transactions_begin_in_the_named_files_only() -> None:

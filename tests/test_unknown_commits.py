@@ -7,8 +7,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, make_url, text
 
 from app.db import Database
 from app.errors import Unavailable
@@ -128,7 +127,7 @@ def test_a_replacement_whose_commit_went_unanswered_is_looked_up_too(
     intake.assert_sound()
 
 
-def break_at_commit(session: Session, _media: Media) -> None:
+def break_at_commit(connection: Connection, _media: Media) -> None:
     """The server ends this connection while it works on the COMMIT, and commits nothing."""
     for statement in (
         (
@@ -141,7 +140,7 @@ def break_at_commit(session: Session, _media: Media) -> None:
         ),
         "INSERT INTO outbox_gate VALUES ('endpoint', 'open', 0, NULL, NULL)",
     ):
-        session.execute(text(statement))
+        connection.execute(text(statement))
 
 
 @pytest.mark.parametrize("before", ["nothing", "orphan"])

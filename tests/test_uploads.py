@@ -12,8 +12,7 @@ import pytest
 import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select, text
 
 from app.db import Database
 from app.errors import MalformedUpload, MediaIdCollision, StorageFailed, StorageFull, Unavailable, UnsupportedMedia
@@ -194,7 +193,7 @@ def test_a_file_whose_lock_is_held_makes_the_upload_wait_and_then_come_back_late
 def test_an_upload_waits_for_the_one_that_is_about_to_commit(intake: Intake) -> None:
     linked, go_on = threading.Event(), threading.Event()
 
-    def pause(_session: Session, _media: Media) -> None:
+    def pause(_connection: Connection, _media: Media) -> None:
         linked.set()
         assert go_on.wait(30)
 
@@ -223,8 +222,8 @@ def test_a_new_media_is_told_of_with_its_whole_file_before_it_is_recorded_and_a_
 
 
 def test_what_is_added_to_the_transaction_is_committed_with_it_or_not_at_all(intake: Intake) -> None:
-    def fail(session: Session, media: Media) -> NoReturn:
-        assert session.get(Media, media.id) is not None
+    def fail(connection: Connection, media: Media) -> NoReturn:
+        assert connection.scalar(select(Media.id).where(Media.id == media.id)) is not None
         raise RuntimeError("the addition failed")
 
     with pytest.raises(RuntimeError, match="the addition failed"):
@@ -234,7 +233,7 @@ def test_what_is_added_to_the_transaction_is_committed_with_it_or_not_at_all(int
 
 
 def test_replacing_an_orphan_that_fails_before_the_commit_leaves_the_orphan(intake: Intake) -> None:
-    def fail(_session: Session, _media: Media) -> NoReturn:
+    def fail(_connection: Connection, _media: Media) -> NoReturn:
         raise RuntimeError("the addition failed")
 
     orphan = intake.orphan(twin_of(PHOTO))
@@ -272,11 +271,10 @@ def test_a_database_without_room_leaves_nothing_behind(tmp_path: Path, sqlite_ur
     try:
         intake = open_intake(tmp_path / "media", database)
 
-        def use_up(session: Session, _media: Media) -> None:
-            connection = session.connection()
+        def use_up(connection: Connection, _media: Media) -> None:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-            session.execute(text("CREATE TABLE filler AS SELECT randomblob(1000000) AS bytes"))
+            connection.execute(text("CREATE TABLE filler AS SELECT randomblob(1000000) AS bytes"))
 
         with pytest.raises(StorageFull):
             intake.uploads.take_in(Upload("photo.jpg", "ada", [PHOTO]), use_up)

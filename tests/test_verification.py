@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from app.db import Database
 from app.media_hash import media_id_of_bytes
@@ -160,7 +159,7 @@ def test_files_without_a_row_are_orphans_and_stay(intake: Intake) -> None:
 def test_a_file_that_is_being_recorded_is_no_orphan(intake: Intake) -> None:
     linked, go_on = threading.Event(), threading.Event()
 
-    def pause(_session: Session, _media: Media) -> None:
+    def pause(_connection: Connection, _media: Media) -> None:
         linked.set()
         assert go_on.wait(30)
 

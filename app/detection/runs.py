@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import and_, case, delete, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -65,23 +65,22 @@ class Runs:
         self._max_waiting = max_waiting
         self.detector = detector
 
-    def add(self, session: Session, media_id: str, wanted: RunRequest) -> int:
+    def add(self, connection: Connection, media_id: str, wanted: RunRequest) -> int:
         """Queue a run in the caller's transaction; IntegrityError where one is under way. Returns the run's id."""
-        added = session.connection().execute(self._statements.queue, self._asked_for(media_id, wanted))
-        announce(session, News.RUNS)
+        added = connection.execute(self._statements.queue, self._asked_for(media_id, wanted))
+        announce(connection, News.RUNS)
         return int(added.scalar_one())
 
     def add_begun(
-        self, session: Session, media: Media, wanted: RunRequest, owner: str
+        self, connection: Connection, media: Media, wanted: RunRequest, owner: str
     ) -> tuple[int, ClaimedRun | None]:
         """Add a new media's run, which `owner` has begun, in the caller's transaction that creates the media.
 
         Leased and reported, unless any other run waits: then it is queued, because it may be that one's turn. Returns
         the run's id too.
         """
-        connection = session.connection()
         if self._statements.any_claimable.first(connection, {}) is not None:
-            return self.add(session, media.id, wanted), None
+            return self.add(connection, media.id, wanted), None
         lease = {"owner": owner, "lease": self.lease_seconds}
         added = connection.execute(self._statements.begin, self._asked_for(media.id, wanted) | lease)
         claimed = ClaimedRun(
@@ -96,7 +95,7 @@ class Runs:
             tries=FIRST,
             request_id=wanted.request_id,
         )
-        self._report(session, claimed, MediaStatus.AI_PROCESSING)
+        self._report(connection, claimed, MediaStatus.AI_PROCESSING)
         return claimed.run_id, claimed
 
     def _asked_for(self, media_id: str, wanted: RunRequest) -> dict[str, Any]:
@@ -110,8 +109,8 @@ class Runs:
     def start_new(self, media_id: str, wanted: RunRequest) -> int:
         """Queue a new run of a known media; raises AlreadyProcessing where one is under way."""
         try:
-            with self._database.writing() as session:
-                return self.add(session, media_id, wanted)
+            with self._database.recording() as connection:
+                return self.add(connection, media_id, wanted)
         except IntegrityError as error:
             raise AlreadyProcessing(f"A run of media {media_id} is under way; wait for it to end.") from error
 
@@ -138,7 +137,7 @@ class Runs:
                 if claimed is None:
                     return None
                 if claimed.media_status != MediaStatus.AI_PROCESSING:
-                    self._report(session, claimed, MediaStatus.AI_PROCESSING)
+                    self._report(session.connection(), claimed, MediaStatus.AI_PROCESSING)
                 _forget_results(session, claimed)
                 if claimed.tries <= MAX_TRIES:
                     return claimed
@@ -177,7 +176,7 @@ class Runs:
             if ended is None:
                 return False
             add_results(session, claimed.run_id, results)
-            self._report(session, claimed, MediaStatus.AI_PROCESSED)
+            self._report(session.connection(), claimed, MediaStatus.AI_PROCESSED)
             tallies.count_end(session, RunState.DONE, ended[0], len(results))
             return True
 
@@ -191,7 +190,7 @@ class Runs:
         tries = DetectionRun.tries if counted else DetectionRun.tries - 1
         begin_anew = {"state": RunState.QUEUED, "tries": tries, "frames_done": 0, "packets_skipped": 0, **NO_LEASE}
         with self._database.writing() as session:
-            announce(session, News.RUNS)
+            announce(session.connection(), News.RUNS)
             handed_back = self._write(session, claimed, **begin_anew)
             if handed_back:
                 _forget_results(session, claimed)
@@ -241,12 +240,12 @@ class Runs:
         ).first()
         if ended is None:
             return False
-        self._report(session, claimed, MediaStatus.ERROR)
+        self._report(session.connection(), claimed, MediaStatus.ERROR)
         tallies.count_end(session, RunState.FAILED, ended[0] or 0.0)
         return True
 
-    def _report(self, session: Session, claimed: ClaimedRun, status: MediaStatus) -> None:
-        change_status(session, self._queue, claimed.media_id, status, request_id=claimed.request_id)
+    def _report(self, connection: Connection, claimed: ClaimedRun, status: MediaStatus) -> None:
+        change_status(connection, self._queue, claimed.media_id, status, request_id=claimed.request_id)
 
     def _keep(self, session: Session, claimed: ClaimedRun, results: Sequence[FrameResult], **values: object) -> bool:
         frames_done = DetectionRun.frames_done + len(results)

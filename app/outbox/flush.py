@@ -125,7 +125,7 @@ class Flush:
                 .execution_options(synchronize_session=False)
             )
             self._ask_for_probe(session, now)
-            announce(session, News.MESSAGES)
+            announce(session.connection(), News.MESSAGES)
             rows = session.execute(
                 select(stream.media_id, stream.acked_seq, stream.last_seq, stream.lease_epoch).where(
                     stream.due_at.is_not(None), *self._scope()

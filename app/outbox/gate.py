@@ -74,7 +74,7 @@ class Gate:
 
     def open(self, session: Session) -> None:
         """Everything passes again, at full speed, and every dispatcher is told."""
-        announce(session, News.MESSAGES)
+        announce(session.connection(), News.MESSAGES)
         session.execute(
             update(OutboxGate)
             .where(OutboxGate.endpoint == self.endpoint)

@@ -102,7 +102,7 @@ def retry_parked(
         chosen = and_(chosen, OutboxStream.media_id.in_(media_ids))
     if reason is not None:
         chosen = and_(chosen, OutboxStream.park_reason.icontains(reason, autoescape=True))
-    announce(session, News.MESSAGES)
+    announce(session.connection(), News.MESSAGES)
     return list(
         session.scalars(
             update(OutboxStream)
@@ -148,7 +148,7 @@ def skip_head(session: Session, now: ColumnElement[float], media_id: str) -> int
         .values(delivered_at=now, outcome=Outcome.SKIPPED)
         .execution_options(synchronize_session=False)
     )
-    announce(session, News.MESSAGES)
+    announce(session.connection(), News.MESSAGES)
     return int(seq)
 
 

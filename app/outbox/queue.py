@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, literal, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, literal, null, select, update
 from sqlalchemy.orm import Session
 
 from app.db import News, announce, note_announced
@@ -87,7 +87,7 @@ class OutboxQueue:
 
     def enqueue(
         self,
-        session: Session,
+        connection: Connection,
         media_id: str,
         kind: Kind,
         payload: dict[str, Any],
@@ -96,37 +96,36 @@ class OutboxQueue:
         request_id: str | None,
     ) -> int:
         """Add a message behind all others of its media, in the caller's transaction; returns its sequence number."""
-        statements, connection = self._statements(session), session.connection()
+        statements = self._statements(connection)
         media = {"media": media_id}
         message = _known_at_once(NewMessage(media_id, kind, payload, user_id, request_id))
         if statements.dialect == "postgresql":
-            note_announced(session, News.MESSAGES)
+            note_announced(connection, News.MESSAGES)
             return int(connection.execute(statements.enqueue, media | message).scalar_one())
         seq = connection.execute(statements.advance, media).scalar_one()
         connection.execute(statements.add_message, message | {"seq": seq})
-        announce(session, News.MESSAGES)
+        announce(connection, News.MESSAGES)
         return seq
 
-    def begin_with_media(self, session: Session, media: Mapping[str, Any], first: NewMessage, now: float) -> None:
+    def begin_with_media(self, connection: Connection, media: Mapping[str, Any], first: NewMessage, now: float) -> None:
         """As `begin_streams` for one media that is not there yet, whose row this is: for PostgreSQL alone.
 
         Raises IntegrityError where its id is taken.
         """
         values = {**media, **_known_at_once(first), "now": now}
-        session.connection().execute(self._statements(session).begin, values)
-        note_announced(session, News.MESSAGES)
+        connection.execute(self._statements(connection).begin, values)
+        note_announced(connection, News.MESSAGES)
 
-    def begin_streams(self, session: Session, first: Sequence[NewMessage], now: float) -> None:
+    def begin_streams(self, connection: Connection, first: Sequence[NewMessage], now: float) -> None:
         """Add the first messages of media that have none yet, due from `now` on, in the caller's transaction."""
-        connection = session.connection()  # a session would spend as much again on each
         BEGIN_STREAM.insert(connection, [new_stream(message.media_id, now) for message in first])
         rows = [{**_known_at_once(message), "seq": 1, "created_at": now} for message in first]
         BEGIN_MESSAGE.insert(connection, rows)
-        announce(session, News.MESSAGES)
+        announce(connection, News.MESSAGES)
 
     def next_due_in(self, session: Session, *, media_id: str | None = None) -> float | None:
         """Seconds until the first stream may be claimed (negative if overdue), None where nothing waits."""
-        statements = self._statements(session)
+        statements = self._statements(session.connection())
         due_in: float | None = (
             session.scalar(statements.next_due_in)
             if media_id is None
@@ -138,7 +137,7 @@ class OutboxQueue:
         self, session: Session, owner: str, limit: int, lease: float, *, media_id: str | None = None
     ) -> list[Claim]:
         """Lease up to `limit` due streams for `lease` seconds, the longest due first; returns their head messages."""
-        statements = self._statements(session)
+        statements = self._statements(session.connection())
         wanted = {"owner": owner, "limit": limit, "lease": lease}
         if media_id is None:
             rows = session.execute(statements.claim_due, wanted).all()
@@ -152,7 +151,7 @@ class OutboxQueue:
         """The messages arrived. With `go_on` a claim goes on, for `lease` seconds more, where another message waits."""
         if not tries:
             return Acknowledged([], [], [])
-        statements = self._statements(session)
+        statements = self._statements(session.connection())
         messages = {tried.claim.message.media_id: tried for tried in tries}
         rows = session.execute(
             statements.acknowledge,
@@ -182,7 +181,7 @@ class OutboxQueue:
         claims = {tried.claim.message.media_id: tried.claim for tried in tries}
         rows = [claim.as_row for claim in claims.values()]
         parameters = {"media": list(claims), "rows": rows, "go_on": go_on, "lease": lease}
-        return [claims[media] for media in session.scalars(self._statements(session).resume, parameters)]
+        return [claims[media] for media in session.scalars(self._statements(session.connection()).resume, parameters)]
 
     def continue_with(self, session: Session, claims: Iterable[Claim]) -> list[Claim]:
         """The next messages of claims whose acknowledgement said that they go on."""
@@ -217,7 +216,7 @@ class OutboxQueue:
             .returning(OutboxStream.media_id)
             .execution_options(synchronize_session=False)
         )
-        announce(session, News.MESSAGES)
+        announce(session.connection(), News.MESSAGES)
         return result.first() is not None
 
     def note_attempts(self, session: Session, tries: Sequence[Try]) -> None:
@@ -237,7 +236,7 @@ class OutboxQueue:
             }
             for tried in tries
         ]
-        session.execute(self._statements(session).add_attempts, {"rows": rows})
+        session.execute(self._statements(session.connection()).add_attempts, {"rows": rows})
 
     def _settle(self, session: Session, tried: Try, **values: Any) -> bool:
         result = session.execute(
@@ -252,10 +251,11 @@ class OutboxQueue:
     def _heads(self, session: Session, media_ids: Sequence[str]) -> list[Claim]:
         if not media_ids:
             return []
-        return [_claim(row) for row in session.execute(self._statements(session).heads, {"media": media_ids})]
+        heads = self._statements(session.connection()).heads
+        return [_claim(row) for row in session.execute(heads, {"media": media_ids})]
 
-    def _statements(self, session: Session) -> Statements:
-        dialect = session.get_bind().dialect.name
+    def _statements(self, connection: Connection) -> Statements:
+        dialect = connection.dialect.name
         if dialect not in self._by_dialect:
             self._by_dialect[dialect] = Statements(dialect, self.now)
         return self._by_dialect[dialect]

@@ -26,7 +26,7 @@ def enqueue(database: Database, media_id: str) -> None:
     """One message more of a known media."""
     queue = OutboxQueue(database.now)
     with database.writing() as session:
-        queue.enqueue(session, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
+        queue.enqueue(session.connection(), media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
 
 
 def contend(database: Database, name: str, threads: str, each: str) -> None:
@@ -45,8 +45,9 @@ def contend(database: Database, name: str, threads: str, each: str) -> None:
                 created_at=1.0,
             )
             with database.writing() as session:
-                create_media(session, queue, media, request_id=None)
-                queue.enqueue(session, "0" * 15 + "1", Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
+                connection = session.connection()
+                create_media(connection, queue, media, request_id=None)
+                queue.enqueue(connection, "0" * 15 + "1", Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
 
     with ThreadPoolExecutor(int(threads)) as pool:
         list(pool.map(work, range(int(threads))))

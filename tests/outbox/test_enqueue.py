@@ -33,7 +33,7 @@ def test_numbers_have_no_gap_and_follow_the_order_of_commits(live_world: World) 
         media_id = media_ids[number % 3]
         with world.database.writing() as session:
             seq = world.queue.enqueue(
-                session, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=str(number)
+                session.connection(), media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=str(number)
             )
             if number % 7 == 0:
                 session.rollback()
@@ -64,7 +64,7 @@ def test_a_rollback_takes_its_message_with_it(world: World, receiver: Receiver) 
 
 def _change_and_fail(world: World, media_id: str) -> None:
     with world.database.writing() as session:
-        change_status(session, world.queue, media_id, PROCESSING, request_id=None)
+        change_status(session.connection(), world.queue, media_id, PROCESSING, request_id=None)
         raise _Failed
 
 
@@ -181,7 +181,7 @@ def test_a_new_media_and_its_message_are_one_statement_to_postgresql(postgres_ur
         with database.writing() as session:
             session.connection()
             with Counter(database) as counter:
-                create_all(session, world.queue, [NewMedia(media, "request-1")], 7.0)
+                create_all(session.connection(), world.queue, [NewMedia(media, "request-1")], 7.0)
         assert counter.count == 1
         stream = world.stream(media.id)
         assert (stream.last_seq, stream.acked_seq, stream.due_at, stream.head_since) == (1, 0, 7.0, 7.0)
@@ -189,10 +189,10 @@ def test_a_new_media_and_its_message_are_one_statement_to_postgresql(postgres_ur
 
 def _statements_of(world: World, messages: int, media_id: str) -> int:
     with world.database.writing() as session:
-        session.connection()
+        connection = session.connection()
         with Counter(world.database) as counter:
             for _ in range(messages):
-                world.queue.enqueue(session, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
+                world.queue.enqueue(connection, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
         return counter.count
 
 
@@ -222,7 +222,7 @@ def _for_psycopg(database: Database) -> str:
 def test_two_messages_of_one_transaction_arrive_in_their_order(world: World, receiver: Receiver) -> None:
     media_id = world.media()
     with world.database.writing() as session:
-        change_status(session, world.queue, media_id, PROCESSING, request_id=None)
-        change_status(session, world.queue, media_id, PROCESSED, request_id=None)
+        change_status(session.connection(), world.queue, media_id, PROCESSING, request_id=None)
+        change_status(session.connection(), world.queue, media_id, PROCESSED, request_id=None)
     world.drive(world.dispatcher(receiver))
     assert [message.payload["mediaStatus"] for message in receiver.arrived] == [1, 2, 3]

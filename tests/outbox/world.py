@@ -188,14 +188,14 @@ class World:
             created_at=1.0,
         )
         with self.database.writing() as session:
-            create_media(session, self.queue, media, request_id="request-1")
+            create_media(session.connection(), self.queue, media, request_id="request-1")
         for status in statuses:
             self.change(media_id, status)
         return media_id
 
     def change(self, media_id: str, status: MediaStatus) -> None:
         with self.database.writing() as session:
-            change_status(session, self.queue, media_id, status, request_id=None)
+            change_status(session.connection(), self.queue, media_id, status, request_id=None)
 
     def drive(self, dispatcher: Dispatcher) -> None:
         """Turn after turn until nothing is due and nothing of this dispatcher's is under way."""

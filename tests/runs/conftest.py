@@ -45,7 +45,7 @@ class World:
             created_at=1.0,
         )
         with self.database.writing() as session:
-            create_media(session, self.queue, media, request_id=None)
+            create_media(session.connection(), self.queue, media, request_id=None)
         return media.id
 
     def claimed(self, owner: str = "one") -> ClaimedRun:

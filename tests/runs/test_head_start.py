@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from sqlalchemy import event, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, event, select, text
 
 from app.db import Database
 from app.detection.executor import LOOK_EVERY, RunExecutor
@@ -30,10 +29,10 @@ from tests.runs.conftest import LEASE, WANTED, World
 ASTRONAUT = (Path(__file__).parents[2] / "app" / "demo" / "media" / "astronaut.jpg").read_bytes()
 NEW, PROCESSING, PROCESSED, ERROR = 1, 2, 3, 6
 
-Step = Callable[[Session, Media], object]
+Step = Callable[[Connection, Media], object]
 
 
-def nothing(_session: Session, _media: Media) -> None:
+def nothing(_connection: Connection, _media: Media) -> None:
     pass
 
 
@@ -69,10 +68,10 @@ class Desk:
         """Take a picture in; `before` and `after` are what its transaction does around the run. Returns both ids."""
         with UploadedRun(self.world.runs, self.executor, wanted) as run:
 
-            def record(session: Session, media: Media) -> None:
-                before(session, media)
-                run.record(session, media)
-                after(session, media)
+            def record(connection: Connection, media: Media) -> None:
+                before(connection, media)
+                run.record(connection, media)
+                after(connection, media)
 
             upload = Upload("photo.jpg", wanted.user_id, [content])
             receipt = self.intake.uploads.take_in(upload, record, on_whole=run.begin)
@@ -111,8 +110,8 @@ def test_media_status_messages_and_the_leased_run_are_one_transaction_and_its_en
     event.listen(desk.world.database.writer, "commit", lambda _connection: commits.append("commit"))
     leased: list[tuple[str, int, str | None, int]] = []
 
-    def look(session: Session, media: Media) -> None:
-        run = session.scalars(select(DetectionRun).where(DetectionRun.media_id == media.id)).one()
+    def look(connection: Connection, media: Media) -> None:
+        run = connection.execute(select(DetectionRun).where(DetectionRun.media_id == media.id)).one()
         leased.append((run.state, run.lease_epoch, run.lease_owner, run.tries))
 
     media_id, run_id = desk.upload(after=look)
@@ -129,7 +128,7 @@ def test_a_picture_is_begun_before_it_is_recorded_and_needs_no_name_then(sqlite_
     """Once the detector has it, both its names are removed: whoever looks only now finds no file."""
     folders = (sqlite_desk.intake.images, sqlite_desk.intake.incoming)
 
-    def lose_the_file(_session: Session, _media: Media) -> None:
+    def lose_the_file(_connection: Connection, _media: Media) -> None:
         until(lambda: sqlite_desk.executor.idle == 0)
         time.sleep(0.2)  # from taking the job to sending it
         for path in [path for folder in folders for path in folder.iterdir() if path.is_file()]:
@@ -142,7 +141,7 @@ def test_a_picture_is_begun_before_it_is_recorded_and_needs_no_name_then(sqlite_
 
 
 def test_a_recording_that_fails_frees_the_detector_and_keeps_nothing(desk: Desk) -> None:
-    def fail(_session: Session, _media: Media) -> NoReturn:
+    def fail(_connection: Connection, _media: Media) -> NoReturn:
         until(lambda: desk.executor.idle == 0)
         raise RuntimeError("the recording failed")
 
@@ -171,7 +170,7 @@ def test_a_detector_that_dies_of_a_head_start_has_tried_once(sqlite_desk: Desk) 
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)  # it takes the job, and never comes to it
 
-    def kill(_session: Session, _media: Media) -> None:
+    def kill(_connection: Connection, _media: Media) -> None:
         until(lambda: sqlite_desk.executor.idle == 0)
         time.sleep(0.2)
         os.kill(pid, signal.SIGKILL)
@@ -211,9 +210,9 @@ def begin(world: World, folder: Path, content: bytes = ASTRONAUT, user: str = "a
     """Record a picture whose run some process has begun, which then dies; returns the run's id."""
     intake, ids = open_intake(folder, world.database), list[int]()
 
-    def record(session: Session, media: Media) -> None:
+    def record(connection: Connection, media: Media) -> None:
         wanted = RunRequest(user_id=user, confidence=0.45, frame_interval=0.5)
-        ids.append(world.runs.add_begun(session, media, wanted, "a process that dies")[0])
+        ids.append(world.runs.add_begun(connection, media, wanted, "a process that dies")[0])
 
     intake.uploads.take_in(Upload("photo.jpg", user, [content]), record)
     return ids[0]

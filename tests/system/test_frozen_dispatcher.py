@@ -34,8 +34,8 @@ def record_two_messages(database: Database) -> None:
         created_at=1.0,
     )
     with database.writing() as session:
-        create_media(session, queue, media, request_id=None)
-        change_status(session, queue, MEDIA, MediaStatus.AI_PROCESSING, request_id=None)
+        create_media(session.connection(), queue, media, request_id=None)
+        change_status(session.connection(), queue, MEDIA, MediaStatus.AI_PROCESSING, request_id=None)
 
 
 def attempts(database: Database) -> list[tuple[int, float]]:
