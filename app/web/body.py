@@ -86,7 +86,7 @@ def _refuse_codings(environ: WSGIEnvironment) -> None:
 
 
 def _raw(source: BodySource) -> Iterator[bytes | memoryview]:
-    while chunk := source.read_view():
+    while chunk := source.read():
         yield chunk
 
 

@@ -13,20 +13,18 @@ between, body bytes are never parsed as a request.
 import io
 import socket
 import ssl
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from wsgiref.types import WSGIEnvironment
 
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.errors import ParseException
 
 from app.errors import MalformedUpload
+from app.web.gathering import Gathering
 from app.web.pace import Pace, paced
 
 READ_SIZE = 512 * 1024
 """Most bytes taken at once: smaller reads cost more calls than a processor's cache saves, larger ones gain nothing."""
-
-_Received = TypeVar("_Received", int, bytes)
 
 
 class BodySource(Protocol):
@@ -35,12 +33,9 @@ class BodySource(Protocol):
     Raises MalformedUpload when the body is cut off or badly framed, UploadTimedOut when the client is too slow.
     """
 
-    def read(self) -> bytes:
-        """The next bytes, at most READ_SIZE; empty once the whole body has been read."""
-        ...
-
-    def read_view(self) -> memoryview:
-        """As `read`, without a copy: a view of the beginning of a bytes or bytearray, until the next call of either."""
+    def read(self) -> memoryview:
+        """The next bytes, at most READ_SIZE, which may be overwritten by the next call; none once the whole body has
+        been read."""
         ...
 
 
@@ -108,29 +103,19 @@ class _SocketSource:
         self._reader = reader
         self._sock = sock
         self._pace = pace
+        self._gathering = Gathering(sock)
         self._buffer = memoryview(b"")
         self._started = False
 
-    def read(self) -> bytes:
-        held = self._start()
-        if held or not self._reader.length:
-            return held
-        data = self._receive(self._sock.recv)
-        self._took(len(data))
-        return data
-
-    def read_view(self) -> memoryview:
+    def read(self) -> memoryview:
         held = self._start()
         if held or not self._reader.length:
             return memoryview(held)
         if not self._buffer:
             self._buffer = memoryview(bytearray(min(READ_SIZE, self._reader.length)))
-        count = self._receive(self._receive_into_buffer)
+        count = self._receive(min(READ_SIZE, self._reader.length))
         self._took(count)
         return self._buffer[:count]
-
-    def _receive_into_buffer(self, size: int) -> int:
-        return self._sock.recv_into(self._buffer, size)
 
     def _start(self) -> bytes:
         """At the first read, what gunicorn has read of this body already; what it read beyond is given back."""
@@ -146,18 +131,24 @@ class _SocketSource:
         self._took(len(held))
         return bytes(early + held)
 
-    def _receive(self, receive: Callable[[int], _Received]) -> _Received:
+    def _receive(self, size: int) -> int:
         try:
-            with paced(self._sock, self._pace):
-                received = receive(min(READ_SIZE, self._reader.length))
+            received = self._gathering.receive(self._receive_into_buffer, size, self._reader.length)
+            if received is None:
+                with paced(self._sock, self._pace):
+                    received = self._receive_into_buffer(size)
         except OSError as error:
             raise _cut_off(error) from error
         if not received:
             raise _cut_off()
         return received
 
+    def _receive_into_buffer(self, size: int) -> int:
+        return self._sock.recv_into(self._buffer, size)
+
     def _took(self, count: int) -> None:
         self._pace.count(count)
+        self._gathering.count(count)
         self._reader.length -= count
         if not self._reader.length:
             self._body.failed = False
@@ -171,7 +162,10 @@ class _InputSource:
         self._left = length
         self._pace = pace
 
-    def read(self) -> bytes:
+    def read(self) -> memoryview:
+        return memoryview(self._read())
+
+    def _read(self) -> bytes:
         wanted = READ_SIZE if self._left is None else min(READ_SIZE, self._left)
         if not wanted:
             return b""
@@ -183,9 +177,6 @@ class _InputSource:
                 raise _cut_off()
             self._left -= len(data)
         return data
-
-    def read_view(self) -> memoryview:
-        return memoryview(self.read())
 
     def _read_stream(self, wanted: int) -> bytes:
         try:
@@ -202,10 +193,10 @@ class _GunicornSource(_InputSource):
         super().__init__(body, length, pace)
         self._unreader = unreader
 
-    def read(self) -> bytes:
+    def _read(self) -> bytes:
         self._stream.failed = True
         _invite(self._stream)
-        data = super().read()
+        data = super()._read()
         if self._left == 0 or not data:
             self._stream.failed = False
         return data

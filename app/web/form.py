@@ -96,7 +96,7 @@ def _events(source: BodySource, boundary: str) -> Iterator[Any]:
 
 def _parse(parser: _Parser, source: BodySource) -> Iterator[Any]:
     beside, in_file = 0, False
-    while chunk := source.read_view():
+    while chunk := source.read():
         beside += len(chunk)
         if parser.epilogue() is None:
             for event in parser.take(chunk):

@@ -8,7 +8,6 @@ taken for a request.
 import gc
 import re
 import socket
-import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from app.detection.start_check import check_model
 from app.settings import Settings
 from app.startup import ending_on_faults
 from app.web.connection import HeldContinue, is_off_the_connection
+from app.web.gathering import timeval
 
 _NEW_OBJECTS_BETWEEN_COLLECTIONS = 20_000
 """Some megabytes of what a few hundred requests leave behind; every 700, as by default, each request pays for one."""
@@ -35,8 +35,8 @@ def limit_waits(listeners: Iterable[Any], *, receive: float, send: float) -> Non
     limits are the seam's.
     """
     for listener in listeners:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(receive))
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(send))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(receive))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(send))
         if listener.family != socket.AF_UNIX:
             # sendfile() waits in a poll of its own, which SO_SNDTIMEO does not end: a client that stops reading its
             # download is cut off by the kernel instead.
@@ -98,8 +98,3 @@ def stop_services(worker: Any) -> None:
     application = getattr(worker, "wsgi", None)
     if application is not None:
         application.extensions["detections"].stop()
-
-
-def _timeval(seconds: float) -> bytes:
-    whole = int(seconds)
-    return struct.pack("ll", whole, int((seconds - whole) * 1_000_000))

@@ -64,20 +64,18 @@ def connection(length: int, *, buffered: bytes = b"", arriving: bytes = b"") -> 
         yield Connection(body, unreader, client, environ)
 
 
-def read_all(source: BodySource, *, views: bool = False) -> bytes:
+def read_all(source: BodySource) -> bytes:
     pieces = []
-    while piece := source.read_view() if views else source.read():
+    while piece := source.read():
         pieces.append(bytes(piece))
     return b"".join(pieces)
 
 
-@given(
-    content=st.binary(max_size=300), behind=st.binary(max_size=100), buffered=st.integers(0, 400), views=st.booleans()
-)
-def test_the_body_is_taken_and_no_byte_more(content: bytes, behind: bytes, buffered: int, views: bool) -> None:
+@given(content=st.binary(max_size=300), behind=st.binary(max_size=100), buffered=st.integers(0, 400))
+def test_the_body_is_taken_and_no_byte_more(content: bytes, behind: bytes, buffered: int) -> None:
     stream = content + behind
     with connection(len(content), buffered=stream[:buffered], arriving=stream[buffered:]) as at:
-        assert read_all(at.source(), views=views) == content
+        assert read_all(at.source()) == content
         assert is_off_the_connection(at.body)
         assert at.left() == behind
 
@@ -96,7 +94,7 @@ def test_a_large_body_comes_in_bounded_pieces() -> None:
         sender = threading.Thread(target=at.client.sendall, args=(content,))
         sender.start()
         source, received = at.source(), b""
-        while view := source.read_view():
+        while view := source.read():
             assert len(view) <= READ_SIZE
             received += view
         sender.join()
@@ -115,8 +113,7 @@ def test_until_its_last_byte_a_body_counts_as_failed() -> None:
         assert is_off_the_connection(at.body)
 
 
-@pytest.mark.parametrize("views", [False, True])
-def test_a_client_that_waits_is_invited_by_the_first_read_and_not_before(views: bool) -> None:
+def test_a_client_that_waits_is_invited_by_the_first_read_and_not_before() -> None:
     with connection(5) as at:
         at.body.reader = HeldContinue(at.body, at.unreader.sock)
         source = at.source()
@@ -125,7 +122,7 @@ def test_a_client_that_waits_is_invited_by_the_first_read_and_not_before(views: 
             at.client.recv(100)
         assert not is_off_the_connection(at.body)
         at.client.send(b"bytes")
-        assert read_all(source, views=views) == b"bytes"
+        assert read_all(source) == b"bytes"
         assert at.client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
