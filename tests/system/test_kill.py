@@ -65,7 +65,7 @@ def test_whatever_was_promised_before_a_kill_is_kept(service: Service, annotatio
         dead.set()
         for client in clients:
             client.join()
-        service.start()
+        service.start("--workers", "2")  # as many as a machine of two processors has by itself
     print(f"seed {SEED}: {len(uploads.promised)} promised, {uploads.cut_off} cut off, refused: {uploads.refused}")
     assert uploads.promised
     assert uploads.cut_off >= KILLS  # each kill met clients that were waiting for their answers
