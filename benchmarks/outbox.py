@@ -21,8 +21,7 @@ import requests
 import structlog
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert, select
 
 from app.annotations import AnnotationsClient
 from app.db import Database
@@ -176,20 +175,20 @@ def enqueue(at: Places, kind: str, rounds: int = 300) -> list[Row]:
         columns = Media.__table__.columns.keys()
         add_media = Direct(insert(Media.__table__), columns)  # type: ignore[arg-type]
 
-        def begun(session: Session) -> Media:
+        def begun(connection: Connection) -> Media:
             media = _media()
-            (media.created_at,) = clock.first(session.connection(), {}) or (0.0,)
+            (media.created_at,) = clock.first(connection, {}) or (0.0,)
             return media
 
         def with_message() -> None:
-            with database.writing() as session:
-                media = begun(session)
-                create_all(session.connection(), queue, [NewMedia(media, None)], media.created_at)
+            with database.recording() as connection:
+                media = begun(connection)
+                create_all(connection, queue, [NewMedia(media, None)], media.created_at)
 
         def without() -> None:
-            with database.writing() as session:
-                media = begun(session)
-                add_media.insert(session.connection(), [{name: getattr(media, name) for name in columns}])
+            with database.recording() as connection:
+                media = begun(connection)
+                add_media.insert(connection, [{name: getattr(media, name) for name in columns}])
 
         ours, theirs = _alternate(with_message, without, rounds)
     figure = f"{ours * 1000:.2f} ms against {theirs * 1000:.2f} ms"
