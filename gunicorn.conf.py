@@ -33,9 +33,9 @@ wsgi_app = "wsgi:app"
 # Reachable from this machine only: whoever opens it to a network does so knowingly, best behind a proxy with TLS.
 bind = ["127.0.0.1:8000"]
 
-# One for each processor, on which it stays: one alone takes in no more photos than Python gets through on one. Beyond
-# four they would wait for each other's commits, where the database is SQLite. They share the detectors out.
-workers = int(os.environ.get("WEB_CONCURRENCY") or min(4, processors.granted()))
+# One for each processor, on which it stays: one alone takes in no more photos than Python gets through on one. They
+# share the detectors out.
+workers = int(os.environ.get("WEB_CONCURRENCY") or processors.to_serve_with())
 
 # Threads, because an upload or a waiting answer holds its worker for minutes: sync workers are killed by `timeout`
 # meanwhile. Ours is gthread that idle clients cannot stop.

@@ -14,6 +14,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+MOST_SERVING = 4
+"""Server processes beyond these would wait for each other's commits, where the database is SQLite."""
+
 _usable_before: list[list[int]] = []
 
 
@@ -27,6 +30,11 @@ def granted(membership: Path = Path("/proc/self/cgroup"), groups: Path = Path("/
     manager has set a quota (cgroup v2): a machine's 64 are of no use to a container that may use two."""
     count = len(usable()) or os.cpu_count() or 1
     return min([count, *(max(1, math.ceil(quota)) for quota in _quotas(membership, groups))])
+
+
+def to_serve_with() -> int:
+    """How many server processes there are, unless somebody wants another number: one for each processor."""
+    return min(MOST_SERVING, granted())
 
 
 def _quotas(membership: Path, groups: Path) -> Iterator[float]:

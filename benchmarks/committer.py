@@ -32,8 +32,8 @@ def main() -> None:
                 size_bytes=1,
                 created_at=1.8e9,
             )
-            with database.writing() as session:
-                create_media(session.connection(), queue, media, request_id=None)
+            with database.recording() as connection:
+                create_media(connection, queue, media, request_id=None)
             print(media_id, time.time(), flush=True)
             time.sleep(PAUSE)
 

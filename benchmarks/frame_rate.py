@@ -111,9 +111,9 @@ def _ask(database: Database, queue: OutboxQueue, runs: Runs, clip: Path) -> int:
         size_bytes=1,
         created_at=1.8e9,
     )
-    with database.writing() as writing:
-        create_media(writing.connection(), queue, media, request_id=None)
-        return runs.add(writing.connection(), media_id, RunRequest("ada", CONFIDENCE, INTERVAL))
+    with database.recording() as connection:
+        create_media(connection, queue, media, request_id=None)
+        return runs.add(connection, media_id, RunRequest("ada", CONFIDENCE, INTERVAL))
 
 
 KINDS: dict[str, Callable[[Path, str], Callable[[], Frames]]] = {

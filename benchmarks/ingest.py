@@ -3,7 +3,7 @@
 upload   one file by curl: ours against a bare socket server, nginx, FastAPI and Flask, in memory, where no fsync costs
          anything, and against the bare socket server on the disk, both with fsync
 photos   photos of 200 kB from 8 clients: ours, recorded and durable, against FastAPI with a temporary file; with one
-         process of ours and with one for each processor
+         process of ours and with as many as it starts by itself
 memory   growth of the server process during an upload of 10 GiB, and what its id costs
 growth   the cost of a byte with the size of the file; of a photo with the files and the media that are there already
 
@@ -110,10 +110,10 @@ def _empty(folder: Path) -> None:
 
 
 def photos(at: "Places", count: int = 2000, rounds: int = 5) -> list[Row]:
-    """Ours, with one process and with one for each processor, against FastAPI on the same disk, in random turn."""
+    """Ours, with one process and as many as it starts by itself, against FastAPI on the same disk, in random turn."""
     disk = at.folder(DISK)
     keep_apart(disk)
-    every = len(processors.usable())
+    every = processors.to_serve_with()
     with ExitStack() as stack:
         peer = stack.enter_context(servers.fastapi(at.folder(disk)))
         sent: dict[int, tuple[int, list[str]]] = {PEER: (peer.group, [peer.url.replace("upload", "forget")])}

@@ -103,7 +103,7 @@ class _SocketSource:
         self._reader = reader
         self._sock = sock
         self._pace = pace
-        self._gathering = Gathering(sock)
+        self._gathering = Gathering(sock, reader.length)
         self._buffer = memoryview(b"")
         self._started = False
 
@@ -148,7 +148,6 @@ class _SocketSource:
 
     def _took(self, count: int) -> None:
         self._pace.count(count)
-        self._gathering.count(count)
         self._reader.length -= count
         if not self._reader.length:
             self._body.failed = False

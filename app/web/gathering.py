@@ -27,19 +27,19 @@ def timeval(seconds: float) -> bytes:
 
 
 class Gathering:
-    """The reading of one body from one blocking TCP connection, whose options are as before once the body has been
-    received."""
+    """The reading of one body, `length` bytes, from one blocking TCP connection, whose options are as before once the
+    body has been received."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, length: int) -> None:
         self._sock = sock
-        self._received = 0
+        self._length = length
         self._usual: bytes | None = None
         self._may = sock.family in (socket.AF_INET, socket.AF_INET6) and sock.gettimeout() is None
 
     def receive(self, receive: Callable[[int], int], size: int, left: int) -> int | None:
         """What `receive` says of a piece of `size` bytes at most, of a body of which so much is `left`; None, with
         nothing received, where that is to be done as usual. Raises OSError."""
-        if not self._may or self._received < AFTER_BYTES or left < GATHERED_BYTES:
+        if not self._may or self._length - left < AFTER_BYTES or left < GATHERED_BYTES:
             return None
         if self._usual is None:
             self._usual = self._start()
@@ -51,10 +51,6 @@ class Gathering:
             self._may = False
             self._end(self._usual)
         return received
-
-    def count(self, received: int) -> None:
-        """Note that so many bytes came, in whatever way."""
-        self._received += received
 
     def _start(self) -> bytes:
         usual = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.size)

@@ -51,20 +51,20 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
             return
         buffered = conn.parser.unreader.buf.getvalue() if conn.parser else b""
         try:
-            arrived = _begun_head(conn.sock, buffered)
+            arrived, is_whole = _look_for_head(conn.sock, buffered)
         except OSError:
             self._drop(conn)
             return
-        if _HEAD_END in buffered + arrived:
+        if is_whole:
             conn.head_deadline = None
             conn.data_ready = True
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
             super().enqueue_req(conn)
-        elif len(buffered) + len(arrived) >= HEAD_BYTES:
+        elif len(buffered) + arrived >= HEAD_BYTES:
             conn.sock.send(_TOO_LONG)
             self._drop(conn)
         else:
-            self._await_head(conn, len(arrived))
+            self._await_head(conn, arrived)
 
     def handle(self, conn: Any) -> Any:
         """Serve one request; when the connection is to be closed, make gthread's drain of it end at once."""
@@ -93,13 +93,16 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
         conn.close()
 
 
-def _begun_head(sock: socket.socket, buffered: bytes) -> bytes:
-    """What has arrived of a head, perhaps with the beginning of its body: a look at all that may have would copy tens
-    of kilobytes of each upload."""
-    arrived = _peek(sock, _USUAL_HEAD_BYTES)
-    if len(arrived) < _USUAL_HEAD_BYTES or _HEAD_END in buffered + arrived:
-        return arrived
-    return _peek(sock, HEAD_BYTES)
+def _look_for_head(sock: socket.socket, buffered: bytes) -> tuple[int, bool]:
+    """How many bytes are there to be read, and whether a head ends in them. A look at all that may be there would copy
+    tens of kilobytes of each upload, so that is the second one."""
+    arrived, is_whole = b"", False
+    for size in (_USUAL_HEAD_BYTES, HEAD_BYTES):
+        arrived = _peek(sock, size)
+        is_whole = _HEAD_END in buffered + arrived
+        if is_whole or len(arrived) < size:
+            break
+    return len(arrived), is_whole
 
 
 def _peek(sock: socket.socket, size: int) -> bytes:

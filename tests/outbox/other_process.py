@@ -25,8 +25,8 @@ LEASE = 1.0
 def enqueue(database: Database, media_id: str) -> None:
     """One message more of a known media."""
     queue = OutboxQueue(database.now)
-    with database.writing() as session:
-        queue.enqueue(session.connection(), media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
+    with database.recording() as connection:
+        queue.enqueue(connection, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
 
 
 def contend(database: Database, name: str, threads: str, each: str) -> None:
@@ -44,8 +44,7 @@ def contend(database: Database, name: str, threads: str, each: str) -> None:
                 size_bytes=1,
                 created_at=1.0,
             )
-            with database.writing() as session:
-                connection = session.connection()
+            with database.recording() as connection:
                 create_media(connection, queue, media, request_id=None)
                 queue.enqueue(connection, "0" * 15 + "1", Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
 

@@ -63,8 +63,8 @@ def test_a_rollback_takes_its_message_with_it(world: World, receiver: Receiver) 
 
 
 def _change_and_fail(world: World, media_id: str) -> None:
-    with world.database.writing() as session:
-        change_status(session.connection(), world.queue, media_id, PROCESSING, request_id=None)
+    with world.database.recording() as connection:
+        change_status(connection, world.queue, media_id, PROCESSING, request_id=None)
         raise _Failed
 
 
@@ -178,18 +178,15 @@ def test_a_new_media_and_its_message_are_one_statement_to_postgresql(postgres_ur
             size_bytes=1,
             created_at=5.0,
         )
-        with database.writing() as session:
-            session.connection()
-            with Counter(database) as counter:
-                create_all(session.connection(), world.queue, [NewMedia(media, "request-1")], 7.0)
+        with database.recording() as connection, Counter(database) as counter:
+            create_all(connection, world.queue, [NewMedia(media, "request-1")], 7.0)
         assert counter.count == 1
         stream = world.stream(media.id)
         assert (stream.last_seq, stream.acked_seq, stream.due_at, stream.head_since) == (1, 0, 7.0, 7.0)
 
 
 def _statements_of(world: World, messages: int, media_id: str) -> int:
-    with world.database.writing() as session:
-        connection = session.connection()
+    with world.database.recording() as connection:
         with Counter(world.database) as counter:
             for _ in range(messages):
                 world.queue.enqueue(connection, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
@@ -221,8 +218,8 @@ def _for_psycopg(database: Database) -> str:
 
 def test_two_messages_of_one_transaction_arrive_in_their_order(world: World, receiver: Receiver) -> None:
     media_id = world.media()
-    with world.database.writing() as session:
-        change_status(session.connection(), world.queue, media_id, PROCESSING, request_id=None)
-        change_status(session.connection(), world.queue, media_id, PROCESSED, request_id=None)
+    with world.database.recording() as connection:
+        change_status(connection, world.queue, media_id, PROCESSING, request_id=None)
+        change_status(connection, world.queue, media_id, PROCESSED, request_id=None)
     world.drive(world.dispatcher(receiver))
     assert [message.payload["mediaStatus"] for message in receiver.arrived] == [1, 2, 3]

@@ -16,6 +16,7 @@ import pytest
 from tests.web.raw_client import RawClient
 
 ROOT = Path(__file__).parents[2]
+ONE_WORKER = {"WEB_CONCURRENCY": "1"}
 IMPATIENCE = {"ECHO_IDLE_SECONDS": "1", "ECHO_GRACE_SECONDS": "2", "ECHO_MAX_BYTES": str(4 << 20)}
 
 
@@ -30,20 +31,9 @@ class Server:
         self._await("(services started)")
 
     def _start(self, output: BinaryIO, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable,
-            "-m",
-            "gunicorn",
-            "-c",
-            "gunicorn.conf.py",
-            "-b",
-            "127.0.0.1:0",
-            "--workers",
-            "1",
-            *arguments,
-        ]
+        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-b", "127.0.0.1:0", *arguments]
         command += ["-k", "tests.web.echo_upload.ImpatientWorker", "tests.web.echo_upload:create_app()"]
-        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **IMPATIENCE}, stderr=output)
+        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **ONE_WORKER, **IMPATIENCE}, stderr=output)
 
     def _await(self, pattern: str) -> str:
         deadline = time.monotonic() + 20
