@@ -2,10 +2,11 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,11 +14,14 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.web.process_figures import COUNTED_BYTES
 from tests.api.conftest import RUNS_OUT, picture
-from tests.system.service import ROOT, Service, surroundings
+from tests.system.service import ROOT, Service, surroundings, token
+from tests.web.raw_client import RawClient
 
 Figures = dict[tuple[str, tuple[str, ...]], float]
 UPLOADS = 16
+MP4_HEAD = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
 
 
 @pytest.fixture
@@ -54,6 +58,13 @@ def until_answering(service: Service, count: int) -> None:
         while len(answering(service)) < count:
             assert time.monotonic() < deadline, f"{answering(service)} answered"
             list(clients.map(lambda _number: service.request("GET", "/healthz"), range(8)))
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def upload_over_both(service: Service, first: int) -> None:
@@ -98,6 +109,23 @@ def test_both_processes_tell_of_every_upload_and_each_time_the_same(two: Service
     named = {name[1][:2] for name in figures(two) if name[0] == "detections_request_seconds_count"}
     assert ("any", "none") in named
     assert not [one for one in named if one[0].startswith("METHOD") or "such" in one[1]]
+
+
+def test_a_long_upload_is_counted_while_it_comes_and_to_its_last_byte_where_it_breaks_off(two: Service) -> None:
+    def counted() -> float:
+        return figures(two)["detections_upload_bytes_total", ()]
+
+    host, _, port = two.url.removeprefix("http://").partition(":")
+    file = MP4_HEAD + bytes(COUNTED_BYTES + 100_000)
+    with RawClient(socket.create_connection((host, int(port)), timeout=30)) as client:
+        bearer = f"Authorization: Bearer {token()}\r\n".encode()
+        length = f"Content-Length: {2 * len(file)}\r\nContent-Type: video/mp4\r\n\r\n".encode()
+        client.send(b"POST /media?name=flight.mp4 HTTP/1.1\r\nHost: here\r\n" + bearer + length)
+        client.send(file)
+        until(lambda: COUNTED_BYTES <= counted() <= len(file))
+        client.end()
+        assert client.answer().status == 400
+    assert counted() == len(file)
 
 
 def test_what_a_lost_process_has_done_stays_counted_until_the_server_ends(two: Service) -> None:
