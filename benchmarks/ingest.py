@@ -1,13 +1,15 @@
 """How files come in, all servers in one run: python -m benchmarks.ingest [--only NAME] [--bytes N] [--rounds N]
 
-upload   one file by curl: ours against a bare socket server, nginx, FastAPI and Flask, in memory, where no fsync costs
-         anything, and against the bare socket server on the disk, both with fsync
+upload   one file by curl: ours against a bare socket server, nginx, FastAPI and Flask, none with fsync: in memory,
+         where it costs nothing, and on the disk, where eatmydata keeps ours from it; and against the bare socket
+         server on the disk, both with fsync
 photos   photos of 200 kB from 8 clients: ours, recorded and durable, against FastAPI with a temporary file; with one
          process of ours and with as many as it starts by itself
 memory   growth of the server process during an upload of 10 GiB, and what its id costs
 growth   the cost of a byte with the size of the file; of a photo with the files and the media that are there already
 
-Needs curl, nginx and a Linux with 16 GiB of memory; the peers' packages are installed into var/.benchmark-peers.
+Needs curl, nginx, eatmydata and a Linux with 16 GiB of memory; the peers' packages are installed into
+var/.benchmark-peers.
 """
 
 import argparse
@@ -48,22 +50,27 @@ Row = tuple[str, str, str]
 def upload(at: "Places", size: int, rounds: int) -> list[Row]:
     """Every server in turn, a file that is new each time; the throughput of the first is 1.00."""
     rows = []
-    with ExitStack() as stack:
-        memory = at.folder(MEMORY)
-        every = [
-            *stack.enter_context(servers.bare_socket(memory / "bare", fsync=False)),
-            *servers.views(stack.enter_context(servers.ours(memory / "ours"))),
-            stack.enter_context(servers.nginx(memory / "nginx")),
-            stack.enter_context(servers.fastapi(memory / "fastapi")),
-            stack.enter_context(servers.flask(memory / "flask")),
-        ]
-        rows += _in_turn("memory", every, at.video(size), rounds)
+    for place, parent, wrapper in (("memory", MEMORY, ()), ("disk, without fsync", DISK, ("eatmydata",))):
+        with ExitStack() as stack:
+            every = _every_server(stack, at.folder(parent), wrapper)
+            rows += _in_turn(place, every, at.video(size), rounds)
     with ExitStack() as stack:
         disk = at.folder(DISK)
         bare = stack.enter_context(servers.bare_socket(disk / "bare", fsync=True))
         every = [*bare, *servers.views(stack.enter_context(servers.ours(disk / "ours")))]
         rows += _in_turn("disk, with fsync", every, at.video(size), rounds)
     return rows
+
+
+def _every_server(stack: ExitStack, folder: Path, wrapper: tuple[str, ...]) -> list[Server]:
+    """Ours and its peers, none of which syncs; ours neither, with the wrapper for it."""
+    return [
+        *stack.enter_context(servers.bare_socket(folder / "bare", fsync=False)),
+        *servers.views(stack.enter_context(servers.ours(folder / "ours", wrapper=wrapper))),
+        stack.enter_context(servers.nginx(folder / "nginx")),
+        stack.enter_context(servers.fastapi(folder / "fastapi")),
+        stack.enter_context(servers.flask(folder / "flask")),
+    ]
 
 
 def _in_turn(place: str, every: list[Server], file: Path, rounds: int) -> list[Row]:

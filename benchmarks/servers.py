@@ -33,14 +33,14 @@ class Server:
 
 
 @contextmanager
-def ours(folder: Path, workers: int = 1) -> Iterator[Service]:
-    """The service as it is deployed, with nobody to deliver to."""
+def ours(folder: Path, workers: int = 1, wrapper: tuple[str, ...] = ()) -> Iterator[Service]:
+    """The service as it is deployed, with nobody to deliver to; `wrapper` is put before its command."""
     folder.mkdir(parents=True, exist_ok=True)
     database = f"sqlite:///{folder / 'detections.db'}"
     _migrate(database)
     service = Service(folder, database, None, DISPATCHER="off")
     try:
-        yield service.start("--workers", str(workers))
+        yield service.start("--workers", str(workers), wrapper=wrapper)
     finally:
         service.stop(signal.SIGTERM)
 
