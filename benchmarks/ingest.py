@@ -16,6 +16,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -56,7 +57,7 @@ def upload(at: "Places", size: int, rounds: int) -> list[Row]:
             rows += _in_turn(place, every, at.video(size), rounds)
     with ExitStack() as stack:
         disk = at.folder(DISK)
-        bare = stack.enter_context(servers.bare_socket(disk / "bare", fsync=True))
+        bare = stack.enter_context(servers.bare_socket(disk / "bare", "--fsync"))
         every = [*bare, *servers.views(stack.enter_context(servers.ours(disk / "ours")))]
         rows += _in_turn("disk, with fsync", every, at.video(size), rounds)
     return rows
@@ -65,7 +66,8 @@ def upload(at: "Places", size: int, rounds: int) -> list[Row]:
 def _every_server(stack: ExitStack, folder: Path, wrapper: tuple[str, ...]) -> list[Server]:
     """Ours and its peers, none of which syncs; ours neither, with the wrapper for it."""
     return [
-        *stack.enter_context(servers.bare_socket(folder / "bare", fsync=False)),
+        *stack.enter_context(servers.bare_socket(folder / "bare")),
+        stack.enter_context(servers.bare_socket(folder / "duties", "--duties"))[1],
         *servers.views(stack.enter_context(servers.ours(folder / "ours", wrapper=wrapper))),
         stack.enter_context(servers.nginx(folder / "nginx")),
         stack.enter_context(servers.fastapi(folder / "fastapi")),
@@ -289,6 +291,7 @@ def main() -> None:
         "memory": memory,
         "growth": lambda at: growth(at, options.media, options.files),
     }
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever is stopped stops its servers, too
     with closing(Places()) as at:
         for name, measure in parts.items():
             if options.only in (None, name):

@@ -69,16 +69,18 @@ def views(service: Service) -> list[Server]:
 
 
 @contextmanager
-def bare_socket(folder: Path, *, fsync: bool) -> Iterator[list[Server]]:
-    """recv and write, and nothing else. A form is written as it comes: what is slower then is the client."""
-    words = [sys.executable, "-m", "benchmarks.peers.bare_socket", str(folder), *(["--fsync"] if fsync else [])]
+def bare_socket(folder: Path, *options: str) -> Iterator[list[Server]]:
+    """recv and write, and nothing else but its options. A form is written as it comes: what is slower then is the
+    client."""
+    words = [sys.executable, "-m", "benchmarks.peers.bare_socket", str(folder), *options]
+    name = " ".join(["bare socket", *(f"with {option.removeprefix('--')}" for option in options)])
     folder.mkdir(parents=True, exist_ok=True)
     with _running(words, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         url = f"http://127.0.0.1:{int(process.stdout.readline())}/"
         yield [
-            Server("bare socket, raw body", url, process.pid, folder, lambda file: ["-T", str(file), url]),
-            Server("bare socket, form", url, process.pid, folder, lambda file: [*_form(file), url]),
+            Server(f"{name}, raw body", url, process.pid, folder, lambda file: ["-T", str(file), url]),
+            Server(f"{name}, form", url, process.pid, folder, lambda file: [*_form(file), url]),
         ]
 
 
