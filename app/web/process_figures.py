@@ -20,7 +20,7 @@ UPLOADS = ("detect.detect_upload", "media.store")
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, float("inf"))
 
 COUNTED_BYTES = 16 << 20
-"""How often a long upload's bytes are counted: for each piece it was half of what Python did with a raw body."""
+"""How often a long upload's bytes are counted: at each piece it was nearly half of what Python does with a raw body."""
 
 
 class ProcessFigures:
