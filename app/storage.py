@@ -96,10 +96,10 @@ class Storage:
             yield from (name for name in names if name.is_file() and not name.is_symlink())
 
     def room(self, folder: Path) -> int:
-        """Free bytes, less what uploads under way have declared and not yet written."""
+        """Free bytes, less what this process's uploads to the same disk have declared and not yet written."""
         with judged(folder):
-            stat = os.statvfs(folder)
-        promised = sum(one.still_to_come for one in self._under_way.copy() if one.folder == folder)
+            stat, disk = os.statvfs(folder), folder.stat().st_dev
+        promised = sum(one.still_to_come for one in self._under_way.copy() if one.disk == disk)
         return stat.f_bavail * stat.f_frsize - promised
 
 
@@ -114,6 +114,7 @@ class Incoming:
         self._keeps_name = False
         with judged(folder):
             self.path, self.fd = _create_locked(folder / INCOMING)
+            self.disk = os.fstat(self.fd).st_dev
         self._writeback = Writeback(self.fd)
 
     @property

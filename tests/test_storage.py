@@ -247,6 +247,12 @@ def test_uploads_under_way_count_against_the_room_until_they_have_written_it(sto
     assert storage.room(images) > share - slack
 
 
+def test_uploads_of_one_type_count_against_the_other_s_room_on_the_same_disk(storage: Storage, images: Path) -> None:
+    slack = 1 << 30  # others use this disk too
+    with storage.incoming("Video", storage.room(images) - slack), pytest.raises(StorageFull):
+        storage.incoming("Image", 2 * slack).__enter__()
+
+
 def test_bytes_beyond_the_declared_ones_promise_nothing_back(storage: Storage) -> None:
     with storage.incoming("Image", 3) as incoming:
         incoming.write(CONTENT)

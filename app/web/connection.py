@@ -13,6 +13,7 @@ between, body bytes are never parsed as a request.
 import io
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any, Protocol
 from wsgiref.types import WSGIEnvironment
 
@@ -25,6 +26,9 @@ from app.web.pace import Pace, paced
 
 READ_SIZE = 512 * 1024
 """Most bytes taken at once: smaller reads cost more calls than a processor's cache saves, larger ones gain nothing."""
+
+MOST_FRAMED = 8
+"""Most bytes of a framed body for each of its content: a chunk of one byte has six."""
 
 
 class BodySource(Protocol):
@@ -170,12 +174,15 @@ class _InputSource:
             return b""
         self._pace.next_wait()
         data = self._read_stream(wanted)
-        self._pace.count(len(data))
+        self._count(len(data))
         if self._left is not None:
             if not data:
                 raise _cut_off()
             self._left -= len(data)
         return data
+
+    def _count(self, received: int) -> None:
+        self._pace.count(received)
 
     def _read_stream(self, wanted: int) -> bytes:
         try:
@@ -191,6 +198,19 @@ class _GunicornSource(_InputSource):
     def __init__(self, body: Any, length: int | None, pace: Pace, unreader: Any) -> None:
         super().__init__(body, length, pace)
         self._unreader = unreader
+        self._content = 0
+        self._framed = 0
+
+    def _count(self, received: int) -> None:
+        self._content += received
+
+    def arrived(self, count: int) -> None:
+        """So many bytes more of the framed body: they count as they come, since a reader that waits for a whole piece
+        would make a slow client look like one that sends nothing. But frames around nothing buy no time for ever."""
+        self._framed += count
+        if self._framed > MOST_FRAMED * (self._content + READ_SIZE):
+            raise MalformedUpload("the chunks of the body hold hardly anything")
+        self._pace.count(count)
 
     def _read(self) -> bytes:
         self._stream.failed = True
@@ -202,7 +222,7 @@ class _GunicornSource(_InputSource):
 
     def _read_stream(self, wanted: int) -> bytes:
         sock = self._unreader.sock
-        self._unreader.sock = _PacedSocket(sock, self._pace)
+        self._unreader.sock = _PacedSocket(sock, self._pace, self.arrived)
         try:
             return super()._read_stream(wanted)
         except ParseException as error:
@@ -214,13 +234,16 @@ class _GunicornSource(_InputSource):
 class _PacedSocket:
     """A socket for gunicorn's reader to receive from, at no less than a given pace."""
 
-    def __init__(self, sock: socket.socket, pace: Pace) -> None:
+    def __init__(self, sock: socket.socket, pace: Pace, arrived: Callable[[int], None]) -> None:
         self._sock = sock
         self._pace = pace
+        self._arrived = arrived
 
     def recv(self, size: int) -> bytes:
         with paced(self._sock, self._pace):
-            return self._sock.recv(min(size, READ_SIZE))
+            received = self._sock.recv(min(size, READ_SIZE))
+        self._arrived(len(received))
+        return received
 
 
 def _invite(body: Any) -> None:

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 import pytest
 
 from tests.web.conftest import Server
-from tests.web.framings import FRAMINGS, RAW_TYPE, Framing
-from tests.web.raw_client import TOKEN, RawClient
+from tests.web.framings import FRAMINGS, Framing, chunked
+from tests.web.raw_client import RawClient
 
 PHOTO = bytes(100_000)
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
@@ -120,11 +120,28 @@ def test_clients_that_drip_time_out_although_they_never_stop(server: Server) -> 
             assert client.line().startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_slow_client_that_goes_on_is_taken_in(server: Server) -> None:
+@pytest.mark.parametrize("framing", ["raw", "chunked raw"])
+def test_a_slow_client_that_goes_on_is_taken_in(server: Server, framing: str) -> None:
     content = bytes(20_000)
+    body = FRAMINGS[framing].body(content)
     with server.connect() as client:
-        client.send(b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 20000\r\n" + TOKEN + RAW_TYPE + b"\r\n")
-        for start in range(0, len(content), 2_500):
-            client.send(content[start : start + 2_500])
+        client.send(FRAMINGS[framing].head(content))
+        for start in range(0, len(body), 2_500):
+            client.send(body[start : start + 2_500])
             time.sleep(0.3)
+        assert client.answer().status == 200
+
+
+def test_chunks_around_hardly_anything_buy_no_time(server: Server) -> None:
+    with server.connect() as client:
+        client.send(FRAMINGS["chunked raw"].head(PHOTO) + (b"1;" + b"x" * 1000 + b"\r\nx\r\n") * 6_000)
+        answer = client.answer()
+        assert answer.status == 400
+        assert b"hardly anything" in answer.body
+
+
+def test_chunks_of_one_byte_are_taken_in(server: Server) -> None:
+    content = bytes(2 << 20)
+    with server.connect() as client:
+        client.send(FRAMINGS["chunked raw"].head(content) + chunked(content, 1))
         assert client.answer().status == 200
