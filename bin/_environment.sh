@@ -76,6 +76,9 @@ except BlockingIOError:
     fcntl.flock(9, fcntl.LOCK_EX)' || fail 'locking .venv failed'
 }
 
+# A lock file is complete, so nothing is resolved: pip 23.0.1 looks for the newest release of whatever a package names
+# with an extra (coverage[toml]) and ends there, although the lock has one that fits. That it is complete, and fits
+# together, is what `pip check` says afterwards.
 install_locked() {
     local file output code=0 arguments=()
     for file; do
@@ -83,7 +86,8 @@ install_locked() {
     done
     rm -rf -- "$seal" "$installed"
     output=$("$environment/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
-        --require-hashes --only-binary :all: "${arguments[@]}" 2>&1 </dev/null) || code=$?
+        --no-deps --require-hashes --only-binary :all: "${arguments[@]}" 2>&1 </dev/null &&
+        "$environment/bin/python" -m pip check --disable-pip-version-check 2>&1 </dev/null) || code=$?
     if [ "$code" -eq 0 ]; then
         for file; do
             mkdir -p -- "$(dirname -- "$installed/$file")" && cp -- "$checkout/$file" "$installed/$file"
