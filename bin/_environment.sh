@@ -3,12 +3,19 @@
 # Promise: after `prepare_environment LOCKFILE…` the environment in .venv has what these files say, by hash, and is
 # first on the PATH; or the command has ended with the name of the step that failed. Where nothing is to be done it
 # costs a few hundredths of a second and says nothing. An environment whose making was cut off is never used, and of
-# several runs at once one installs while the others wait.
+# several runs at once one installs while the others wait. What package indexes have published since a lock file was
+# written changes nothing.
 
 checkout=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-environment=$checkout/.venv
-seal=$environment/complete       # its identity; written last, gone while anything is being installed
-installed=$environment/installed # copies of the lock files as they were installed
+
+# `use_environment FOLDER` before `prepare_environment` means another one than .venv; FOLDER is a path in the checkout.
+use_environment() {
+    environment_folder=$1
+    environment=$checkout/$environment_folder
+    seal=$environment/complete       # its identity; written last, gone while anything is being installed
+    installed=$environment/installed # copies of the lock files as they were installed
+}
+use_environment .venv
 
 unset PYTHONHOME PYTHONPATH
 
@@ -60,7 +67,7 @@ make_environment() {
         fi
     done 3<<<"$pythons"
     printf '%s\n' "$output" >&2
-    fail 'making .venv failed'
+    fail "making $environment_folder failed"
 }
 
 # Held on the folder of this file until descriptor 9 is closed, by whoever is the last to have it: a killed run's pip
@@ -72,13 +79,13 @@ import fcntl, sys
 try:
     fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:
-    print("waiting for another installation into .venv", file=sys.stderr)
-    fcntl.flock(9, fcntl.LOCK_EX)' || fail 'locking .venv failed'
+    print("waiting for another installation to end", file=sys.stderr)
+    fcntl.flock(9, fcntl.LOCK_EX)' || fail "locking $environment_folder failed"
 }
 
-# A lock file is complete, so nothing is resolved: pip 23.0.1 looks for the newest release of whatever a package names
-# with an extra (coverage[toml]) and ends there, although the lock has one that fits. That it is complete, and fits
-# together, is what `pip check` says afterwards.
+# A lock file is complete, so nothing is resolved: pip 23.0.1, Debian's, looks for the newest release of whatever a
+# package names with an extra (coverage[toml]) and ends there, although the lock has one that fits. That the lock is
+# complete, and fits together, is what `fits` asks afterwards.
 install_locked() {
     local file output code=0 arguments=()
     for file; do
@@ -86,13 +93,7 @@ install_locked() {
     done
     rm -rf -- "$seal" "$installed"
     output=$("$environment/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
-        --no-deps --require-hashes --only-binary :all: "${arguments[@]}" 2>&1 </dev/null &&
-        "$environment/bin/python" -m pip check --disable-pip-version-check 2>&1 </dev/null) || code=$?
-    if [ "$code" -eq 0 ]; then
-        for file; do
-            mkdir -p -- "$(dirname -- "$installed/$file")" && cp -- "$checkout/$file" "$installed/$file"
-        done
-    fi
+        --no-deps --require-hashes --only-binary :all: "${arguments[@]}" 2>&1 </dev/null) || code=$?
     # When pip says itself that it failed it has put back what it touched; when it was killed, it has not.
     if [ "$code" -lt 128 ]; then
         identity >"$seal.new" && mv -- "$seal.new" "$seal"
@@ -103,17 +104,39 @@ install_locked() {
     fi
 }
 
+# Whether everything in the environment has the packages that it asks for; what pip finds missing is in $misfits.
+fits() {
+    misfits=$("$environment/bin/python" -m pip check --disable-pip-version-check 2>&1 </dev/null)
+}
+
+note_installed() {
+    local file
+    for file; do
+        mkdir -p -- "$(dirname -- "$installed/$file")" && cp -- "$checkout/$file" "$installed/$file"
+    done
+}
+
 prepare_environment() {
-    local pythons
+    local pythons misfits is_new=''
     if ! up_to_date "$@"; then
         pythons=$(suitable_pythons)
         [ -n "$pythons" ] ||
             fail 'no Python 3.11 or newer with the modules venv and ensurepip on the PATH (Debian: apt install python3-venv)'
         take_lock "${pythons%%$'\n'*}"
         if ! up_to_date "$@"; then
-            printf '%s: installing %s into .venv\n' "${0##*/}" "$*" >&2
-            sealed || make_environment "$pythons"
+            printf '%s: installing %s into %s\n' "${0##*/}" "$*" "$environment_folder" >&2
+            sealed || { make_environment "$pythons" && is_new=yes; }
             install_locked "$@"
+            until fits; do
+                if [ "$is_new" ]; then
+                    printf '%s\n' "$misfits" >&2
+                    fail "$* lack packages, or do not fit together (\`pip check\`)"
+                fi
+                # What does not fit may be what an earlier lock file has left there.
+                make_environment "$pythons" && is_new=yes
+                install_locked "$@"
+            done
+            note_installed "$@"
         fi
         exec 9<&-
     fi

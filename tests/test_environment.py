@@ -1,39 +1,19 @@
 """The commands' Python environment, made for real, from a wheel of the test's own: no package index is asked."""
 
-import base64
 import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.wheels import Package, write_wheel
+
 ROOT = Path(__file__).parent.parent
-RUN = '. bin/_environment.sh; prepare_environment requirements.txt; exec python -c "import tiny; print(tiny.VALUE)"'
-
-
-def write_wheel(folder: Path) -> Path:
-    """The wheel of a package `tiny` 1.0 with one module."""
-    files = {
-        "tiny.py": b"VALUE = 42\n",
-        "tiny-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
-        "tiny-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = "".join(f"{name},sha256={_record_hash(content)},{len(content)}\n" for name, content in files.items())
-    wheel = folder / "tiny-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-        archive.writestr("tiny-1.0.dist-info/RECORD", record + "tiny-1.0.dist-info/RECORD,,\n")
-    return wheel
-
-
-def _record_hash(content: bytes) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+RUN = '. bin/_environment.sh; prepare_environment requirements.txt; exec python -c "import tiny; print(tiny.VERSION)"'
 
 
 @pytest.fixture
@@ -42,7 +22,7 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "a checkout"
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "_environment.sh").write_bytes((ROOT / "bin" / "_environment.sh").read_bytes())
-    wheel = write_wheel(tmp_path)
+    wheel = write_wheel(tmp_path, Package("tiny", "4.2"))
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     (folder / "requirements.txt").write_text(f"tiny @ {wheel.as_uri()} --hash=sha256:{digest}\n")
     return folder
@@ -76,18 +56,18 @@ def test_an_environment_that_was_cut_off_is_made_anew_and_then_left_alone(checko
 
     with start(checkout) as repaired:
         output, messages = repaired.communicate()
-    assert (repaired.returncode, output) == (0, "42\n"), messages
+    assert (repaired.returncode, output) == (0, "4.2\n"), messages
     assert "installing requirements.txt" in messages
     assert not (checkout / ".venv" / "left-over").exists()
 
     with start(checkout) as repeated:
-        assert repeated.communicate() == ("42\n", "")
+        assert repeated.communicate() == ("4.2\n", "")
 
 
 def test_of_two_runs_at_once_one_installs_and_both_work(checkout: Path) -> None:
     with start(checkout) as first, start(checkout) as second:
         results = [first.communicate(), second.communicate()]
-    assert [output for output, _ in results] == ["42\n", "42\n"], results
+    assert [output for output, _ in results] == ["4.2\n", "4.2\n"], results
     assert sum("installing requirements.txt" in messages for _, messages in results) == 1
 
 

@@ -5,9 +5,12 @@ import hashlib
 import re
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 
@@ -156,6 +159,32 @@ def test_everything_asked_for_is_locked(lock: str) -> None:
     )
     assert asked
     assert asked - locked == set()
+
+
+def locked_requirements(*locks: str) -> list[Requirement]:
+    """What the lock files name, without the hashes."""
+    texts = [(ROOT / lock).read_text(encoding="utf-8").replace("\\\n", " ") for lock in locks]
+    lines = [line for text in texts for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return [Requirement(line.partition(" --hash")[0]) for line in lines]
+
+
+def test_what_locked_packages_ask_for_with_extras_is_locked_too() -> None:
+    locked = [one for one in locked_requirements(*LOCKS) if one.marker is None or one.marker.evaluate()]
+    names = {canonicalize_name(one.name) for one in locked}
+    asked = [(one, set(one.extras)) for one in locked]
+    lacking, seen = set(), set()
+    while asked:
+        package, extras = asked.pop()
+        for text in requires(package.name) or []:
+            wanted = Requirement(text)
+            if wanted.marker and not any(wanted.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+                continue
+            if canonicalize_name(wanted.name) not in names:
+                lacking.add(f"{wanted.name}, which {package.name} asks for")
+            elif (wanted.name, *sorted(wanted.extras)) not in seen:
+                seen.add((wanted.name, *sorted(wanted.extras)))
+                asked.append((wanted, set(wanted.extras)))
+    assert lacking == set()
 
 
 def test_the_notice_names_what_others_made_and_the_weights_are_the_ones_it_names() -> None:
