@@ -13,8 +13,8 @@ from werkzeug.http import parse_options_header
 
 from app.errors import MalformedUpload, MediaTooLarge, UnsupportedMedia
 from app.web.connection import BodySource, content_length, open_source
-from app.web.disposition import file_name
-from app.web.form import BESIDE_THE_FILE, FormUpload
+from app.web.disposition import parse_disposition
+from app.web.form import BESIDE_THE_FILE, FormUpload, check_content_range, check_transfer_encoding
 from app.web.pace import Pace
 
 MINIMUM_BYTES_PER_SECOND = 1024.0
@@ -54,8 +54,10 @@ def open_upload(
     Reads a form up to its file's first byte, and nothing of a raw body; so check the token before, and what can be
     checked without the name. `idle_timeout` is in seconds; in all a body may take `grace` seconds and one more for
     each `bytes_per_second` of it. Raises MediaTooLarge (before reading, where the size is declared),
-    UnsupportedMedia (a body with a Content-Encoding), MalformedUpload or UploadTimedOut.
+    UnsupportedMedia (a body with a Content-Encoding or a Content-Transfer-Encoding), MalformedUpload (also for a part
+    of a file, which says so with a Content-Range) or UploadTimedOut.
     """
+    check_content_range(environ.get("HTTP_CONTENT_RANGE"))
     _refuse_codings(environ)
     declared = content_length(environ)
     content_type, options = parse_options_header(environ.get("CONTENT_TYPE"))
@@ -83,6 +85,7 @@ def _refuse_codings(environ: WSGIEnvironment) -> None:
     content = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     if content not in ("", "identity"):
         raise UnsupportedMedia(f"the body must come unpacked: Content-Encoding must not be {content[:80]!r}")
+    check_transfer_encoding(environ.get("HTTP_CONTENT_TRANSFER_ENCODING"))
 
 
 def _raw(source: BodySource) -> Iterator[bytes | memoryview]:
@@ -91,7 +94,8 @@ def _raw(source: BodySource) -> Iterator[bytes | memoryview]:
 
 
 def _raw_name(environ: WSGIEnvironment) -> str:
-    name = file_name(environ.get("HTTP_CONTENT_DISPOSITION", "")) or _name_in_query(environ.get("QUERY_STRING", ""))
+    disposition = parse_disposition(environ.get("HTTP_CONTENT_DISPOSITION", ""))
+    name = disposition.file_name or _name_in_query(environ.get("QUERY_STRING", ""))
     if not name:
         raise MalformedUpload("a raw body needs a file name: Content-Disposition: attachment; filename=, or ?name=")
     return name

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import MalformedUpload, MediaTooLarge
+from app.errors import MalformedUpload, MediaTooLarge, UnsupportedMedia
 from app.web.body import UploadBody, open_upload
 from app.web.form import BESIDE_THE_FILE
 
@@ -108,6 +108,10 @@ MALFORMED = {
     "another boundary": (part(b"x") + END).replace(b"b0", b"c0"),
     "a part without a head": part(b"x") + f"--{BOUNDARY}\r\n\r\n1\r\n".encode() + END,
     "a part of another kind": part(b"x", 'attachment; filename="a.jpg"') + END,
+    "a part with two names": part(b"x", FILE, 'Content-Disposition: form-data; name="file"; filename="b.jpg"') + END,
+    "a line feed in a part's head": part(b"x", FILE, "X: a\nb") + END,
+    "a head line without a colon": part(b"x", FILE, "nonsense") + END,
+    "a length that is no number": part(b"x", FILE, "Content-Length: +1") + END,
     "a part longer than it says": part(b"xy", FILE, "Content-Length: 1") + END,
     "a part shorter than it says": part(b"xy", FILE, "Content-Length: 3") + END,
     "line feeds alone": (part(b"x") + END).replace(b"\r\n", b"\n"),
@@ -125,6 +129,103 @@ def test_a_form_that_does_not_hold_one_whole_file_is_malformed(body: bytes, piec
     pieces = (body[start : start + piece] for start in range(0, len(body), piece))
     with pytest.raises(MalformedUpload):
         content(upload(Dribble(pieces)))
+
+
+NO_FILE = {
+    "another name": (part(b"x", 'form-data; name="image"; filename="a.jpg"') + END, ["'image' with a file name"]),
+    "a list's name": (
+        part(b"x", 'form-data; name="files[]"; filename="a.jpg"') + END,
+        ["'files[]' with a file name"],
+    ),
+    "a text field": (part(b"x", 'form-data; name="file"') + END, ["'file' without a file name"]),
+    "several": (
+        part(b"x", 'form-data; name="note"') + part(b"x", 'form-data; name="photo"; filename="a.jpg"') + END,
+        ["'note' without a file name", "'photo' with a file name"],
+    ),
+    "no name": (part(b"x", 'form-data; filename="a.jpg"') + END, ["'' with a file name"]),
+    "no part": (END, ["the parts that came: none"]),
+    "many": (part(b"", 'form-data; name="a"') * 12 + END, ["'a' without a file name", "and 2 more"]),
+    "a name in another alphabet": (
+        part(b"x", 'form-data; name="' + "ö".encode().decode("latin-1") + '"') + END,
+        ["'ö'"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "said"), NO_FILE.values(), ids=NO_FILE.keys())
+def test_a_form_without_its_file_is_told_which_part_is_wanted_and_which_came(body: bytes, said: list[str]) -> None:
+    with pytest.raises(MalformedUpload) as refused:
+        upload(body)
+    assert all(words in str(refused.value) for words in ["no part 'file' with a file name", *said])
+
+
+@pytest.mark.parametrize("name", ["image", "files[]", "\t\x1b[31m"])
+def test_a_large_file_under_another_name_is_named_before_the_limit_is(name: str) -> None:
+    body = part(bytes(4 * BESIDE_THE_FILE), f'form-data; name="{name}"; filename="a.jpg"') + END
+    pieces = (body[start : start + 50_000] for start in range(0, len(body), 50_000))
+    with pytest.raises(MalformedUpload, match="no part 'file'") as refused:
+        upload(Dribble(pieces))
+    assert f"{name!r} with a file name" in str(refused.value)
+    assert str(refused.value).isprintable()
+
+
+def padded(body: bytes, padding: bytes) -> bytes:
+    """The form with padding behind each of its boundaries."""
+    boundary = f"--{BOUNDARY}".encode()
+    return body.replace(boundary + b"\r\n", boundary + padding + b"\r\n").replace(END, END[:-2] + padding + b"\r\n")
+
+
+@given(
+    padding=st.text(" \t", max_size=100).map(str.encode),
+    pieces=tricky,
+    cuts=st.lists(st.integers(0, 10_000), max_size=40),
+)
+def test_padding_behind_boundaries_is_no_part_of_anything(padding: bytes, pieces: list[bytes], cuts: list[int]) -> None:
+    expected = b"x" + b"".join(pieces)
+    body = padded(part(b"field", 'form-data; name="other"') + part(expected) + END, padding)
+    assert content(upload(Dribble(split(body, cuts)))) == expected
+
+
+@pytest.mark.parametrize("behind", [b"x", b" x", b"\n", b"\r", b" \rx", b"-", b"-x", b" " * 2000])
+def test_anything_else_behind_a_boundary_is_malformed(behind: bytes) -> None:
+    body = f"--{BOUNDARY}".encode() + behind + part(b"x")[len(BOUNDARY) + 2 :] + END
+    with pytest.raises(MalformedUpload, match="behind a boundary"):
+        upload(Dribble(iter([body])))
+
+
+ENCODED = ("base64", "quoted-printable", "x-uuencode", "BASE64", "")
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+def test_an_encoded_file_is_refused_for_its_encoding(encoding: str) -> None:
+    form = part(b"/9j/4AAQSkZJRg==", FILE, f"Content-Transfer-Encoding: {encoding}") + END
+    for body, content_type in ((form, FORM), (b"/9j/4AAQSkZJRg==", "image/jpeg")):
+        head: dict[str, Any] = {} if content_type == FORM else {"HTTP_CONTENT_TRANSFER_ENCODING": encoding}
+        with pytest.raises(UnsupportedMedia, match="Content-Transfer-Encoding must be binary, 8bit or 7bit") as refused:
+            content(upload(body, content_type, QUERY_STRING="name=a.jpg", **head))
+        assert repr(encoding) in str(refused.value)
+
+
+@pytest.mark.parametrize("encoding", ["binary", "8bit", "7bit", "Binary", " 8BIT "])
+def test_a_file_that_is_said_to_be_as_it_is_is_taken(encoding: str) -> None:
+    assert content(upload(part(b"x", FILE, f"content-transfer-encoding: {encoding}") + END)) == b"x"
+    raw = upload(b"x", "image/jpeg", QUERY_STRING="name=a.jpg", HTTP_CONTENT_TRANSFER_ENCODING=encoding)
+    assert content(raw) == b"x"
+
+
+def test_the_encoding_of_another_part_is_its_own_affair() -> None:
+    other = part(b"eA==", 'form-data; name="note"', "Content-Transfer-Encoding: base64")
+    assert content(upload(other + part(b"x") + END)) == b"x"
+
+
+@pytest.mark.parametrize("content_range", ["bytes 0-99/200", "bytes 0-99/100", "bytes */200", "nonsense", ""])
+@pytest.mark.parametrize("content_type", [FORM, "video/mp4"])
+def test_a_part_of_a_file_is_never_taken_for_the_whole(content_range: str, content_type: str) -> None:
+    environ = {"wsgi.input": Unread(), "CONTENT_TYPE": content_type, "CONTENT_LENGTH": "100"}
+    with pytest.raises(MalformedUpload, match=r"Content-Range .* send the whole file in one request"):
+        open_upload(environ | {"HTTP_CONTENT_RANGE": content_range}, max_bytes=1 << 30, idle_timeout=30.0)
+    with pytest.raises(MalformedUpload, match="Content-Range"):
+        upload(part(b"x", FILE, f"Content-Range: {content_range}") + END)
 
 
 @pytest.mark.parametrize(
