@@ -13,6 +13,9 @@ import jwt
 from app.errors import SettingsError
 
 MAX_LIFETIME_SECONDS = 300
+ACTOR = "detections"
+"""What the claim `act.sub` of a minted token says: who acts for its user."""
+
 RESERVED_CLAIMS = frozenset({"act", "aud", "exp", "iat", "iss", "jti", "nbf"})
 
 
@@ -76,7 +79,7 @@ class MintedTokens:
         claims = {
             **self._addressing,
             self._identity_claim: user_id,
-            "act": {"sub": "detections"},
+            "act": {"sub": ACTOR},
             "iat": issued_at,
             "exp": issued_at + self._lifetime,
         }

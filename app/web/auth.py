@@ -11,6 +11,7 @@ from jwt import PyJWTError
 
 from app.errors import Forbidden, Unauthorized
 from app.settings import TokenSettings
+from app.tokens import ACTOR
 from app.web.jwks import LOOK_SECONDS, PublishedKeys
 from app.web.jwks_document import fetch_document
 from app.web.known_tokens import Bearer, KnownTokens
@@ -19,6 +20,7 @@ EXTENSION = "detections-known-tokens"
 LEEWAY_SECONDS = 30
 MAX_IDENTITY = 255
 MAX_TOKEN_BYTES = 16_384
+SCHEME = "Bearer"
 
 
 def install(app: Flask, tokens: TokenSettings) -> None:
@@ -62,10 +64,14 @@ def authenticate() -> None:
         raise Unauthorized("The token is too long.")
     if "," in authorization:  # how servers hand on a header that came twice; no token has one
         raise Unauthorized("There must be one Authorization header with one token.")
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() == SCHEME.lower():  # RFC 9110 has schemes in any case; flask-jwt-extended has one spelling
+        authorization = request.environ["HTTP_AUTHORIZATION"] = f"{SCHEME} {credentials}"
     known: KnownTokens = current_app.extensions[EXTENSION]
     bearer = known.bearer(authorization)
     if bearer is None:
         claims = _verified_claims()
+        _refuse_minted(claims)
         bearer = Bearer(_identity(claims), _is_admin(claims))
         known.note(authorization, bearer, int(claims["exp"]) + LEEWAY_SECONDS)
     g.user_id, g.is_admin = bearer.user_id, bearer.is_admin
@@ -79,6 +85,14 @@ def _verified_claims() -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, RecursionError) as error:  # what hostile tokens make of a parser
         raise Unauthorized("The token was not accepted: it is malformed.") from error
     return get_jwt()
+
+
+def _refuse_minted(claims: dict[str, Any]) -> None:
+    """Raise Unauthorized for a token that this service signed for the annotations service: whoever takes it from there
+    must not act as its user here."""
+    actor = claims.get("act")
+    if isinstance(actor, dict) and actor.get("sub") == ACTOR:
+        raise Unauthorized("The token was not accepted: this service made it for the annotations service.")
 
 
 def authenticate_admin() -> None:

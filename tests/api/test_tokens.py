@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jwt.algorithms import RSAAlgorithm
 from werkzeug.test import TestResponse
 
+from app.tokens import MintedTokens
 from app.web.auth import LEEWAY_SECONDS
 from tests.api.conftest import Api, MakeApi, Untouched, picture
 from tests.system.service import SECRET, token
@@ -131,6 +132,11 @@ BAD: dict[str, Callable[[], str]] = {
     "payload of half a character": lambda: f"Bearer {signed_with_header(bytes([0xFF, 0xFE]))}",
     "exp of 5000 digits": lambda: f"Bearer {signed_with_header(LONG_EXP)}",
     "refresh": lambda: f"Bearer {signed(type='refresh')}",
+    "made here for the annotations service": lambda: f"Bearer {MintedTokens(SECRET).token_for('ada')}",
+    "the same, and an administrator's": lambda: f"Bearer {signed(act={'sub': 'detections'}, roles=['admin'])}",
+    "the same, asked for by somebody before": lambda: (
+        f"Bearer {signed(act={'sub': 'detections', 'act': {'sub': 'portal'}})}"
+    ),
 }
 
 
@@ -164,10 +170,20 @@ def test_a_bad_token_is_refused(api: Api, name: str) -> None:
         {"sub": "Åsa Öberg"},
         {"aud": "whoever"},  # where no audience is set
         {"iss": "somebody"},
+        {"act": {"sub": "portal"}},  # another service of the suite acts for its user
+        {"act": "detections"},  # not the claim of RFC 8693, and none of ours
     ],
 )
 def test_a_token_of_another_issuer_is_accepted(api: Api, claims: dict[str, Any]) -> None:
     assert asked(api, f"Bearer {signed(**claims)}").status_code == 200
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER", "bEaReR", "Bearer "])
+def test_the_scheme_may_be_written_in_any_case(api: Api, scheme: str) -> None:
+    for _again in range(2):
+        assert asked(api, f"{scheme} {signed()}").status_code == 200
+    assert_refused(asked(api, f"{scheme} {signed(OTHER_SECRET)}"))
+    assert_refused(asked(api, f"{scheme} {signed()} {signed()}"))
 
 
 def test_a_token_that_expired_within_what_clocks_differ_is_accepted(api: Api) -> None:
