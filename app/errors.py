@@ -74,7 +74,11 @@ class NotParked(MediaNotFound):
 
 
 class MediaIdCollision(DetectionsError):
-    """The id exists with other content; the stored file is untouched."""
+    """The id exists with other content; the stored file is untouched. `media_id` where a record has that id."""
+
+    def __init__(self, reason: str, media_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.media_id = media_id
 
 
 class AlreadyProcessing(DetectionsError):

@@ -165,7 +165,11 @@ class _Settling:
             raise StorageFailed(f"The stored file of media {known.id} cannot be read: {error.strerror}.") from error
         try:
             if not self._has_our_content(stored):
-                raise self._collision()
+                reason = (
+                    f"Media {known.id} ({known.name!r}, {known.size_bytes} bytes) has the same id and other content; "
+                    "it is untouched, and this file was not stored."
+                )
+                raise MediaIdCollision(reason, known.id)
         finally:
             os.close(stored)
         if known.checksum is None:
@@ -219,7 +223,7 @@ class _Settling:
             if self._has_our_content(found.fd):
                 return self._adopt(found)
             if not found.other_names():
-                raise self._collision()
+                raise MediaIdCollision(f"A file without a record has id {self.media.id} and other content; it stays.")
             return self._replace(found)
 
     def _adopt(self, found: FoundFile) -> Receipt | None:
@@ -270,6 +274,3 @@ class _Settling:
     def _recorded(self) -> Media | None:
         row = self.database.look_up(_RECORDED, {"id": self.media.id})
         return None if row is None else Media(**dict(zip(_TABLE.columns.keys(), row, strict=True)))
-
-    def _collision(self) -> MediaIdCollision:
-        return MediaIdCollision(f"Media {self.media.id} exists with other content; its file is untouched.")

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from flask import Flask, Response, g, json, request
+from flask import Flask, Response, g, json, request, url_for
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, PreconditionFailed
 
 from app import errors
@@ -57,13 +57,17 @@ def _ours(error: errors.DetectionsError) -> Response:
     status, name, title = entry
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("refused", status=status, problem=name, detail=str(error), cause=repr(error.__cause__))
-    media_id = getattr(error, "media_id", None)
-    response = problem(status, name, title, str(error), **({"mediaId": media_id} if media_id else {}))
+    response = problem(status, name, title, str(error), **_named_media(getattr(error, "media_id", None)))
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after", 1.0)))
     return response
+
+
+def _named_media(media_id: str | None) -> dict[str, str]:
+    """The members that lead to the media item that a problem is about."""
+    return {} if media_id is None else {"mediaId": media_id, "mediaUrl": url_for("media.show", media_id=media_id)}
 
 
 def _of_http(error: HTTPException) -> Response:

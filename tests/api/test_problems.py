@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from werkzeug.test import TestResponse
 
 from app import errors
@@ -36,13 +37,19 @@ def assert_problem(answer: TestResponse, status: int, name: str, *more: str) -> 
     return document
 
 
-def collision(api: Api) -> TestResponse:
-    original = picture(1, (200, 200))
+def alike(seed: int) -> tuple[bytes, bytes]:
+    """Two files with one id."""
+    original = picture(seed, (200, 200))
     altered = bytearray(original)
     altered[len(original) // 4] ^= 0xFF
     assert media_id_of_bytes(original) == media_id_of_bytes(bytes(altered))
+    return original, bytes(altered)
+
+
+def collision(api: Api) -> TestResponse:
+    original, altered = alike(1)
     api.upload("/media", original)
-    return api.upload("/media", bytes(altered))
+    return api.upload("/media", altered)
 
 
 class CutOff(io.RawIOBase):
@@ -75,7 +82,6 @@ REFUSALS: dict[str, tuple[Callable[[Api], TestResponse], int, str]] = {
     "bad parameter": (lambda api: api.upload("/detect?rerun=maybe", picture(3)), 400, "malformed-upload"),
     "no token": (lambda api: api.get("/media", headers={"Authorization": ""}), 401, "unauthorized"),
     "unknown": (lambda api: api.get("/media/0123456789abcdef"), 404, "not-found"),
-    "collision": (collision, 409, "media-id-collision"),
     "extension not allowed": (lambda api: api.upload("/media", picture(4), "script.svg"), 415, "unsupported-media"),
     "another kind of file": (lambda api: api.upload("/media", picture(4), "a.png"), 415, "unsupported-media"),
     "no extension": (lambda api: api.upload("/media", picture(4), "noextension"), 415, "unsupported-media"),
@@ -91,8 +97,43 @@ def test_a_refusal_has_the_status_and_the_type_of_the_contract(api: Api, cause: 
 
 
 def test_an_undecodable_media_is_named_in_its_problem(api: Api) -> None:
-    document = assert_problem(api.upload("/detect", RUNS_OUT), 422, "undecodable", "mediaId")
+    document = assert_problem(api.upload("/detect", RUNS_OUT), 422, "undecodable", "mediaId", "mediaUrl")
     assert document["mediaId"] == media_id_of_bytes(RUNS_OUT)
+
+
+def test_a_collision_names_the_item_that_has_the_id_and_leads_to_it(api: Api) -> None:
+    document = assert_problem(collision(api), 409, "media-id-collision", "mediaId", "mediaUrl")
+    stored = api.get(str(document["mediaUrl"])).json
+    assert stored is not None
+    assert stored["id"] == document["mediaId"] == media_id_of_bytes(picture(1, (200, 200)))
+    assert all(str(said) in str(document["detail"]) for said in (stored["id"], stored["name"], stored["sizeBytes"]))
+
+
+def test_two_honest_pictures_that_share_an_id_are_both_stored_once_one_is_compressed(api: Api) -> None:
+    sky = Image.new("RGB", (320, 240))
+    drone = sky.copy()
+    drone.paste("white", (150, 60, 170, 70))
+    plain, seen, compressed = bitmap(sky), bitmap(drone), bitmap(drone, "PNG")
+    assert plain != seen
+    assert api.upload("/media", plain, "sky.bmp").status_code == 201
+    assert_problem(api.upload("/media", seen, "drone.bmp"), 409, "media-id-collision", "mediaId", "mediaUrl")
+    assert api.upload("/media", compressed, "drone.png").status_code == 201
+
+
+def bitmap(image: Image.Image, kind: str = "BMP") -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def test_a_collision_with_a_file_that_no_record_has_leads_nowhere(api: Api) -> None:
+    original, altered = alike(2)
+    stray = api.images / f"{media_id_of_bytes(original)}.jpg"
+    stray.write_bytes(original)
+    document = assert_problem(api.upload("/media", altered), 409, "media-id-collision")
+    assert media_id_of_bytes(original) in str(document["detail"])
+    assert stray.read_bytes() == original
+    stray.unlink()
 
 
 def test_a_picture_with_too_many_pixels_is_too_large(api: Api) -> None:
@@ -100,7 +141,7 @@ def test_a_picture_with_too_many_pixels_is_too_large(api: Api) -> None:
     head = bytearray(picture(5, (16, 16), "PNG"))
     head[16:24] = (60_000).to_bytes(4, "big") * 2
     head[29:33] = zlib.crc32(bytes(head[12:29])).to_bytes(4, "big")
-    document = assert_problem(api.upload("/detect", bytes(head), "a.png"), 413, "too-large", "mediaId")
+    document = assert_problem(api.upload("/detect", bytes(head), "a.png"), 413, "too-large", "mediaId", "mediaUrl")
     media = api.get(f"/media/{document['mediaId']}").json
     assert media is not None
     assert media["mediaStatus"] == 6

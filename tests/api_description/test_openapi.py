@@ -135,7 +135,7 @@ def test_every_problem_that_the_code_knows_is_described_with_its_status() -> Non
                 continue
             assert list(content) == ["application/problem+json"], f"{method} {path} {status}"
             schema = content["application/problem+json"]["schema"]
-            for kind in problem_types(schema):
+            for kind in problem_types(API.resolved(schema)):
                 described.add((int(status), kind))
     known = {(status, TYPE_BASE + name) for status, name, _ in PROBLEMS.values()}
     beside = {
