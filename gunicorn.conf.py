@@ -41,8 +41,8 @@ workers = int(os.environ.get("WEB_CONCURRENCY") or processors.to_serve_with())
 # meanwhile. Ours is gthread that idle clients cannot stop.
 worker_class = "app.web.gunicorn_worker.HeadFirstWorker"
 
-# All but two of them are seats for uploads, downloads and waiting answers. The bytes are moved without the
-# interpreter's lock, so more seats than processors are right, and each costs no more than its stack.
+# All but two of them are slots for uploads, downloads and waiting answers. The bytes are moved without the
+# interpreter's lock, so more slots than processors are right, and each costs no more than its stack.
 threads = 16
 
 # A connection needs no thread while its head is still to come, so idle ones may be many: at the limit nobody else is

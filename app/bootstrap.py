@@ -20,8 +20,8 @@ from app.outbox.gate import Gate
 from app.outbox.queue import OutboxQueue
 from app.outbox.watch import ChangeWatcher
 from app.processors import stay_on
-from app.seats import Seats
 from app.settings import Settings
+from app.slots import ConcurrencyLimiter
 from app.storage import Storage
 from app.sweep import PeriodicSweep, Sweep
 from app.tokens import MintedTokens, StaticToken, TokenSource
@@ -40,7 +40,7 @@ class Services:
         self.queue = OutboxQueue(self.database.now)
         self.storage = Storage({"Video": settings.videos_dir, "Image": settings.images_dir})
         self.storage.prepare()
-        self.seats = Seats(DEFAULT_THREADS)
+        self.slots = ConcurrencyLimiter(DEFAULT_THREADS)
         self.uploads = Uploads(self.database, self.queue, self.storage)
         self.links = MediaLinks(self.database)
         self.sweep = Sweep(self.database, self.queue, self.storage)
@@ -87,7 +87,7 @@ class Services:
         serve with so many `threads` each, all of them on that processor unless the settings want otherwise."""
         if processor is not None and self.settings.worker_processors == "one":
             stay_on(processor)
-        self.seats.set_threads(threads)
+        self.slots.set_threads(threads)
         if self.settings.detection == "embedded":
             self.executor.start(processes)
         self._background.append(PeriodicSweep(self.sweep))

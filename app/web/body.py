@@ -18,7 +18,7 @@ from app.web.form import BESIDE_THE_FILE, FormUpload, check_content_range, check
 from app.web.pace import Pace
 
 MINIMUM_BYTES_PER_SECOND = 1024.0
-"""Slower than any link that people upload over; a client that drips a byte now and then keeps a seat no longer."""
+"""Slower than any link that people upload over; a client that drips a byte now and then keeps a slot no longer."""
 
 GRACE_SECONDS = 60.0
 """What every upload may take whatever its size: twice the default idle limit, so that a bad start is no end."""

@@ -46,7 +46,7 @@ def detect_upload() -> Response:
 def detect_stored(media_id: str) -> Response:
     """A new run on a stored media, which is adopted first if only the annotations service knows it."""
     wanted = _wanted()
-    with intake.seat():
+    with intake.slot():
         services().runs.ensure_room()
         services().adoption.ensure_known(media_id, g.user_id)
         run_id = services().runs.start_new(media_id, wanted)
@@ -67,7 +67,7 @@ def _detect_in_memory(wanted: RunRequest) -> Response:
     if services().settings.detection == "off":
         raise Unavailable("Detection in memory (persist=false) is off here: DETECTION=off.", retry_after=60)
     # `Prefer: respond-async` is not applied: it is a wish, and there would be nothing to come back for.
-    with intake.seat():
+    with intake.slot():
         name, content = intake.picture_in_memory()
         job = Job(content, "Image", wanted.confidence, wanted.frame_interval)
         results = services().executor.detect(job, services().settings.sync_wait, user=g.user_id)

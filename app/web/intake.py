@@ -19,13 +19,13 @@ MAX_IN_MEMORY = 64 << 20
 
 @contextmanager
 def upload() -> Iterator[Upload]:
-    """The request's file, to be taken in while the block runs; it holds one of the process's seats."""
+    """The request's file, to be taken in while the block runs; it holds one of the process's slots."""
     service = services()
     limit = service.settings.max_upload_bytes
     declared = content_length(request.environ) or 0
     if declared <= limit:  # a larger one is refused for that, whatever room there is
         service.storage.admit(declared)
-    with seat():
+    with slot():
         body = _open(limit)
         yield Upload(
             name=body.name,
@@ -50,14 +50,14 @@ def picture_in_memory() -> tuple[str, bytes]:
 
 
 @contextmanager
-def seat() -> Iterator[None]:
-    """Hold one of the process's seats for the request's user while the block runs."""
-    seats, user = services().seats, g.user_id
-    seats.take(user)
+def slot() -> Iterator[None]:
+    """Hold one of the process's slots for the request's user while the block runs."""
+    slots, user = services().slots, g.user_id
+    slots.acquire(user)
     try:
         yield
     finally:
-        seats.release(user)
+        slots.release(user)
 
 
 def _open(max_bytes: int) -> UploadBody:

@@ -79,7 +79,7 @@ def content(media_id: str) -> Response:
     with services().database.reading() as session:
         media = catalog.view(session, media_id).media
     parameters.ignore_impossible_ranges(media.size_bytes)
-    give_back = _take_seat()
+    give_back = _take_slot()
     try:
         response = send_file(
             media.path,
@@ -108,7 +108,7 @@ def follow(media_id: str) -> Response:
     """Progress, status and annotations as server-sent events, until no run is under way."""
     with services().database.reading() as session:
         catalog.view(session, media_id)
-    give_back = _take_seat(following=True)
+    give_back = _take_slot(following=True)
     stream: Iterator[str] = events.stream(services(), media_id, request.headers.get("Last-Event-ID"))
     response = Response(stream, mimetype="text/event-stream")
     response.call_on_close(give_back)
@@ -117,11 +117,11 @@ def follow(media_id: str) -> Response:
     return response
 
 
-def _take_seat(*, following: bool = False) -> Callable[[], None]:
-    """Sit down for the request's user; what is returned gives the seat back, and needs no request to be called in."""
-    seats, user = services().seats, g.user_id
-    seats.take(user, following=following)
-    return partial(seats.release, user, following=following)
+def _take_slot(*, following: bool = False) -> Callable[[], None]:
+    """Take a slot for the request's user. The function returned gives it back, and needs no request to be called in."""
+    slots, user = services().slots, g.user_id
+    slots.acquire(user, following=following)
+    return partial(slots.release, user, following=following)
 
 
 def _as_it_is(media_id: str) -> catalog.MediaView:

@@ -1,4 +1,4 @@
-"""How slow an uploading client may be, so that neither a stalled nor a dripping one keeps its seat."""
+"""How slow an uploading client may be, so that neither a stalled nor a dripping one keeps its slot."""
 
 import socket
 import time
@@ -10,7 +10,7 @@ from app.errors import UploadTimedOut
 
 class Pace:
     """How slow a client may be: `idle_timeout` seconds without a byte, and in all `grace` seconds plus one second
-    for each `bytes_per_second` that came. The first frees a stalled client's seat, the second a dripping one's."""
+    for each `bytes_per_second` that came. The first frees a stalled client's slot, the second a dripping one's."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Figures of this process and of the server processes beside it: requests, uploads, bytes, seats.
+"""Figures of this process and of the server processes beside it: requests, uploads, bytes, slots.
 
 Where gunicorn.conf.py has named a folder for it, each process writes its own figures into files there, and whoever is
 asked adds them up, so that every process tells the same. What the database knows is not here: see `app.web.figures`.
@@ -41,8 +41,8 @@ class ProcessFigures:
             registry=self._own,
         )  # fmt: skip
         self._bytes = Counter("detections_upload_bytes", "Bytes of files received.", registry=self._own)
-        self._seats = Gauge(
-            "detections_seats_taken",
+        self._slots = Gauge(
+            "detections_slots_taken",
             "Uploads, downloads, waiting answers and event streams under way.",
             multiprocess_mode="livesum",
             registry=self._own,
@@ -56,9 +56,9 @@ class ProcessFigures:
         MultiProcessCollector(together, str(self._shared))  # type: ignore[no-untyped-call]
         return together
 
-    def seats_taken(self, count: int) -> None:
-        """So many seats of this process are taken now."""
-        self._seats.set(count)
+    def slots_taken(self, count: int) -> None:
+        """So many slots of this process are taken now."""
+        self._slots.set(count)
 
     def received(self, chunks: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         """The chunks of a file as they come, counted at every COUNTED_BYTES and at the end."""
@@ -84,9 +84,9 @@ class ProcessFigures:
 
 
 def install(app: Flask, shared: Path | None) -> None:
-    """Count every request of the application, and the seats that its services give out."""
+    """Count every request of the application, and the slots that its services give out."""
     figures = app.extensions[EXTENSION] = ProcessFigures(shared)
-    app.extensions[SERVICES].seats.on_change(figures.seats_taken)
+    app.extensions[SERVICES].slots.on_change(figures.slots_taken)
 
     @app.after_request
     def _count(response: Response) -> Response:

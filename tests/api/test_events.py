@@ -39,10 +39,10 @@ class Followed:
         assert claimed is not None
         return claimed
 
-    def read(self, last_id: str | None = None, api: Api | None = None) -> Generator[Event]:
+    def read(self, last_id: str | None = None, api: Api | None = None, user: str = "ada") -> Generator[Event]:
         """The events as (id, name, data), asked for one by one."""
         headers = {} if last_id is None else {"Last-Event-ID": last_id}
-        answer = (api or self.api).get(f"/media/{self.media_id}/events", headers=headers, buffered=False)
+        answer = (api or self.api).get(f"/media/{self.media_id}/events", user=user, headers=headers, buffered=False)
         assert answer.status_code == 200, answer.text
         with closing(answer):
             for chunk in answer.iter_encoded():
@@ -184,7 +184,7 @@ def test_the_end_of_its_process_ends_a_stream_without_done(followed: Followed) -
     next(reader)
     followed.api.services.is_serving = lambda: False
     assert "done" not in [name for _id, name, _data in reader]
-    assert followed.api.services.seats.taken == 0
+    assert followed.api.services.slots.taken == 0
 
 
 def test_a_look_at_which_nothing_is_new_costs_one_statement(followed: Followed) -> None:
@@ -200,18 +200,33 @@ def test_a_look_at_which_nothing_is_new_costs_one_statement(followed: Followed) 
     followed.runs.fail(claimed, RunFailure.DETECTOR, "over")
 
 
-def test_streams_take_half_of_the_seats_and_leave_the_rest(followed: Followed) -> None:
+def test_streams_take_half_of_the_slots_and_leave_the_rest(followed: Followed) -> None:
     followed.begin()
-    followed.api.services.seats.set_threads(6)
-    readers = [followed.read() for _ in range(2)]
+    followed.api.services.slots.set_threads(6)
+    readers = [followed.read(user=user) for user in ("ada", "grace")]
     for reader in readers:
         next(reader)
-    refused = followed.api.get(f"/media/{followed.media_id}/events")
+    refused = followed.api.get(f"/media/{followed.media_id}/events", user="edsger")
     assert refused.status_code == 503
     assert int(refused.headers["Retry-After"]) > 0
     assert followed.api.upload("/media", picture(2)).status_code == 201
     readers[0].close()
     assert next(followed.read())[1] == "status"
+
+
+def test_one_user_s_streams_leave_one_for_somebody_else(followed: Followed) -> None:
+    followed.begin()
+    followed.api.services.slots.set_threads(16)
+    opened = []
+    while (answer := followed.api.get(f"/media/{followed.media_id}/events", buffered=False)).status_code == 200:
+        opened.append(answer)
+    assert len(opened) == 6  # of seven streams
+    assert answer.status_code == 503
+    assert "this user's share" in (answer.json or {})["detail"]
+    assert next(followed.read(user="grace"))[1] == "status"
+    for stream in opened:
+        stream.close()
+    assert followed.api.services.slots.taken == 0
 
 
 def test_what_was_found_so_far_can_be_read_during_the_run(followed: Followed) -> None:

@@ -225,7 +225,7 @@ def test_a_media_whose_file_is_gone_is_a_failure_of_ours(api: Api) -> None:
     answer = api.get(f"/media/{media_id}/content")
     assert answer.status_code == 500
     assert str(api.images) not in answer.text
-    assert api.services.seats.taken == 0
+    assert api.services.slots.taken == 0
 
 
 @pytest.mark.parametrize("path", ["", "/content", "/detections", "/events"])

@@ -93,7 +93,7 @@ def test_a_refusal_has_the_status_and_the_type_of_the_contract(api: Api, cause: 
     provoke, status, name = REFUSALS[cause]
     assert_problem(provoke(api), status, name)
     assert api.leftovers() == []
-    assert api.services.seats.taken == 0
+    assert api.services.slots.taken == 0
 
 
 def test_an_undecodable_media_is_named_in_its_problem(api: Api) -> None:

@@ -110,7 +110,7 @@ def test_a_cancelled_upload_stops_and_its_retry_finishes(tab: Tab, service: Serv
 def test_a_busy_service_is_waited_for_as_long_as_it_says(tab: Tab) -> None:
     tab.expects(503)
     answers: list[int] = []
-    busy = {"type": "urn:x", "title": "Not available now", "status": 503, "detail": "All seats are taken."}
+    busy = {"type": "urn:x", "title": "Not available now", "status": 503, "detail": "All slots are taken."}
 
     def refuse_once(route: Route) -> None:
         answers.append(1)

@@ -97,7 +97,7 @@ def test_both_processes_tell_of_every_upload_and_each_time_the_same(two: Service
         assert stored == UPLOADS + 1
         assert told["detections_request_seconds_bucket", ("+Inf", "POST", "/media", "2xx")] == stored
         assert told["detections_request_seconds_count", ("POST", "/media", "4xx")] == 1
-        assert told["detections_seats_taken", ()] == 0
+        assert told["detections_slots_taken", ()] == 0
         assert told["detections_runs_total", ("done",)] == 1
         assert told["detections_runs_total", ("failed",)] == 1
         assert told["detections_run_seconds_count", ("done",)] == 1

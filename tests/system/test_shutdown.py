@@ -1,7 +1,7 @@
 """The service is told to end, or to reload, in the middle of uploads: what was begun is finished, or fails cleanly.
 
 The quick form of row 16 of docs/reliability.md. TEST_SHUTDOWN_UPLOADS=50 is the full one; more uploads than there are
-seats are refused by the service before it reads them, which is clean too.
+slots are refused by the service before it reads them, which is clean too.
 """
 
 import os
@@ -150,7 +150,7 @@ def test_whoever_waits_for_a_run_is_told_that_it_was_accepted_before_the_server_
         with ThreadPoolExecutor(1) as client:
             answer = client.submit(service.upload, "/detect", photo(1), "photo.png")
             deadline = time.monotonic() + 30
-            while "detections_seats_taken 1.0" not in service.request("GET", "/metrics").text:
+            while "detections_slots_taken 1.0" not in service.request("GET", "/metrics").text:
                 assert time.monotonic() < deadline
             service.stop()
             assert answer.result().status_code == 202

@@ -1,4 +1,4 @@
-"""Two hundred clients that stop inside their uploads: as many as there are seats are waited for, and not for long.
+"""Two hundred clients that stop inside their uploads: as many as there are slots are waited for, and not for long.
 
 Row 5 of docs/reliability.md, with the real application; clients that stop inside the head are in
 tests/web/test_idle_clients.py.
@@ -19,7 +19,7 @@ from tests.web.framings import FRAMINGS
 from tests.web.raw_client import RawClient
 
 CLIENTS = 200
-SEATS = 14  # of gunicorn.conf.py's sixteen threads
+SLOTS = 14  # of gunicorn.conf.py's sixteen threads
 IDLE_SECONDS = 3.0
 PHOTO = b"\xff\xd8\xff\xe0" + bytes(100_000)
 
@@ -74,7 +74,7 @@ def statuses(clients: list[RawClient]) -> list[int]:
     return found
 
 
-def test_of_two_hundred_stalled_uploads_as_many_as_seats_time_out_and_the_rest_is_refused(
+def test_of_two_hundred_stalled_uploads_as_many_as_slots_time_out_and_the_rest_is_refused(
     service: Service, clients: list[RawClient]
 ) -> None:
     began = time.monotonic()
@@ -83,7 +83,7 @@ def test_of_two_hundred_stalled_uploads_as_many_as_seats_time_out_and_the_rest_i
     assert slowest_health(service, IDLE_SECONDS - 1) < 1
     found = statuses(clients)
     assert time.monotonic() - began < IDLE_SECONDS + 5
-    assert SEATS <= found.count(408) < 2 * SEATS  # a late one may find the seat of one that was given up
+    assert SLOTS <= found.count(408) < 2 * SLOTS  # a late one may find the slot of one that was given up
     assert found.count(408) + found.count(503) == CLIENTS
     assert service.leftovers() == []
     assert service.upload("/media", PHOTO).status_code == 201
@@ -116,11 +116,11 @@ def test_two_hundred_refused_uploads_that_stay_keep_nobody_waiting(
     assert time.monotonic() - began < IDLE_SECONDS + 5
 
 
-def test_one_user_s_stalled_uploads_leave_seats_for_the_others(service: Service, clients: list[RawClient]) -> None:
+def test_one_user_s_stalled_uploads_leave_slots_for_the_others(service: Service, clients: list[RawClient]) -> None:
     for number, client in enumerate(clients[:50]):
         client.send(upload(number, token("mallory")))
     assert slowest_health(service, 0.5) < 1
     assert service.upload("/media", PHOTO + b" of ada", user="ada").status_code == 201
     found = statuses(clients[:50])
-    assert found.count(408) < SEATS
+    assert found.count(408) < SLOTS
     assert found.count(503) == 50 - found.count(408)

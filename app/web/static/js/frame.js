@@ -18,7 +18,7 @@ export function fitFrame(frame, width, height) {
 
 /**
  * Gives an element the media's address; `load(url)` is how. Where that fails for a while, because a link has run out,
- * all seats are taken or the network is away, it is tried again, and the user told in the end. `settled()` is to be
+ * all slots are taken or the network is away, it is tried again, and the user told in the end. `settled()` is to be
  * called when the element has loaded, `isUnusable()` at its `error`: it resolves to whether the bytes are there and
  * the browser has no use for them.
  */

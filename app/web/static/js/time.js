@@ -21,7 +21,7 @@ export function sleep(seconds, signal) {
 
 /**
  * So many at a time, the others in the order they asked: browsers open six connections to a host, and the service
- * gives each upload and each stream of events one of its few seats.
+ * gives each upload and each stream of events one of its few slots.
  */
 export class Turns {
   #free;

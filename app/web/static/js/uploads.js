@@ -9,7 +9,7 @@ import { Problem } from "./problem.js";
 import { sleep, Turns } from "./time.js";
 import { sendFile } from "./transfer.js";
 
-/** Each upload and each stream of events holds one of the service's seats and one of the browser's connections. */
+/** Each upload and each stream of events holds one of the service's slots and one of the browser's connections. */
 const SENDING_AT_ONCE = 2;
 const FOLLOWING_AT_ONCE = 2;
 const MOST_TRIES = 30;

@@ -1,4 +1,4 @@
-"""Long calls share the seats of a process, so that short ones always find a thread; every seat is given back."""
+"""Long calls share the slots of a process, so that short ones always find a thread; every slot is given back."""
 
 import io
 import threading
@@ -12,10 +12,10 @@ from werkzeug.test import TestResponse
 
 from app.errors import Unavailable
 from app.media_hash import media_id_of_bytes
-from app.seats import Seats
+from app.slots import ConcurrencyLimiter
 from tests.api.conftest import RUNS_OUT, Api, MakeApi, Untouched, picture
 
-SEATS = 2
+SLOTS = 2
 
 
 class Paused(io.RawIOBase):
@@ -58,21 +58,21 @@ def uploads_of(api: Api, *users: str) -> Iterator[list[Future[TestResponse]]]:
                 body.go_on.set()
 
 
-def every_seat_taken(api: Api) -> AbstractContextManager[list[Future[TestResponse]]]:
-    """Uploads of different users under way on all seats while the block runs."""
-    return uploads_of(api, *(f"user {number}" for number in range(SEATS)))
+def every_slot_taken(api: Api) -> AbstractContextManager[list[Future[TestResponse]]]:
+    """Uploads of different users under way on all slots while the block runs."""
+    return uploads_of(api, *(f"user {number}" for number in range(SLOTS)))
 
 
 @pytest.fixture
 def small(make_api: MakeApi) -> Api:
-    """An application of a server with two threads more than seats."""
-    return make_api(threads=SEATS + 2)
+    """An application of a server with two threads more than slots."""
+    return make_api(threads=SLOTS + 2)
 
 
 @pytest.mark.parametrize("path", ["/media?name=a.jpg", "/detect?name=a.jpg", "/detect?persist=false&name=a.jpg"])
-def test_an_upload_without_a_seat_is_refused_unread(small: Api, path: str) -> None:
+def test_an_upload_without_a_slot_is_refused_unread(small: Api, path: str) -> None:
     body = Untouched(picture(10))
-    with every_seat_taken(small) as uploads:
+    with every_slot_taken(small) as uploads:
         refused = send(small, path, body)
     assert refused.status_code == 503
     assert refused.json is not None
@@ -80,31 +80,31 @@ def test_an_upload_without_a_seat_is_refused_unread(small: Api, path: str) -> No
     assert int(refused.headers["Retry-After"]) > 0
     assert not body.was_read
     assert [answer.result().status_code for answer in uploads] == [201, 201]
-    assert small.services.seats.taken == 0
+    assert small.services.slots.taken == 0
     assert send(small, path, Untouched(picture(10))).status_code in (200, 201)
 
 
-def test_the_other_long_calls_need_a_seat_too(small: Api) -> None:
+def test_the_other_long_calls_need_a_slot_too(small: Api) -> None:
     media_id = media_id_of_bytes(picture(11))
     small.upload("/media", picture(11))
-    with every_seat_taken(small):
+    with every_slot_taken(small):
         for method, path in (("GET", "content"), ("GET", "events")):
             assert small.request(method, f"/media/{media_id}/{path}").status_code == 503
         assert small.request("POST", f"/detect/{media_id}").status_code == 503
-    assert small.services.seats.taken == 0
+    assert small.services.slots.taken == 0
 
 
-def test_short_calls_answer_while_every_seat_is_taken(small: Api) -> None:
+def test_short_calls_answer_while_every_slot_is_taken(small: Api) -> None:
     media_id = media_id_of_bytes(picture(12))
     small.upload("/media", picture(12))
-    with every_seat_taken(small):
+    with every_slot_taken(small):
         for path in ("/healthz", "/readyz", "/metrics", "/media", f"/media/{media_id}"):
             assert small.get(path).status_code == 200
         assert small.get(f"/media/{media_id}/detections").status_code == 404
 
 
-def test_a_token_is_looked_at_before_a_seat_is(small: Api) -> None:
-    with every_seat_taken(small):
+def test_a_token_is_looked_at_before_a_slot_is(small: Api) -> None:
+    with every_slot_taken(small):
         refused = small.upload("/media", picture(13), headers={"Authorization": "Bearer wrong"})
     assert refused.status_code == 401
 
@@ -152,20 +152,20 @@ Cause = Callable[[Api, str], Any]
         pytest.param(lambda api, _id: api.get("/media/0123456789abcdef/events"), id="unknown events"),
     ],
 )
-def test_a_seat_is_given_back_once(api: Api, cause: Cause) -> None:
+def test_a_slot_is_given_back_once(api: Api, cause: Cause) -> None:
     content = picture(21, (400, 300))
     api.upload("/media", content)
     for _ in range(3):
         cause(api, media_id_of_bytes(content))
-        assert api.services.seats.taken == 0
+        assert api.services.slots.taken == 0
 
 
-def test_a_download_keeps_its_seat_until_it_is_closed(small: Api) -> None:
+def test_a_download_keeps_its_slot_until_it_is_closed(small: Api) -> None:
     media_id = media_id_of_bytes(picture(14))
     small.upload("/media", picture(14))
     users = ("grace", "edsger")
     downloads = [small.get(f"/media/{media_id}/content", user=user, buffered=False) for user in users]
-    assert small.services.seats.taken == SEATS
+    assert small.services.slots.taken == SLOTS
     assert small.upload("/media", picture(15)).status_code == 503
     for download in downloads:
         download.close()
@@ -173,7 +173,7 @@ def test_a_download_keeps_its_seat_until_it_is_closed(small: Api) -> None:
 
 
 def test_a_user_beyond_his_share_is_told_so_before_his_body_is_read_and_others_are_served(make_api: MakeApi) -> None:
-    api = make_api(threads=6)  # four seats: two are a share, one is kept for others
+    api = make_api(threads=6)  # four slots: two are a share, one is kept for others
     body = Untouched(picture(30))
     with uploads_of(api, "ada", "ada", "ada"):
         refused = send(api, "/media?name=a.jpg", body)
@@ -184,7 +184,7 @@ def test_a_user_beyond_his_share_is_told_so_before_his_body_is_read_and_others_a
     assert refused.json["type"].endswith("unavailable")
     assert "this user's share" in refused.json["detail"]
     assert not body.was_read
-    assert api.services.seats.taken == 0
+    assert api.services.slots.taken == 0
     assert send(api, "/media?name=a.jpg", Untouched(picture(30))).status_code == 201
 
 
@@ -201,71 +201,71 @@ def test_downloads_and_events_count_to_the_share_too(make_api: MakeApi) -> None:
             assert served.status_code == 200
     for download in downloads:
         download.close()
-    assert api.services.seats.taken == 0
+    assert api.services.slots.taken == 0
 
 
-def refuses(seats: Seats, user: str) -> bool:
+def refuses(slots: ConcurrencyLimiter, user: str) -> bool:
     try:
-        seats.take(user)
+        slots.acquire(user)
     except Unavailable:
         return True
     return False
 
 
-def seats_of(threads: int) -> Seats:
-    seats = Seats(99)
-    seats.set_threads(threads)
-    return seats
+def slots_of(threads: int) -> ConcurrencyLimiter:
+    slots = ConcurrencyLimiter(99)
+    slots.set_threads(threads)
+    return slots
 
 
 @pytest.mark.parametrize(("threads", "count"), [(16, 14), (3, 1), (2, 1), (1, 1)])
-def test_seats_are_two_fewer_than_threads_but_never_none(threads: int, count: int) -> None:
-    seats = seats_of(threads)
+def test_slots_are_two_fewer_than_threads_but_never_none(threads: int, count: int) -> None:
+    slots = slots_of(threads)
     for number in range(count):
-        seats.take(f"user {number}")
-    assert refuses(seats, "one more")
-    seats.release("user 0")
-    seats.take("one more")
+        slots.acquire(f"user {number}")
+    assert refuses(slots, "one more")
+    slots.release("user 0")
+    slots.acquire("one more")
 
 
 @pytest.mark.parametrize(("threads", "alone"), [(3, 1), (4, 1), (5, 2), (6, 3), (16, 12), (66, 54)])
-def test_a_user_alone_goes_beyond_his_share_but_leaves_some_seats(threads: int, alone: int) -> None:
-    seats = seats_of(threads)
+def test_a_user_alone_goes_beyond_his_share_but_leaves_some_slots(threads: int, alone: int) -> None:
+    slots = slots_of(threads)
     for _ in range(alone):
-        seats.take("ada")
-    assert refuses(seats, "ada")
-    assert refuses(seats, "grace") == (threads == 3)
+        slots.acquire("ada")
+    assert refuses(slots, "ada")
+    assert refuses(slots, "grace") == (threads == 3)
 
 
 def test_each_of_two_users_has_his_half_whoever_comes_first() -> None:
-    seats = seats_of(16)
+    slots = slots_of(16)
     for _ in range(7):
-        seats.take("ada")
+        slots.acquire("ada")
     for _ in range(7):
-        seats.take("grace")
-    assert seats.taken == 14
+        slots.acquire("grace")
+    assert slots.taken == 14
 
 
-def test_who_holds_more_than_his_share_gets_no_seat_that_another_gave_back_until_there_are_enough() -> None:
-    seats = seats_of(16)
+def test_who_holds_more_than_his_share_gets_no_slot_that_another_gave_back_until_there_are_enough() -> None:
+    slots = slots_of(16)
     for user in ["ada"] * 12 + ["grace"] * 2:
-        seats.take(user)
-    seats.release("grace")
-    assert refuses(seats, "ada")
-    assert not refuses(seats, "edsger")
+        slots.acquire(user)
+    slots.release("grace")
+    assert refuses(slots, "ada")
+    assert not refuses(slots, "edsger")
     for _ in range(3):
-        seats.release("ada")
-    assert not refuses(seats, "ada")
-    assert refuses(seats, "ada")
+        slots.release("ada")
+    assert not refuses(slots, "ada")
+    assert refuses(slots, "ada")
 
 
-def test_of_many_at_once_only_as_many_sit_down_as_there_are_seats() -> None:
-    seats = Seats(5)
+def test_of_many_at_once_only_as_many_get_one_as_there_are_slots() -> None:
+    slots = ConcurrencyLimiter(5)
     together = threading.Barrier(20)
 
-    def sits_down(number: int) -> bool:
+    def gets_one(number: int) -> bool:
         together.wait(10)
-        return not refuses(seats, f"user {number}")
+        return not refuses(slots, f"user {number}")
 
     with ThreadPoolExecutor(20) as people:
-        assert sum(people.map(sits_down, range(20))) == 5
+        assert sum(people.map(gets_one, range(20))) == 5
