@@ -46,7 +46,12 @@ class Services:
         self.sweep = Sweep(self.database, self.queue, self.storage)
         self.waiters = RunWaiters(self.database)
         model = settings.detector_model or BUILT_IN_MODEL
-        self.runs = Runs(self.database, self.queue, detector_name(model, settings.detector_options))
+        self.runs = Runs(
+            self.database,
+            self.queue,
+            detector_name(model, settings.detector_options),
+            max_waiting=settings.max_waiting_runs,
+        )
         self.executor = RunExecutor(
             self.runs,
             partial(DetectorProcess, model, options=settings.detector_options),

@@ -56,6 +56,7 @@ class RunFailure(StrEnum):
 
 
 ACTIVE_RUN = text("state IN ('queued', 'running')")
+RUNNING_RUN = text("state = 'running'")
 
 
 class Media(Base):
@@ -88,7 +89,8 @@ class Media(Base):
 
 
 class DetectionRun(Base):
-    """One run of a detector over one media, asked for by `user_id`; while running it is leased to one process."""
+    """One run of a detector over one media, asked for by `user_id`; while running it is leased to one process, which
+    claimed it at `claimed_at`."""
 
     __tablename__ = "detection_run"
     __table_args__ = (
@@ -99,7 +101,9 @@ class DetectionRun(Base):
         CheckConstraint("failure IN ('undecodable', 'too-large', 'detector')", name="failure_allowed"),
         CheckConstraint("frames_done >= 0", name="frames_not_negative"),
         Index("uq_detection_run_active", "media_id", unique=True, sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN),
-        Index("ix_detection_run_waiting", "id", sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN),
+        Index("ix_detection_run_waiting", "user_id", "id", sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN),
+        Index("ix_detection_run_running", "user_id", sqlite_where=RUNNING_RUN, postgresql_where=RUNNING_RUN),
+        Index("ix_detection_run_turn", "user_id", "claimed_at"),
         Index("ix_detection_run_media", "media_id", "id"),
     )
 
@@ -118,6 +122,7 @@ class DetectionRun(Base):
     frames_total: Mapped[int | None] = mapped_column(Integer)
     packets_skipped: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[float] = mapped_column(Double)
+    claimed_at: Mapped[float | None] = mapped_column(Double)
     started_at: Mapped[float | None] = mapped_column(Double)
     finished_at: Mapped[float | None] = mapped_column(Double)
     failure: Mapped[str | None] = mapped_column(String(11))

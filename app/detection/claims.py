@@ -1,22 +1,25 @@
 """Which run comes next, and its lease: the SQL of claims. Nothing here begins or commits a transaction.
 
 Users take turns: next is the oldest run of the user who has the fewest under way, and of several such users the one
-whose turn was longest ago. So nobody waits behind another's hundred videos, and a lone user has every detector. Runs
-that wait are few (at most some thousand are let in), so all of them are looked at; those that have ended are not.
+whose turn was longest ago. So nobody waits behind another's hundred videos, and a lone user has every detector.
+
+The cost of a claim grows with the number of users who wait, and not with the number of runs, waiting or ended: the
+users are found by one step of an index for each, and so are each user's oldest run and last turn.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Select, and_, func, select, update
+from sqlalchemy import CTE, ColumnElement, Double, Select, Update, and_, bindparam, func, literal_column, select, update
 from sqlalchemy.orm import Session
 
-from app.detection.statements import UNDER_WAY, claimable
+from app.detection.statements import RUN, UNDER_WAY, claimable
 from app.models import DetectionRun, Media, RunState
 
-_LATEST = 2000
-"""Runs, counted from the newest, among which a user's last turn is looked for: more than may wait at once."""
+_R = RUN.c
+_RUNNING: ColumnElement[bool] = _R.state == literal_column(f"'{RunState.RUNNING}'")
+"""In the words of the partial index of the runs that are being worked on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,44 +56,87 @@ class Claimant:
     lease_seconds: float
 
 
-def lease(session: Session, now: ColumnElement[float], claimant: Claimant) -> ClaimedRun | None:
-    """Lease the next run; None where there is none, or where another claims it right now."""
+class Claims:
+    """`now` is the database's clock as an SQL expression. The statement is built once."""
+
+    def __init__(self, now: ColumnElement[float]) -> None:
+        self._lease = _lease_statement(now)
+
+    def lease(self, session: Session, claimant: Claimant) -> ClaimedRun | None:
+        """Lease the next run; None where there is none, or where another claims it right now."""
+        run = session.scalars(
+            self._lease,
+            {"owner": claimant.owner, "name": claimant.detector, "lease": claimant.lease_seconds},
+            execution_options={"synchronize_session": False},
+        ).one_or_none()
+        return None if run is None else _claimed(run, session.get_one(Media, run.media_id))
+
+
+def _lease_statement(now: ColumnElement[float]) -> Update:
     chosen = _next(now).cte("chosen")
-    run = session.scalars(
+    return (
         update(DetectionRun)
         .where(DetectionRun.id.in_(select(chosen.c.id)))
         .values(
             state=RunState.RUNNING,
-            detector=claimant.detector,
+            detector=bindparam("name"),
             lease_epoch=DetectionRun.lease_epoch + 1,
-            lease_owner=claimant.owner,
-            lease_until=now + claimant.lease_seconds,
+            lease_owner=bindparam("owner"),
+            lease_until=now + bindparam("lease", type_=Double()),
             tries=DetectionRun.tries + 1,
+            claimed_at=now,
             started_at=now,
             frames_done=0,
             packets_skipped=0,
         )
         .returning(DetectionRun)
-        .execution_options(synchronize_session=False)
-    ).one_or_none()
-    return None if run is None else _claimed(run, session.get_one(Media, run.media_id))
+    )
 
 
 def _next(now: ColumnElement[float]) -> Select[int]:
-    user = DetectionRun.user_id
-    held = and_(UNDER_WAY, DetectionRun.state == RunState.RUNNING, DetectionRun.lease_until > now)
-    busy = select(user, func.count().label("runs")).where(held).group_by(user).subquery()
-    latest = select(user, DetectionRun.started_at).order_by(DetectionRun.id.desc()).limit(_LATEST).subquery()
-    served = select(latest.c.user_id, func.max(latest.c.started_at).label("at")).group_by(latest.c.user_id).subquery()
+    """The oldest claimable run of the user whose turn it is.
+
+    On PostgreSQL a run that is being claimed right now is passed over for that user's next.
+    """
     return (
-        select(DetectionRun.id)
-        .outerjoin(busy, busy.c.user_id == user)
-        .outerjoin(served, served.c.user_id == user)
-        .where(claimable(now))
-        .order_by(func.coalesce(busy.c.runs, 0), func.coalesce(served.c.at, 0), DetectionRun.id)
+        select(_R.id)
+        .where(_R.user_id == _user_in_turn(now), claimable(now))
+        .order_by(_R.id)
         .limit(1)
-        .with_for_update(skip_locked=True, of=DetectionRun)
+        .with_for_update(skip_locked=True)
     )
+
+
+def _user_in_turn(now: ColumnElement[float]) -> ColumnElement[str]:
+    users = _users_with_runs()
+    oldest = (
+        select(_R.id)
+        .where(_R.user_id == users.c.user_id, claimable(now))
+        .order_by(_R.id)
+        .limit(1)
+        .correlate(users)
+        .scalar_subquery()
+    )
+    waiting = select(users.c.user_id, oldest.label("oldest")).where(users.c.user_id.is_not(None)).subquery("waiting")
+    held = select(_R.user_id, func.count().label("runs")).where(_RUNNING, _R.lease_until > now)
+    busy = held.group_by(_R.user_id).subquery("busy")
+    last_turn = select(func.max(_R.claimed_at)).where(_R.user_id == waiting.c.user_id).correlate(waiting)
+    return (
+        select(waiting.c.user_id)
+        .outerjoin(busy, busy.c.user_id == waiting.c.user_id)
+        .where(waiting.c.oldest.is_not(None))
+        .order_by(func.coalesce(busy.c.runs, 0), func.coalesce(last_turn.scalar_subquery(), 0), waiting.c.oldest)
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
+def _users_with_runs() -> CTE:
+    """The users who have runs that wait or are under way, and NULL at the end: each found from the one before."""
+    first = select(func.min(_R.user_id).label("user_id")).where(UNDER_WAY)
+    users = first.cte("users", recursive=True)
+    following = select(func.min(_R.user_id)).where(UNDER_WAY, _R.user_id > users.c.user_id).correlate(users)
+    return users.union_all(select(following.scalar_subquery()).where(users.c.user_id.is_not(None)))
 
 
 def _claimed(run: DetectionRun, media: Media) -> ClaimedRun:

@@ -21,19 +21,20 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import Database, News, announce
-from app.detection import claims, tallies
-from app.detection.claims import ClaimedRun
+from app.detection import tallies
+from app.detection.claims import Claimant, ClaimedRun, Claims
+from app.detection.queue_room import QueueRoom
 from app.detection.results import FrameResult
-from app.detection.statements import BEYOND, FIRST, NO_LEASE, UNDER_WAY, RunStatements, add_results
-from app.errors import AlreadyProcessing, Unavailable
+from app.detection.statements import FIRST, NO_LEASE, UNDER_WAY, RunStatements, add_results
+from app.errors import AlreadyProcessing
 from app.lifecycle import change_status
 from app.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
 from app.outbox.queue import OutboxQueue
 
 LEASE_SECONDS = 15.0
 MAX_TRIES = 2
-MAX_WAITING = 1000
-"""Runs that may wait or be under way before new ones are turned away: hours of work already."""
+MAX_WAITING = 100_000
+"""Runs that may wait or be under way before a user who has an equal share of them is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Runs:
         self._queue = queue
         self._statements = RunStatements(database.now)
         self.lease_seconds = lease_seconds
-        self._max_waiting = max_waiting
+        self._claims = Claims(database.now)
+        self._room = QueueRoom(database, max_waiting)
         self.detector = detector
 
     def add(self, connection: Connection, media_id: str, wanted: RunRequest) -> int:
@@ -101,10 +103,10 @@ class Runs:
     def _asked_for(self, media_id: str, wanted: RunRequest) -> dict[str, Any]:
         return {"media_id": media_id, "detector": self.detector, **asdict(wanted)}
 
-    def ensure_room(self) -> None:
-        """Raise Unavailable where too many runs wait already; to be asked before a body is read."""
-        if self._database.look_up(BEYOND, {"runs": self._max_waiting - 1}) is not None:
-            raise Unavailable(f"{self._max_waiting} runs wait for a detector already; try again later.", 30)
+    def ensure_room(self, user: str) -> None:
+        """Raise Unavailable where too many runs wait already, this user's among them; to be asked before a body is
+        read."""
+        self._room.ensure(user)
 
     def start_new(self, media_id: str, wanted: RunRequest) -> int:
         """Queue a new run of a known media; raises AlreadyProcessing where one is under way."""
@@ -130,10 +132,10 @@ class Runs:
 
         A run that has been tried too often is ended here, with its media at Error.
         """
-        claimant = claims.Claimant(owner, self.detector, self.lease_seconds)
+        claimant = Claimant(owner, self.detector, self.lease_seconds)
         while self._anything_to_claim():
             with self._database.writing() as session:
-                claimed = claims.lease(session, self._database.now, claimant)
+                claimed = self._claims.lease(session, claimant)
                 if claimed is None:
                     return None
                 if claimed.media_status != MediaStatus.AI_PROCESSING:

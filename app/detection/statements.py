@@ -47,9 +47,6 @@ _ADD_DETECTIONS = insert(DETECTION)
 STATE = Direct(select(_R.state).where(_R.id == bindparam("run")))
 """A run's. Parameter: run."""
 
-BEYOND = Direct(select(_R.id).where(UNDER_WAY).offset(bindparam("runs")).limit(1))
-"""A run beyond the first so many that wait or are under way. Parameter: runs."""
-
 
 class RunStatements:
     """`now` is the database's clock as an SQL expression."""
@@ -69,6 +66,7 @@ class RunStatements:
             "lease_owner": bindparam("owner"),
             "lease_until": now + bindparam("lease", type_=Double()),
             "created_at": now,
+            "claimed_at": now,
             "started_at": now,
         }
         self.begin: Executable = insert(RUN).values(new | leased).returning(_R.id)

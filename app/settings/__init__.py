@@ -53,6 +53,7 @@ class Settings(DetectorSettings):
     max_upload_bytes: int
     upload_idle_timeout: float
     sync_wait: float
+    max_waiting_runs: int
     detection_workers: int
     detection: Literal["embedded", "off"]
     dispatcher: Literal["embedded", "off"]
@@ -76,6 +77,7 @@ class Settings(DetectorSettings):
             max_upload_bytes=read.integer("MAX_UPLOAD_BYTES", 16 * GIB, minimum=1),
             upload_idle_timeout=read.number("UPLOAD_IDLE_TIMEOUT_SECONDS", 30, above=0),
             sync_wait=read.number("SYNC_WAIT_SECONDS", 60, above=0),
+            max_waiting_runs=read.integer("MAX_WAITING_RUNS", 100_000, minimum=1),
             detection_workers=read.integer("DETECTION_WORKERS", processors.granted(), minimum=1, maximum=MAX_WORKERS),
             detection=read.either("DETECTION", "embedded", "off"),
             dispatcher=read.either("DISPATCHER", "embedded", "off"),

@@ -29,7 +29,7 @@ def detect_upload() -> Response:
         return _detect_in_memory(wanted)
     runs = services().runs
     if not services().executor.idle:  # an idle detector has seen that nothing waits
-        runs.ensure_room()
+        runs.ensure_room(g.user_id)
     with intake.upload() as upload, services().uploaded_run(wanted) as run:
         receipt = services().uploads.take_in(upload, run.record, on_whole=run.begin)
         media_id = receipt.media.id
@@ -47,7 +47,7 @@ def detect_stored(media_id: str) -> Response:
     """A new run on a stored media, which is adopted first if only the annotations service knows it."""
     wanted = _wanted()
     with intake.slot():
-        services().runs.ensure_room()
+        services().runs.ensure_room(g.user_id)
         services().adoption.ensure_known(media_id, g.user_id)
         run_id = services().runs.start_new(media_id, wanted)
         return _answer(media_id, run_id, duplicate=True)

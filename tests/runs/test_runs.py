@@ -268,9 +268,9 @@ def test_of_many_who_claim_at_once_each_run_goes_to_one(live_world: World, datab
 def test_no_further_run_is_let_in_where_too_many_wait(world: World) -> None:
     runs = Runs(world.database, world.queue, "detector-1", max_waiting=2)
     runs.start_new(world.media(), WANTED)
-    runs.ensure_room()
+    runs.ensure_room("ada")
     runs.start_new(world.media(), WANTED)
     with pytest.raises(Unavailable):
-        runs.ensure_room()
+        runs.ensure_room("ada")
     assert world.runs.finish(world.claimed(), [])
-    runs.ensure_room()
+    runs.ensure_room("ada")
