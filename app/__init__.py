@@ -8,7 +8,7 @@ from flask import Flask
 from app import cli, logs
 from app.bootstrap import Services
 from app.current import EXTENSION
-from app.settings import Settings
+from app.settings import LogSettings, Settings
 from app.web import (
     auth,
     cors,
@@ -34,8 +34,8 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     Its background work begins with `app.extensions["detections"].start()`, in the process that serves.
     """
-    logs.configure()
     settings = settings or Settings.from_env()
+    logs.configure(settings.logs)
     app = Flask(__name__, static_folder=None)
     app.extensions[EXTENSION] = Services(settings)
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -55,9 +55,10 @@ def create_app(settings: Settings | None = None) -> Flask:
 def create_command_app() -> Flask:
     """The commands alone, for `flask` to find them: the services are made when one of them asks.
 
-    So those that need no service need no setting of it either.
+    So those that need no service need no setting of it either, but those of its logs. Raises SettingsError if one of
+    these is wrong.
     """
-    logs.configure()
+    logs.configure(LogSettings.from_env())
     app = Flask(__name__, static_folder=None)
     _add_commands(app)
     return app

@@ -8,13 +8,14 @@ from app.annotations import AnnotationsClient
 from app.background import BackgroundWork
 from app.db import Database, News
 from app.detection.executor import RunExecutor
+from app.detection.limits import MediaLimits
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.process import DetectorProcess
 from app.detection.runs import RunRequest, Runs
 from app.detection.uploaded_run import UploadedRun
 from app.detection.waiting import RunWaiters
 from app.media_links import MediaLinks
-from app.outbox.dispatcher import Dispatcher
+from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.flush import Flush
 from app.outbox.gate import Gate
 from app.outbox.queue import OutboxQueue
@@ -29,6 +30,8 @@ from app.uploads import Uploads
 from app.verification import Verification
 
 DEFAULT_THREADS = 16
+DEADLINE_MARGIN = 2.0
+"""Seconds by which an exchange with the annotations service may outlast its deadline: a lease must not end first."""
 
 
 class Services:
@@ -54,7 +57,12 @@ class Services:
         )
         self.executor = RunExecutor(
             self.runs,
-            partial(DetectorProcess, model, options=settings.detector_options),
+            partial(
+                DetectorProcess,
+                model,
+                MediaLimits(picture_pixels=settings.max_picture_pixels),
+                options=settings.detector_options,
+            ),
             workers=settings.detection_workers,
             on_left=self.waiters.notify,
         )
@@ -75,7 +83,11 @@ class Services:
         """A dispatcher of its own for whoever asks; None where no annotations service is configured."""
         if self.annotations is None or self.gate is None:
             return None
-        return Dispatcher(self.database, self.queue, self.gate, self.annotations.deliver)
+        limits = DispatcherLimits(
+            senders=self.settings.delivery_workers,
+            deadline=self.settings.delivery_deadline + DEADLINE_MARGIN,
+        )
+        return Dispatcher(self.database, self.queue, self.gate, self.annotations.deliver, limits=limits)
 
     def flush(
         self, media_id: str | None = None, on_progress: Callable[[int, int], None] = lambda _done, _total: None
@@ -135,7 +147,7 @@ def _annotations_client(settings: Settings) -> AnnotationsClient | None:
     annotations = settings.annotations
     if annotations.url is None:
         return None
-    return AnnotationsClient(annotations.url, _token_source(settings))
+    return AnnotationsClient(annotations.url, _token_source(settings), deadline_seconds=settings.delivery_deadline)
 
 
 def _token_source(settings: Settings) -> TokenSource:

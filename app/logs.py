@@ -1,29 +1,39 @@
-"""Structured logs: one JSON object a line on standard error, with the request's id where there is one.
+"""Structured logs: a line for each event on standard error, with the request's id where there is one.
+
+A line is a JSON object, or, with LOG_FORMAT=text, words for people: time, level, event, fields.
 
 Nothing logged carries a token, a header or a key: events name their fields one by one. A command that somebody watches
 on a terminal says what is wrong in words instead, and nothing of what is well.
 """
 
+import json
 import logging
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from app.settings import LogSettings
 
-def configure() -> None:
-    """Set up structlog for this process; to be called once, at its start."""
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_PLAIN = re.compile(r"[!#-~]+")  # printable ASCII without spaces and quotes
+
+
+def configure(settings: LogSettings) -> None:
+    """Set up structlog for this process, at its start."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer() if settings.format == "json" else _as_text,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
         # Looked up anew each time: a stream that was put in its place for a while may be closed by now.
         logger_factory=lambda *_names: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
@@ -43,6 +53,21 @@ def in_words(say: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         structlog.configure(**before)
+
+
+def _as_text(_logger: WrappedLogger, _level: str, event: EventDict) -> str:
+    """One line; a value that holds more than plain characters is quoted, so that none can pass for a line of its own.
+    The lines of an exception follow, indented."""
+    head = f"{event.pop('timestamp')} {event.pop('level'):<7} {event.pop('event')}"
+    exception = event.pop("exception", None)
+    fields = (f"{name}={_plain(value)}" for name, value in event.items())
+    line = " ".join((head, *fields))
+    return line if exception is None else f"{line}\n{textwrap.indent(exception, '    ')}"
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 
 class _Speaker:

@@ -43,6 +43,9 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
     assert found.detector_options == DetectorOptions(labels=None, tile=None, provider="cpu")
     assert (found.detection, found.dispatcher, found.outbox_retention_days) == ("embedded", "embedded", 7)
     assert found.detection_workers == granted()
+    assert (found.max_picture_pixels, found.max_waiting_runs) == (1_000_000_000, 100_000)
+    assert (found.delivery_workers, found.delivery_deadline) == (8, 10)
+    assert (found.logs.level, found.logs.format) == ("info", "json")
     assert (found.cors_origins, found.tokens.admin_claim) == ((), ("roles", "admin"))
 
 
@@ -70,6 +73,12 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
         ("FRAME_INTERVAL_SECONDS", "0.04", lambda found: found.frame_interval == 0.04),
         ("DETECTION_WORKERS", "3", lambda found: found.detection_workers == 3),
         ("DETECTION", "off", lambda found: found.detection == "off"),
+        ("MAX_PICTURE_PIXELS", "192000000", lambda found: found.max_picture_pixels == 192_000_000),
+        ("MAX_WAITING_RUNS", "1000", lambda found: found.max_waiting_runs == 1000),
+        ("DELIVERY_WORKERS", "32", lambda found: found.delivery_workers == 32),
+        ("DELIVERY_DEADLINE_SECONDS", "2.5", lambda found: found.delivery_deadline == 2.5),
+        ("LOG_LEVEL", "warning", lambda found: found.logs.level == "warning"),
+        ("LOG_FORMAT", "text", lambda found: found.logs.format == "text"),
         ("DISPATCHER", "off", lambda found: found.dispatcher == "off"),
         ("WORKER_PROCESSORS", "all", lambda found: found.worker_processors == "all"),
         ("OUTBOX_RETENTION_DAYS", "0.5", lambda found: found.outbox_retention_days == 0.5),
@@ -114,6 +123,16 @@ def test_each_setting_is_read(name: str, value: str, read: object) -> None:
         ("MAX_UPLOAD_BYTES", "-1"),
         ("MAX_UPLOAD_BYTES", "16 GiB"),
         ("MAX_UPLOAD_BYTES", "1.5"),
+        ("MAX_PICTURE_PIXELS", "0"),
+        ("MAX_PICTURE_PIXELS", "100 MP"),
+        ("MAX_WAITING_RUNS", "0"),
+        ("DELIVERY_WORKERS", "0"),
+        ("DELIVERY_WORKERS", "257"),
+        ("DELIVERY_DEADLINE_SECONDS", "0"),
+        ("DELIVERY_DEADLINE_SECONDS", "21"),
+        ("LOG_LEVEL", "INFO"),
+        ("LOG_LEVEL", "verbose"),
+        ("LOG_FORMAT", "xml"),
         ("UPLOAD_IDLE_TIMEOUT_SECONDS", "0"),
         ("UPLOAD_IDLE_TIMEOUT_SECONDS", "nan"),
         ("UPLOAD_IDLE_TIMEOUT_SECONDS", "soon"),

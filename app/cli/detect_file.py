@@ -16,6 +16,7 @@ from app import representation
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.detection.drawing_process import Drawing, draw_in_process
+from app.detection.limits import MediaLimits
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.process import DetectorProcess, Job, Total
 from app.detection.results import DetectedObject, FrameResult
@@ -82,11 +83,12 @@ def detect_file(
     confidence, interval = confidence or settings.detector_confidence, frame_interval or settings.frame_interval
     model = settings.detector_model or BUILT_IN_MODEL
     name = detector_name(model, settings.detector_options)
-    with closing(DetectorProcess(model, options=settings.detector_options)) as process:
+    limits = MediaLimits(picture_pixels=settings.max_picture_pixels)
+    with closing(DetectorProcess(model, limits, options=settings.detector_options)) as process:
         load_model(process, model)
         outcomes = [_detect(process, path, confidence, interval) for path in paths]
     if target is not None:
-        _draw(outcomes[0], interval, target)
+        _draw(outcomes[0], interval, target, limits)
     if as_json:
         show_json({"detector": name, "files": [_document(outcome) for outcome in outcomes]})
     else:
@@ -144,14 +146,15 @@ def _kind_of(path: Path) -> Kind:
     return MEDIA_TYPES[extension].kind
 
 
-def _draw(outcome: Outcome, interval: float, target: Path) -> None:
+def _draw(outcome: Outcome, interval: float, target: Path, limits: MediaLimits) -> None:
     """Draw a picture, or the frame of a video on which most was found, the first where several are equal."""
     if outcome.kind is None or outcome.error:
         return
     most = max(outcome.found, key=lambda result: len(result.objects), default=FrameResult(0, 0.0, ()))
     try:
         draw_in_process(
-            Drawing(outcome.path.absolute(), outcome.kind, interval, most.index, most.objects, target.absolute())
+            Drawing(outcome.path.absolute(), outcome.kind, interval, most.index, most.objects, target.absolute()),
+            limits,
         )
     except DetectionsError as error:
         outcome.error = f"{target} was not drawn: {error}"

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-MAX_PIXELS = 100_000_000
-"""Pixels of a still picture: as many as the largest cameras make, and 300 MB once decoded."""
+MAX_PIXELS = 1_000_000_000
+"""Pixels of a still picture. `ProcessLimits.memory_bytes` holds fewer once they are decoded, how many by the format."""
 
 
 @dataclass(frozen=True, slots=True)

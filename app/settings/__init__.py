@@ -23,6 +23,7 @@ from app.settings.detector import (
     Provider,
     detector_values,
 )
+from app.settings.logs import LogSettings
 from app.settings.reader import Reader
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "AnnotationsSettings",
     "DetectorOptions",
     "DetectorSettings",
+    "LogSettings",
     "Provider",
     "Settings",
     "TokenSettings",
@@ -38,6 +40,8 @@ __all__ = [
 ]
 
 GIB = 1 << 30
+MAX_DELIVERY_WORKERS = 256  # each is a thread and a connection to the annotations service
+MAX_DELIVERY_DEADLINE = 20.0  # a message is leased for 30 s, and no request starts that could outlast its lease
 MAX_WORKERS = 1024  # each is a process with a model in memory; more is a slip of the keyboard
 
 
@@ -57,9 +61,12 @@ class Settings(DetectorSettings):
     detection_workers: int
     detection: Literal["embedded", "off"]
     dispatcher: Literal["embedded", "off"]
+    delivery_workers: int
+    delivery_deadline: float
     outbox_retention_days: float
     cors_origins: tuple[str, ...]  # as browsers write them: lower case, without a default port
     worker_processors: Literal["one", "all"]  # those that the threads of one server process share
+    logs: LogSettings
     shared_figures_dir: Path | None  # where the processes of one server share their figures; None: each has its own
 
     @classmethod
@@ -81,9 +88,12 @@ class Settings(DetectorSettings):
             detection_workers=read.integer("DETECTION_WORKERS", processors.granted(), minimum=1, maximum=MAX_WORKERS),
             detection=read.either("DETECTION", "embedded", "off"),
             dispatcher=read.either("DISPATCHER", "embedded", "off"),
+            delivery_workers=read.integer("DELIVERY_WORKERS", 8, minimum=1, maximum=MAX_DELIVERY_WORKERS),
+            delivery_deadline=read.number("DELIVERY_DEADLINE_SECONDS", 10, above=0, maximum=MAX_DELIVERY_DEADLINE),
             outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0),
             cors_origins=cors_origins(read),
             worker_processors=read.either("WORKER_PROCESSORS", "one", "all"),
+            logs=LogSettings.from_env(environ),
             shared_figures_dir=read.existing_folder("PROMETHEUS_MULTIPROC_DIR"),
         )
 

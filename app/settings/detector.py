@@ -9,6 +9,7 @@ from app.errors import SettingsError
 from app.settings.reader import Reader
 
 MIN_TILE = 64
+MAX_PIXELS = 1 << 40
 MAX_LABEL_CHARACTERS = 255
 
 Provider = Literal["cpu", "cuda"]
@@ -35,6 +36,7 @@ class DetectorSettings:
     detector_options: DetectorOptions
     detector_confidence: float
     frame_interval: float
+    max_picture_pixels: int
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "DetectorSettings":
@@ -53,6 +55,7 @@ def detector_values(read: Reader) -> dict[str, Any]:
         ),
         "detector_confidence": read.number("DETECTOR_CONFIDENCE", 0.45, above=0, maximum=1),
         "frame_interval": read.number("FRAME_INTERVAL_SECONDS", 0.5, above=0),
+        "max_picture_pixels": read.integer("MAX_PICTURE_PIXELS", 1_000_000_000, minimum=1, maximum=MAX_PIXELS),
     }
 
 

@@ -26,7 +26,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> io.BytesIO
 
 
 def decoded(file: io.BytesIO, fit: int | None = None) -> Picture:
-    return decode_picture(file, fit=fit).picture
+    return decode_picture(file, max_pixels=100_000_000, fit=fit).picture
 
 
 def turned_away(image: Image.Image, orientation: int) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import socket
 import time
 from pathlib import Path
@@ -80,6 +81,26 @@ def test_no_secret_no_token_and_no_signature_is_ever_logged(tmp_path: Path, sqli
     assert signature[-20:] not in log
     assert SECRET not in log
     assert "eyJ" not in log  # how every token begins
+
+
+def test_logs_for_people_have_a_line_for_each_event_and_only_of_the_level_asked_for(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    service = Service(tmp_path, sqlite_url, None, LOG_FORMAT="text")
+    try:
+        service.start()
+        service.request("GET", "/media/two%0Alines%22", headers={"X-Request-Id": TRACE})
+        service.stop()
+        [line] = [line for line in service.log.read_text().splitlines() if TRACE in line]
+        assert re.fullmatch(r"[-0-9T:.]+Z info    request .*method=GET.* status=404 .*", line)
+        assert 'path="/media/two\\nlines\\""' in line
+        service.environment |= {"LOG_LEVEL": "warning"}
+        service.start()
+        service.request("GET", "/media", headers={"X-Request-Id": "of-a-quiet-log"})
+    finally:
+        service.stop()
+        service.kill()
+    assert "of-a-quiet-log" not in service.log.read_text()
 
 
 def test_a_signature_is_taken_out_of_whatever_gunicorn_says_of_a_request() -> None:

@@ -1,0 +1,27 @@
+"""How much is logged, and in which form."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from app.settings.reader import Reader
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["json", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """The least level that is logged, and whether a line is a JSON object or words for people."""
+
+    level: Level = "info"
+    format: Format = "json"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "LogSettings":
+        """Read and check both settings; raises SettingsError where one is wrong."""
+        read = Reader(environ)
+        return cls(
+            level=read.one_of("LOG_LEVEL", "info", get_args(Level)),
+            format=read.either("LOG_FORMAT", "json", "text"),
+        )
