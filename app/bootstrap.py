@@ -21,7 +21,7 @@ from app.outbox.gate import Gate
 from app.outbox.queue import OutboxQueue
 from app.outbox.watch import ChangeWatcher
 from app.processors import stay_on
-from app.settings import Settings
+from app.settings import DatabaseSettings, Settings
 from app.slots import ConcurrencyLimiter
 from app.storage import Storage
 from app.sweep import PeriodicSweep, Sweep
@@ -34,12 +34,17 @@ DEADLINE_MARGIN = 2.0
 """Seconds by which an exchange with the annotations service may outlast its deadline: a lease must not end first."""
 
 
+def open_database(settings: DatabaseSettings) -> Database:
+    """The database of the settings; to be made after fork."""
+    return Database(settings.url, pooler=settings.pooler, listen_url=settings.listen_url)
+
+
 class Services:
     """One process's services. Made after fork; `start` begins the background work, `stop` ends it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.database = Database(settings.database_url)
+        self.database = open_database(settings.database)
         self.queue = OutboxQueue(self.database.now)
         self.storage = Storage({"Video": settings.videos_dir, "Image": settings.images_dir})
         self.storage.prepare()

@@ -11,34 +11,28 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Connection,
-    Double,
-    MetaData,
-    inspect,
-    literal_column,
-    select,
-    text,
-)
+import psycopg
+from sqlalchemy import ColumnElement, Connection, MetaData, inspect, literal_column, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import GenericFunction
 
 from app import postgres_engine, sqlite_engine
+from app.database_errors import translate_db_errors
 from app.direct import Direct, Row
-from app.errors import StorageFailed, StorageFull, Unavailable
+from app.errors import Unavailable
+from app.pooler import check_pooler
+from app.postgres_connection import Connector, PostgresConnection, TimeLimits
+from app.sql_functions import database_now
 
 BUSY_SECONDS = 20.0
-"""How long a transaction waits for its turn before the caller is told to come back."""
+"""How long a transaction waits for its turn on SQLite before the caller is told to come back."""
+
+POSTGRES_BUSY_SECONDS = 1.5
+"""How long a transaction waits on PostgreSQL for a lock that somebody else holds: a row's, as a rule, and for its
+commit."""
 
 SAFE_SQLITE = (3, 51, 3)
 PG_CHANNEL = "detections_outbox"
@@ -46,9 +40,6 @@ NOTIFICATION: ColumnElement[None] = literal_column(f"pg_notify('{PG_CHANNEL}', '
 """Wakes other processes at the commit of the statement that selects it; PostgreSQL sends equal ones only once."""
 
 _ANNOUNCED = "announced"
-_POSTGRES_BUSY = ("55P03", "57014", "40001", "40P01")  # lock and statement timeouts, serialization, deadlock
-_POSTGRES_FULL = ("53100",)
-_SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second: no room for the WAL's index
 
 
 class Base(DeclarativeBase):
@@ -65,40 +56,6 @@ class Base(DeclarativeBase):
     )
 
 
-class database_now(GenericFunction[float]):  # noqa: N801 (named as the SQL function it stands for)
-    """The database's clock, in seconds since 1970 UTC: the one clock that all processes and hosts share."""
-
-    type = Double()
-    inherit_cache = True
-
-
-@compiles(database_now, "sqlite")
-def _sqlite_now(_element: database_now, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"  # unixepoch('subsec') is NULL before 3.42
-
-
-@compiles(database_now, "postgresql")
-def _postgres_now(_element: database_now, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "extract(epoch from clock_timestamp())::double precision"
-
-
-class whole(GenericFunction[int]):  # noqa: N801 (named as the SQL functions are)
-    """The whole part of a number that is not negative."""
-
-    type = BigInteger()
-    inherit_cache = True
-
-
-@compiles(whole, "sqlite")
-def _sqlite_whole(element: whole, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"  # floor() is not in every build
-
-
-@compiles(whole, "postgresql")
-def _postgres_whole(element: whole, compiler: SQLCompiler, **options: Any) -> str:
-    return f"floor({compiler.process(element.clauses, **options)})::bigint"  # a cast alone would round
-
-
 class News(Enum):
     """What a transaction adds for others to work on."""
 
@@ -110,23 +67,36 @@ class Database:
     """One process's way to the database; to be made after fork, and closed at the end.
 
     Writing transactions are the engine `writer`'s, which on PostgreSQL is `engine` itself.
-    `now` is an SQL expression for the time in seconds since 1970; tests hand in another.
+    `now` is an SQL expression for the time in seconds since 1970; tests hand in another. A transaction waits at most
+    `busy_seconds` for what others hold; on PostgreSQL the other limits follow from it, unless `limits` are given.
+    `pooler` says that a pooler gives each transaction another session of the server, and `listen_url` where a
+    connection that hears notifications is to be had.
     """
 
     def __init__(
-        self, url: str, *, now: ColumnElement[float] | None = None, busy_seconds: float = BUSY_SECONDS
+        self,
+        url: str,
+        *,
+        now: ColumnElement[float] | None = None,
+        busy_seconds: float | None = None,
+        limits: TimeLimits | None = None,
+        pooler: Literal["none", "transaction"] = "none",
+        listen_url: str | None = None,
     ) -> None:
         self.url = make_url(url)
         self.now: ColumnElement[float] = database_now() if now is None else now
-        self.busy_seconds = busy_seconds
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.busy_seconds = busy_seconds or (BUSY_SECONDS if self.is_sqlite else POSTGRES_BUSY_SECONDS)
+        self._connector = self._listening = None
         if self.is_sqlite:
-            self.engine = sqlite_engine.reader(self.url, busy_seconds)
-            self.writer = sqlite_engine.writer(self.url, busy_seconds)
+            self.engine = self._looker = sqlite_engine.reader(self.url, self.busy_seconds)
+            self.writer = sqlite_engine.writer(self.url, self.busy_seconds)
         else:
-            self.engine = self.writer = postgres_engine.make(self.url, busy_seconds)
-        # One statement is a transaction of its own on PostgreSQL: two journeys to the server fewer for each look.
-        self._looker = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._limits = limits or TimeLimits.within(self.busy_seconds)
+            self._connector = Connector(self.url, self._limits, own_sessions=pooler == "none")
+            self._listening = Connector(listen_url, self._limits) if listen_url else None
+            self.engine, self._looker = postgres_engine.make(self.url, self._connector, self.busy_seconds)
+            self.writer = self.engine
         self._read = sessionmaker(self.engine, autoflush=False, expire_on_commit=False)
         self._look = sessionmaker(self._looker, autoflush=False, expire_on_commit=False)
         self._write = sessionmaker(self.writer, autoflush=False, expire_on_commit=False)
@@ -134,9 +104,12 @@ class Database:
         self._listeners: dict[News, list[Callable[[], None]]] = {news: [] for news in News}
 
     @contextmanager
-    def reading(self) -> Iterator[Session]:
-        """A session whose reads see one state of the database; nothing it does is kept."""
-        with _judged(), self._read() as session:
+    def reading(self, *, statement_seconds: float | None = None) -> Iterator[Session]:
+        """A session whose reads see one state of the database; nothing it does is kept.
+
+        `statement_seconds` is how long a statement of it may take, where that is more than usual.
+        """
+        with translate_db_errors(), self._read() as session, self._taking(session, statement_seconds):
             yield session
 
     @contextmanager
@@ -146,13 +119,13 @@ class Database:
         On PostgreSQL it has no transaction to begin and to roll back, after which psycopg would have forgotten every
         statement that it had prepared. What it changed would be kept there: it is for looks alone.
         """
-        with _judged(), self._look() as session:
+        with translate_db_errors(), self._look() as session:
             yield session
 
     def look_up(self, statement: Direct, parameters: Mapping[str, Any]) -> Row | None:
         """The first row of a statement that looks, if there is one: for the hot path, where a session costs more than
         the look. Raises as `reading` does."""
-        with _judged():
+        with translate_db_errors():
             if self.is_sqlite:
                 with closing(self.engine.raw_connection()) as unwrapped:
                     return statement.first(unwrapped, parameters)
@@ -160,20 +133,26 @@ class Database:
                 return statement.first(connection, parameters)
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
+    def writing(self, *, statement_seconds: float | None = None) -> Iterator[Session]:
         """A session in a writing transaction: committed at the end of the block, rolled back if it raises.
 
-        Raises Unavailable where no turn comes within the busy limit, StorageFull where the disk is full (nothing is
-        committed then), StorageFailed where SQLite's disk refuses.
+        `statement_seconds` as for `reading`. Raises Unavailable where no turn comes within the busy limit, StorageFull
+        where the disk is full (nothing is committed then), StorageFailed where SQLite's disk refuses.
         """
-        with self._announcing() as announced, self._turn(), _judged(), self._write.begin() as session:
+        with (
+            self._announcing() as announced,
+            self._turn(),
+            translate_db_errors(),
+            self._write.begin() as session,
+            self._taking(session, statement_seconds),
+        ):
             session.connection().info[_ANNOUNCED] = announced
             yield session
 
     @contextmanager
     def recording(self) -> Iterator[Connection]:
         """As `writing`, without a session, which costs an upload as much as its statements: for the hot path."""
-        with self._announcing() as announced, self._turn(), _judged(), self.writer.begin() as connection:
+        with self._announcing() as announced, self._turn(), translate_db_errors(), self.writer.begin() as connection:
             connection.info[_ANNOUNCED] = announced
             yield connection
 
@@ -199,6 +178,31 @@ class Database:
         safe = ".".join(map(str, SAFE_SQLITE))
         return [f"SQLite {sqlite3.sqlite_version} has a rare WAL-reset defect with many connections; {safe} has not."]
 
+    def check(self) -> str | None:
+        """Look at the database as a start does: returns a line that is worth knowing about it, if there is one.
+
+        Raises DatabaseUnfit where a person has to change something first. One that is out of reach may come yet.
+        """
+        looks = (
+            (self._connector, "DATABASE_URL", "set DATABASE_POOLER=transaction"),
+            (self._listening, "DATABASE_LISTEN_URL", "name the server itself"),
+        )
+        try:
+            noticed = [check_pooler(connector, *words) for connector, *words in looks if connector]
+        except psycopg.Error:
+            return None
+        return " ".join(filter(None, noticed)) or None
+
+    def listen(self) -> PostgresConnection | None:
+        """A new connection that hears the notifications of PG_CHANNEL, the caller's to close; None where there is none,
+        as on SQLite and behind a pooler. Raises psycopg's errors."""
+        connector = self._listening or self._connector
+        if connector is None or not connector.own_sessions:
+            return None
+        connection = connector.connect()
+        connection.execute(f"LISTEN {PG_CHANNEL}".encode())
+        return connection
+
     def close(self) -> None:
         """Give back every connection."""
         self.engine.dispose()
@@ -212,6 +216,22 @@ class Database:
         for news in announced:
             for listener in self._listeners[news]:
                 listener()
+
+    @contextmanager
+    def _taking(self, session: Session, statement_seconds: float | None) -> Iterator[None]:
+        """Give the statements of a session's transaction more time than PostgreSQL's limits do."""
+        if statement_seconds is None or self.is_sqlite:
+            yield
+            return
+        connection = session.connection()
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(statement_seconds * 1000)}")
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, PostgresConnection)
+        driver.exchange_seconds = statement_seconds + 1
+        try:
+            yield
+        finally:
+            driver.exchange_seconds = self._limits.exchange
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -245,43 +265,6 @@ def note_announced(connection: Connection, news: News) -> None:
 def upsert(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
     """An INSERT that knows ON CONFLICT, in the words of the session's database."""
     return postgresql.insert(table) if session.get_bind().dialect.name == "postgresql" else sqlite.insert(table)
-
-
-@contextmanager
-def _judged() -> Iterator[None]:
-    """Say what the database's failure means for the caller."""
-    try:
-        yield
-    except PoolTimeout as error:
-        raise Unavailable("Every connection to the database is taken; try again.", retry_after=5) from error
-    except DBAPIError as error:
-        if _is_full(error):
-            raise StorageFull("The database's disk is full; nothing was stored.") from error
-        if _is_busy(error):
-            raise Unavailable("The database is busy or out of reach; try again.", retry_after=5) from error
-        if _sqlite_code(error) & 0xFF == sqlite3.SQLITE_IOERR:
-            raise StorageFailed("The database's disk refused; whether anything was stored is not known.") from error
-        raise
-
-
-def _is_full(error: DBAPIError) -> bool:
-    return _sqlite_code(error) in _SQLITE_FULL or getattr(error.orig, "sqlstate", None) in _POSTGRES_FULL
-
-
-def _sqlite_code(error: DBAPIError) -> int:
-    """SQLite's extended result code; 0 where the error is not SQLite's."""
-    return int(getattr(error.orig, "sqlite_errorcode", 0))
-
-
-def _is_busy(error: DBAPIError) -> bool:
-    code = _sqlite_code(error)
-    if code:
-        return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-    state = getattr(error.orig, "sqlstate", None)
-    unreachable = isinstance(error, OperationalError) and state is None
-    return (
-        unreachable or error.connection_invalidated or state in _POSTGRES_BUSY or str(state)[:2] in ("57", "53", "08")
-    )
 
 
 def schema_revision(session: Session) -> str | None:

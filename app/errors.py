@@ -14,6 +14,7 @@ DetectionsError
 ├── MediaIdCollision         the id exists with other content
 ├── AlreadyProcessing        a run of that media is under way
 ├── Unavailable              busy beyond a limit, or shutting down; try again later
+│   └── DatabaseUnfit        the database, or what stands before it, cannot be used until a person changes it
 ├── StorageFull              no room on the disk
 ├── StorageFailed            the disk refused (EIO and the like)
 ├── IllegalTransition        a status change that the contract does not allow
@@ -91,6 +92,13 @@ class Unavailable(DetectionsError):
     def __init__(self, reason: str, retry_after: float = 1.0) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+
+
+class DatabaseUnfit(Unavailable):
+    """The database, or a pooler before it, cannot be used as it is; the text says what a person has to change."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, retry_after=30)
 
 
 class StorageFull(DetectionsError):

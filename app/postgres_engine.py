@@ -1,55 +1,69 @@
-"""Connections to PostgreSQL: their settings, and when one of the pool is asked whether it still works."""
+"""Engines for PostgreSQL: how connections are pooled, when one is let go, and how transactions begin."""
 
 from select import POLLIN, poll
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, DBAPIModule
+from sqlalchemy.pool import PoolProxiedConnection
 
-_VANISHED_HOST = {
-    "tcp_user_timeout": 20_000,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-}
-"""How libpq notices a server whose host has gone without a word: within 20 s, not the kernel's quarter of an hour."""
+from app.database_errors import READ_ONLY, sqlstate
+from app.postgres_connection import Connector, PostgresConnection
+
+POOL_SECONDS = 5.0
+"""How long a thread waits for one of the pool's connections."""
 
 
-def make(url: URL, busy_seconds: float) -> Engine:
-    """Its transactions read and write; none waits for a lock longer than `busy_seconds`."""
-    milliseconds = int(busy_seconds * 1000)
-    settings = {
-        "synchronous_commit": "on",
-        "lock_timeout": milliseconds,
-        "statement_timeout": 3 * milliseconds,
-        "idle_in_transaction_session_timeout": 3 * milliseconds,
-    }
-    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-    engine = create_engine(
+def make(url: URL, connector: Connector, pool_seconds: float = POOL_SECONDS) -> tuple[Engine, Engine]:
+    """An engine for transactions, and one whose every statement is a transaction of its own; both share their pool.
+
+    Behind a pooler that gives each transaction another session they are the same: a statement needs its transaction
+    there, because what must hold is said with it.
+    """
+    transactions = create_engine(
         url,
-        connect_args={"options": options, "connect_timeout": 10, **_VANISHED_HOST},
+        creator=connector.connect,
         pool_pre_ping=True,
         pool_use_lifo=True,  # the last one used knows its statements, and has its server's caches warm
         pool_size=16,
         max_overflow=16,
-        pool_timeout=busy_seconds,
+        pool_timeout=pool_seconds,
+        use_native_hstore=False,  # it would be asked for at each start
     )
-    _ping_when_in_doubt(engine)
-    return engine
+    _adapt(transactions)
+    transactions.dialect.do_begin = _begin  # type: ignore[assignment,method-assign]
+    if not connector.own_sessions:
+        return transactions, transactions
+    single = create_engine(url, pool=transactions.pool, use_native_hstore=False)
+    _adapt(single)
+    return transactions, single
 
 
-def _ping_when_in_doubt(engine: Engine) -> None:
-    """Ask the server whether a pooled connection still works only where that is not plain without a journey to it.
+def _begin(connection: PoolProxiedConnection) -> None:
+    driver = connection.driver_connection
+    assert isinstance(driver, PostgresConnection)
+    driver.begin()
+
+
+def _adapt(engine: Engine) -> None:
+    """Let go of connections to a server that does not write, and ask whether a pooled one still works only where that
+    is not plain without a journey to the server.
 
     A server that ends a connection says so, and one whose host has vanished is noticed by the kernel: either way there
     is something to be read from the socket, where an idle connection has nothing.
     """
-    ask = engine.dialect.do_ping
+    ask, is_broken = engine.dialect.do_ping, engine.dialect.is_disconnect
 
     def ping(dbapi_connection: DBAPIConnection) -> bool:
         return not _has_something_to_say(dbapi_connection.fileno()) or ask(dbapi_connection)
 
+    def is_disconnect(
+        error: DBAPIModule.Error, connection: PoolProxiedConnection | DBAPIConnection | None, cursor: DBAPICursor | None
+    ) -> bool:
+        return sqlstate(error) == READ_ONLY or is_broken(error, connection, cursor)
+
     engine.dialect.do_ping = ping  # type: ignore[method-assign]
+    engine.dialect.is_disconnect = is_disconnect  # type: ignore[assignment,method-assign]
 
 
 def _has_something_to_say(fd: int) -> bool:

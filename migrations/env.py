@@ -1,46 +1,63 @@
 """Runs migrations on the database of DATABASE_URL, or on the one that a caller puts into the configuration."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
+from app.database_errors import translate_db_errors
 from app.db import Database
-from app.errors import SettingsError
+from app.errors import DetectionsError
 from app.models import Media
-from app.settings import database_url_from_env
+from app.postgres_connection import PATIENT
+from app.settings import DatabaseSettings
 
 config = context.config
 target = Media.metadata
 
 
-def database_url() -> str:
-    """The database to migrate; a wrong setting ends the command with one line instead of a traceback."""
+def database_settings() -> DatabaseSettings:
+    """Where to migrate: what a caller put into the configuration, or else what the environment says."""
+    url = config.get_main_option("sqlalchemy.url")
+    return DatabaseSettings(url=url) if url else DatabaseSettings.from_env()
+
+
+@contextmanager
+def opened_database() -> Iterator[Database]:
+    """The database; a foreseeable fault ends the command with one line instead of a traceback."""
     try:
-        return config.get_main_option("sqlalchemy.url") or database_url_from_env()
-    except SettingsError as error:
-        raise CommandError(str(error)) from error
+        settings = database_settings()
+        with (
+            closing(Database(settings.url, limits=PATIENT, pooler=settings.pooler)) as database,
+            translate_db_errors(),
+        ):
+            database.check()
+            yield database
+    except DetectionsError as error:
+        cause = error.__cause__
+        reason = f" ({cause.orig})" if isinstance(cause, DBAPIError) else ""
+        raise CommandError(" ".join(f"{error}{reason}".split())) from error
 
 
 def migrate() -> None:
     """Every migration in one transaction; a failure leaves the database as it was."""
-    database = Database(database_url())
-    try:
-        with database.engine.connect().execution_options(sqlite_begin="BEGIN IMMEDIATE") as connection:
+    with opened_database() as database, database.engine.connect() as connection:
+        if database.is_sqlite:
+            _let_tables_be_copied(connection)
+        context.configure(
+            connection=connection,
+            target_metadata=target,
+            render_as_batch=database.is_sqlite,
+            transaction_per_migration=False,
+            transactional_ddl=True,  # alembic takes SQLite for a database that cannot, because of its driver's ways
+        )
+        with context.begin_transaction():
+            context.run_migrations()
             if database.is_sqlite:
-                _let_tables_be_copied(connection)
-            context.configure(
-                connection=connection,
-                target_metadata=target,
-                render_as_batch=database.is_sqlite,
-                transaction_per_migration=False,
-                transactional_ddl=True,  # alembic takes SQLite for a database that cannot, because of its driver's ways
-            )
-            with context.begin_transaction():
-                context.run_migrations()
-                if database.is_sqlite:
-                    _check_references(connection)
-    finally:
-        database.close()
+                _check_references(connection)
 
 
 def _let_tables_be_copied(connection: Connection) -> None:

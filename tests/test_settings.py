@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.errors import SettingsError
 from app.processors import granted
-from app.settings import DetectorOptions, DetectorSettings, Settings, database_url_from_env
+from app.settings import DatabaseSettings, DetectorOptions, DetectorSettings, Settings
 
 SECRET = "a secret of the tests that is long enough"
 LEAST = {"JWT_SECRET_KEY": SECRET}
@@ -31,7 +31,7 @@ def refusal(environ: Mapping[str, str]) -> str:
 
 def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
     found = settings()
-    assert found.database_url == "sqlite:///var/detections.db"
+    assert found.database.url == "sqlite:///var/detections.db"
     assert (found.videos_dir, found.images_dir) == (Path.cwd() / "var/videos", Path.cwd() / "var/images")
     assert (found.annotations.url, found.annotations.token) == (None, None)
     assert (found.tokens.algorithm, found.tokens.identity_claim) == ("HS256", "sub")
@@ -52,8 +52,8 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "read"),
     [
-        ("DATABASE_URL", "sqlite:////data/x.db", lambda found: found.database_url == "sqlite:////data/x.db"),
-        ("DATABASE_URL", "postgresql+psycopg://u:p@h/d", lambda found: found.database_url.endswith("u:p@h/d")),
+        ("DATABASE_URL", "sqlite:////data/x.db", lambda found: found.database.url == "sqlite:////data/x.db"),
+        ("DATABASE_URL", "postgresql+psycopg://u:p@h/d", lambda found: found.database.url.endswith("u:p@h/d")),
         ("VIDEOS_DIR", "/data/videos", lambda found: found.videos_dir == Path("/data/videos")),
         ("IMAGES_DIR", "pictures", lambda found: found.images_dir == Path.cwd() / "pictures"),
         ("ANNOTATIONS_URL", "https://host:8443/base/", lambda found: found.annotations.url == "https://host:8443/base"),
@@ -286,9 +286,28 @@ def test_a_detection_without_the_service_needs_no_setting_at_all() -> None:
 
 
 def test_migrations_need_the_address_of_the_database_alone() -> None:
-    assert database_url_from_env({"DATABASE_URL": "sqlite:///x.db"}) == "sqlite:///x.db"
+    assert DatabaseSettings.from_env({"DATABASE_URL": "sqlite:///x.db"}).url == "sqlite:///x.db"
     with pytest.raises(SettingsError, match="DATABASE_URL"):
-        database_url_from_env({"DATABASE_URL": "x"})
+        DatabaseSettings.from_env({"DATABASE_URL": "x"})
+
+
+def test_a_pooler_and_a_connection_to_listen_on_are_for_postgresql() -> None:
+    postgres = {"DATABASE_URL": "postgresql+psycopg://u:p@pooler/d"}
+    found = DatabaseSettings.from_env(postgres)
+    assert (found.pooler, found.listen_url) == ("none", None)
+    direct = "postgresql+psycopg://u:secret@server/d"
+    found = DatabaseSettings.from_env(postgres | {"DATABASE_POOLER": "transaction", "DATABASE_LISTEN_URL": direct})
+    assert (found.pooler, found.listen_url) == ("transaction", direct)
+    assert "secret" not in repr(found)
+    for name, value in (("DATABASE_POOLER", "transaction"), ("DATABASE_LISTEN_URL", direct)):
+        with pytest.raises(SettingsError, match=name):
+            DatabaseSettings.from_env({name: value})
+    for wrong in ("session", "pgbouncer"):
+        with pytest.raises(SettingsError, match=f"DATABASE_POOLER must be none or transaction, not '{wrong}'"):
+            DatabaseSettings.from_env(postgres | {"DATABASE_POOLER": wrong})
+    for wrong in ("sqlite:///x.db", "x"):
+        with pytest.raises(SettingsError, match="DATABASE_LISTEN_URL"):
+            DatabaseSettings.from_env(postgres | {"DATABASE_LISTEN_URL": wrong})
 
 
 @given(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from app.cli.output import note
+from app.current import services
 
 
 class Part(Protocol):
@@ -14,6 +15,13 @@ class Part(Protocol):
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
+
+
+def check_database() -> None:
+    """Say what is worth knowing about the database; raises DatabaseUnfit where a person has to change something."""
+    noticed = services().database.check()
+    if noticed:
+        note(noticed)
 
 
 def run_until_stopped(parts: Sequence[Part], said: str) -> None:

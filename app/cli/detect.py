@@ -8,7 +8,7 @@ goes on detecting too.
 import click
 from flask.cli import with_appcontext
 
-from app.cli.background import run_until_stopped
+from app.cli.background import check_database, run_until_stopped
 from app.cli.faults import Group
 from app.cli.usage import usage
 from app.current import services
@@ -29,4 +29,5 @@ def run() -> None:
     """Work on runs, DETECTION_WORKERS at once, until SIGTERM; what is under way then is handed back."""
     workers = services().settings.detection_workers
     check_model(services().settings)
+    check_database()
     run_until_stopped(services().detection(), f"Detecting, {workers} runs at once; SIGTERM ends it.")

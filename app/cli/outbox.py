@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import click
 from flask.cli import with_appcontext
 
-from app.cli.background import run_until_stopped
+from app.cli.background import check_database, run_until_stopped
 from app.cli.faults import Group
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
@@ -74,6 +74,7 @@ def run() -> None:
     parts = services().delivery()
     if not parts:
         raise click.ClickException("ANNOTATIONS_URL is not set: there is nowhere to deliver to.")
+    check_database()
     run_until_stopped(parts, "Dispatching; SIGTERM ends it.")
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from app.db import whole
 from app.errors import MalformedUpload
 from app.media_hash import MEDIA_ID
 from app.models import OutboxMessage, OutboxStream
 from app.outbox.operations import State, clock
+from app.sql_functions import whole
 
 MINUTES = 60
 _CURSOR = re.compile(rf"([a-z]+)_(0x[01]\.[0-9a-f]{{1,13}}p-?[0-9]{{1,3}})_({MEDIA_ID.pattern})_([0-9]{{1,9}})")

@@ -1,18 +1,23 @@
 """Notices what other processes commit, so that a dispatcher need not wait for its next look.
 
-On SQLite the file's data version is asked for, which reads shared memory and writes nothing; on PostgreSQL the
-process listens. A missed wake-up only costs time: the dispatcher looks by itself now and then.
+On SQLite the file's data version is asked for, which reads shared memory and writes nothing. On PostgreSQL the process
+listens on a connection of its own; behind a pooler that gives it no session to listen in, it has a look made now and
+then instead. A missed wake-up only costs time: the dispatcher looks by itself now and then.
 """
 
 import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import closing
 
 import psycopg
 import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.background import BackgroundWork
-from app.db import PG_CHANNEL, Database
+from app.db import Database
+from app.errors import DatabaseUnfit
+from app.postgres_connection import PostgresConnection
 
 log = structlog.get_logger()
 
@@ -20,6 +25,12 @@ LOOK_EVERY = 0.01
 """Seconds between two looks at SQLite's data version: half of it is what a message waits on average."""
 
 LISTEN_FOR = 0.5
+SILENT_SECONDS = 10.0
+"""Silence after which the server is asked whether it is still there."""
+
+POLL_SECONDS = 0.5
+"""How often a look is made where nothing can be listened to: a message waits for half of it on average."""
+
 AFTER_TROUBLE = 1.0
 
 
@@ -33,10 +44,10 @@ class ChangeWatcher(BackgroundWork):
 
     def work(self) -> None:
         """Watch until stopped, or until the database is out of reach."""
-        watch = self._watch_file if self._database.is_sqlite else self._listen
+        watch = self._watch_file if self._database.is_sqlite else self._watch_server
         try:
             watch()
-        except (sqlite3.Error, psycopg.Error, DBAPIError) as error:  # the dispatcher goes on without: slower, not wrong
+        except (sqlite3.Error, psycopg.Error, DBAPIError, DatabaseUnfit) as error:  # slower without, but not wrong
             log.warning("change_watcher_interrupted", error=str(error))
 
     def _watch_file(self) -> None:
@@ -52,11 +63,22 @@ class ChangeWatcher(BackgroundWork):
         finally:
             pooled.close()
 
-    def _listen(self) -> None:
-        url = self._database.url.set(drivername="postgresql")
-        with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
-            connection.execute(f"LISTEN {PG_CHANNEL}")
-            self._on_change()
-            while not self._stopping.is_set():
-                for _notification in connection.notifies(timeout=LISTEN_FOR, stop_after=1):
-                    self._on_change()
+    def _watch_server(self) -> None:
+        connection = self._database.listen()
+        if connection is None:
+            while not self._stopping.wait(POLL_SECONDS):
+                self._on_change()
+            return
+        with closing(connection):
+            self._listen(connection)
+
+    def _listen(self, connection: PostgresConnection) -> None:
+        self._on_change()
+        heard = time.monotonic()
+        while not self._stopping.is_set():
+            for _notification in connection.notifies(timeout=LISTEN_FOR, stop_after=1):
+                heard = time.monotonic()
+                self._on_change()
+            if time.monotonic() - heard >= SILENT_SECONDS:
+                connection.execute("SELECT 1")
+                heard = time.monotonic()

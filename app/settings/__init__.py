@@ -5,16 +5,13 @@ the repr of Settings.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
 from app import processors
-from app.errors import SettingsError
 from app.settings.access import AnnotationsSettings, TokenSettings, annotations_settings, cors_origins, token_settings
+from app.settings.database import DatabaseSettings
 from app.settings.detector import (
     AS_IT_IS,
     MAX_LABEL_CHARACTERS,
@@ -30,13 +27,13 @@ __all__ = [
     "AS_IT_IS",
     "MAX_LABEL_CHARACTERS",
     "AnnotationsSettings",
+    "DatabaseSettings",
     "DetectorOptions",
     "DetectorSettings",
     "LogSettings",
     "Provider",
     "Settings",
     "TokenSettings",
-    "database_url_from_env",
 ]
 
 GIB = 1 << 30
@@ -49,7 +46,7 @@ MAX_WORKERS = 1024  # each is a process with a model in memory; more is a slip o
 class Settings(DetectorSettings):
     """Every setting of contract §5. Sizes are in bytes, times in seconds, paths absolute."""
 
-    database_url: str = field(repr=False)  # may carry a password
+    database: DatabaseSettings
     videos_dir: Path
     images_dir: Path
     annotations: AnnotationsSettings
@@ -76,7 +73,7 @@ class Settings(DetectorSettings):
         tokens = token_settings(read)
         return cls(
             **detector_values(read),
-            database_url=_database_url(read),
+            database=DatabaseSettings.read(read),
             videos_dir=read.path("VIDEOS_DIR", "var/videos"),
             images_dir=read.path("IMAGES_DIR", "var/images"),
             annotations=annotations_settings(read, tokens),
@@ -96,22 +93,3 @@ class Settings(DetectorSettings):
             logs=LogSettings.from_env(environ),
             shared_figures_dir=read.existing_folder("PROMETHEUS_MULTIPROC_DIR"),
         )
-
-
-def database_url_from_env(environ: Mapping[str, str] | None = None) -> str:
-    """DATABASE_URL alone, for migrations, which need no other setting."""
-    return _database_url(Reader(environ))
-
-
-def _database_url(read: Reader) -> str:
-    url = read.text("DATABASE_URL", "sqlite:///var/detections.db") or ""
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise SettingsError("DATABASE_URL is not a database URL such as sqlite:///var/detections.db.") from error
-    driver, database = parsed.drivername, parsed.database
-    if driver == "sqlite" and database in (None, "", ":memory:"):
-        raise SettingsError("DATABASE_URL must name a file, as sqlite:///var/detections.db does.")
-    if driver not in ("sqlite", "postgresql+psycopg"):
-        raise SettingsError(f"DATABASE_URL must begin with sqlite:// or postgresql+psycopg://, not {driver}://.")
-    return url

@@ -8,7 +8,9 @@ taken for a request.
 import gc
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from gunicorn.http.message import Request
 from prometheus_client.multiprocess import mark_process_dead
 
 from app import processors
+from app.bootstrap import open_database
 from app.detection.start_check import check_model
 from app.settings import Settings
 from app.startup import ending_on_faults
@@ -59,9 +62,15 @@ def _closing_while_unread(should_close: Callable[[], bool], body: Any) -> Callab
 
 
 def check_settings() -> None:
-    """End this process with one line where a setting is wrong or the model unfit, before any worker is made."""
+    """End this process with one line where a setting is wrong, or the model or the database unfit, before any worker is
+    made."""
     with ending_on_faults():
-        check_model(Settings.from_env())
+        settings = Settings.from_env()
+        check_model(settings)
+        with closing(open_database(settings.database)) as database:
+            noticed = database.check()
+    if noticed:
+        sys.stderr.write(f"detections: {noticed}\n")
 
 
 def prepare_figures(folder: Path) -> None:

@@ -3,11 +3,12 @@
 import pytest
 from sqlalchemy import Double, literal, select
 
-from app.db import Database, whole
+from app.db import Database
 from app.errors import MalformedUpload, NotParked
 from app.models import MediaStatus
 from app.outbox import listing, operations
 from app.outbox.operations import State
+from app.sql_functions import whole
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog
 from tests.outbox.world import REFUSED, TROUBLE, Receiver, World

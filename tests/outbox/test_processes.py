@@ -17,6 +17,7 @@ from app.models import MediaStatus, OutboxMessage
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.operations import retry_parked
 from app.outbox.watch import ChangeWatcher
+from app.postgres_connection import PATIENT
 from tests.outbox import other_process
 from tests.outbox.test_operations import park
 from tests.outbox.world import GIVE_UP, Receiver, World, wait_until
@@ -198,7 +199,7 @@ def test_trouble_of_the_database_while_outcomes_are_recorded_loses_none(impatien
 def _locked(database: Database) -> Iterator[None]:
     """Nobody else can write meanwhile."""
     url = database.url.render_as_string(hide_password=False)
-    with closing(Database(url)) as another, another.writing() as session:
+    with closing(Database(url, limits=PATIENT)) as another, another.writing() as session:
         if not another.is_sqlite:
             session.connection().exec_driver_sql("LOCK TABLE outbox_stream IN ACCESS EXCLUSIVE MODE")
         session.scalar(select(func.count()).select_from(OutboxMessage))

@@ -1,0 +1,66 @@
+"""Where the database is, and what stands before it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.errors import SettingsError
+from app.settings.reader import Reader
+
+POSTGRES = "postgresql+psycopg"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """`pooler` is "transaction" where `url` leads to one that gives each transaction another session of the server;
+    `listen_url` then leads to the server itself, for a connection that hears notifications."""
+
+    url: str = field(repr=False)  # may carry a password
+    pooler: Literal["none", "transaction"] = "none"
+    listen_url: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """These settings alone, for migrations, which need no other. Raises SettingsError."""
+        return cls.read(Reader(environ))
+
+    @classmethod
+    def read(cls, read: Reader) -> Self:
+        """Read and check them; raises SettingsError."""
+        url = read.text("DATABASE_URL", "sqlite:///var/detections.db") or ""
+        parsed = _parsed("DATABASE_URL", url, "sqlite:///var/detections.db")
+        driver, database = parsed.drivername, parsed.database
+        if driver == "sqlite" and database in (None, "", ":memory:"):
+            raise SettingsError("DATABASE_URL must name a file, as sqlite:///var/detections.db does.")
+        if driver not in ("sqlite", POSTGRES):
+            raise SettingsError(f"DATABASE_URL must begin with sqlite:// or {POSTGRES}://, not {driver}://.")
+        return cls(url=url, pooler=_pooler(read, driver), listen_url=_listen_url(read, driver))
+
+
+def _pooler(read: Reader, driver: str) -> Literal["none", "transaction"]:
+    pooler: Literal["none", "transaction"] = read.either("DATABASE_POOLER", "none", "transaction")
+    if pooler != "none" and driver != POSTGRES:
+        raise SettingsError(f"DATABASE_POOLER is for PostgreSQL; DATABASE_URL begins with {driver}://.")
+    return pooler
+
+
+def _listen_url(read: Reader, driver: str) -> str | None:
+    url = read.text("DATABASE_LISTEN_URL")
+    if url is None:
+        return None
+    parsed = _parsed("DATABASE_LISTEN_URL", url, f"{POSTGRES}://host/detections")
+    if driver != POSTGRES or parsed.drivername != POSTGRES:
+        raise SettingsError(
+            f"DATABASE_LISTEN_URL is for PostgreSQL: it and DATABASE_URL must begin with {POSTGRES}://."
+        )
+    return url
+
+
+def _parsed(name: str, url: str, example: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise SettingsError(f"{name} is not a database URL such as {example}.") from error

@@ -1,0 +1,42 @@
+"""SQL functions that SQLite and PostgreSQL spell differently."""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Double
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
+
+
+class database_now(GenericFunction[float]):  # noqa: N801 (named as the SQL function it stands for)
+    """The database's clock, in seconds since 1970 UTC: the one clock that all processes and hosts share."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(database_now, "sqlite")
+def _sqlite_now(_element: database_now, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"  # unixepoch('subsec') is NULL before 3.42
+
+
+@compiles(database_now, "postgresql")
+def _postgres_now(_element: database_now, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+class whole(GenericFunction[int]):  # noqa: N801 (named as the SQL functions are)
+    """The whole part of a number that is not negative."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(whole, "sqlite")
+def _sqlite_whole(element: whole, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"  # floor() is not in every build
+
+
+@compiles(whole, "postgresql")
+def _postgres_whole(element: whole, compiler: SQLCompiler, **options: Any) -> str:
+    return f"floor({compiler.process(element.clauses, **options)})::bigint"  # a cast alone would round
