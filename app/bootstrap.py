@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from functools import partial
 
+import structlog
+
 from app.adoption import Adoption
 from app.annotations import AnnotationsClient
 from app.background import BackgroundWork
+from app.clock_guard import ClockGuard
 from app.db import Database, News
+from app.detection.claims import RUN_BOUNDS
 from app.detection.executor import RunExecutor
 from app.detection.limits import MediaLimits
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
@@ -14,11 +18,15 @@ from app.detection.process import DetectorProcess
 from app.detection.runs import RunRequest, Runs
 from app.detection.uploaded_run import UploadedRun
 from app.detection.waiting import RunWaiters
+from app.errors import DetectionsError
+from app.history_keeper import HistoryKeeper
+from app.media_folders import MediaFolders
 from app.media_links import MediaLinks
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.flush import Flush
 from app.outbox.gate import Gate
 from app.outbox.queue import OutboxQueue
+from app.outbox.schedule import OUTBOX_BOUNDS
 from app.outbox.watch import ChangeWatcher
 from app.processors import stay_on
 from app.settings import DatabaseSettings, Settings
@@ -28,6 +36,8 @@ from app.sweep import PeriodicSweep, Sweep
 from app.tokens import MintedTokens, StaticToken, TokenSource
 from app.uploads import Uploads
 from app.verification import Verification
+
+log = structlog.get_logger()
 
 DEFAULT_THREADS = 16
 DEADLINE_MARGIN = 2.0
@@ -46,8 +56,8 @@ class Services:
         self.settings = settings
         self.database = open_database(settings.database)
         self.queue = OutboxQueue(self.database.now)
-        self.storage = Storage({"Video": settings.videos_dir, "Image": settings.images_dir})
-        self.storage.prepare()
+        self.folders = MediaFolders(self.database, settings.media_folders)
+        self.storage = Storage(settings.media_folders, self.folders.trouble)
         self.slots = ConcurrencyLimiter(DEFAULT_THREADS)
         self.uploads = Uploads(self.database, self.queue, self.storage)
         self.links = MediaLinks(self.database)
@@ -110,11 +120,16 @@ class Services:
         if processor is not None and self.settings.worker_processors == "one":
             stay_on(processor)
         self.slots.set_threads(threads)
+        try:
+            self.folders.open()
+        except DetectionsError as error:  # a server that runs says so at /readyz, and goes on by itself
+            log.error("media_folders_not_open", reason=str(error))
         if self.settings.detection == "embedded":
             self.executor.start(processes)
         self._background.append(PeriodicSweep(self.sweep))
         if self.settings.dispatcher == "embedded":
             self._background += self.delivery()
+        self._background += self.upkeep()
         for part in self._background:
             part.start()
 
@@ -129,6 +144,11 @@ class Services:
             return []
         self.database.on_announcement(News.MESSAGES, dispatcher.wake)
         return [ChangeWatcher(self.database, dispatcher.wake), dispatcher]
+
+    def upkeep(self) -> list[BackgroundWork]:
+        """What every process that works on the database does beside, not yet started; to be stopped last."""
+        guard = ClockGuard(self.database, [*OUTBOX_BOUNDS, *RUN_BOUNDS])
+        return [guard, HistoryKeeper(self.database, self.folders)]
 
     def stop(self) -> None:
         """End the background work in an orderly way, and give back every connection."""

@@ -105,6 +105,12 @@ class DetectionRun(Base):
         Index("ix_detection_run_running", "user_id", sqlite_where=RUNNING_RUN, postgresql_where=RUNNING_RUN),
         Index("ix_detection_run_turn", "user_id", "claimed_at"),
         Index("ix_detection_run_media", "media_id", "id"),
+        Index(
+            "ix_detection_run_leased",
+            "lease_until",
+            sqlite_where=text("lease_until IS NOT NULL"),
+            postgresql_where=text("lease_until IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigId, Identity(), primary_key=True)
@@ -181,6 +187,12 @@ class OutboxStream(Base):
             sqlite_where=text("parked_at IS NOT NULL"),
             postgresql_where=text("parked_at IS NOT NULL"),
         ),
+        Index(
+            "ix_outbox_stream_leased",
+            "due_at",
+            sqlite_where=text("lease_owner IS NOT NULL"),
+            postgresql_where=text("lease_owner IS NOT NULL"),
+        ),
     )
 
     media_id: Mapped[str] = mapped_column(ForeignKey("media.id"), primary_key=True)
@@ -200,7 +212,10 @@ class OutboxStream(Base):
 
 
 class OutboxMessage(Base):
-    """One message of a media; `delivered_at` and `outcome` are set together when it stops waiting."""
+    """One message of a media; `delivered_at` and `outcome` are set together when it stops waiting.
+
+    `changed_at` is the time of the change that the message reports, where that is not its own `created_at`.
+    """
 
     __tablename__ = "outbox_message"
     __table_args__ = (
@@ -225,6 +240,7 @@ class OutboxMessage(Base):
     user_id: Mapped[str] = mapped_column(String(255))
     request_id: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[float] = mapped_column(Double)
+    changed_at: Mapped[float | None] = mapped_column(Double)
     delivered_at: Mapped[float | None] = mapped_column(Double)
     outcome: Mapped[str | None] = mapped_column(String(10))
 
@@ -289,3 +305,25 @@ class SharedKey(Base):
 
     purpose: Mapped[str] = mapped_column(String(32), primary_key=True)
     secret: Mapped[str] = mapped_column(String(64))
+
+
+class DatabaseInstance(Base):
+    """The one row that says which database this is and how far its history has come.
+
+    `instance_id` is also in the marker of each media folder, as are `epoch` and `counter`. The counter grows soon after
+    messages are committed. The epoch grows each time that the database turns out to be behind a marker: it was restored
+    from a copy, at `restored_at`, which stays until a person has resent what the annotations service lacks.
+    """
+
+    __tablename__ = "database_instance"
+    __table_args__ = (
+        CheckConstraint("id = 1", name="single_row"),
+        CheckConstraint("length(instance_id) = 36", name="instance_id_length"),
+        CheckConstraint("epoch >= 1 AND counter >= 0", name="reached_not_negative"),
+    )
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    instance_id: Mapped[str] = mapped_column(String(36))
+    epoch: Mapped[int] = mapped_column(Integer)
+    counter: Mapped[int] = mapped_column(BigInteger)
+    restored_at: Mapped[float | None] = mapped_column(Double)

@@ -29,22 +29,30 @@ log = structlog.get_logger()
 INCOMING = ".incoming"
 COMPARE_BYTES = 1 << 20
 LOCK_LOOK_SECONDS = 0.02
+RETRY_SECONDS = 30.0
+"""When a client may come again while a folder is missing."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Storage:
-    """The folders of this service, one for each media type. Safe to use from several threads."""
+    """The folders of this service, one for each media type. Safe to use from several threads.
 
-    def __init__(self, folders: Mapping[str, Path]) -> None:
+    `trouble` tells why nothing may be stored in a folder at this moment, None where it may.
+    """
+
+    def __init__(
+        self, folders: Mapping[str, Path], trouble: Callable[[Path], str | None] = lambda _folder: None
+    ) -> None:
         self._folders = dict(folders)
+        self.trouble = trouble
         self._under_way: set[Incoming] = set()
         self._guard = threading.Lock()
 
     def prepare(self) -> None:
         """Make the folders where they are missing; raises StorageFailed where that cannot be done."""
         for folder in self._folders.values():
-            with judged(folder):
-                (folder / INCOMING).mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
 
     @property
     def folders(self) -> list[Path]:
@@ -59,7 +67,11 @@ class Storage:
         return path.parent in self.folders and not path.is_symlink() and path.is_file()
 
     def admit(self, declared_bytes: int) -> None:
-        """Raise StorageFull where no folder has room for so many bytes more; nothing is reserved."""
+        """Raise StorageFull where no folder has room for so many bytes more, Unavailable where none may be stored in;
+        nothing is reserved."""
+        troubles = [self.trouble(folder) for folder in self.folders]
+        if all(troubles):
+            raise Unavailable(str(troubles[0]), RETRY_SECONDS)
         if all(self.room(folder) < declared_bytes for folder in self.folders):
             raise StorageFull(f"There is no room for {declared_bytes} bytes.")
 
@@ -70,6 +82,9 @@ class Storage:
         Its temporary name is gone at the end, unless `keep_name` was called on it.
         """
         folder = self._folders[media_type]
+        trouble = self.trouble(folder)
+        if trouble:
+            raise Unavailable(trouble, RETRY_SECONDS)
         with self._guard:
             if declared_bytes and self.room(folder) < declared_bytes:
                 raise StorageFull(f"There is no room for {declared_bytes} bytes in the {media_type} folder.")
@@ -89,8 +104,10 @@ class Storage:
                 yield from (Path(entry.path) for entry in entries if not entry.is_dir(follow_symlinks=False))
 
     def leftovers(self) -> Iterator[Path]:
-        """Every name in `.incoming/`, whoever left it there."""
+        """Every name in `.incoming/` of the folders that may be stored in, whoever left it there."""
         for folder in self.folders:
+            if self.trouble(folder):
+                continue
             with judged(folder):
                 names = sorted((folder / INCOMING).iterdir())
             yield from (name for name in names if name.is_file() and not name.is_symlink())
@@ -229,6 +246,12 @@ def hold(path: Path, *, wait: float, monotonic: Callable[[], float] = time.monot
                 return
         finally:
             os.close(fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a media folder where it is missing; raises StorageFailed where that cannot be done."""
+    with judged(folder):
+        (folder / INCOMING).mkdir(parents=True, exist_ok=True)
 
 
 def is_taken(path: Path) -> bool:

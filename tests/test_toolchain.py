@@ -17,8 +17,11 @@ ROOT = Path(__file__).parent.parent
 BEGIN_WRITING = {
     "app/adoption.py",
     "app/cli/outbox.py",
+    "app/clock_guard.py",
     "app/db.py",  # to bury commits that failed
     "app/detection/runs.py",
+    "app/history_keeper.py",
+    "app/media_folders.py",  # at the first start, and where the database was restored
     "app/media_links.py",  # to keep the key that signs links, once
     "app/outbox/dispatcher.py",
     "app/outbox/flush.py",

@@ -27,6 +27,7 @@ from app.annotations.verdicts import (
 )
 from app.errors import Unavailable
 from app.outbox.messages import Answer, Kind, Message
+from app.timestamps import rfc3339
 from app.tokens import TokenSource
 
 MAX_EXCERPT = 500
@@ -151,6 +152,8 @@ def _headers(message: Message) -> dict[str, str]:
         "Content-Type": "application/json",
         "Idempotency-Key": message.idempotency_key,
         "X-Outbox-Seq": str(message.seq),
+        "X-Outbox-Epoch": str(message.epoch),
+        "X-Outbox-Time": rfc3339(message.changed_at),
         **_tracing(message),
     }
 

@@ -30,4 +30,7 @@ def run() -> None:
     workers = services().settings.detection_workers
     check_model(services().settings)
     check_database()
-    run_until_stopped(services().detection(), f"Detecting, {workers} runs at once; SIGTERM ends it.")
+    services().folders.open()
+    run_until_stopped(
+        [*services().detection(), *services().upkeep()], f"Detecting, {workers} runs at once; SIGTERM ends it."
+    )

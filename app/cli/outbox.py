@@ -12,7 +12,7 @@ from app.cli.faults import Group
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
-from app.errors import MediaNotFound, Unavailable
+from app.errors import MediaNotFound, SettingsError, StorageFailed, Unavailable
 from app.media_hash import MEDIA_ID
 from app.outbox import documents, operations
 from app.outbox.comparison import differences, page_of_told
@@ -75,7 +75,11 @@ def run() -> None:
     if not parts:
         raise click.ClickException("ANNOTATIONS_URL is not set: there is nowhere to deliver to.")
     check_database()
-    run_until_stopped(parts, "Dispatching; SIGTERM ends it.")
+    try:
+        services().folders.open()
+    except (SettingsError, StorageFailed) as error:  # a dispatcher stores nothing, and may run where no folder is
+        note(f"Whether the database was restored from an earlier copy cannot be told: {error}")
+    run_until_stopped([*parts, *services().upkeep()], "Dispatching; SIGTERM ends it.")
 
 
 @outbox.command(epilog=usage("flask outbox status", "flask outbox status --json | jq .parked", exits={0: "told"}))

@@ -18,10 +18,11 @@ _CONFLICT = 409
 _ACCEPTED = range(200, 300)
 
 
-def check_log(entries: Sequence[Entry], *, skipped: Skipped = ()) -> list[str]:
+def check_log(entries: Sequence[Entry], *, skipped: Skipped = (), forgotten: Collection[str] = ()) -> list[str]:
     """Return each violation of the promise in a whole request log, [] for a clean one.
 
-    `entries` are as from `GET /_log`. `skipped` names messages, as (media id, seq), that a person dropped.
+    `entries` are as from `GET /_log`. `skipped` names messages, as (media id, seq), that a person dropped; `forgotten`
+    media whose records the receiver lost, so that they were created again. In a later epoch numbers begin anew.
     A number may also be missing among the applied ones where the receiver had answered 409 for what was so already:
     a create of a media that exists, a status that it has.
     """
@@ -29,6 +30,7 @@ def check_log(entries: Sequence[Entry], *, skipped: Skipped = ()) -> list[str]:
     violations = [*_keys_used_twice(writes), *_messages_with_two_keys(writes)]
     for media_id in dict.fromkeys(entry["mediaId"] for entry in writes if entry["mediaId"] is not None):
         media = _Media(media_id, frozenset(seq for media, seq in skipped if media == media_id))
+        media.may_be_created_again = media_id in forgotten
         for entry in writes:
             if entry["mediaId"] == media_id:
                 violations += media.take(entry)
@@ -44,6 +46,8 @@ class _Media:
     create_key: str | None = None
     created_after: int | None = None
     status: Any = None
+    may_be_created_again: bool = False
+    epoch: int = 1
     last_seq: int = 0
     last_answered_after: int = field(default=0)
 
@@ -64,6 +68,12 @@ class _Media:
         seq = entry["seq"]
         if seq is None:  # brought by somebody else, who numbers nothing
             return
+        epoch = entry.get("epoch", 1)
+        if epoch < self.epoch:
+            yield self._violation(entry, f"epoch {epoch} applied after epoch {self.epoch}")
+            return
+        if epoch > self.epoch:
+            self.epoch, self.last_seq = epoch, seq - 1
         if seq <= self.last_seq:
             yield self._violation(entry, f"seq {seq} applied after seq {self.last_seq}")
             return
@@ -77,7 +87,7 @@ class _Media:
 
     def _second_create(self, entry: Entry) -> Iterator[str]:
         key = entry["idempotencyKey"]
-        if self.create_key is not None:
+        if self.create_key is not None and not self.may_be_created_again:
             yield self._violation(entry, f"a second create applied, under key {key} after key {self.create_key}")
         self.create_key = key
 
@@ -109,11 +119,11 @@ def _keys_used_twice(writes: Sequence[Entry]) -> Iterator[str]:
 
 
 def _messages_with_two_keys(writes: Sequence[Entry]) -> Iterator[str]:
-    first: dict[tuple[str, int], Entry] = {}
+    first: dict[tuple[str, int, int], Entry] = {}
     for entry in writes:
         if entry["mediaId"] is None or entry["seq"] is None:
             continue
-        original = first.setdefault((entry["mediaId"], entry["seq"]), entry)
+        original = first.setdefault((entry["mediaId"], entry.get("epoch", 1), entry["seq"]), entry)
         if original["idempotencyKey"] != entry["idempotencyKey"]:
             yield (
                 f"entry {entry['index']}, media {entry['mediaId']}: seq {entry['seq']} sent under another key"

@@ -79,7 +79,7 @@ def _media_routes(parts: Parts) -> Blueprint:
             seq = rules.sequence_number(request.headers.get("X-Outbox-Seq"))
         if caller.delegated and caller.identity != record["userId"]:
             raise Refusal(403, "other-identity", "The token acts for another identity than userId.", "userId")
-        return _accepted(parts.store.create(g.index, key, record, seq))
+        return _accepted(parts.store.create(g.index, key, record, seq, _epoch()))
 
     @routes.put("/<media_id>/status")
     def change_status(media_id: str) -> Response:
@@ -87,7 +87,8 @@ def _media_routes(parts: Parts) -> Blueprint:
         body = rules.message_body(request.mimetype, request.get_data(), rules.STATUS_FIELDS)
         key = rules.idempotency_key(request.headers.get("Idempotency-Key"))
         seq = rules.sequence_number(request.headers.get("X-Outbox-Seq"))
-        return _accepted(parts.store.change_status(g.index, key, media_id, body["mediaStatus"], seq))
+        reply = parts.store.change_status(g.index, key, media_id, body["mediaStatus"], seq, _epoch())
+        return _accepted(reply)
 
     @routes.get("/<media_id>")
     def show(media_id: str) -> Response:
@@ -165,12 +166,14 @@ def _arrival() -> Arrival:
         body = raw.decode(errors="replace")
     try:
         seq: int | None = rules.sequence_number(request.headers.get("X-Outbox-Seq"))
+        epoch = _epoch()
     except Refusal:
-        seq = None
+        epoch, seq = 1, None
     return Arrival(
         method=request.method,
         path=request.path,
         media_id=_media_id(body),
+        epoch=epoch,
         seq=seq,
         idempotency_key=request.headers.get("Idempotency-Key"),
         request_id=request.headers.get("X-Request-Id"),
@@ -181,6 +184,11 @@ def _arrival() -> Arrival:
 def _media_id(body: Any) -> str | None:
     named = (request.view_args or {}).get("media_id") or (body.get("id") if isinstance(body, dict) else None)
     return named if isinstance(named, str) and named.isascii() and len(named) <= _MAX_LOGGED_ID else None
+
+
+def _epoch() -> int:
+    """The first one where the sender does not tell."""
+    return rules.sequence_number(request.headers.get("X-Outbox-Epoch", "1"), "X-Outbox-Epoch")
 
 
 def _accepted(reply: Reply) -> Response:

@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -100,6 +100,10 @@ class ReferenceService:
     def records(self) -> list[dict[str, Any]]:
         """Return every media record in the order of arrival; also while stopped."""
         return self._parts.store.records()
+
+    def forget(self, media_ids: Sequence[str]) -> None:
+        """Lose these records, as a service does that is restored from a backup; also while stopped."""
+        self._parts.store.forget(media_ids)
 
     def control(self, **command: Any) -> None:
         """Carry out a control command, as `POST /_control` does: `control(fail={"status": 503})`; also while stopped.

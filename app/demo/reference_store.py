@@ -8,7 +8,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS media (
     position INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     record TEXT NOT NULL,
+    last_epoch INTEGER NOT NULL,
     last_seq INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS accepted (
@@ -36,6 +37,7 @@ CREATE TABLE IF NOT EXISTS request_log (
     path TEXT NOT NULL,
     status INTEGER,
     media_id TEXT,
+    epoch INTEGER,
     seq INTEGER,
     idempotency_key TEXT,
     request_id TEXT,
@@ -46,8 +48,8 @@ CREATE TABLE IF NOT EXISTS request_log (
 """
 _NOW = "(SELECT max(position) FROM request_log)"
 _LOG = """
-SELECT position AS "index", at, method, path, status, media_id AS mediaId, seq, idempotency_key AS idempotencyKey,
-       request_id AS requestId, body, applied, answered_after AS answeredAfter
+SELECT position AS "index", at, method, path, status, media_id AS mediaId, epoch, seq,
+       idempotency_key AS idempotencyKey, request_id AS requestId, body, applied, answered_after AS answeredAfter
 FROM request_log WHERE position > ? ORDER BY position
 """
 
@@ -59,6 +61,7 @@ class Arrival:
     method: str
     path: str
     media_id: str | None
+    epoch: int
     seq: int | None
     idempotency_key: str | None
     request_id: str | None
@@ -88,13 +91,14 @@ class ReferenceStore:
         """Log a request and return its index, 1 or more."""
         with self._transaction() as connection:
             cursor = connection.execute(
-                "INSERT INTO request_log (at, method, path, media_id, seq, idempotency_key, request_id, body)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO request_log (at, method, path, media_id, epoch, seq, idempotency_key, request_id, body)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     time.time(),
                     arrival.method,
                     arrival.path,
                     arrival.media_id,
+                    arrival.epoch,
                     arrival.seq,
                     arrival.idempotency_key,
                     arrival.request_id,
@@ -112,7 +116,7 @@ class ReferenceStore:
                 (status, index),
             )
 
-    def create(self, index: int, key: str, record: dict[str, Any], seq: int | None) -> Reply:
+    def create(self, index: int, key: str, record: dict[str, Any], seq: int | None, epoch: int = 1) -> Reply:
         """Store a new media once. Raises Refusal: 409 for an id that exists, 422 for a key used for something else."""
         request = json.dumps(["create", record], sort_keys=True)
         with self._transaction() as connection:
@@ -122,13 +126,16 @@ class ReferenceStore:
             if _find(connection, record["id"]) is not None:
                 raise Refusal(409, "media-exists", f"Media {record['id']} exists, created under another key.")
             connection.execute(
-                "INSERT INTO media (id, record, last_seq) VALUES (?, ?, ?)",
-                (record["id"], json.dumps(record), seq or 0),
+                "INSERT INTO media (id, record, last_epoch, last_seq) VALUES (?, ?, ?, ?)",
+                (record["id"], json.dumps(record), epoch, seq or 0),
             )
             return _accept(connection, index, key, request, Reply(201, record))
 
-    def change_status(self, index: int, key: str, media_id: str, status: int, seq: int) -> Reply:
-        """Take over a status once. Raises Refusal: 404 unknown media, 409 not allowed now, 422 key used elsewhere."""
+    def change_status(self, index: int, key: str, media_id: str, status: int, seq: int, epoch: int = 1) -> Reply:
+        """Take over a status once; one that is not later than the last, by epoch and then by number, is ignored.
+
+        Raises Refusal: 404 unknown media, 409 not allowed now, 422 key used elsewhere.
+        """
         request = json.dumps(["status", media_id, status], sort_keys=True)
         with self._transaction() as connection:
             earlier = _accepted_before(connection, key, request)
@@ -137,15 +144,16 @@ class ReferenceStore:
             found = _find(connection, media_id)
             if found is None:
                 raise _unknown(media_id)
-            record, last_seq = found
-            if seq <= last_seq:
+            record, last = found
+            if (epoch, seq) <= last:
                 return Reply(200, {"ignored": True})
             if (record["mediaStatus"], status) not in TRANSITIONS:
                 detail = f"Media {media_id} has status {record['mediaStatus']}, which cannot become {status}."
                 raise Refusal(409, "status-not-allowed", detail)
             record["mediaStatus"] = status
             connection.execute(
-                "UPDATE media SET record = ?, last_seq = ? WHERE id = ?", (json.dumps(record), seq, media_id)
+                "UPDATE media SET record = ?, last_epoch = ?, last_seq = ? WHERE id = ?",
+                (json.dumps(record), epoch, seq, media_id),
             )
             return _accept(connection, index, key, request, Reply(200, record))
 
@@ -163,6 +171,17 @@ class ReferenceStore:
             return [
                 json.loads(record) for (record,) in connection.execute("SELECT record FROM media ORDER BY position")
             ]
+
+    def forget(self, media_ids: Sequence[str]) -> None:
+        """Lose these records, and what was accepted of them, as a service does that is restored from a backup."""
+        with self._transaction() as connection:
+            for media_id in media_ids:
+                connection.execute("DELETE FROM media WHERE id = ?", (media_id,))
+                connection.execute(
+                    "DELETE FROM accepted WHERE idempotency_key IN"
+                    " (SELECT lower(idempotency_key) FROM request_log WHERE media_id = ?)",
+                    (media_id,),
+                )
 
     def log(self, after: int = 0) -> list[dict[str, Any]]:
         """Return the requests that arrived after the one with that index, in order of arrival.
@@ -189,9 +208,9 @@ class ReferenceStore:
                 yield self._connection
 
 
-def _find(connection: sqlite3.Connection, media_id: str) -> tuple[dict[str, Any], int] | None:
-    row = connection.execute("SELECT record, last_seq FROM media WHERE id = ?", (media_id,)).fetchone()
-    return None if row is None else (json.loads(row[0]), row[1])
+def _find(connection: sqlite3.Connection, media_id: str) -> tuple[dict[str, Any], tuple[int, int]] | None:
+    row = connection.execute("SELECT record, last_epoch, last_seq FROM media WHERE id = ?", (media_id,)).fetchone()
+    return None if row is None else (json.loads(row[0]), (row[1], row[2]))
 
 
 def _accepted_before(connection: sqlite3.Connection, key: str, request: str) -> Reply | None:

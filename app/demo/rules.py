@@ -119,8 +119,8 @@ def idempotency_key(value: str | None) -> str:
     return key
 
 
-def sequence_number(value: str | None) -> int:
+def sequence_number(value: str | None, header: str = "X-Outbox-Seq") -> int:
     """Return the header's number, 1 or more. Raises Refusal (400) where it is missing or another text."""
     if not _SEQUENCE_NUMBER.fullmatch(value or ""):
-        raise Refusal(400, "invalid-sequence-number", "X-Outbox-Seq must be a whole number from 1 on.")
+        raise Refusal(400, "invalid-sequence-number", f"{header} must be a whole number from 1 on.")
     return int(value or "")

@@ -16,6 +16,10 @@ from sqlalchemy.orm import Session
 
 from app.detection.statements import RUN, UNDER_WAY, claimable
 from app.models import DetectionRun, Media, RunState
+from app.time_bounds import TimeBound
+
+LEASE_SECONDS = 15.0
+RUN_BOUNDS = (TimeBound(DetectionRun.lease_until, LEASE_SECONDS, lease=True),)
 
 _R = RUN.c
 _RUNNING: ColumnElement[bool] = _R.state == literal_column(f"'{RunState.RUNNING}'")
@@ -120,7 +124,12 @@ def _user_in_turn(now: ColumnElement[float]) -> ColumnElement[str]:
     waiting = select(users.c.user_id, oldest.label("oldest")).where(users.c.user_id.is_not(None)).subquery("waiting")
     held = select(_R.user_id, func.count().label("runs")).where(_RUNNING, _R.lease_until > now)
     busy = held.group_by(_R.user_id).subquery("busy")
-    last_turn = select(func.max(_R.claimed_at)).where(_R.user_id == waiting.c.user_id).correlate(waiting)
+    # A turn that lies ahead was dated before the clock was set back: it would keep its user behind all others.
+    last_turn = (
+        select(func.max(_R.claimed_at))
+        .where(_R.user_id == waiting.c.user_id, _R.claimed_at <= now)
+        .correlate(waiting)
+    )
     return (
         select(waiting.c.user_id)
         .outerjoin(busy, busy.c.user_id == waiting.c.user_id)

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from app.db import Database, News, announce
 from app.detection import tallies
-from app.detection.claims import Claimant, ClaimedRun, Claims
+from app.detection.claims import LEASE_SECONDS, Claimant, ClaimedRun, Claims
 from app.detection.queue_room import QueueRoom
 from app.detection.results import FrameResult
 from app.detection.statements import FIRST, NO_LEASE, UNDER_WAY, RunStatements, add_results
@@ -31,7 +31,6 @@ from app.lifecycle import change_status
 from app.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
 from app.outbox.queue import OutboxQueue
 
-LEASE_SECONDS = 15.0
 MAX_TRIES = 2
 MAX_WAITING = 100_000
 """Runs that may wait or be under way before a user who has an equal share of them is refused."""

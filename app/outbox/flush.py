@@ -16,6 +16,8 @@ from app.db import Database, News, announce
 from app.models import OutboxStream
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.gate import Gate, GateCondition
+from app.outbox.schedule import OUTBOX_BOUNDS
+from app.time_bounds import enforce
 
 BRING_FORWARD_EVERY = 2.0
 LOOK_EVERY = 0.1
@@ -118,6 +120,7 @@ class Flush:
         stream = OutboxStream
         with self._database.writing() as session:
             now = self._now(session)
+            enforce(session, self._database.now, OUTBOX_BOUNDS)
             session.execute(
                 update(stream)
                 .where(stream.due_at > now, stream.lease_owner.is_(None), *self._scope())

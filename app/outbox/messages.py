@@ -33,7 +33,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as it is sent: the same content and key at every try."""
+    """One message as it is sent: the same content and key at every try.
+
+    `changed_at` is when the change that it reports was committed, in seconds since 1970.
+    """
 
     media_id: str
     seq: int  # 1, 2, 3… per media
@@ -43,6 +46,8 @@ class Message:
     user_id: str  # whose media it is: the identity in a minted token
     request_id: str | None  # of the call that caused it, passed on for tracing
     uncertain: bool = False  # an earlier send of it may have been accepted
+    epoch: int = 1  # of the database that numbered it
+    changed_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ def status(session: Session, now: ColumnElement[float]) -> OutboxStatus:
     ).one()
     parked = session.scalar(select(func.count()).where(stream.parked_at.is_not(None)))
     delivered = session.scalar(select(func.count()).where(OutboxMessage.delivered_at > now - HOUR))
-    return OutboxStatus(int(waiting), int(active), int(parked or 0), oldest, int(delivered or 0))
+    age = oldest and max(0.0, oldest)  # the clock may have been set back since
+    return OutboxStatus(int(waiting), int(active), int(parked or 0), age, int(delivered or 0))
 
 
 def clock(session: Session, now: ColumnElement[float]) -> float:

@@ -271,6 +271,8 @@ def _claim(row: Row[Any]) -> Claim:
         user_id=row.user_id,
         request_id=row.request_id,
         uncertain=row.uncertain,
+        epoch=row.epoch,
+        changed_at=row.changed_at,
     )
     return Claim(message, row.lease_epoch, row.attempts, row.refusals)
 

@@ -40,7 +40,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from app.db import NOTIFICATION
 from app.direct import Direct
-from app.models import Media, OutboxAttempt, OutboxMessage, OutboxStream
+from app.models import DatabaseInstance, Media, OutboxAttempt, OutboxMessage, OutboxStream
 
 MEDIA: Table = Media.__table__  # type: ignore[assignment]
 STREAM: Table = OutboxStream.__table__  # type: ignore[assignment]
@@ -49,6 +49,7 @@ ATTEMPT: Table = OutboxAttempt.__table__  # type: ignore[assignment]
 _S, _M = STREAM.c, MESSAGE.c
 _HEAD = (_S.media_id, _S.acked_seq, _S.uncertain, _S.lease_epoch, _S.attempts, _S.refusals)
 _ZERO, _ONE = literal_column("0", Integer()), literal_column("1", Integer())  # a number itself becomes a parameter
+_EPOCH = select(DatabaseInstance.epoch).scalar_subquery()  # none before the first start
 _KNOWN_AT_ONCE = ("media_id", "kind", "payload", "idempotency_key", "user_id", "request_id")
 
 
@@ -294,4 +295,6 @@ def _heads_of(streams: FromClause) -> Select[*tuple[Any, ...]]:
         stream.lease_epoch,
         stream.attempts,
         stream.refusals,
+        func.coalesce(_M.changed_at, _M.created_at).label("changed_at"),
+        func.coalesce(_EPOCH, _ONE).label("epoch"),
     ).join_from(streams, MESSAGE, and_(stream.media_id == _M.media_id, _M.seq == stream.acked_seq + _ONE))

@@ -66,6 +66,11 @@ class Settings(DetectorSettings):
     logs: LogSettings
     shared_figures_dir: Path | None  # where the processes of one server share their figures; None: each has its own
 
+    @property
+    def media_folders(self) -> dict[str, Path]:
+        """The folder of each media type."""
+        return {"Video": self.videos_dir, "Image": self.images_dir}
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Read and check every setting; raises SettingsError at the first that is wrong or missing."""

@@ -20,6 +20,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from app import processors
 from app.bootstrap import open_database
 from app.detection.start_check import check_model
+from app.media_folders import check_folders
 from app.settings import Settings
 from app.startup import ending_on_faults
 from app.web.connection import HeldContinue, is_off_the_connection
@@ -62,13 +63,14 @@ def _closing_while_unread(should_close: Callable[[], bool], body: Any) -> Callab
 
 
 def check_settings() -> None:
-    """End this process with one line where a setting is wrong, or the model or the database unfit, before any worker is
-    made."""
+    """End this process with one line where a setting is wrong, the model or the database unfit, or a media folder not
+    the one that it was, before any worker is made."""
     with ending_on_faults():
         settings = Settings.from_env()
         check_model(settings)
         with closing(open_database(settings.database)) as database:
             noticed = database.check()
+            check_folders(database, settings.media_folders)
     if noticed:
         sys.stderr.write(f"detections: {noticed}\n")
 

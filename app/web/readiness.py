@@ -88,7 +88,10 @@ def _folder_troubles(services: Services) -> list[str]:
     storage, database = services.storage, services.database
     troubles = []
     for folder in storage.folders:
-        if not all(os.access(path, os.W_OK | os.X_OK) for path in (folder, folder / INCOMING)):
+        trouble = storage.trouble(folder)
+        if trouble:
+            troubles.append(trouble)
+        elif not all(os.access(path, os.W_OK | os.X_OK) for path in (folder, folder / INCOMING)):
             troubles.append(f"the folder {folder.name} is not writable")
         else:
             troubles += _room_trouble(f"the folder {folder.name}", partial(storage.room, folder))

@@ -131,7 +131,7 @@ def test_a_request_is_decided_when_it_is_applied_whoever_arrives_before_its_answ
     tmp_path: Path,
 ) -> None:
     store = ReferenceStore(tmp_path / "annotations.db")
-    arrival = Arrival("POST", "/api/media", MEDIA_ID, 1, KEY, None, record())
+    arrival = Arrival("POST", "/api/media", MEDIA_ID, 1, 1, KEY, None, record())
     first, second = store.arrived(arrival), store.arrived(arrival)
     store.create(first, KEY, record(), 1)
     store.arrived(arrival)

@@ -1,0 +1,56 @@
+"""Keeps the media folders' markers within seconds of the database: one small commit for all that came meanwhile.
+
+This module begins transactions.
+"""
+
+import threading
+from contextlib import suppress
+
+from sqlalchemy.exc import DBAPIError
+
+from app import history
+from app.background import BackgroundWork
+from app.db import Database, News
+from app.errors import DetectionsError
+from app.media_folders import MediaFolders
+
+ADVANCE_SECONDS = 3.0
+
+
+class HistoryKeeper(BackgroundWork):
+    """Counts on after this process has committed messages, every few seconds at most, at its start and at its end."""
+
+    def __init__(self, database: Database, folders: MediaFolders, *, every: float = ADVANCE_SECONDS) -> None:
+        super().__init__("history-keeper", pause=every)
+        self._database = database
+        self._folders = folders
+        self._committed = threading.Event()
+        self._committed.set()  # whoever ended without a word before may have committed something
+        database.on_announcement(News.MESSAGES, self._committed.set)
+
+    def work(self) -> None:
+        """Count on, if anything was committed since the last time.
+
+        A database that is away is tried again at the next round: /readyz and the log tell of it without this.
+        """
+        with suppress(DetectionsError, DBAPIError):
+            if not self._folders.are_open:
+                self._folders.open()
+            if self._committed.is_set():
+                self._count_on()
+
+    def stop(self) -> None:
+        """Return once what was committed last is counted; a database that is away is not waited for."""
+        super().stop()
+        self.work()
+
+    def _count_on(self) -> None:
+        self._committed.clear()
+        try:
+            with self._database.writing() as session:
+                stored = history.advance(session)
+        except BaseException:
+            self._committed.set()
+            raise
+        if stored is not None:
+            self._folders.advance(stored)

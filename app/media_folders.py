@@ -1,0 +1,210 @@
+"""Whether each media folder is the one that holds this database's files, at the start and while the service runs.
+
+A disk that is not mounted, or another one in its place, looks like an empty media folder: uploads would go to it, and
+every stored file would be missing. So each folder has a marker, written once, with the database's id
+(`app.folder_marker`), and nothing is stored in a folder without it. The marker also holds how far the database had
+come, and so tells a database that was restored from an earlier copy (`app.history`).
+This module begins transactions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from app import folder_marker, history
+from app.db import Database
+from app.errors import DetectionsError, SettingsError, StorageFailed, Unavailable
+from app.folder_marker import Marker
+from app.models import Media
+from app.storage import judged, make_folder
+
+log = structlog.get_logger()
+
+ACCEPT = "flask media accept-folders"
+AFTER_RESTORE = ("flask outbox verify --remote", "flask outbox resend --missing", "flask media verify")
+"""What a person runs once a database was restored."""
+
+_Version = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A folder that has this database's marker now; `before` is the instance of the marker that it had, if any."""
+
+    folder: Path
+    before: str | None
+    changed: bool
+
+
+class MediaFolders:
+    """The folders of one process, one for each media type. Safe to use from several threads."""
+
+    def __init__(self, database: Database, folders: Mapping[str, Path]) -> None:
+        self._database = database
+        self._folders = dict(folders)
+        self._instance: str | None = None
+        self._seen: dict[Path, _Version] = {}
+
+    @property
+    def paths(self) -> list[Path]:
+        return list(dict.fromkeys(self._folders.values()))
+
+    @property
+    def are_open(self) -> bool:
+        """Whether `open` has succeeded: what the database says of itself is known."""
+        return self._instance is not None
+
+    def open(self) -> None:
+        """Check every folder, make what is missing at the very first start, and notice a restored database.
+
+        Raises SettingsError, one line, where a folder is not the one that it was; StorageFailed where it cannot be
+        used; Unavailable where the database cannot be asked.
+        """
+        markers = {folder: folder_marker.read(folder) for folder in self.paths}
+        try:
+            with self._database.reading() as session:
+                stored = history.get(session)
+        except DBAPIError as error:
+            raise Unavailable("The database cannot be asked which media folders are its own.", 5) from error
+        stored = stored or self._first_start(markers)
+        compared = history.compare(stored, markers)
+        for folder, marker in compared.foreign.items():
+            raise SettingsError(_not_ours(folder, marker))
+        for folder in self.paths:
+            make_folder(folder)
+        self._instance = stored.instance
+        if compared.ahead is not None:
+            self.notice_restoration()
+
+    def trouble(self, folder: Path) -> str | None:
+        """Why nothing may be stored in the folder now; None where it is the one that it was. Costs one `stat`."""
+        try:
+            if self._instance is None:
+                self.open()
+            with judged(folder):
+                stat = folder_marker.path_of(folder).stat()
+            version = (stat.st_dev, stat.st_ino, stat.st_mtime_ns)
+            if self._seen.get(folder) != version:
+                marker = folder_marker.read(folder)
+                if marker is None or marker.instance != self._instance:
+                    return _not_ours(folder, marker)
+                self._seen[folder] = version
+        except StorageFailed as error:
+            missing = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+            return _not_ours(folder, None) if missing else str(error)
+        except DetectionsError as error:
+            return str(error)
+        return None
+
+    def notice_restoration(self) -> bool:
+        """Begin a new epoch if the database is behind what a marker says, and say so in one line.
+
+        To be called whenever the database may have become another one: at a start, and where a connection was lost.
+        """
+        markers = {folder: folder_marker.read(folder) for folder in self.paths}
+        with self._database.writing() as session:
+            stored = history.get(session)
+            ahead = history.compare(stored, markers).ahead if stored else None
+            if ahead is None:
+                return False
+            begun = history.begin_epoch(session, self._database.now, [ahead])
+        self.advance(begun)
+        log.error(
+            "database_restored",
+            detail=f"The database is behind the media folders' markers: it was restored from an earlier copy. Messages "
+            f"go on in epoch {begun.reached.epoch}. Run: {'; '.join(AFTER_RESTORE)}.",
+            epoch=begun.reached.epoch,
+        )
+        return True
+
+    def advance(self, stored: history.Stored) -> None:
+        """Have the markers say how far the database has come; one that is not ours, or cannot be written, is left."""
+        for folder in self.paths:
+            try:
+                folder_marker.advance(folder, stored.marker)
+            except DetectionsError as error:
+                log.warning("marker_not_written", folder=str(folder), reason=str(error))
+
+    def accept(self) -> list[Accepted]:
+        """Make every folder this database's, because a person says so; returns what became of each.
+
+        A new epoch begins where no marker tells that the database has not been restored, and where a folder was another
+        database's, whose numbers the annotations service has seen.
+        """
+        markers = {folder: _read_if_possible(folder) for folder in self.paths}
+        for folder in self.paths:
+            make_folder(folder)
+        with self._database.writing() as session:
+            known = history.get(session)
+            stored = known or history.make(session)
+            compared = history.compare(stored, markers)
+            others = [marker.reached for marker in markers.values() if marker]
+            all_unknown = known is not None and len(compared.foreign) == len(markers)
+            if all_unknown or compared.ahead or any(compared.foreign.values()):
+                stored = history.begin_epoch(session, self._database.now, others)
+        for folder in self.paths:
+            folder_marker.place(folder, stored.marker)
+        self._instance = stored.instance
+        return [
+            Accepted(folder, marker.instance if marker else None, folder in compared.foreign)
+            for folder, marker in markers.items()
+        ]
+
+    def _first_start(self, markers: dict[Path, Marker | None]) -> history.Stored:
+        """The database gets its id and the folders their markers, in one transaction: no other process sees half."""
+        with self._database.writing() as session:
+            stored = history.get(session)
+            if stored is None:
+                stored = history.make(session)
+                for folder, marker in markers.items():
+                    if marker and marker.reached.counter:  # one that counts nothing is left of a first start cut short
+                        raise SettingsError(_not_ours(folder, marker))
+                self._check_newest(session)
+                for folder in markers:
+                    make_folder(folder)
+                    folder_marker.place(folder, stored.marker)
+        markers |= {folder: folder_marker.read(folder) for folder in markers}
+        return stored
+
+    def _check_newest(self, session: Session) -> None:
+        """A database from before there were markers knows its folder by its newest file."""
+        for media_type, folder in self._folders.items():
+            path = session.scalar(
+                select(Media.path).where(Media.media_type == media_type).order_by(Media.created_at.desc()).limit(1)
+            )
+            if path is not None and Path(path).parent == folder and not Path(path).exists():
+                raise SettingsError(_not_ours(folder, None))
+
+
+def _read_if_possible(folder: Path) -> Marker | None:
+    try:
+        return folder_marker.read(folder)
+    except StorageFailed:
+        return None
+
+
+def _not_ours(folder: Path, marker: Marker | None) -> str:
+    what = f"belongs to another database ({marker.instance})" if marker else "has no marker of this database"
+    return (
+        f"The media folder {folder} {what}, so it is not the one that holds its files. Is its disk mounted, and is "
+        f"DATABASE_URL right? If the folder or the database was replaced on purpose, run `{ACCEPT}`."
+    )
+
+
+def check_folders(database: Database, folders: Mapping[str, Path]) -> None:
+    """The check of a start, before there are processes: raises SettingsError or StorageFailed as `open` does.
+
+    A database that is away or not migrated stops no start: the server says so at /readyz, and checks again.
+    """
+    file = database.url.database
+    if database.is_sqlite and file and not Path(file).exists():
+        return
+    try:
+        MediaFolders(database, folders).open()
+    except Unavailable as error:
+        log.warning("media_folders_not_open", reason=str(error))
