@@ -22,6 +22,7 @@ from app.errors import DetectionsError
 from app.history_keeper import HistoryKeeper
 from app.media_folders import MediaFolders
 from app.media_links import MediaLinks
+from app.outbox.auditor import RemoteAuditor
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.flush import Flush
 from app.outbox.gate import Gate
@@ -109,6 +110,10 @@ class Services:
     ) -> Flush:
         """A flush of everything pending, or of one media's messages."""
         return Flush(self.database, self.gate, self.dispatcher(), media_id=media_id, on_progress=on_progress)
+
+    def auditor(self) -> RemoteAuditor | None:
+        """A comparison with what the annotations service has; None where none is configured."""
+        return RemoteAuditor(self.database, self.annotations.find) if self.annotations else None
 
     def verification(self) -> Verification:
         """A reading back of the stored files."""

@@ -14,7 +14,8 @@ DetectionsError
 ├── MediaIdCollision         the id exists with other content
 ├── AlreadyProcessing        a run of that media is under way
 ├── Unavailable              busy beyond a limit, or shutting down; try again later
-│   └── DatabaseUnfit        the database, or what stands before it, cannot be used until a person changes it
+│   ├── DatabaseUnfit        the database, or what stands before it, cannot be used until a person changes it
+│   └── RecordsNotReadable   the annotations service lets nobody look at its records
 ├── StorageFull              no room on the disk
 ├── StorageFailed            the disk refused (EIO and the like)
 ├── IllegalTransition        a status change that the contract does not allow
@@ -99,6 +100,10 @@ class DatabaseUnfit(Unavailable):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, retry_after=30)
+
+
+class RecordsNotReadable(Unavailable):
+    """The annotations service has no GET for its records, or forbids it; what it has cannot be told."""
 
 
 class StorageFull(DetectionsError):

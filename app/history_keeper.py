@@ -29,13 +29,15 @@ class HistoryKeeper(BackgroundWork):
         database.on_announcement(News.MESSAGES, self._committed.set)
 
     def work(self) -> None:
-        """Count on, if anything was committed since the last time.
+        """Look at every folder, and count on, if anything was committed since the last time.
 
         A database that is away is tried again at the next round: /readyz and the log tell of it without this.
         """
         with suppress(DetectionsError, DBAPIError):
             if not self._folders.are_open:
                 self._folders.open()
+            for folder in self._folders.paths:
+                self._folders.trouble(folder)
             if self._committed.is_set():
                 self._count_on()
 

@@ -98,6 +98,35 @@ def change_status(
     queue.enqueue(connection, media_id, Kind.STATUS, payload, user_id=user_id, request_id=request_id)
 
 
+_LEADS_TO = {
+    MediaStatus.NEW: (),
+    MediaStatus.AI_PROCESSING: (MediaStatus.AI_PROCESSING,),
+    MediaStatus.AI_PROCESSED: (MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED),
+    MediaStatus.ERROR: (MediaStatus.AI_PROCESSING, MediaStatus.ERROR),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StatusTimes:
+    """When the last run of a media item began and ended, in seconds since 1970; None where there was no such run."""
+
+    began: float | None
+    ended: float | None
+
+
+def tell_again(connection: Connection, queue: OutboxQueue, media: Media, times: StatusTimes) -> dict[int, float]:
+    """Enqueue a create and the statuses that lead to the present one; returns the time of each change, by number."""
+    create = _create_message(NewMedia(media, None))
+    told = [(create.kind, create.payload, media.created_at)]
+    for status in _LEADS_TO[MediaStatus(media.media_status)]:
+        at = times.began if status is MediaStatus.AI_PROCESSING else times.ended
+        told.append((Kind.STATUS, {"mediaStatus": int(status)}, at or media.created_at))
+    return {
+        queue.enqueue(connection, media.id, kind, payload, user_id=media.user_id, request_id=None): at
+        for kind, payload, at in told
+    }
+
+
 def keep_checksum(session: Session, media_id: str, checksum: str) -> bool:
     """Note the checksum of a media that has none; False where it has one, which is never changed, or is unknown."""
     result = session.execute(

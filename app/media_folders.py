@@ -49,6 +49,7 @@ class MediaFolders:
         self._folders = dict(folders)
         self._instance: str | None = None
         self._seen: dict[Path, _Version] = {}
+        self._troubles: dict[Path, str | None] = {}
 
     @property
     def paths(self) -> list[Path]:
@@ -81,8 +82,26 @@ class MediaFolders:
         if compared.ahead is not None:
             self.notice_restoration()
 
+    @property
+    def known_troubles(self) -> dict[Path, str | None]:
+        """What `trouble` said last of each folder, without looking again: for whoever must not wait for a disk."""
+        return {folder: self._troubles.get(folder) for folder in self.paths}
+
     def trouble(self, folder: Path) -> str | None:
-        """Why nothing may be stored in the folder now; None where it is the one that it was. Costs one `stat`."""
+        """Why nothing may be stored in the folder now; None where it is the one that it was. Costs one `stat`.
+
+        A change is logged, once.
+        """
+        trouble = self._trouble(folder)
+        if trouble != self._troubles.get(folder):
+            self._troubles[folder] = trouble
+            if trouble:
+                log.error("media_folder_unusable", folder=str(folder), reason=trouble)
+            else:
+                log.info("media_folder_usable_again", folder=str(folder))
+        return trouble
+
+    def _trouble(self, folder: Path) -> str | None:
         try:
             if self._instance is None:
                 self.open()

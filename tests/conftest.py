@@ -7,16 +7,20 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
+from flask import Request, Response
 from sqlalchemy import BindParameter, Double, bindparam, make_url
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.db import Database
+from app.demo import reference_app
+from tests.api_description import sent_messages
 from tests.postgres import address, prepare_for_root, running_postgres
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +54,26 @@ def migrate(url: str, revision: str = "head") -> None:
     config = Config(ROOT / "alembic.ini")
     config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
     command.upgrade(config, revision)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _observed_reference_service() -> Iterator[None]:
+    """Whatever arrives at a reference service in this process is held against the description."""
+    reference_app.observers.append(_observe)
+    yield
+    reference_app.observers.remove(_observe)
+
+
+@pytest.fixture(autouse=True)
+def _every_message_is_as_described() -> Iterator[None]:
+    sent_messages.found.clear()
+    yield
+    assert sent_messages.found == []
+
+
+def _observe(request: Request, _response: Response) -> None:
+    with suppress(RequestEntityTooLarge):
+        sent_messages.observe(request.method, request.path, dict(request.headers), request.get_data())
 
 
 @pytest.fixture(scope="session")

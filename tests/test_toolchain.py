@@ -25,6 +25,7 @@ BEGIN_WRITING = {
     "app/media_links.py",  # to keep the key that signs links, once
     "app/outbox/dispatcher.py",
     "app/outbox/flush.py",
+    "app/outbox/resend.py",
     "app/recorder.py",
     "app/sweep.py",
     "app/uploads.py",
@@ -36,6 +37,7 @@ BEGIN_WRITING = {
 BEGIN_READING = BEGIN_WRITING | {
     "app/cli/media_records.py",
     "app/detection/waiting.py",
+    "app/outbox/auditor.py",
     "app/web/detect.py",
     "app/web/events.py",
     "app/web/health.py",

@@ -20,18 +20,23 @@ from app.annotations.resolver import Resolver
 from app.annotations.verdicts import (
     CONFLICT,
     NO_LOOK,
+    REDIRECTS,
     SUCCESS,
     judge,
     judge_no_answer,
     reconcile,
 )
-from app.errors import Unavailable
+from app.errors import RecordsNotReadable, Unavailable
 from app.outbox.messages import Answer, Kind, Message
 from app.timestamps import rfc3339
 from app.tokens import TokenSource
 
 MAX_EXCERPT = 500
 MAX_DETAIL = 300
+NOT_FOUND = 404
+NOT_READABLE = (401, 403, 405, 501)
+"""Answers to a GET that say that nobody, or not this service, may look."""
+
 MEDIA_ID = re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII)
 
 
@@ -105,6 +110,27 @@ class AnnotationsClient:
             )
         return record
 
+    def find(self, media_id: str, user_id: str) -> dict[str, Any] | None:
+        """The service's record of a media item; None where it says that it has none.
+
+        Raises RecordsNotReadable where it lets nobody look (no such call, forbidden, a redirect, a page for people, the
+        record of another item), Unavailable where it does not answer, or cannot now.
+        """
+        call = f"GET {self._endpoint.base}{_media_path(media_id)}"
+        try:
+            reply = self._talk(user_id).ask("GET", _media_path(media_id))
+        except NoAnswer as error:
+            raise Unavailable(f"{call}: {error.reason}") from error
+        record = reply.record()
+        if reply.status in SUCCESS and record is not None and record.get("id", media_id) == media_id:
+            return record
+        if reply.status == NOT_FOUND and not reply.is_html:
+            return None
+        refused = reply.status in (*SUCCESS, *REDIRECTS, NOT_FOUND, *NOT_READABLE)
+        raise (RecordsNotReadable if refused else Unavailable)(
+            f"{call} answered {reply.status}{_unlike(reply, record)}"
+        )
+
     def close(self) -> None:
         """Close the idle connections. A request under way is finished; a later one opens a connection anew."""
         with self._lock:
@@ -135,6 +161,15 @@ class AnnotationsClient:
                 self._of_thread.session = session
         ends_at = time.monotonic() + self._deadline_seconds
         return Conversation(session, self._endpoint, self._tokens, user_id, ends_at=ends_at)
+
+
+def _unlike(reply: Reply, record: dict[str, Any] | None) -> str:
+    """What is wrong with an answer that has the status of one that brings a record."""
+    if reply.is_html:
+        return " with HTML"
+    if reply.status not in SUCCESS:
+        return ""
+    return " without a JSON object" if record is None else " with the record of another media item"
 
 
 def _target(message: Message) -> tuple[str, str]:

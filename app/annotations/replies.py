@@ -37,6 +37,12 @@ class Reply:
             return "(compressed, though that was not asked for)"
         return self.body.decode(errors="replace")
 
+    @property
+    def is_html(self) -> bool:
+        """Whether it is a page for people: a sign-on proxy's, a front end's, a gateway's."""
+        kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return kind in ("text/html", "application/xhtml+xml") or self.body.lstrip()[:1] == b"<"
+
     def record(self) -> dict[str, Any] | None:
         """The body as a JSON object; None if it is anything else."""
         try:

@@ -5,15 +5,18 @@ import click
 from app.cli.detect import detect
 from app.cli.detect_file import detect_file
 from app.cli.media import media
+from app.cli.media_folders import accept_folders
 from app.cli.media_records import list_media, show_media
 from app.cli.media_upload import upload
 from app.cli.media_verify import verify
 from app.cli.outbox import outbox
+from app.cli.outbox_resend import resend
 from app.cli.token import token
 
 detect.add_command(detect_file)
-for command in (list_media, show_media, upload, verify):
+for command in (accept_folders, list_media, show_media, upload, verify):
     media.add_command(command)
+outbox.add_command(resend)
 
 COMMANDS: tuple[click.Command, ...] = (outbox, media, detect, token)
 """What the factory gives to `flask`."""

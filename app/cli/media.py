@@ -43,6 +43,7 @@ def hash_files(files: Sequence[Path], as_json: bool) -> None:
 @with_appcontext
 def recover(as_json: bool) -> None:
     """Take over runs whose process died, waiting for their leases to expire, and sweep leftovers of cut-off uploads."""
+    services().folders.open()
     swept = services().sweep.run()
     runs = _finish_runs()
     if as_json:

@@ -7,15 +7,18 @@ from typing import Any, NoReturn
 import click
 from flask.cli import with_appcontext
 
+from app import history
 from app.cli.background import check_database, run_until_stopped
 from app.cli.faults import Group
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
 from app.errors import MediaNotFound, SettingsError, StorageFailed, Unavailable
+from app.media_folders import AFTER_RESTORE
 from app.media_hash import MEDIA_ID
 from app.outbox import documents, operations
-from app.outbox.comparison import differences, page_of_told
+from app.outbox.auditor import RemoteAuditor
+from app.outbox.remote_audit import Difference, RemoteState
 from app.outbox.verify import broken_invariants
 
 STILL_PENDING, PARKED, UNKNOWN, BROKEN = 1, 3, 4, 5
@@ -92,11 +95,14 @@ def status(as_json: bool) -> None:
         found = operations.status(session, database.now)
         condition = gate.condition(session) if gate else None
         document = documents.status(found, condition, operations.clock(session, database.now))
+        document |= documents.database(history.get(session))
     if as_json:
         show_json(document)
     else:
         gate_rows = ((f"gate {name}", text) for name, text in document.pop("gate").items())
         show_table(("", ""), [*document.items(), *gate_rows])
+        if document["restoredAt"]:
+            note(f"The database was restored from an earlier copy. Run: {'; '.join(AFTER_RESTORE)}.")
 
 
 @outbox.command(
@@ -220,7 +226,11 @@ def prune(as_json: bool) -> None:
     epilog=usage(
         "flask outbox verify",
         "flask outbox verify --remote --json",
-        exits={0: "every invariant holds", BROKEN: "one is broken, or the other side differs"},
+        exits={
+            0: "every invariant holds",
+            1: "the annotations service cannot be asked, or something failed",
+            BROKEN: "one is broken, or the other side differs",
+        },
     ),
 )
 @click.option("--remote", is_flag=True, help="Compare with what the annotations service has, too.")
@@ -231,7 +241,8 @@ def verify(remote: bool, as_json: bool) -> None:
     database = services().database
     with database.reading() as session:
         broken = broken_invariants(session)
-    unlike = list(_differences()) if remote else []
+    differences = list(_differences()) if remote else []
+    unlike = [{"mediaId": one.media_id, "problem": one.problem} for one in differences]
     warnings = database.warnings()
     for warning in warnings:
         note(warning)
@@ -239,6 +250,8 @@ def verify(remote: bool, as_json: bool) -> None:
         show_json({"broken": broken, "warnings": warnings} | ({"differences": unlike} if remote else {}))
     elif broken or unlike:
         show_table(("media", "problem"), [(row["mediaId"], row["problem"]) for row in [*broken, *unlike]])
+    if any(one.state in (RemoteState.MISSING, RemoteState.BEHIND) for one in differences):
+        note("To say again what is missing or behind there: flask outbox resend --missing")
     if broken or unlike:
         raise SystemExit(BROKEN)
     note("Every invariant holds.")
@@ -253,20 +266,20 @@ def _say_what_holds_back() -> None:
         note(f"The gate is closed: {condition.reason}.")
 
 
-def _differences() -> Iterator[dict[str, str]]:
-    client, after = services().annotations, ""
-    if client is None:
+def _differences() -> Iterator[Difference]:
+    try:
+        for _, difference in _auditor().looks():
+            if difference.state is not RemoteState.SAME:
+                yield difference
+    except Unavailable as error:
+        raise click.ClickException(f"The annotations service cannot be asked: {error}") from error
+
+
+def _auditor() -> RemoteAuditor:
+    auditor = services().auditor()
+    if auditor is None:
         raise click.ClickException("ANNOTATIONS_URL is not set: there is nothing to compare with.")
-    while True:
-        with services().database.reading() as session:
-            told = page_of_told(session, after)
-        if not told:
-            return
-        try:
-            yield from differences(told, client.look)
-        except Unavailable as error:
-            raise click.ClickException(f"The annotations service cannot be asked: {error}") from error
-        after = told[-1].media_id
+    return auditor
 
 
 def _history(media_id: str) -> dict[str, Any]:

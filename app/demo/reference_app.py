@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from flask import Blueprint, Flask, Response, g, jsonify, request
+from flask import Blueprint, Flask, Request, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from app.demo import faults, rules
@@ -23,6 +23,9 @@ from app.demo.reference_store import Arrival, ReferenceStore, Reply
 from app.demo.rules import Refusal
 
 _MAX_LOGGED_ID = 64
+
+observers: list[Callable[[Request, Response], object]] = []
+"""Called with every request of the media routes and with its answer, before that is sent: for tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,8 @@ def _arrive(parts: Parts) -> Response | None:
 def _leave(parts: Parts, response: Response) -> Response:
     if request.blueprint == "control":
         return response
+    for observe in observers:
+        observe(request, response)
     fault = g.fault
     if fault is not None and (fault.close or g.interrupted):
         parts.store.answered(g.index, None)

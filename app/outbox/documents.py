@@ -5,6 +5,7 @@ Nothing here asks the database for anything.
 
 from typing import Any
 
+from app.history import Stored
 from app.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.outbox.gate import GateCondition
 from app.outbox.operations import OutboxStatus, StreamHistory
@@ -24,6 +25,14 @@ def status(found: OutboxStatus, gate: GateCondition | None, moment: float) -> di
             "until": None if closed_for is None else optional_rfc3339(moment + closed_for),
             "reason": gate.reason if gate else None,
         },
+    }
+
+
+def database(stored: Stored | None) -> dict[str, Any]:
+    """Which epoch the messages are numbered in, and since when a restoration waits for a person to see to it."""
+    return {
+        "epoch": stored.reached.epoch if stored else 1,
+        "restoredAt": optional_rfc3339(stored.restored_at) if stored else None,
     }
 
 

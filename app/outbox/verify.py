@@ -58,12 +58,6 @@ def _delivered_above() -> Select[str, str]:
     )
 
 
-def _create_not_first() -> Select[str, str]:
-    return select(_MESSAGE.media_id, literal("a create message is not the first of its media")).where(
-        _MESSAGE.kind == "create", _MESSAGE.seq != 1
-    )
-
-
 def _shared_key() -> Select[str, str]:
     return (
         select(func.min(_MESSAGE.media_id), literal("two messages share an idempotency key"))
@@ -102,7 +96,6 @@ CHECKS = (
     _gap,
     _undelivered_below,
     _delivered_above,
-    _create_not_first,
     _shared_key,
     _status_disagrees,
     _processing_without_run,

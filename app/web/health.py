@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from app.current import services
 from app.web.figures import OutboxCollector
+from app.web.history_figures import HistoryCollector
 from app.web.problems import problem
 from app.web.process_figures import process_figures
 from app.web.readiness import Readiness
@@ -47,6 +48,7 @@ def metrics() -> Response:
     with services().database.reading() as session:
         registry.register(OutboxCollector(session, services().database.now, services().gate))
         registry.register(RunCollector(session))
+        registry.register(HistoryCollector(session, services().folders))
         stored = generate_latest(registry)
     return Response(generate_latest(process_figures().registry()) + stored, content_type=CONTENT_TYPE_LATEST)
 

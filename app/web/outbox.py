@@ -8,10 +8,12 @@ from typing import Any, cast
 
 from flask import Blueprint, Response, jsonify, request
 
+from app import history
 from app.current import services
-from app.errors import MalformedUpload, MediaNotFound
+from app.errors import MalformedUpload, MediaNotFound, Unavailable
 from app.media_hash import MEDIA_ID
 from app.outbox import documents, listing, operations
+from app.outbox.resend import Resend, Wanted
 from app.timestamps import rfc3339
 from app.web import json_body, parameters
 from app.web.auth import authenticate_admin
@@ -24,6 +26,7 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 MAX_NAMED = 1000
 MAX_REASON = 500
+NOT_CONFIGURED_SECONDS = 60
 _REASON = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_REASON}}}")
 
 
@@ -34,7 +37,8 @@ def status() -> Response:
     with database.reading() as session:
         found = operations.status(session, database.now)
         condition = gate.condition(session) if gate else None
-        return jsonify(documents.status(found, condition, operations.clock(session, database.now)))
+        document = documents.status(found, condition, operations.clock(session, database.now))
+        return jsonify(document | documents.database(history.get(session)))
 
 
 @blueprint.get("/throughput")
@@ -84,6 +88,21 @@ def skip(media_id: str) -> Response:
     with database.writing() as session:
         operations.skip_head(session, database.now, media_id)
     return _history(media_id)
+
+
+@blueprint.post("/media/<media_id>/resend")
+def resend(media_id: str) -> Response:
+    """Say one media item again, if its record is missing or behind at the annotations service."""
+    _check_id(media_id)
+    auditor = services().auditor()
+    if auditor is None:
+        raise Unavailable("ANNOTATIONS_URL is not set: there is nobody to say anything to.", NOT_CONFIGURED_SECONDS)
+    if not auditor.expected([media_id]):
+        raise MediaNotFound(f"There is no media item {media_id!r}.")
+    report = Resend(services().database, services().queue, auditor, wait_seconds=0).run(Wanted([media_id]))
+    messages = sum(count for _, _, count in report.resent)
+    reasons = [reason for _, reason, _ in report.resent] + [reason for _, reason in report.left]
+    return jsonify(mediaId=media_id, messages=messages, reason=reasons[0] if reasons else None)
 
 
 def _history(media_id: str) -> Response:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import BinaryIO
 
+from tests.api_description import sent_messages
+
 Step = bytes | Callable[["Peer"], None]
 """What is done with a request: bytes to answer and keep the connection, or an act after which it is closed."""
 
@@ -131,6 +133,7 @@ class Server:
                 with self._lock:
                     step = self._steps[min(len(self.requests), len(self._steps) - 1)]
                     self.requests.append(request)
+                sent_messages.observe(request.method, request.path, request.headers, request.body)
                 if not isinstance(step, bytes):
                     step(peer)
                     return

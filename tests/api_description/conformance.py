@@ -21,7 +21,14 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "boolean": bool,
     "null": type(None),
 }
-_NOTES = {"description", "default", "format", "contentMediaType", "additionalProperties"}  # the last: see above
+_NOTES = {
+    "description",
+    "default",
+    "format",
+    "contentMediaType",
+    "additionalProperties",
+    "x-enum-varnames",
+}  # the last: see above
 
 
 def _is_type(value: Any, wanted: str | list[str]) -> bool:

@@ -196,6 +196,9 @@ def test_answers_about_the_outbox_are_as_described(service: Service, astronaut: 
     refused(ask("POST", f"{known}/skip"), 409, "not-parked", skip)
     refused(ask("GET", unknown), 404, "not-found", history)
     refused(ask("POST", f"{unknown}/skip"), 404, "not-found", skip)
+    resend = "/outbox/media/{media_id}/resend"
+    refused(ask("POST", f"{unknown}/resend"), 404, "not-found", resend)
+    refused(ask("POST", f"{known}/resend"), 503, "unavailable", resend)
     for path, method, operation in operations():
         if "outbox" in operation["tags"]:
             refused(service.request(method, path.replace("{media_id}", "0" * 16)), 403, "forbidden", path)

@@ -25,7 +25,7 @@ from tests.system.service import SECRET, token
 def test_the_document_has_the_form_of_openapi_3_1() -> None:
     assert re.fullmatch(r"3\.1\.\d+", CONTENT["openapi"])
     assert {"title", "version"} <= CONTENT["info"].keys()
-    assert CONTENT.keys() <= {"openapi", "info", "servers", "security", "tags", "paths", "components"}
+    assert CONTENT.keys() <= {"openapi", "info", "servers", "security", "tags", "paths", "webhooks", "components"}
     assert all(path.startswith("/") for path in CONTENT["paths"])
     names = [operation["operationId"] for _, _, operation in operations()]
     assert len(names) == len(set(names))

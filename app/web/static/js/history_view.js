@@ -37,8 +37,9 @@ class HistoryView {
     );
     const back = h("a", { href: OUTBOX_PATH, class: "back" }, icon("back"), "Outbox");
     const heading = h("h1", { tabindex: "-1" }, "Messages of ", h("code", {}, id));
+    const again = h("button", { class: "button", on: { click: () => this.#resend() } }, "Send again");
     const open = h("a", { class: "button", href: mediaPath(id) }, "Show the media");
-    const head = h("div", { class: "section-head" }, heading, h("div", { class: "filters" }, this.#actions, open));
+    const head = h("div", { class: "section-head" }, heading, h("div", { class: "filters" }, this.#actions, again, open));
     const card = h("section", { class: "card panel", "aria-label": "Delivery" }, this.#notice, this.#facts);
     this.node = h("div", { class: "page" }, back, head, card, this.#list);
     this.#look = poll(() => this.#refresh(), { signal, failed: (problem) => this.#failed(problem) });
@@ -79,10 +80,21 @@ class HistoryView {
     );
   }
 
+  async #resend() {
+    const text =
+      "If the annotations service does not have this media, or is behind, it is told of it anew: a create, and the " +
+      "statuses that lead to the present one. Messages that wait are replaced by these.";
+    if (!(await confirm({ title: "Send again?", text, yes: "Send again", signal: this.#signal }))) return;
+    await this.#do(
+      () => this.#api.post(`/outbox/media/${this.#id}/resend`, undefined, { signal: this.#signal }),
+      resentWords,
+    );
+  }
+
   async #do(act, said) {
     try {
-      await act();
-      tell(said);
+      const answer = await act();
+      tell(typeof said === "function" ? said(answer) : said);
     } catch (problem) {
       if (!this.#signal.aborted) complain(problem);
     }
@@ -94,6 +106,11 @@ class HistoryView {
     if (this.#shown) complain(problem);
     else setText(this.#notice, problem.message);
   }
+}
+
+function resentWords({ messages, reason }) {
+  if (messages) return `${plural(messages, "message")} will be sent: ${reason}`;
+  return reason ? `Nothing is sent: ${reason}` : "Nothing is sent: the annotations service has it as it is here";
 }
 
 function facts(history) {

@@ -3,7 +3,7 @@
 import { announce, complain, tell } from "./announce.js";
 import { confirm } from "./confirm.js";
 import { h, setAttribute, setText } from "./dom.js";
-import { duration, plural } from "./format.js";
+import { duration, moment, plural } from "./format.js";
 import { MessageList } from "./message_list.js";
 import { Plot } from "./plot.js";
 import { poll } from "./poll.js";
@@ -27,6 +27,7 @@ class OutboxView {
   #gateTitle = h("strong");
   #gateText = h("span");
   #gateState = null;
+  #restored = null;
   #plot = new Plot();
   #messages;
   #look;
@@ -63,7 +64,7 @@ class OutboxView {
     return LOOK_AGAIN;
   }
 
-  #showStatus({ pending, parked, oldestAgeSeconds, deliveredLastHour, gate }) {
+  #showStatus({ pending, parked, oldestAgeSeconds, deliveredLastHour, gate, restoredAt }) {
     const tiles = this.#tiles;
     tiles.pending.show(pending.toLocaleString("en"), pending ? "wait" : null);
     tiles.oldest.show(oldestAgeSeconds === null ? "–" : duration(oldestAgeSeconds), null);
@@ -71,6 +72,14 @@ class OutboxView {
     tiles.delivered.show(deliveredLastHour.toLocaleString("en"), null);
     this.#messages.parked = parked;
     this.#showGate(gate);
+    this.#showRestored(restoredAt);
+  }
+
+  #showRestored(restoredAt) {
+    if ((this.#restored !== null) === (restoredAt !== null)) return;
+    this.#restored?.remove();
+    this.#restored = restoredAt === null ? null : restoredNotice(restoredAt);
+    if (this.#restored) this.#gate.after(this.#restored);
   }
 
   #showGate(gate) {
@@ -94,6 +103,17 @@ class OutboxView {
       if (!this.#signal.aborted) complain(problem);
     }
   }
+}
+
+function restoredNotice(restoredAt) {
+  return h(
+    "div",
+    { class: "gate", "data-tone": "wait" },
+    h("strong", {}, "The database was restored"),
+    h("span", {}, `from an earlier copy, as was found at ${moment(restoredAt)}. On the server, run`),
+    h("code", {}, "flask outbox resend --missing"),
+    h("span", {}, "and have sent again what was uploaded since the copy."),
+  );
 }
 
 function gateWords({ state, until, reason }) {

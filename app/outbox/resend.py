@@ -1,0 +1,233 @@
+"""`flask outbox resend`: say again what the annotations service has lost, through the outbox like everything else.
+
+For each media item whose record is missing or behind there, a create and the statuses that lead to the present one are
+appended to its stream, with new numbers and keys. What waited or was parked before is recorded as superseded: the new
+messages say all of it. Each item is one transaction, which changes nothing if the item went on since it was asked for.
+This module begins transactions.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from sqlalchemy import literal, null, select, update
+from sqlalchemy.orm import Session
+
+from app import history
+from app.db import Database
+from app.errors import RecordsNotReadable
+from app.lifecycle import StatusTimes, tell_again
+from app.models import DetectionRun, Media, OutboxMessage, OutboxStream
+from app.outbox.auditor import Look, RemoteAuditor
+from app.outbox.messages import Outcome
+from app.outbox.queue import OutboxQueue
+from app.outbox.remote_audit import Difference, ExpectedRemoteState, RemoteState, changed_since, expected_of
+from app.outbox.schedule import LONGEST_LEASE
+
+AGAIN_SECONDS = 0.5
+WAIT_SECONDS = LONGEST_LEASE + 5.0
+"""How long items whose messages are being sent are waited for."""
+
+
+class _Refused(Enum):
+    """Why an item was not told again at this moment; both pass."""
+
+    MOVED = "it went on meanwhile"
+    LEASED = "a message of it is being sent right now"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Items by name, or those with a change since a moment (seconds since 1970), or all that are missing."""
+
+    media_ids: Sequence[str] | None = None
+    since: float | None = None
+
+    @property
+    def must_be_found(self) -> bool:
+        """Whether only the other side's records tell what is to be said again."""
+        return self.media_ids is None and self.since is None
+
+
+@dataclass(slots=True)
+class ResendReport:
+    """`resent` has why, and how many messages; `left` those that differ and were left, with the reason."""
+
+    looked: int = 0
+    resent: list[tuple[str, str, int]] = field(default_factory=list)
+    left: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Resend:
+    """One command. `wait_seconds` bounds how long items are waited for whose messages are being sent."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: OutboxQueue,
+        auditor: RemoteAuditor,
+        *,
+        dry_run: bool = False,
+        wait_seconds: float = WAIT_SECONDS,
+        on_progress: Callable[[int], None] = lambda _looked: None,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._auditor = auditor
+        self._dry_run = dry_run
+        self._wait_seconds = wait_seconds
+        self._on_progress = on_progress
+        self._report = ResendReport()
+        self._under_way: list[str] = []
+
+    def run(self, wanted: Wanted) -> ResendReport:
+        """Say again what is missing or behind there.
+
+        Raises Unavailable where the other side cannot be asked; RecordsNotReadable where its records are all that could
+        tell, and cannot be read. What was appended before stays.
+        """
+        held_back: list[Look] = []
+        for look in self._looks(wanted):
+            held_back.append(look)
+            if self._auditor.found or not wanted.must_be_found:
+                self._take(held_back)
+                held_back = []
+        if any(difference.state is RemoteState.MISSING for _, difference in held_back):
+            raise RecordsNotReadable(
+                f"Of {self._auditor.looked} media items none was found: either everything is lost there, or there is "
+                "no GET to ask. If it is lost, say all of it again: flask outbox resend --since 1970-01-01T00:00:00Z"
+            )
+        self._wait_for_those_under_way()
+        self._report.looked = self._auditor.looked
+        if wanted.must_be_found and not self._dry_run and not self._report.left:
+            with self._database.writing() as session:
+                history.note_reconciled(session)
+        return self._report
+
+    def _looks(self, wanted: Wanted) -> Iterator[Look]:
+        if wanted.must_be_found:
+            yield from self._auditor.looks()
+            return
+        for media_ids in self._named(wanted):
+            yield from self._look_at(media_ids)
+
+    def _named(self, wanted: Wanted) -> Iterator[list[str]]:
+        if wanted.media_ids is not None:
+            yield list(wanted.media_ids)
+            return
+        after = ""
+        while True:
+            with self._database.reading() as session:
+                page = page_of_ids(session, after, wanted.since or 0.0)
+            if not page:
+                return
+            yield page
+            after = page[-1]
+
+    def _take(self, looks: Sequence[Look]) -> None:
+        for expected, difference in looks:
+            self._decide(expected, difference)
+            self._on_progress(self._auditor.looked)
+
+    def _decide(self, expected: ExpectedRemoteState, difference: Difference) -> None:
+        media_id, problem = difference.media_id, difference.problem
+        if difference.state is RemoteState.SAME:
+            return
+        if expected.create_waits:
+            self._report.left.append((media_id, "a create of it is on its way"))
+        elif difference.state is RemoteState.AHEAD:
+            self._report.left.append(
+                (media_id, f"{problem}: a new run, POST /detect/{media_id}, leads both to the same")
+            )
+        elif difference.state is RemoteState.OTHER_TYPE:
+            self._report.left.append((media_id, f"{problem}: another media item has its id there"))
+        elif self._dry_run:
+            self._report.resent.append((media_id, problem, 0))
+        else:
+            self._say(expected, problem)
+
+    def _say(self, expected: ExpectedRemoteState, problem: str) -> None:
+        with self._database.writing() as session:
+            outcome = say_again(session, self._queue, expected)
+        if isinstance(outcome, _Refused):
+            self._under_way.append(expected.media_id)
+        else:
+            self._report.resent.append((expected.media_id, problem, outcome))
+
+    def _wait_for_those_under_way(self) -> None:
+        give_up = time.monotonic() + self._wait_seconds
+        while self._under_way and time.monotonic() < give_up:
+            time.sleep(AGAIN_SECONDS)
+            again, self._under_way = self._under_way, []
+            self._take(self._look_at(again))
+        self._report.left += [(media_id, _Refused.LEASED.value) for media_id in self._under_way]
+
+    def _look_at(self, media_ids: Sequence[str]) -> list[Look]:
+        try:
+            return self._auditor.look_at(media_ids)
+        except RecordsNotReadable as error:  # whoever named them knows that they are lost
+            unread = f"what is there cannot be read: {error}"
+            expected = self._auditor.expected(media_ids)
+            return [(one, Difference(one.media_id, RemoteState.MISSING, unread)) for one in expected]
+
+
+def page_of_ids(session: Session, after: str, since: float, limit: int = 500) -> list[str]:
+    """The next media items by id of which anything was recorded or delivered since then."""
+    query = select(Media.id).where(Media.id > after, changed_since(since)).order_by(Media.id).limit(limit)
+    return list(session.scalars(query))
+
+
+def say_again(session: Session, queue: OutboxQueue, expected: ExpectedRemoteState) -> int | _Refused:
+    """Append to one item's stream, in the caller's transaction; returns how many messages were added."""
+    # The order of a change of status: the media's row first, then its stream's.
+    media = session.get_one(Media, expected.media_id, with_for_update=True)
+    session.execute(select(OutboxStream.media_id).where(OutboxStream.media_id == media.id).with_for_update()).all()
+    if expected_of(session, [media.id]) != [expected]:
+        return _Refused.MOVED
+    stream = session.get(OutboxStream, media.id)
+    if stream is not None and stream.acked_seq < stream.last_seq:
+        if stream.lease_owner is not None:
+            return _Refused.LEASED
+        _supersede_waiting(session, queue, stream)
+    run = session.execute(
+        select(DetectionRun.started_at, DetectionRun.finished_at)
+        .where(DetectionRun.media_id == media.id)
+        .order_by(DetectionRun.id.desc())
+        .limit(1)
+    ).first()
+    changed = tell_again(session.connection(), queue, media, StatusTimes(*run) if run else StatusTimes(None, None))
+    for seq, at in changed.items():
+        session.execute(
+            update(OutboxMessage)
+            .where(OutboxMessage.media_id == media.id, OutboxMessage.seq == seq)
+            .values(changed_at=at)
+            .execution_options(synchronize_session=False)
+        )
+    return len(changed)
+
+
+def _supersede_waiting(session: Session, queue: OutboxQueue, stream: OutboxStream) -> None:
+    session.execute(
+        update(OutboxMessage)
+        .where(OutboxMessage.media_id == stream.media_id, OutboxMessage.seq > stream.acked_seq)
+        .values(delivered_at=queue.now, outcome=Outcome.SUPERSEDED)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(
+        update(OutboxStream)
+        .where(OutboxStream.media_id == stream.media_id)
+        .values(
+            acked_seq=OutboxStream.last_seq,
+            due_at=null(),
+            head_since=null(),
+            parked_at=null(),
+            park_reason=null(),
+            attempts=0,
+            refusals=0,
+            uncertain=literal(False),
+            last_status=null(),
+            last_error=null(),
+        )
+        .execution_options(synchronize_session=False)
+    )

@@ -1,0 +1,38 @@
+"""Figures of the media folders and of the database's history for Prometheus."""
+
+from collections.abc import Iterator
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy.orm import Session
+
+from app import history
+from app.media_folders import MediaFolders
+
+
+class HistoryCollector(Collector):
+    """Yields the epoch, whether a restoration waits for a person, and whether each media folder is the one it was."""
+
+    def __init__(self, session: Session, folders: MediaFolders) -> None:
+        self._session = session
+        self._folders = folders
+
+    def collect(self) -> Iterator[Metric]:
+        stored = history.get(self._session)
+        yield GaugeMetricFamily(
+            "detections_outbox_epoch",
+            "Grows where the database was restored from a copy.",
+            float(stored.reached.epoch if stored else 1),
+        )
+        yield GaugeMetricFamily(
+            "detections_database_restored",
+            "1 from a restoration until what the annotations service lacks was sent again.",
+            float(stored is not None and stored.restored_at is not None),
+        )
+        usable = GaugeMetricFamily(
+            "detections_media_folder_ok", "1 where the folder is the one that it was.", labels=["place"]
+        )
+        for folder, trouble in self._folders.known_troubles.items():
+            usable.add_metric([folder.name], float(trouble is None))
+        yield usable

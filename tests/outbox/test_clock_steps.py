@@ -1,0 +1,192 @@
+"""A clock that steps, by any amount, in either direction: nothing waits for a time that only the wrong clock knew."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from app.clock_guard import ClockGuard
+from app.db import News
+from app.detection.claims import LEASE_SECONDS, RUN_BOUNDS, Claimant, lease
+from app.models import DetectionRun, MediaStatus, RunState
+from app.outbox import operations
+from app.outbox.flush import Flush
+from app.outbox.schedule import LONGEST_LEASE, LONGEST_WAIT, OUTBOX_BOUNDS
+from tests.conftest import Clock
+from tests.outbox.world import BUSY, LEASE, TROUBLE, Receiver, World, busy_for
+
+STEPS = [30 * 60.0, 86_400.0, 3650 * 86_400.0]
+BOUNDS = [*OUTBOX_BOUNDS, *RUN_BOUNDS]
+
+
+def set_back(world: World, clock: Clock, seconds: float) -> None:
+    """Set the clock back, and let a guard have its next round."""
+    clock.advance(-seconds)
+    ClockGuard(world.database, BOUNDS).work()
+
+
+def run_of(world: World, media_id: str, user: str = "ada", **values: Any) -> int:
+    run = {
+        "media_id": media_id,
+        "user_id": user,
+        "detector": "d",
+        "confidence": 0.5,
+        "frame_interval": 1.0,
+        "state": RunState.QUEUED,
+        "created_at": 1.0,
+    }
+    with world.database.writing() as session:
+        row = DetectionRun(**run | values)
+        session.add(row)
+        session.flush()
+        return row.id
+
+
+@pytest.fixture
+def woken(world: World) -> list[News]:
+    """What the listeners of this process were called for."""
+    heard: list[News] = []
+    for news in News:
+        world.database.on_announcement(news, lambda news=news: heard.append(news))
+    return heard
+
+
+@pytest.mark.parametrize("seconds", STEPS[1:])
+def test_a_backoff_of_before_the_step_is_due_at_once(world: World, clock: Clock, seconds: float) -> None:
+    media_id, receiver = world.media(), Receiver(TROUBLE)
+    world.drive(world.dispatcher(receiver))
+    receiver.otherwise = Receiver().otherwise
+    set_back(world, clock, seconds)
+    assert world.stream(media_id).due_at == pytest.approx(clock.seconds)
+    world.drive(world.dispatcher(receiver))
+    assert world.stream(media_id).acked_seq == 1
+
+
+def test_a_wait_that_can_be_is_left_as_it_is(world: World, clock: Clock) -> None:
+    media_id = world.media()
+    world.drive(world.dispatcher(Receiver(TROUBLE)))
+    due = world.stream(media_id).due_at
+    set_back(world, clock, 60)
+    assert world.stream(media_id).due_at == due
+
+
+@pytest.mark.parametrize("seconds", STEPS)
+def test_a_lease_of_before_the_step_runs_out_within_its_usual_time(world: World, clock: Clock, seconds: float) -> None:
+    """Its owner may be alive and sending: who takes the media at once sends the same message beside it."""
+    media_id = world.media()
+    world.dispatcher(world.slow_receiver()).turn()
+    set_back(world, clock, seconds)
+    stream = world.stream(media_id)
+    assert (stream.due_at, stream.lease_owner is None) == (pytest.approx(clock.seconds + LONGEST_LEASE), False)
+    clock.advance(LONGEST_LEASE)
+    world.drive(world.dispatcher(Receiver()))
+    assert world.stream(media_id).acked_seq == 1
+
+
+@pytest.mark.parametrize("step", [-86_400.0, 86_400.0])
+def test_a_send_under_way_while_the_clock_steps_is_recorded_under_its_one_key(
+    world: World, clock: Clock, step: float
+) -> None:
+    media_id, slow = world.media(), world.slow_receiver()
+    dispatcher = world.dispatcher(slow)
+    dispatcher.turn()
+    clock.advance(step)
+    ClockGuard(world.database, BOUNDS).work()
+    slow.release.set()
+    world.drive(dispatcher)
+    assert world.stream(media_id).acked_seq == 1
+    assert len({message.idempotency_key for message in slow.arrived}) == 1
+    assert len(slow.arrived) == (1 if step < 0 else 2), "a lease that is a day old is over"
+
+
+@pytest.mark.parametrize("answer", [BUSY, busy_for(3600)])
+def test_what_suspends_delivery_to_all_is_over_at_once(world: World, clock: Clock, answer: Any) -> None:
+    media_id, receiver = world.media(), Receiver(answer)
+    world.drive(world.dispatcher(receiver))
+    assert not world.gate_is_open
+    receiver.otherwise = Receiver().otherwise
+    set_back(world, clock, 86_400.0)
+    world.drive(world.dispatcher(receiver))
+    assert (world.gate_is_open, world.stream(media_id).acked_seq) == (True, 1)
+
+
+@pytest.mark.parametrize("seconds", STEPS)
+def test_flush_reaches_what_the_step_left_far_ahead(world: World, clock: Clock, seconds: float) -> None:
+    waiting, suspended = Receiver(TROUBLE), Receiver(BUSY)
+    media_ids = [world.media(), world.media()]
+    world.drive(world.dispatcher(lambda message: (waiting if message.media_id == media_ids[0] else suspended)(message)))
+    clock.advance(-seconds)
+    report = Flush(world.database, world.gate, world.dispatcher(Receiver())).run(wait=True, timeout=10)
+    assert (report.delivered, report.pending) == (2, 0)
+
+
+def test_flush_reaches_a_dead_lease_that_the_step_left_far_ahead(world: World, clock: Clock) -> None:
+    media_id = world.media()
+    world.set_stream(media_id, lease_owner="of one that died", due_at=clock.seconds + LEASE, lease_epoch=1)
+    clock.advance(-86_400.0)
+    assert Flush(world.database, world.gate, None).run(wait=False, timeout=0).pending == 1
+    clock.advance(LONGEST_LEASE)
+    assert Flush(world.database, world.gate, world.dispatcher(Receiver())).run(wait=True, timeout=10).pending == 0
+
+
+@pytest.mark.parametrize("seconds", STEPS)
+def test_a_run_whose_process_died_is_taken_over_within_its_usual_time(
+    world: World, clock: Clock, seconds: float
+) -> None:
+    media_id = world.media(MediaStatus.AI_PROCESSING)
+    run_id = run_of(
+        world, media_id, state=RunState.RUNNING, lease_owner="of one that died", lease_until=clock.seconds + 15
+    )
+    set_back(world, clock, seconds)
+    claimant = Claimant("another", "d", LEASE_SECONDS)
+    with world.database.writing() as session:
+        assert lease(session, world.database.now, claimant) is None
+    clock.advance(LEASE_SECONDS)
+    with world.database.writing() as session:
+        claimed = lease(session, world.database.now, claimant)
+    assert claimed is not None
+    assert claimed.run_id == run_id
+
+
+def test_a_user_whose_last_turn_was_dated_ahead_still_gets_turns(world: World, clock: Clock) -> None:
+    served, other = world.media(), [world.media(), world.media()]
+    run_of(world, served, "ada", state=RunState.DONE, finished_at=clock.seconds, started_at=clock.seconds + 86_400.0)
+    first = run_of(world, served, "ada")
+    run_of(world, other[0], "bea", state=RunState.DONE, finished_at=clock.seconds, started_at=clock.seconds - 1)
+    run_of(world, other[0], "bea")
+    with world.database.writing() as session:
+        claimed = lease(session, world.database.now, Claimant("one", "d", LEASE_SECONDS))
+    assert claimed is not None
+    assert claimed.run_id == first
+
+
+def test_who_delivers_and_who_detects_is_woken_only_where_something_was_too_far_ahead(
+    world: World, clock: Clock, woken: list[News]
+) -> None:
+    media_id = world.media()
+    woken.clear()
+    ClockGuard(world.database, BOUNDS).work()
+    assert woken == []
+    world.set_stream(media_id, due_at=clock.seconds + LONGEST_WAIT + 1)
+    ClockGuard(world.database, BOUNDS).work()
+    assert set(woken) == set(News)
+
+
+def test_nothing_is_older_than_it_can_be_after_the_clock_was_set_back(world: World, clock: Clock) -> None:
+    world.media()
+    clock.advance(-60)
+    with world.database.reading() as session:
+        assert operations.status(session, world.database.now).oldest_age == 0
+
+
+def test_a_bound_is_looked_for_by_an_index(world: World) -> None:
+    """Whatever waits for later, a round of the guard costs a few searches."""
+    if not world.database.is_sqlite:
+        pytest.skip("SQLite tells its plan at any size of a table; PostgreSQL's would be another one at this size")
+    for bound in BOUNDS:
+        statement = select(bound.column).where(bound.exceeded(0.0))
+        query = str(statement.compile(world.database.engine, compile_kwargs={"literal_binds": True}))
+        with world.database.reading() as session:
+            [plan] = session.execute(text(f"EXPLAIN QUERY PLAN {query}")).all()
+        if bound.column.parent.entity.__tablename__ != "outbox_gate":
+            assert "SEARCH" in plan.detail, query

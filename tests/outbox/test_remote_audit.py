@@ -1,0 +1,119 @@
+"""What the annotations service has, held against what it was told."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from app.errors import RecordsNotReadable
+from app.models import MediaStatus
+from app.outbox.auditor import RemoteAuditor
+from app.outbox.remote_audit import RemoteState
+from tests.outbox.world import REFUSED, Receiver, World
+
+
+def record(media_id: str, **changes: Any) -> dict[str, Any]:
+    """The other side's record of a media item of the world, as it should be."""
+    return {"id": media_id, "mediaType": "Image", "mediaStatus": 1} | changes
+
+
+def compared(world: World, records: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """Every difference, as its state and its words."""
+    auditor = RemoteAuditor(world.database, lambda media_id, _user: records.get(media_id))
+    return {
+        one.media_id: (one.state.value, one.problem) for _, one in auditor.looks() if one.state is not RemoteState.SAME
+    }
+
+
+def test_a_record_as_it_was_told_is_no_difference(world: World, receiver: Receiver) -> None:
+    media_id = world.media()
+    world.drive(world.dispatcher(receiver))
+    assert compared(world, {media_id: record(media_id)}) == {}
+
+
+def test_what_a_record_does_not_tell_is_no_difference(world: World, receiver: Receiver) -> None:
+    media_id = world.media()
+    world.drive(world.dispatcher(receiver))
+    assert compared(world, {media_id: {}}) == {}
+
+
+def test_a_record_that_is_missing_there_is_named(world: World, receiver: Receiver) -> None:
+    media_id = world.media()
+    world.drive(world.dispatcher(receiver))
+    assert compared(world, {}) == {media_id: ("missing", "GET says that it is not there")}
+
+
+@pytest.mark.parametrize(
+    ("ours", "changes", "state", "problem"),
+    [
+        ((), {"mediaType": "Video"}, "other-type", "mediaType is 'Video' there, 'Image' here"),
+        ((MediaStatus.AI_PROCESSING,), {}, "behind", "mediaStatus is 1 there, 2 here"),
+        ((), {"mediaStatus": 3}, "ahead", "mediaStatus is 3 there, 1 here"),
+    ],
+)
+def test_what_is_unlike_is_said_with_both_values(
+    world: World,
+    receiver: Receiver,
+    ours: tuple[MediaStatus, ...],
+    changes: dict[str, Any],
+    state: str,
+    problem: str,
+) -> None:
+    media_id = world.media(*ours)
+    world.drive(world.dispatcher(receiver))
+    assert compared(world, {media_id: record(media_id, **changes)}) == {media_id: (state, problem)}
+
+
+def test_a_status_of_another_service_is_no_difference(world: World, receiver: Receiver) -> None:
+    media_id = world.media(MediaStatus.AI_PROCESSING)
+    world.drive(world.dispatcher(receiver))
+    assert compared(world, {media_id: record(media_id, mediaStatus=4)}) == {}
+
+
+def test_a_status_that_is_still_on_its_way_is_no_difference(world: World, receiver: Receiver) -> None:
+    media_id = world.media()
+    world.drive(world.dispatcher(receiver))
+    world.change(media_id, MediaStatus.AI_PROCESSING)
+    assert compared(world, {media_id: record(media_id)}) == {}
+
+
+def test_a_parked_status_is_a_difference(world: World, receiver: Receiver) -> None:
+    media_id = world.media()
+    world.drive(world.dispatcher(receiver))
+    receiver.answer(media_id, REFUSED)
+    world.change(media_id, MediaStatus.AI_PROCESSING)
+    world.drive(world.dispatcher(receiver))
+    assert compared(world, {media_id: record(media_id)})[media_id][0] == "behind"
+
+
+def test_a_media_of_which_nothing_has_arrived_is_not_asked_for(world: World) -> None:
+    world.media()
+    assert compared(world, {}) == {}
+
+
+def test_a_media_that_goes_on_while_it_is_asked_for_is_no_difference(world: World, receiver: Receiver) -> None:
+    media_id = world.media()
+    world.drive(world.dispatcher(receiver))
+    looks = 0
+
+    def find(asked: str, _user: str) -> Mapping[str, Any]:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            world.change(media_id, MediaStatus.AI_PROCESSING)
+            world.drive(world.dispatcher(receiver))
+        return record(asked, mediaStatus=2)
+
+    [(_, difference)] = RemoteAuditor(world.database, find).looks()
+    assert (difference.state, looks) == (RemoteState.SAME, 2)
+
+
+def test_where_nobody_may_look_nothing_is_said_of_any_media(world: World, receiver: Receiver) -> None:
+    world.media()
+    world.drive(world.dispatcher(receiver))
+
+    def find(_media_id: str, _user: str) -> Mapping[str, Any]:
+        raise RecordsNotReadable("GET answered 405")
+
+    with pytest.raises(RecordsNotReadable):
+        list(RemoteAuditor(world.database, find).looks())
