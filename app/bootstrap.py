@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import structlog
+from sqlalchemy import ColumnElement
 
 from app.adoption import Adoption
 from app.annotations import AnnotationsClient
@@ -45,17 +46,20 @@ DEADLINE_MARGIN = 2.0
 """Seconds by which an exchange with the annotations service may outlast its deadline: a lease must not end first."""
 
 
-def open_database(settings: DatabaseSettings) -> Database:
-    """The database of the settings; to be made after fork."""
-    return Database(settings.url, pooler=settings.pooler, listen_url=settings.listen_url)
+def open_database(settings: DatabaseSettings, *, now: ColumnElement[float] | None = None) -> Database:
+    """The database of the settings; to be made after fork. `now` is its clock as an SQL expression, for tests."""
+    return Database(settings.url, now=now, pooler=settings.pooler, listen_url=settings.listen_url)
 
 
 class Services:
-    """One process's services. Made after fork; `start` begins the background work, `stop` ends it."""
+    """One process's services. Made after fork; `start` begins the background work, `stop` ends it.
 
-    def __init__(self, settings: Settings) -> None:
+    `now` is the database's clock as an SQL expression, for tests.
+    """
+
+    def __init__(self, settings: Settings, *, now: ColumnElement[float] | None = None) -> None:
         self.settings = settings
-        self.database = open_database(settings.database)
+        self.database = open_database(settings.database, now=now)
         self.queue = OutboxQueue(self.database.now)
         self.folders = MediaFolders(self.database, settings.media_folders)
         self.storage = Storage(settings.media_folders, self.folders.trouble)

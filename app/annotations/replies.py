@@ -39,9 +39,13 @@ class Reply:
 
     @property
     def is_html(self) -> bool:
-        """Whether it is a page for people: a sign-on proxy's, a front end's, a gateway's."""
+        """Whether it is a page for people: a sign-on proxy's, a front end's, a gateway's.
+
+        An empty body is none, whatever its type: frameworks call it text/html.
+        """
         kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        return kind in ("text/html", "application/xhtml+xml") or self.body.lstrip()[:1] == b"<"
+        body = self.body.lstrip()
+        return bool(body) and (kind in ("text/html", "application/xhtml+xml") or body.startswith(b"<"))
 
     def record(self) -> dict[str, Any] | None:
         """The body as a JSON object; None if it is anything else."""

@@ -11,7 +11,7 @@ import pytest
 
 from app.annotations.deadline import DeadlineSession, Endpoint
 from app.annotations.resolver import Resolver
-from app.errors import SettingsError, Unavailable
+from app.errors import RecordsNotReadable, SettingsError, Unavailable
 from app.outbox.messages import Kind, Verdict
 from tests.annotations.conftest import MEDIA, TOKEN, MakeClient, message
 from tests.annotations.servers import Peer, Server, answer, free_port
@@ -33,11 +33,20 @@ def test_a_create_is_sent_as_the_contract_says(make_client: MakeClient) -> None:
         "content-length": str(len(request.body)),
         "idempotency-key": create.idempotency_key,
         "x-outbox-seq": "1",
+        "x-outbox-epoch": "1",
+        "x-outbox-time": "1970-01-01T00:00:00.000Z",
         "x-request-id": "request-7",
         "user-agent": "detections/1.0",
         "accept": "application/json",
         "accept-encoding": "identity",
     }
+
+
+def test_epoch_and_time_of_a_message_go_with_it(make_client: MakeClient) -> None:
+    with Server(answer(204)) as server:
+        make_client(server.url).deliver(message(Kind.STATUS, epoch=3, changed_at=1_800_000_000.25))
+    (request,) = server.requests
+    assert (request.headers["x-outbox-epoch"], request.headers["x-outbox-time"]) == ("3", "2027-01-15T08:00:00.250Z")
 
 
 def test_a_status_is_sent_as_the_contract_says(make_client: MakeClient) -> None:
@@ -241,3 +250,39 @@ def test_a_message_of_another_user_is_sent_with_a_token_of_theirs(make_client: M
         client.deliver(message())
         client.deliver(replace(message(), user_id="bob"))
     assert tokens.given == [("ada", False), ("bob", False)]
+
+
+@pytest.mark.parametrize("told", [{"id": MEDIA, "mediaStatus": 3}, {}, {"mediaType": "Image"}])
+def test_a_record_is_found_with_whatever_it_tells(make_client: MakeClient, told: dict[str, object]) -> None:
+    with Server(answer(200, json.dumps(told).encode())) as server:
+        assert make_client(server.url).find(MEDIA, "ada") == told
+
+
+def test_a_record_that_is_not_there_is_none(make_client: MakeClient) -> None:
+    for body, kind in ((b"", "text/html"), (b'{"title": "unknown media"}', "application/problem+json")):
+        with Server(answer(404, body, content_type=kind)) as server:
+            assert make_client(server.url).find(MEDIA, "ada") is None
+
+
+@pytest.mark.parametrize("status", [401, 403, 405, 501, 302, 204, 200, 404])
+def test_where_nobody_may_look_nothing_is_known(make_client: MakeClient, status: int) -> None:
+    """No such call, forbidden, elsewhere, nothing, or a page for people."""
+    page = b"" if status == 204 else b"<!DOCTYPE html><title>Sign in</title>"
+    with Server(answer(status, page, content_type="text/html")) as server, pytest.raises(RecordsNotReadable) as said:
+        make_client(server.url).find(MEDIA, "ada")
+    assert f"GET /api/media/{MEDIA} answered {status}" in str(said.value)
+
+
+def test_the_record_of_another_item_tells_nothing_of_this_one(make_client: MakeClient) -> None:
+    record = json.dumps({"id": "f" * 16, "mediaStatus": 3}).encode()
+    with Server(answer(200, record)) as server, pytest.raises(RecordsNotReadable, match="another media item"):
+        make_client(server.url).find(MEDIA, "ada")
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 429, 408])
+def test_who_cannot_answer_now_has_not_said_that_nobody_may_look(make_client: MakeClient, status: int) -> None:
+    with Server(answer(status)) as server, pytest.raises(Unavailable) as said:
+        make_client(server.url).find(MEDIA, "ada")
+    assert not isinstance(said.value, RecordsNotReadable)
+    with pytest.raises(Unavailable, match="no connection"):
+        make_client(f"http://127.0.0.1:{free_port()}").find(MEDIA, "ada")

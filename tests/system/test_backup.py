@@ -101,6 +101,7 @@ def test_a_copy_taken_during_uploads_is_whole_and_can_be_gone_on_with(
     uploads = back_up_while_uploading(service, backup)
     service.kill()
     lose_everything_and_restore(service, backup)
+    told(service, "media", "accept-folders")
     told(service, "media", "recover")
     told(service, "outbox", "flush", "--wait", "--timeout", "60")
     told(service, "outbox", "verify")

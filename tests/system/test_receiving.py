@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -69,8 +69,7 @@ class DocumentedReceiver:
             return False
 
 
-def wait_until(condition: object, what: str) -> None:
-    assert callable(condition)
+def wait_until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"waited {SECONDS} s in vain for {what}"
@@ -120,7 +119,7 @@ def test_the_documented_receiver_is_right_through_kills_and_a_loss(
 
 
 def test_it_knows_the_sender_and_ignores_what_is_older_than_what_it_took(receiver: DocumentedReceiver) -> None:
-    def send(method: str, path: str, seq: int, epoch: int = 1, **body: object) -> int:
+    def send(method: str, target: str, seq: int, epoch: int = 1, **body: object) -> int:
         claims = {"sub": "ada", "exp": int(time.time()) + 60, "act": {"sub": "detections"}}
         headers = {
             "Authorization": f"Bearer {jwt.encode(claims, SECRET)}",
@@ -128,7 +127,7 @@ def test_it_knows_the_sender_and_ignores_what_is_older_than_what_it_took(receive
             "X-Outbox-Seq": str(seq),
             "X-Outbox-Epoch": str(epoch),
         }
-        return requests.request(method, receiver.url + path, headers=headers, json=body, timeout=10).status_code
+        return requests.request(method, receiver.url + target, headers=headers, json=body, timeout=10).status_code
 
     item = {"id": "a" * 16, "name": "a.jpg", "path": "/a.jpg", "mediaType": "Image", "mediaStatus": 1, "userId": "ada"}
     status = f"/api/media/{'a' * 16}/status"

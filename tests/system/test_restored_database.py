@@ -1,0 +1,144 @@
+"""Reliability row 39: our own database is put back from a copy that was taken under load.
+
+The full figure: RESTORE_RUNS=100 python -m pytest tests/system/test_restored_database.py --timeout=0
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from app.demo.annotations import ReferenceService
+from app.demo.ordering import check_log
+from tests.system.promise import Uploads, photo
+from tests.system.service import Service
+
+RUNS = int(os.environ.get("RESTORE_RUNS", "6"))
+ITEMS = 4
+COPY = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('VACUUM INTO ?', sys.argv[2:])"
+SECONDS = 60 + RUNS
+MARKERS_FOLLOW_WITHIN = 4.0
+
+
+@pytest.fixture
+def service(tmp_path: Path, database_url: str, annotations: ReferenceService) -> Iterator[Service]:
+    service = Service(tmp_path, database_url, annotations.url)
+    try:
+        yield service.start()
+    finally:
+        service.stop()
+        service.kill()
+
+
+class Copy:
+    """A copy of the service's database: on SQLite by VACUUM INTO, on PostgreSQL as another database of the server."""
+
+    def __init__(self, service: Service) -> None:
+        self._url = make_url(service.environment["DATABASE_URL"])
+        self._service = service
+        self._file = service.folder / "copy.db"
+
+    def take(self) -> None:
+        if self._url.get_backend_name() == "sqlite":
+            command = [sys.executable, "-c", COPY, str(self._url.database), str(self._file)]
+            subprocess.run(command, check=True, capture_output=True)
+            return
+        self._service.stop()  # a database that is connected to cannot be a template
+        self._administer(f"CREATE DATABASE {self._url.database}_copy TEMPLATE {self._url.database}")
+        self._service.start()
+
+    def put_back(self) -> None:
+        if self._url.get_backend_name() == "sqlite":
+            for path in Path(str(self._url.database)).parent.glob("detections.db*"):
+                path.unlink()
+            shutil.copy(self._file, str(self._url.database))
+            return
+        self._administer(f"DROP DATABASE {self._url.database} WITH (FORCE)")
+        self._administer(f"CREATE DATABASE {self._url.database} TEMPLATE {self._url.database}_copy")
+        self._administer(f"DROP DATABASE {self._url.database}_copy")
+
+    def _administer(self, statement: str) -> None:
+        url = self._url.set(drivername="postgresql", database="postgres").render_as_string(hide_password=False)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+def run_again(service: Service, media_id: str) -> None:
+    """A new run of a stored item, waited for."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        answer = service.request("POST", f"/detect/{media_id}")
+        if answer.status_code == 200:
+            return
+        assert answer.status_code in (202, 409), answer.text
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def told(service: Service, *arguments: str) -> object:
+    ended = service.flask(*arguments, "--json", timeout=SECONDS + 60)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_a_restored_database_is_noticed_and_no_number_is_used_twice_within_an_epoch(
+    service: Service, annotations: ReferenceService
+) -> None:
+    uploads, after = Uploads(), Uploads()
+    for number in range(ITEMS):
+        uploads.send(service, "/detect", photo(number))
+    assert len(uploads.promised) == ITEMS, uploads.refused
+    copy = Copy(service)
+    loads = threading.Thread(target=lambda: [after.send(service, "/detect", photo(100 + n)) for n in range(3)])
+    if service.environment["DATABASE_URL"].startswith("sqlite"):
+        loads.start()  # the copy is taken beside it
+        copy.take()
+    else:
+        copy.take()
+        loads.start()
+    for number in range(RUNS):
+        run_again(service, list(uploads.promised)[number % ITEMS])
+    loads.join()
+    told(service, "outbox", "flush", "--wait", "--timeout", str(SECONDS))
+    time.sleep(MARKERS_FOLLOW_WITHIN)
+    service.kill()
+    copy.put_back()
+    before = service.log.stat().st_size
+    service.start()
+    said = [line for line in service.log.read_bytes()[before:].decode().splitlines() if "database_restored" in line]
+    assert len(said) == 1
+    for command in ("flask outbox verify --remote", "flask outbox resend --missing", "flask media verify"):
+        assert command in said[0]
+    status = told(service, "outbox", "status")
+    assert isinstance(status, dict)
+    assert (status["epoch"], status["restoredAt"] is None) == (2, False)
+    for media_id in uploads.promised:
+        run_again(service, media_id)
+    for content in after.promised.values():
+        again = service.upload("/detect", content, name="photo.png")
+        assert again.status_code in (200, 201), again.text
+    uploads.send(service, "/detect", photo(1000))
+    told(service, "media", "recover")
+    told(service, "outbox", "flush", "--wait", "--timeout", str(SECONDS))
+    told(service, "outbox", "resend", "--missing")
+    told(service, "outbox", "flush", "--wait", "--timeout", str(SECONDS))
+    assert check_log(annotations.log()) == []
+    listed = told(service, "media", "list", "--limit", "10000")
+    assert isinstance(listed, list)
+    assert {record["id"]: record["mediaStatus"] for record in annotations.records()} == {
+        item["id"]: item["mediaStatus"] for item in listed
+    }
+    assert {entry["epoch"] for entry in annotations.log() if entry["seq"]} == {1, 2}
+    told(service, "outbox", "verify", "--remote")
+    status = told(service, "outbox", "status")
+    assert isinstance(status, dict)
+    assert status["restoredAt"] is None
