@@ -69,9 +69,8 @@ class Storage:
     def admit(self, declared_bytes: int) -> None:
         """Raise StorageFull where no folder has room for so many bytes more, Unavailable where none may be stored in;
         nothing is reserved."""
-        troubles = [self.trouble(folder) for folder in self.folders]
-        if all(troubles):
-            raise Unavailable(str(troubles[0]), RETRY_SECONDS)
+        if all(self.trouble(folder) for folder in self.folders):
+            raise Unavailable(str(self.trouble(self.folders[0])), RETRY_SECONDS)
         if all(self.room(folder) < declared_bytes for folder in self.folders):
             raise StorageFull(f"There is no room for {declared_bytes} bytes.")
 

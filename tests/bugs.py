@@ -212,4 +212,44 @@ BUGS = (
         [Edit("app/verification.py", "if found is None or self._named([path]):", "if found is None:")],
         ["tests/test_verification.py"],
     ),
+    Bug(
+        "a restored database that goes on in the epoch that it had",
+        [Edit("app/history.py", "epoch=highest.epoch + 1", "epoch=highest.epoch")],
+        ["tests/test_media_folders.py"],
+    ),
+    Bug(
+        "a count that makes a marker on whatever disk is mounted",
+        [
+            Edit(
+                "app/folder_marker.py",
+                "            if there is None or there.instance != marker.instance:\n                return False\n",
+                "",
+            )
+        ],
+        ["tests/test_media_folders.py"],
+    ),
+    Bug(
+        "an upload into a folder that is not the one it was",
+        [
+            Edit(
+                "app/storage.py", "        trouble = self.trouble(folder)\n        if trouble:\n", "        if False:\n"
+            )
+        ],
+        ["tests/test_media_folders.py"],
+    ),
+    Bug(
+        "leases left where a clock that was set back has put them",
+        [Edit("app/outbox/schedule.py", "LONGEST_LEASE, lease=True", "10 * 365 * 86400.0, lease=True")],
+        ["tests/outbox/test_clock_steps.py"],
+    ),
+    Bug(
+        "said again though it went on since it was asked for",
+        [Edit("app/outbox/resend.py", "if expected_of(session, [media.id]) != [expected]:", "if media is None:")],
+        ["tests/outbox/test_resend.py"],
+    ),
+    Bug(
+        "waiting messages left before those that say it all again",
+        [Edit("app/outbox/resend.py", "        _supersede_waiting(session, queue, stream)\n", "")],
+        ["tests/outbox/test_resend.py"],
+    ),
 )

@@ -17,7 +17,7 @@ from app.outbox.resend import Resend, ResendReport, Wanted
 UNKNOWN = 4
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType[float]):
     """A time of RFC 3339, given as seconds since 1970."""
 
     name = "TIME"

@@ -22,6 +22,7 @@ CALLS = [
     ("GET", f"/outbox/media/{UNKNOWN}"),
     ("POST", "/outbox/retry"),
     ("POST", f"/outbox/media/{UNKNOWN}/skip"),
+    ("POST", f"/outbox/media/{UNKNOWN}/resend"),
 ]
 
 
@@ -167,6 +168,35 @@ def test_a_skip_drops_the_head_of_what_is_parked_and_of_nothing_else(
     assert again.status_code == 409
     assert again.json is not None
     assert again.json["type"].endswith("not-parked")
+
+
+def test_one_media_is_said_again_where_the_other_side_has_lost_it(
+    make_api: MakeApi, annotations: ReferenceService
+) -> None:
+    api = make_api(annotations)
+    media_id = media_id_of_bytes(picture(20))
+    api.upload("/media", picture(20))
+    wait(lambda: told(api, f"/outbox/media/{media_id}")["ackedSeq"] == 1)
+    path = f"/outbox/media/{media_id}/resend"
+    assert ask(api, "POST", path).json == {"mediaId": media_id, "messages": 0, "reason": None}
+    annotations.forget([media_id])
+    reason = "GET says that it is not there"
+    assert ask(api, "POST", path).json == {"mediaId": media_id, "messages": 1, "reason": reason}
+    wait(lambda: told(api, f"/outbox/media/{media_id}")["ackedSeq"] == 2)
+    assert [record["id"] for record in annotations.records()] == [media_id]
+    annotations.control(fail={"status": 405, "times": 1, "match": {"method": "GET"}})
+    again = ask(api, "POST", path)
+    assert again.json is not None
+    assert again.json["messages"] == 1, "what nobody may look at is said again for whoever asks"
+    annotations.stop()
+    assert ask(api, "POST", path).status_code == 503
+
+
+def test_a_media_is_not_said_again_to_nobody(api: Api) -> None:
+    api.upload("/media", picture(21))
+    answer = ask(api, "POST", f"/outbox/media/{media_id_of_bytes(picture(21))}/resend")
+    assert (answer.status_code, "ANNOTATIONS_URL" in answer.text) == (503, True)
+    assert ask(api, "POST", f"/outbox/media/{UNKNOWN}/resend").status_code in (404, 503)
 
 
 def test_a_retry_and_a_skip_wake_the_dispatcher(make_api: MakeApi, annotations: ReferenceService) -> None:

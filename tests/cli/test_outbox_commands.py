@@ -144,6 +144,8 @@ def test_the_status_counts_what_waits(shell: Shell) -> None:
         "parked": 0,
         "oldestAgeSeconds": None,
         "deliveredLastHour": 0,
+        "epoch": 1,
+        "restoredAt": None,
         "gate": {"state": "open", "until": None, "reason": None},
     }
     shell.upload(1)

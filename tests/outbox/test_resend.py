@@ -10,7 +10,7 @@ from app.errors import RecordsNotReadable, Unavailable
 from app.models import MediaStatus
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.messages import Kind, Message
-from app.outbox.resend import Resend, ResendReport, Wanted
+from app.outbox.resend import Resend, ResendReport, Wanted, say_again
 from app.outbox.verify import broken_invariants
 from tests.outbox.world import OK, REFUSED, Receiver, World
 
@@ -126,6 +126,16 @@ def test_a_media_whose_message_is_being_sent_is_left_until_it_is_not(live_world:
     slow.release.set()
     world.drive(dispatcher)
     assert [one for one, _, _ in resend(world, other_side).resent] == [media_id]
+
+
+def test_a_media_that_went_on_since_it_was_asked_for_is_not_told_again(world: World, other_side: OtherSide) -> None:
+    media_id = delivered(world, other_side)
+    [expected] = RemoteAuditor(world.database, other_side.find).expected([media_id])
+    world.change(media_id, PROCESSING)
+    world.drive(world.dispatcher(other_side))
+    with world.database.writing() as session:
+        assert not isinstance(say_again(session, world.queue, expected), int)
+    assert len(world.messages(media_id)) == 2
 
 
 def test_what_was_never_told_is_not_lost(world: World, other_side: OtherSide) -> None:

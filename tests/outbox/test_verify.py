@@ -65,7 +65,6 @@ PLANTED = {
     ),
     "a gap in the numbers": (f"UPDATE outbox_message SET seq = 50 {OF_IT} AND seq = 5", "a gap"),
     "a delivered message is gone": (f"DELETE FROM outbox_message {OF_IT} AND seq = 2", "a gap"),
-    "a create in the middle": (f"UPDATE outbox_message SET kind = 'create' {OF_IT} AND seq = 4", "not the first"),
     "one key for two": (f"UPDATE outbox_message SET idempotency_key = 'k' {OF_IT}", "share an idempotency key"),
     "a status never told": ("UPDATE media SET media_status = 3 WHERE id = '{m}'", "not the one of its last message"),
     "processing without a run": ("UPDATE media SET media_status = 2 WHERE id = '{m}'", "no run of it is under way"),

@@ -132,6 +132,24 @@ def test_a_media_s_messages_are_shown_with_every_attempt_and_the_refused_one_can
     expect(tab.page.get_by_text("1 of 1 settled")).to_be_visible()
 
 
+def test_a_media_that_the_other_side_has_lost_is_sent_again_after_a_question(
+    tab: Tab, service: Service, annotations: ReferenceService, admin: str
+) -> None:
+    media_id = upload(service, 1320)
+    annotations.wait_for(lambda log: any(entry["mediaId"] == media_id and entry["applied"] for entry in log))
+    tab.sign_in(admin, f"#/outbox/{media_id}")
+    expect(tab.page.get_by_text("1 of 1 settled")).to_be_visible()
+    again = tab.page.get_by_role("button", name="Send again")
+    again.click()
+    tab.page.get_by_role("dialog").get_by_role("button", name="Send again").click()
+    expect(tab.page.get_by_text("Nothing is sent: the annotations service has it as it is here")).to_be_visible()
+    annotations.forget([media_id])
+    again.click()
+    tab.page.get_by_role("dialog").get_by_role("button", name="Send again").click()
+    expect(tab.page.get_by_text("2 of 2 settled")).to_be_visible()
+    expect(tab.page.get_by_role("heading", name="2. Create")).to_be_visible()
+
+
 def test_of_a_parked_media_s_messages_only_the_refused_one_is_shown_as_parked(
     tab: Tab, service: Service, annotations: ReferenceService, admin: str
 ) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -119,7 +120,7 @@ def test_the_documented_receiver_is_right_through_kills_and_a_loss(
 
 
 def test_it_knows_the_sender_and_ignores_what_is_older_than_what_it_took(receiver: DocumentedReceiver) -> None:
-    def send(method: str, target: str, seq: int, epoch: int = 1, **body: object) -> int:
+    def send(method: str, target: str, seq: int, epoch: int = 1, **body: Any) -> int:
         claims = {"sub": "ada", "exp": int(time.time()) + 60, "act": {"sub": "detections"}}
         headers = {
             "Authorization": f"Bearer {jwt.encode(claims, SECRET)}",
@@ -129,7 +130,14 @@ def test_it_knows_the_sender_and_ignores_what_is_older_than_what_it_took(receive
         }
         return requests.request(method, receiver.url + target, headers=headers, json=body, timeout=10).status_code
 
-    item = {"id": "a" * 16, "name": "a.jpg", "path": "/a.jpg", "mediaType": "Image", "mediaStatus": 1, "userId": "ada"}
+    item: dict[str, Any] = {
+        "id": "a" * 16,
+        "name": "a.jpg",
+        "path": "/a.jpg",
+        "mediaType": "Image",
+        "mediaStatus": 1,
+        "userId": "ada",
+    }
     status = f"/api/media/{'a' * 16}/status"
     assert send("PUT", status, 2, mediaStatus=2) == 404
     assert send("POST", "/api/media", 1, **item) == 204

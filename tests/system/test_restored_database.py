@@ -84,6 +84,11 @@ def run_again(service: Service, media_id: str) -> None:
         time.sleep(0.2)
 
 
+def load(service: Service, uploads: Uploads) -> None:
+    for number in range(100, 103):
+        uploads.send(service, "/detect", photo(number))
+
+
 def told(service: Service, *arguments: str) -> object:
     ended = service.flask(*arguments, "--json", timeout=SECONDS + 60)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -98,7 +103,7 @@ def test_a_restored_database_is_noticed_and_no_number_is_used_twice_within_an_ep
         uploads.send(service, "/detect", photo(number))
     assert len(uploads.promised) == ITEMS, uploads.refused
     copy = Copy(service)
-    loads = threading.Thread(target=lambda: [after.send(service, "/detect", photo(100 + n)) for n in range(3)])
+    loads = threading.Thread(target=load, args=(service, after))
     if service.environment["DATABASE_URL"].startswith("sqlite"):
         loads.start()  # the copy is taken beside it
         copy.take()
