@@ -126,9 +126,7 @@ def _user_in_turn(now: ColumnElement[float]) -> ColumnElement[str]:
     busy = held.group_by(_R.user_id).subquery("busy")
     # A turn that lies ahead was dated before the clock was set back: it would keep its user behind all others.
     last_turn = (
-        select(func.max(_R.claimed_at))
-        .where(_R.user_id == waiting.c.user_id, _R.claimed_at <= now)
-        .correlate(waiting)
+        select(func.max(_R.claimed_at)).where(_R.user_id == waiting.c.user_id, _R.claimed_at <= now).correlate(waiting)
     )
     return (
         select(waiting.c.user_id)

@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 
 from app.clock_guard import ClockGuard
 from app.db import News
-from app.detection.claims import LEASE_SECONDS, RUN_BOUNDS, Claimant, lease
+from app.detection.claims import LEASE_SECONDS, RUN_BOUNDS, Claimant, Claims
 from app.models import DetectionRun, MediaStatus, RunState
 from app.outbox import operations
 from app.outbox.flush import Flush
@@ -142,22 +142,22 @@ def test_a_run_whose_process_died_is_taken_over_within_its_usual_time(
     set_back(world, clock, seconds)
     claimant = Claimant("another", "d", LEASE_SECONDS)
     with world.database.writing() as session:
-        assert lease(session, world.database.now, claimant) is None
+        assert Claims(world.database.now).lease(session, claimant) is None
     clock.advance(LEASE_SECONDS)
     with world.database.writing() as session:
-        claimed = lease(session, world.database.now, claimant)
+        claimed = Claims(world.database.now).lease(session, claimant)
     assert claimed is not None
     assert claimed.run_id == run_id
 
 
 def test_a_user_whose_last_turn_was_dated_ahead_still_gets_turns(world: World, clock: Clock) -> None:
     served, other = world.media(), [world.media(), world.media()]
-    run_of(world, served, "ada", state=RunState.DONE, finished_at=clock.seconds, started_at=clock.seconds + 86_400.0)
+    run_of(world, served, "ada", state=RunState.DONE, finished_at=clock.seconds, claimed_at=clock.seconds + 86_400.0)
     first = run_of(world, served, "ada")
-    run_of(world, other[0], "bea", state=RunState.DONE, finished_at=clock.seconds, started_at=clock.seconds - 1)
+    run_of(world, other[0], "bea", state=RunState.DONE, finished_at=clock.seconds, claimed_at=clock.seconds - 1)
     run_of(world, other[0], "bea")
     with world.database.writing() as session:
-        claimed = lease(session, world.database.now, Claimant("one", "d", LEASE_SECONDS))
+        claimed = Claims(world.database.now).lease(session, Claimant("one", "d", LEASE_SECONDS))
     assert claimed is not None
     assert claimed.run_id == first
 
