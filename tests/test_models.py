@@ -11,6 +11,7 @@ from app.db import Base, Database
 from app.errors import IllegalTransition
 from app.lifecycle import ALLOWED_FROM, change_status, create_media
 from app.models import (
+    DatabaseInstance,
     Detection,
     DetectionRun,
     Media,
@@ -81,6 +82,10 @@ def gate(**changes: Any) -> Row:
     return {"endpoint": "endpoint", "state": "open", "failures": 0} | changes
 
 
+def instance(**changes: Any) -> Row:
+    return {"id": 1, "instance_id": "i" * 36, "epoch": 1, "counter": 0} | changes
+
+
 PARKED = {"due_at": None, "parked_at": 1.0}
 IDLE = {"last_seq": 1, "acked_seq": 1, "due_at": None, "head_since": None}
 
@@ -100,6 +105,7 @@ VALID: list[tuple[type[Base], Row]] = [
     (OutboxGate, gate(state="closed", closed_until=1.0)),
     (OutboxTally, {"name": "attempts", "value": 0.0}),
     (SharedKey, {"purpose": "links", "secret": "0" * 64}),
+    (DatabaseInstance, instance()),
 ]
 
 INVALID: list[tuple[str, type[Base], Row]] = [
@@ -155,6 +161,10 @@ INVALID: list[tuple[str, type[Base], Row]] = [
     ("ck_outbox_gate_failures_not_negative", OutboxGate, gate(failures=-1)),
     ("ck_outbox_tally_value_not_negative", OutboxTally, {"name": "attempts", "value": -1.0}),
     ("ck_shared_key_secret_length", SharedKey, {"purpose": "links", "secret": "short"}),
+    ("ck_database_instance_single_row", DatabaseInstance, instance(id=2)),
+    ("ck_database_instance_instance_id_length", DatabaseInstance, instance(instance_id="short")),
+    ("ck_database_instance_reached_not_negative", DatabaseInstance, instance(epoch=0)),
+    ("ck_database_instance_reached_not_negative", DatabaseInstance, instance(counter=-1)),
 ]
 
 STANDS_ON: dict[type[Base], list[tuple[type[Base], Row]]] = {
