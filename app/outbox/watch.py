@@ -26,7 +26,6 @@ LOOK_EVERY = 0.01
 
 LISTEN_FOR = 0.5
 SILENT_SECONDS = 10.0
-"""Silence after which the server is asked whether it is still there."""
 
 POLL_SECONDS = 0.5
 """How often a look is made where nothing can be listened to: a message waits for half of it on average."""
@@ -35,10 +34,16 @@ AFTER_TROUBLE = 1.0
 
 
 class ChangeWatcher(BackgroundWork):
-    """Calls `on_change` soon after any process has committed to the database."""
+    """Calls `on_change` soon after any process has committed to the database.
 
-    def __init__(self, database: Database, on_change: Callable[[], None]) -> None:
+    A server that said nothing for `silent_seconds` is asked whether it is still there.
+    """
+
+    def __init__(
+        self, database: Database, on_change: Callable[[], None], *, silent_seconds: float = SILENT_SECONDS
+    ) -> None:
         super().__init__("change-watcher", pause=AFTER_TROUBLE)
+        self._silent_seconds = silent_seconds
         self._database = database
         self._on_change = on_change
 
@@ -79,6 +84,6 @@ class ChangeWatcher(BackgroundWork):
             for _notification in connection.notifies(timeout=LISTEN_FOR, stop_after=1):
                 heard = time.monotonic()
                 self._on_change()
-            if time.monotonic() - heard >= SILENT_SECONDS:
+            if time.monotonic() - heard >= self._silent_seconds:
                 connection.execute("SELECT 1")
                 heard = time.monotonic()
