@@ -24,6 +24,7 @@ from app.web import (
     process_figures,
     security_headers,
     tracing,
+    url_prefix,
 )
 
 PARTS = (detect, media, links, outbox, health, openapi, docs, page)
@@ -48,6 +49,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     cors.install(app, settings)
     for part in PARTS:
         app.register_blueprint(part.blueprint)
+    url_prefix.install(app, settings.url_prefix)
     _add_commands(app)
     return app
 

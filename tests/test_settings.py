@@ -47,6 +47,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
     assert (found.delivery_workers, found.delivery_deadline) == (8, 10)
     assert (found.logs.level, found.logs.format) == ("info", "json")
     assert (found.cors_origins, found.tokens.admin_claim) == ((), ("roles", "admin"))
+    assert found.url_prefix == ""
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,8 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
         ),
         ("CORS_ORIGINS", "https://Suite.example", lambda found: found.cors_origins == ("https://suite.example",)),
         ("CORS_ORIGINS", "http://a:080, http://[::1]:5173,", lambda found: len(found.cors_origins) == 2),
+        ("URL_PREFIX", "/detections/", lambda found: found.url_prefix == "/detections"),
+        ("URL_PREFIX", "/suite/v1.2/detections_a", lambda found: found.url_prefix == "/suite/v1.2/detections_a"),
         ("PROMETHEUS_MULTIPROC_DIR", "tests", lambda found: found.shared_figures_dir == Path.cwd() / "tests"),
     ],
 )
@@ -175,6 +178,16 @@ def test_each_setting_is_read(name: str, value: str, read: object) -> None:
         ("CORS_ORIGINS", "https://suite.example:99999"),
         ("CORS_ORIGINS", "https://suite.example https://other.example"),
         ("CORS_ORIGINS", "https://suite.example,two\nlines"),
+        ("URL_PREFIX", "detections"),
+        ("URL_PREFIX", "//detections"),
+        ("URL_PREFIX", "/a//b"),
+        ("URL_PREFIX", "/a/../b"),
+        ("URL_PREFIX", "/a b"),
+        ("URL_PREFIX", "/a%20b"),
+        ("URL_PREFIX", "/a?b"),
+        ("URL_PREFIX", "https://host/detections"),
+        ("URL_PREFIX", "/media"),
+        ("URL_PREFIX", "/media/detections"),
         ("PROMETHEUS_MULTIPROC_DIR", "/there/is/no such\nfolder"),
         ("OUTBOX_RETENTION_DAYS", "-7"),
         ("OUTBOX_RETENTION_DAYS", "a\nweek"),

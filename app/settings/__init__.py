@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from app import processors
-from app.settings.access import AnnotationsSettings, TokenSettings, annotations_settings, cors_origins, token_settings
+from app.settings.access import (
+    AnnotationsSettings,
+    TokenSettings,
+    annotations_settings,
+    cors_origins,
+    token_settings,
+    url_prefix,
+)
 from app.settings.database import DatabaseSettings
 from app.settings.detector import (
     AS_IT_IS,
@@ -61,6 +68,7 @@ class Settings(DetectorSettings):
     delivery_workers: int
     delivery_deadline: float
     outbox_retention_days: float
+    url_prefix: str  # where a proxy serves the service: empty, or as /detections
     cors_origins: tuple[str, ...]  # as browsers write them: lower case, without a default port
     worker_processors: Literal["one", "all"]  # those that the threads of one server process share
     logs: LogSettings
@@ -93,6 +101,7 @@ class Settings(DetectorSettings):
             delivery_workers=read.integer("DELIVERY_WORKERS", 8, minimum=1, maximum=MAX_DELIVERY_WORKERS),
             delivery_deadline=read.number("DELIVERY_DEADLINE_SECONDS", 10, above=0, maximum=MAX_DELIVERY_DEADLINE),
             outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0),
+            url_prefix=url_prefix(read),
             cors_origins=cors_origins(read),
             worker_processors=read.either("WORKER_PROCESSORS", "one", "all"),
             logs=LogSettings.from_env(environ),

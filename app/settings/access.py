@@ -1,4 +1,4 @@
-"""Who may call the service, and where it calls: tokens, origins of pages, and the annotations service."""
+"""Who may call the service, at which path, and where it calls: tokens, origins, prefix, and the annotations service."""
 
 import re
 from dataclasses import dataclass, field
@@ -11,6 +11,25 @@ HMAC_ALGORITHMS = ("HS256", "HS384", "HS512")
 PUBLIC_KEY_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 MIN_SECRET_BYTES = 32
 
+OWN_PATHS = frozenset(
+    {
+        "detect",
+        "docs",
+        "exports",
+        "healthz",
+        "me",
+        "media",
+        "metrics",
+        "openapi.json",
+        "outbox",
+        "readyz",
+        "static",
+        "uploads",
+    }
+)
+"""The first segments of the service's own paths, those to come included."""
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9._-]+)+")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
 
@@ -96,6 +115,21 @@ def _origin(text: str) -> str:
         )
     is_default = port is None or int(port) == _DEFAULT_PORTS[found["scheme"]]
     return f"{found['scheme']}://{found['host']}" + ("" if is_default else f":{int(port or 0)}")
+
+
+def url_prefix(read: Reader) -> str:
+    """The path below which a proxy serves the service, as `/detections`; empty where it has a host of its own."""
+    text = (read.text("URL_PREFIX") or "").rstrip("/")
+    if not text:
+        return ""
+    segments = text.split("/")[1:]
+    if not _PREFIX.fullmatch(text) or any(segment.strip(".") == "" for segment in segments):
+        raise SettingsError(
+            f"URL_PREFIX must be a path such as /detections, of letters, digits, -, . and _, not {text!r}."
+        )
+    if segments[0] in OWN_PATHS:  # a path that a proxy has stripped could not be told from one that it has passed on
+        raise SettingsError(f"URL_PREFIX must not begin with /{segments[0]}, which is a path of the service's own.")
+    return text
 
 
 def annotations_settings(read: Reader, tokens: TokenSettings) -> AnnotationsSettings:

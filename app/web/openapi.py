@@ -1,8 +1,12 @@
 """The API's own description, as OpenAPI 3.1."""
 
+import json
+from functools import lru_cache
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
-from flask import Blueprint, Response, send_file
+from flask import Blueprint, Response, request, send_file
 
 from app.web import parameters
 
@@ -14,5 +18,16 @@ DOCUMENT = Path(__file__).with_name("openapi.json")
 
 @blueprint.get("/openapi.json")
 def document() -> Response:
-    """The OpenAPI document."""
-    return send_file(DOCUMENT, mimetype="application/json")
+    """The OpenAPI document; its server is this one, below whatever path it is served at."""
+    content = _content(request.script_root)
+    return send_file(BytesIO(content), mimetype="application/json", etag=sha256(content).hexdigest()[:32])
+
+
+@lru_cache(maxsize=4)
+def _content(prefix: str) -> bytes:
+    written = DOCUMENT.read_bytes()
+    if not prefix:
+        return written
+    content = json.loads(written)
+    content["servers"][0]["url"] = prefix
+    return json.dumps(content, ensure_ascii=False, indent=2).encode()

@@ -81,9 +81,9 @@ def _of_http(error: HTTPException) -> Response:
 
 
 def _detail(error: HTTPException) -> str:
-    path = request.path[:MAX_SHOWN]
+    path = (request.script_root + request.path)[:MAX_SHOWN]
     if isinstance(error, NotFound):
-        return f"There is nothing at {path!r}; /openapi.json lists what there is."
+        return f"There is nothing at {path!r}; {url_for('openapi.document')} lists what there is."
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         return f"{request.method[:MAX_SHOWN]} cannot be done to {path!r}; {', '.join(sorted(error.valid_methods))} can."
     return error.description or error.name

@@ -5,7 +5,7 @@ import re
 import pytest
 import requests
 
-from app.web.page import FOLDER
+from app.web.page import FOLDER, PAGE
 from tests.system.service import Service
 
 FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file())
@@ -21,7 +21,6 @@ POLICY = {
     "frame-ancestors 'none'",
 }
 TYPES = {
-    ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml; charset=utf-8",
@@ -41,6 +40,10 @@ def test_the_page_needs_no_token_and_comes_with_its_policy(service: Service) -> 
     assert set(answer.headers["Content-Security-Policy"].split("; ")) >= POLICY
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    again = get(service, "/", **{"If-None-Match": answer.headers["ETag"]})
+    assert again.status_code == 304
+    assert again.headers["Content-Security-Policy"] == answer.headers["Content-Security-Policy"]
 
 
 def test_every_file_is_served_with_its_type_and_asked_for_again_only_when_it_has_changed(service: Service) -> None:
@@ -54,7 +57,9 @@ def test_every_file_is_served_with_its_type_and_asked_for_again_only_when_it_has
         assert again.headers["Content-Security-Policy"], name
 
 
-@pytest.mark.parametrize("name", ["", "..%2fpage.py", "%2e%2e%2fopenapi.json", "js/none.js", "js", ".hidden.js"])
+@pytest.mark.parametrize(
+    "name", ["", "index.html", "..%2fpage.py", "%2e%2e%2fopenapi.json", "js/none.js", "js", ".hidden.js"]
+)
 def test_nothing_but_the_page_s_own_files_is_served(service: Service, name: str) -> None:
     answer = get(service, f"/static/{name}")
     assert answer.status_code == 404
@@ -62,7 +67,7 @@ def test_nothing_but_the_page_s_own_files_is_served(service: Service, name: str)
 
 
 def test_every_file_that_is_asked_for_is_there_and_every_file_is_asked_for() -> None:
-    asked = {FOLDER / "index.html"}
+    asked = {FOLDER / name for name in re.findall(r"'page.asset', name='([^']+)'", PAGE)}
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         asked |= {FOLDER / name for name in re.findall(r'"/static/([^"]+)"', text)}

@@ -1,5 +1,6 @@
 /** The service's HTTP API: one place that knows the token, JSON, and how refusals come. */
 
+import { address } from "./address.js";
 import { Problem, problemFrom } from "./problem.js";
 
 /** Every method rejects with a Problem, or with the signal's reason when that was aborted. A 401 ends the session. */
@@ -62,7 +63,7 @@ function bearer(token) {
 
 async function send(path, options) {
   try {
-    return await fetch(path, { ...options, credentials: "omit", cache: "no-store" });
+    return await fetch(address(path), { ...options, credentials: "omit", cache: "no-store" });
   } catch (error) {
     if (options.signal?.aborted) throw options.signal.reason;
     if (error instanceof TypeError) throw Problem.unreachable();

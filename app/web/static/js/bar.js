@@ -1,5 +1,6 @@
 /** The bar at the top: where one is, who one is, and what is on its way. */
 
+import { address } from "./address.js";
 import { h, setAttribute, setText } from "./dom.js";
 import { plural } from "./format.js";
 import { LIST_PATH, OUTBOX_PATH } from "./router.js";
@@ -20,7 +21,7 @@ export class Bar {
     };
     this.#user = h("span", { class: "bar-user" });
     this.#busy = h("a", { href: LIST_PATH, class: "bar-busy", hidden: true });
-    const logo = h("img", { src: "/static/favicon.svg", alt: "", width: 28, height: 28 });
+    const logo = h("img", { src: address("/static/favicon.svg"), alt: "", width: 28, height: 28 });
     node.append(
       h("a", { href: LIST_PATH, class: "brand", "aria-label": "Detections" }, logo, h("span", {}, "Detections")),
       h("nav", { class: "bar-nav", "aria-label": "Views" }, this.#links.list, this.#links.outbox),

@@ -1,5 +1,6 @@
 /** Signing in: a token is pasted once, and asked about at the service before anything else. */
 
+import { address } from "./address.js";
 import { h, setText } from "./dom.js";
 
 export function signInView({ api, session }) {
@@ -48,7 +49,7 @@ export function signInView({ api, session }) {
   const form = h(
     "form",
     { class: "card sign-in", on: { submit }, novalidate: true },
-    h("img", { src: "/static/favicon.svg", alt: "", width: 48, height: 48 }),
+    h("img", { src: address("/static/favicon.svg"), alt: "", width: 48, height: 48 }),
     h("h1", { tabindex: "-1" }, "Sign in to Detections"),
     h("label", { for: "token", class: "label" }, "Access token"),
     input,

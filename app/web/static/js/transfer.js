@@ -1,5 +1,6 @@
 /** One file on its way up. XMLHttpRequest, because fetch tells nobody how much of a body has gone. */
 
+import { address } from "./address.js";
 import { Problem, problemFrom } from "./problem.js";
 
 const WINDOW_SECONDS = 5;
@@ -36,7 +37,7 @@ export function sendFile(api, file, { signal, onProgress }) {
       settle(reject, problem);
     });
     signal.addEventListener("abort", stop, { once: true });
-    request.open("POST", "/detect");
+    request.open("POST", address("/detect"));
     for (const [name, value] of Object.entries(headers(api, file))) request.setRequestHeader(name, value);
     request.send(file);
   });
