@@ -4,20 +4,22 @@ Reads only; nothing here begins or commits a transaction.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, product
 from typing import Any
 
-from sqlalchemy import Row, ScalarSelect, Select, and_, bindparam, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, ScalarSelect, Select, and_, bindparam, func, select, tuple_, union_all
 from sqlalchemy.orm import Session
 
 from app.detection.results import DetectedObject, FrameResult
 from app.errors import MalformedUpload, MediaNotFound
 from app.media_hash import MEDIA_ID
-from app.models import Detection, DetectionRun, Media, OutboxStream, RunState
+from app.models import Detection, DetectionRun, Media, MediaStatus, OutboxStream, RunState
 from app.outbox.statements import new_stream
 
+MEDIA_TYPES = ("Video", "Image")
+_NEWEST_FIRST = (Media.created_at.desc(), Media.id.desc())
 _CURSOR = re.compile(rf"(0x[01]\.[0-9a-f]{{1,13}}p-?[0-9]{{1,3}})_({MEDIA_ID.pattern})")
 
 
@@ -73,13 +75,12 @@ def view_of_new(media: Media) -> MediaView:
 
 def page(session: Session, *, status: int | None, media_type: str | None, limit: int, cursor: str | None) -> Page:
     """Media, newest first; raises MalformedUpload for a cursor that no page gave."""
-    query = _views().order_by(Media.created_at.desc(), Media.id.desc()).limit(limit + 1)
-    if status is not None:
-        query = query.where(Media.media_status == status)
-    if media_type is not None:
-        query = query.where(Media.media_type == media_type)
-    if cursor is not None:
-        query = query.where(tuple_(Media.created_at, Media.id) < _position(cursor))
+    behind = [] if cursor is None else [tuple_(Media.created_at, Media.id) < _position(cursor)]
+    query = _views().order_by(*_NEWEST_FIRST).limit(limit + 1)
+    if status is None and media_type is None:
+        query = query.where(*behind)
+    else:
+        query = query.where(Media.id.in_(_filtered(status, media_type, behind, limit + 1)))
     items = [MediaView(*row) for row in session.execute(query)]
     more = len(items) > limit
     items = items[:limit]
@@ -120,9 +121,35 @@ def last_finished_run(session: Session, media_id: str) -> DetectionRun:
 def results(session: Session, run_id: int, *, first: int = 0, end: int | None = None) -> Iterator[FrameResult]:
     """What a run found, frame by frame, from `first` on and before `end`; frames without an object are left out."""
     statement, wanted = (_RESULTS, {}) if end is None else (_RESULTS_BEFORE, {"end": end})
-    rows = session.execute(statement, {"run": run_id, "first": first} | wanted)
+    return frame_results(session.execute(statement, {"run": run_id, "first": first} | wanted))
+
+
+def frame_results(rows: Iterable[Row[Any]]) -> Iterator[FrameResult]:
+    """The frames that rows of `detection` are of, in the order of the rows."""
     for (frame, time), found in groupby(rows, key=lambda row: (row.frame, row.time)):
         yield FrameResult(frame, time, tuple(_object(row) for row in found))
+
+
+def _filtered(
+    status: int | None, media_type: str | None, behind: Sequence[ColumnElement[bool]], limit: int
+) -> Select[str]:
+    """The ids of a page of a filtered list.
+
+    One index has the media of each status and type, newest first. The newest of each wanted pair are merged, so a page
+    costs the same however rare its media are, and one index serves every combination of filters.
+    """
+    statuses = list(MediaStatus) if status is None else [status]
+    types = MEDIA_TYPES if media_type is None else [media_type]
+    newest = [
+        select(Media.id, Media.created_at)
+        .where(Media.media_status == one_status, Media.media_type == one_type, *behind)
+        .order_by(*_NEWEST_FIRST)
+        .limit(limit)
+        .subquery()
+        for one_status, one_type in product(statuses, types)
+    ]
+    merged = union_all(*(select(part) for part in newest)).subquery()
+    return select(merged.c.id).order_by(merged.c.created_at.desc(), merged.c.id.desc()).limit(limit)
 
 
 def _views() -> Select[Media, DetectionRun, OutboxStream]:

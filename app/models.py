@@ -75,6 +75,7 @@ class Media(Base):
         CheckConstraint("length(name) BETWEEN 1 AND 255", name="name_present"),
         Index("uq_media_path", "path", unique=True),
         Index("ix_media_newest", "created_at", "id"),
+        Index("ix_media_filtered", "media_status", "media_type", "created_at", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)

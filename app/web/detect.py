@@ -1,7 +1,6 @@
 """POST /detect and POST /detect/{id}: an upload or a stored media becomes a run, and the run an answer."""
 
 from http import HTTPStatus
-from typing import Any
 
 from flask import Blueprint, Response, g, jsonify, url_for
 
@@ -13,7 +12,8 @@ from app.detection.runs import RunRequest
 from app.errors import MediaTooLarge, Unavailable, Undecodable
 from app.media_hash import virtual_id_of_bytes
 from app.models import RunFailure, RunState
-from app.web import intake, parameters
+from app.run_results import Frames
+from app.web import intake, parameters, request_slot, results
 from app.web.auth import authenticate
 
 blueprint = Blueprint("detect", __name__)
@@ -46,7 +46,7 @@ def detect_upload() -> Response:
 def detect_stored(media_id: str) -> Response:
     """A new run on a stored media, which is adopted first if only the annotations service knows it."""
     wanted = _wanted()
-    with intake.slot():
+    with request_slot.slot():
         services().runs.ensure_room(g.user_id)
         services().adoption.ensure_known(media_id, g.user_id)
         run_id = services().runs.start_new(media_id, wanted)
@@ -67,10 +67,10 @@ def _detect_in_memory(wanted: RunRequest) -> Response:
     if services().settings.detection == "off":
         raise Unavailable("Detection in memory (persist=false) is off here: DETECTION=off.", retry_after=60)
     # `Prefer: respond-async` is not applied: it is a wish, and there would be nothing to come back for.
-    with intake.slot():
+    with request_slot.slot():
         name, content = intake.picture_in_memory()
         job = Job(content, "Image", wanted.confidence, wanted.frame_interval)
-        results = services().executor.detect(job, services().settings.sync_wait, user=g.user_id)
+        found = services().executor.detect(job, services().settings.sync_wait, user=g.user_id)
     return jsonify(
         media={
             "id": virtual_id_of_bytes(content),
@@ -85,7 +85,7 @@ def _detect_in_memory(wanted: RunRequest) -> Response:
             "delivery": None,
         },
         duplicate=False,
-        annotations=representation.annotations(result for result in results if result.objects),
+        annotations=representation.annotations(result for result in found if result.objects),
     )
 
 
@@ -97,16 +97,13 @@ def _answer(media_id: str, run_id: int, *, duplicate: bool) -> Response:
     with services().database.looking() as session:
         view = catalog.view(session, media_id)
         run = catalog.run_of(session, run_id)
-        body: dict[str, Any] = {
-            "media": representation.media(catalog.MediaView(view.media, run, view.stream)),
-            "duplicate": duplicate,
-            "annotations": representation.annotations(catalog.results(session, run_id)),
-        }
+        frames = Frames.of(session, run)
     if run.state == RunState.FAILED and run.failure == RunFailure.UNDECODABLE:
         raise Undecodable(run.error or "", media_id)
     if run.state == RunState.FAILED and run.failure == RunFailure.TOO_LARGE:
         raise MediaTooLarge(run.error or "", media_id)
-    response = jsonify(body)
+    media = representation.media(catalog.MediaView(view.media, run, view.stream))
+    response = results.answer({"media": media, "duplicate": duplicate}, frames)
     response.status_code = HTTPStatus.OK if duplicate else HTTPStatus.CREATED
     response.headers["Location"] = url_for("media.show", media_id=media_id)
     return response

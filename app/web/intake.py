@@ -10,6 +10,7 @@ from app.display_name import clean_name
 from app.errors import UnsupportedMedia
 from app.media_types import MEDIA_TYPES, check_first_bytes, extension_of
 from app.uploads import Upload
+from app.web import request_slot
 from app.web.body import UploadBody, open_upload
 from app.web.connection import content_length
 from app.web.process_figures import process_figures
@@ -25,7 +26,7 @@ def upload() -> Iterator[Upload]:
     declared = content_length(request.environ) or 0
     if declared <= limit:  # a larger one is refused for that, whatever room there is
         service.storage.admit(declared)
-    with slot():
+    with request_slot.slot():
         body = _open(limit)
         yield Upload(
             name=body.name,
@@ -47,17 +48,6 @@ def picture_in_memory() -> tuple[str, bytes]:
     content = b"".join(bytes(chunk) for chunk in process_figures().received(body.chunks()))
     check_first_bytes(extension, content)
     return name, content
-
-
-@contextmanager
-def slot() -> Iterator[None]:
-    """Hold one of the process's slots for the request's user while the block runs."""
-    slots, user = services().slots, g.user_id
-    slots.acquire(user)
-    try:
-        yield
-    finally:
-        slots.release(user)
 
 
 def _open(max_bytes: int) -> UploadBody:

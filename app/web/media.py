@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from flask import Blueprint, Response, g, jsonify, request, send_file, url_for
+from flask import Blueprint, Response, jsonify, request, send_file, url_for
 
 from app import catalog, representation
 from app.current import services
 from app.errors import StorageFailed
 from app.media_types import MEDIA_TYPES, extension_of
-from app.web import events, intake, parameters
+from app.run_results import Frames
+from app.web import events, intake, parameters, request_slot, results
 from app.web.links import authenticate_by_link_or_token
 
 blueprint = Blueprint("media", __name__)
@@ -60,17 +60,17 @@ def show(media_id: str) -> Response:
 
 @blueprint.get("/media/<media_id>/detections")
 def detections(media_id: str) -> Response:
-    """What a run has found so far, or what the last finished one did."""
+    """What a run has found so far, or what the last finished one did; of all its frames, or of those from one time on
+    and before another."""
     run_id = parameters.integer("run", default=None, minimum=1, maximum=MAX_RUN)
+    from_seconds, to_seconds = parameters.seconds("from"), parameters.seconds("to")
     with services().database.reading() as session:
         if run_id is None:
             run = catalog.last_finished_run(session, media_id)
         else:
             run = catalog.run_of_media(session, media_id, run_id)
-        return jsonify(
-            run=representation.run(run),
-            annotations=representation.annotations(catalog.results(session, run.id, end=run.frames_done)),
-        )
+        frames = Frames.of(session, run, from_seconds, to_seconds)
+    return results.answer({"run": representation.run(run)}, frames)
 
 
 @blueprint.get("/media/<media_id>/content")
@@ -79,7 +79,7 @@ def content(media_id: str) -> Response:
     with services().database.reading() as session:
         media = catalog.view(session, media_id).media
     parameters.ignore_impossible_ranges(media.size_bytes)
-    give_back = _take_slot()
+    give_back = request_slot.take()
     try:
         response = send_file(
             media.path,
@@ -108,20 +108,13 @@ def follow(media_id: str) -> Response:
     """Progress, status and annotations as server-sent events, until no run is under way."""
     with services().database.reading() as session:
         catalog.view(session, media_id)
-    give_back = _take_slot(following=True)
+    give_back = request_slot.take(following=True)
     stream: Iterator[str] = events.stream(services(), media_id, request.headers.get("Last-Event-ID"))
     response = Response(stream, mimetype="text/event-stream")
     response.call_on_close(give_back)
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     return response
-
-
-def _take_slot(*, following: bool = False) -> Callable[[], None]:
-    """Take a slot for the request's user. The function returned gives it back, and needs no request to be called in."""
-    slots, user = services().slots, g.user_id
-    slots.acquire(user, following=following)
-    return partial(slots.release, user, following=following)
 
 
 def _as_it_is(media_id: str) -> catalog.MediaView:

@@ -9,6 +9,7 @@ from werkzeug.http import parse_date
 from app.errors import MalformedUpload
 
 _ONE_RANGE = re.compile(r"bytes *= *([0-9]{0,20}) *- *([0-9]{0,20}) *", re.IGNORECASE)
+MAX_SECONDS = 1e9
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -43,6 +44,20 @@ def number(name: str, *, default: float, above: float, maximum: float) -> float:
         value = math.nan
     if not above < value <= maximum:
         raise MalformedUpload(f"{name} must be more than {above:g} and at most {maximum:g}, not {text[:80]!r}.")
+    return value
+
+
+def seconds(name: str) -> float | None:
+    """A query parameter that is a time, or None."""
+    text = request.args.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= MAX_SECONDS:
+        raise MalformedUpload(f"{name} must be seconds from 0 to {MAX_SECONDS:g}, not {text[:80]!r}.")
     return value
 
 

@@ -1,0 +1,43 @@
+"""The slot of a request: held while its view runs, or until its answer has been written.
+
+A slot is given back exactly once, whoever ends first: the view, the server that closes the answer, or an error.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from flask import Response, g
+
+from app.current import services
+
+
+@contextmanager
+def slot() -> Iterator[None]:
+    """Hold a slot for the request's user while the block runs, and until the answer is closed if `keep` is called.
+
+    Raises Unavailable where there is none.
+    """
+    g.give_back_slot = take()
+    try:
+        yield
+    finally:
+        give_back: Callable[[], None] | None = g.pop("give_back_slot", None)
+        if give_back is not None:
+            give_back()
+
+
+def keep(response: Response) -> None:
+    """Hold the request's slot until this answer is closed; one is taken where the request holds none.
+
+    Raises Unavailable where there is none.
+    """
+    give_back: Callable[[], None] | None = g.pop("give_back_slot", None)
+    response.call_on_close(give_back or take())
+
+
+def take(*, following: bool = False) -> Callable[[], None]:
+    """Take a slot for the request's user. The function returned gives it back, and needs no request to be called in."""
+    slots, user = services().slots, g.user_id
+    slots.acquire(user, following=following)
+    return partial(slots.release, user, following=following)
