@@ -58,13 +58,25 @@ def read(folder: Path) -> Marker | None:
         raise StorageFailed(f"The marker {path} is damaged: {error}.") from error
 
 
+def read_if_possible(folder: Path) -> Marker | None:
+    """The same; None also where there is one that cannot be read."""
+    try:
+        return read(folder)
+    except StorageFailed:
+        return None
+
+
 def place(folder: Path, marker: Marker) -> None:
-    """Make the folder this database's, whatever marker it had. Raises StorageFailed, or Unavailable for a lock that
-    another process keeps."""
+    """Make the folder this database's, whatever marker it had; a marker of the same database is never lowered.
+
+    Raises StorageFailed, or Unavailable for a lock that another process keeps.
+    """
     try:
         (folder / FOLDER).mkdir(exist_ok=True)
         with _locked(folder):
-            _write(folder, marker)
+            there = read_if_possible(folder)
+            if there is None or there.instance != marker.instance or there.reached < marker.reached:
+                _write(folder, marker)
     except OSError as error:
         raise _failed(folder, error) from error
 

@@ -155,7 +155,7 @@ class MediaFolders:
         A new epoch begins where no marker tells that the database has not been restored, and where a folder was another
         database's, whose numbers the annotations service has seen.
         """
-        markers = {folder: _read_if_possible(folder) for folder in self.paths}
+        markers = {folder: folder_marker.read_if_possible(folder) for folder in self.paths}
         for folder in self.paths:
             make_folder(folder)
         with self._database.writing() as session:
@@ -198,13 +198,6 @@ class MediaFolders:
             )
             if path is not None and Path(path).parent == folder and not Path(path).exists():
                 raise SettingsError(_not_ours(folder, None))
-
-
-def _read_if_possible(folder: Path) -> Marker | None:
-    try:
-        return folder_marker.read(folder)
-    except StorageFailed:
-        return None
 
 
 def _not_ours(folder: Path, marker: Marker | None) -> str:

@@ -235,7 +235,7 @@ def test_a_restored_database_goes_on_in_a_new_epoch_and_says_so(
     assert found.reached == Reached(2, 2)
     assert found.restored_at is not None
     assert [folder_marker.read(path) for path in folders.paths] == [found.marker] * 2
-    [line] = [one for one in capsys.readouterr().out.splitlines() if "database_restored" in one]
+    [line] = [one for one in "".join(capsys.readouterr()).splitlines() if "database_restored" in one]
     for command in ("flask outbox verify --remote", "flask outbox resend --missing", "flask media verify"):
         assert command in line
     assert not made(database, folders.paths[0].parent).notice_restoration(), "once is enough"

@@ -10,9 +10,11 @@ from flask.cli import with_appcontext
 
 from app.cli.background import check_database, run_until_stopped
 from app.cli.faults import Group
+from app.cli.output import note
 from app.cli.usage import usage
 from app.current import services
 from app.detection.start_check import check_model
+from app.errors import Unavailable
 
 
 @click.group(cls=Group)
@@ -30,7 +32,10 @@ def run() -> None:
     workers = services().settings.detection_workers
     check_model(services().settings)
     check_database()
-    services().folders.open()
+    try:
+        services().folders.open()
+    except Unavailable as error:  # a database that is away is waited for, as ever
+        note(str(error))
     run_until_stopped(
         [*services().detection(), *services().upkeep()], f"Detecting, {workers} runs at once; SIGTERM ends it."
     )

@@ -13,7 +13,7 @@ from app.cli.faults import Group
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
-from app.errors import MediaNotFound, SettingsError, StorageFailed, Unavailable
+from app.errors import DetectionsError, MediaNotFound, Unavailable
 from app.media_folders import AFTER_RESTORE
 from app.media_hash import MEDIA_ID
 from app.outbox import documents, operations
@@ -80,7 +80,7 @@ def run() -> None:
     check_database()
     try:
         services().folders.open()
-    except (SettingsError, StorageFailed) as error:  # a dispatcher stores nothing, and may run where no folder is
+    except DetectionsError as error:  # a dispatcher stores nothing, and may run where no folder is
         note(f"Whether the database was restored from an earlier copy cannot be told: {error}")
     run_until_stopped([*parts, *services().upkeep()], "Dispatching; SIGTERM ends it.")
 

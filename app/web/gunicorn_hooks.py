@@ -17,7 +17,7 @@ from typing import Any
 from gunicorn.http.message import Request
 from prometheus_client.multiprocess import mark_process_dead
 
-from app import processors
+from app import logs, processors
 from app.bootstrap import open_database
 from app.detection.start_check import check_model
 from app.media_folders import check_folders
@@ -67,6 +67,7 @@ def check_settings() -> None:
     the one that it was, before any worker is made."""
     with ending_on_faults():
         settings = Settings.from_env()
+        logs.configure(settings.logs)
         check_model(settings)
         with closing(open_database(settings.database)) as database:
             noticed = database.check()

@@ -61,8 +61,8 @@ def settings(folder: Path, database_url: str) -> dict[str, str]:
     }
 
 
-def one_line_of(folder: Path, database_url: str) -> str:
-    ended = piped("outbox", "status", environment=settings(folder, database_url))
+def one_line_of(folder: Path, database_url: str, *command: str) -> str:
+    ended = piped(*(command or ("outbox", "status")), environment=settings(folder, database_url))
     assert (ended.returncode, ended.stdout) == (1, "")
     [line] = ended.stderr.splitlines()
     return line
@@ -96,7 +96,7 @@ def test_a_database_server_that_does_not_answer_is_told_without_its_password(tmp
 
 def test_folders_that_cannot_be_made_are_told_in_one_line(tmp_path: Path, sqlite_url: str) -> None:
     (tmp_path / "images").write_text("a file where the folder should be")
-    assert "images" in one_line_of(tmp_path, sqlite_url)
+    assert "images" in one_line_of(tmp_path, sqlite_url, "media", "recover")
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])

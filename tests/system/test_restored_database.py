@@ -22,8 +22,8 @@ from app.demo.ordering import check_log
 from tests.system.promise import Uploads, photo
 from tests.system.service import Service
 
-RUNS = int(os.environ.get("RESTORE_RUNS", "6"))
-ITEMS = 4
+RUNS = int(os.environ.get("RESTORE_RUNS", "3"))
+ITEMS = 2
 COPY = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('VACUUM INTO ?', sys.argv[2:])"
 SECONDS = 60 + RUNS
 MARKERS_FOLLOW_WITHIN = 4.0
@@ -85,7 +85,7 @@ def run_again(service: Service, media_id: str) -> None:
 
 
 def load(service: Service, uploads: Uploads) -> None:
-    for number in range(100, 103):
+    for number in range(100, 102):
         uploads.send(service, "/detect", photo(number))
 
 
@@ -95,6 +95,7 @@ def told(service: Service, *arguments: str) -> object:
     return json.loads(ended.stdout)
 
 
+@pytest.mark.timeout(300)
 def test_a_restored_database_is_noticed_and_no_number_is_used_twice_within_an_epoch(
     service: Service, annotations: ReferenceService
 ) -> None:
