@@ -5,28 +5,35 @@ import os
 import resource
 import shutil
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
-# Where the workers share their figures. It must be said before anything imports prometheus_client, which decides at
-# its import whether figures are shared at all, and be there before the application is, which --preload makes here. A
+# Where the workers share their metrics. It must be said before anything imports prometheus_client, which decides at
+# its import whether metrics are shared at all, and be there before the application is, which --preload makes here. A
 # folder that was given is its giver's to remove. One of ours stays through a reload (HUP), which reads this file
 # again in the same environment; a new master (USR2, which gunicorn tells by GUNICORN_PID) has one of its own.
-_OURS = "DETECTIONS_OWN_FIGURES"
+_OURS = "DETECTIONS_OWN_METRICS"
+_PREFIX = "detections-metrics-"
+_needs_folder = not os.environ.get("PROMETHEUS_MULTIPROC_DIR") or (_OURS in os.environ and "GUNICORN_PID" in os.environ)
+if _needs_folder:
+    _path = f"{tempfile.gettempdir()}/{_PREFIX}{uuid.uuid4().hex}"
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[_OURS] = _path
+
+from app import processors, temp_folders  # noqa: E402
+from app.web import gunicorn_hooks, redaction  # noqa: E402
 
 
-def _remove_own_figures() -> None:
+def _remove_own_metrics() -> None:
     if _OURS in os.environ:
         shutil.rmtree(os.environ[_OURS], ignore_errors=True)
 
 
-if not os.environ.get("PROMETHEUS_MULTIPROC_DIR") or (_OURS in os.environ and "GUNICORN_PID" in os.environ):
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[_OURS] = tempfile.mkdtemp(prefix="detections-figures-")
+if _needs_folder:
+    # The descriptor stays open in this process and its workers: while one of them lives, no other server removes it.
+    temp_folders.create(Path(os.environ[_OURS]))
     # What ends before on_exit, as --check-config does, leaves no folder either. Workers, which are forks, remove none.
-    atexit.register(lambda maker: _remove_own_figures() if os.getpid() == maker else None, os.getpid())
-
-from app import processors  # noqa: E402
-from app.web import gunicorn_hooks, redaction  # noqa: E402
+    atexit.register(lambda maker: _remove_own_metrics() if os.getpid() == maker else None, os.getpid())
 
 wsgi_app = "wsgi:app"
 
@@ -83,6 +90,7 @@ _SEND_SECONDS = 30
 
 def on_starting(server: Any) -> None:
     redaction.install()
+    temp_folders.sweep(_PREFIX)  # of servers that were killed
     gunicorn_hooks.prepare_figures(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     # Here, because a worker that cannot start is started again for ever. Another application has settings of its own.
     if server.app.app_uri == wsgi_app:
@@ -112,4 +120,4 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    _remove_own_figures()
+    _remove_own_metrics()

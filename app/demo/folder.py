@@ -1,20 +1,22 @@
 """Where a demo keeps its database, files and logs: a temporary folder, or a named one that outlives it.
 
-A named folder is locked for as long as a process of the demo lives, so that a second demo neither disturbs a running
-one nor is kept out by one that has ended. Only what a demo has left there is ever removed.
+A folder is locked for as long as a process of the demo lives, so that a second demo neither disturbs a running one nor
+is kept out by one that has ended, and removes what killed ones have left in the temporary folder. Only what a demo has
+left there is ever removed.
 """
 
 import fcntl
 import os
 import shlex
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from app import temp_folders
 from app.demo.failure import StepFailed
 
 _LOCK = "processes"
+_TEMPORARY = "detections-demo-"
 
 
 class DemoFolder:
@@ -26,8 +28,10 @@ class DemoFolder:
 
     @classmethod
     def temporary(cls) -> "DemoFolder":
-        """A new one under TMPDIR. Raises OSError where none can be made."""
-        return cls(Path(tempfile.mkdtemp(prefix="detections-demo-")))
+        """A new one under TMPDIR, without those of killed demos. Raises OSError where none can be made."""
+        temp_folders.sweep(_TEMPORARY)
+        path = temp_folders.unused(_TEMPORARY)
+        return cls(path, temp_folders.create(path))
 
     @classmethod
     def named(cls, path: Path) -> "DemoFolder":

@@ -3,11 +3,15 @@
 import os
 import re
 import signal
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from app import temp_folders
+from app.demo.folder import DemoFolder
 from app.demo.picture import write_picture
 from tests.demo.demo_run import ROOT, Run, assert_nothing_left, processes_of, run_demo, started
 
@@ -83,6 +87,27 @@ def test_a_process_that_dies_on_the_way_is_named_with_the_step(tmp_path: Path) -
     assert demo.returncode == 1
     assert "this step failed: upload astronaut.jpg to POST /detect" in messages
     assert f"annotations.log (process {annotations}, which has ended with exit code -9)" in messages
+    assert_nothing_left(scratch)
+
+
+def test_a_killed_demo_s_folder_goes_with_the_next_demo_once_its_servers_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    with started(scratch, until="under gunicorn") as killed:
+        killed.kill()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    [left] = scratch.glob("detections-demo-*")
+    servers = processes_of(scratch)
+    assert servers
+    DemoFolder.temporary().remove()
+    assert left.exists()
+    for server in servers:
+        os.kill(server, signal.SIGKILL)
+    while processes_of(scratch):
+        time.sleep(0.02)
+    DemoFolder.temporary().remove()
+    temp_folders.sweep("detections-metrics-")
     assert_nothing_left(scratch)
 
 

@@ -32,7 +32,7 @@ def test_right_settings_are_found_right_and_nothing_is_left_of_it(tmp_path: Path
     variable = {} if arguments else {"GUNICORN_CMD_ARGS": "--check-config"}
     done = checked(tmp_path, *arguments, **variable)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert list(tmp_path.glob("detections-figures-*")) == []
+    assert list(tmp_path.glob("detections-metrics-*")) == []
 
 
 def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:

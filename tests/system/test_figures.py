@@ -47,7 +47,7 @@ def figures(service: Service) -> Figures:
 
 def answering(service: Service) -> set[int]:
     """Which processes have figures."""
-    files = service.folder.glob("detections-figures-*/histogram_*.db")
+    files = service.folder.glob("detections-metrics-*/histogram_*.db")
     return {int(path.stem.rpartition("_")[2]) for path in files}
 
 
@@ -133,10 +133,10 @@ def test_what_a_lost_process_has_done_stays_counted_until_the_server_ends(two: S
     lost = min(answering(two))
     os.kill(lost, signal.SIGKILL)
     until_answering(two, 3)
-    assert not list(two.folder.glob(f"detections-figures-*/gauge_*_{lost}.db"))
+    assert not list(two.folder.glob(f"detections-metrics-*/gauge_*_{lost}.db"))
     assert figures(two)["detections_uploads_total", ("stored",)] == UPLOADS
     two.stop()
-    assert not list(two.folder.glob("detections-figures-*"))
+    assert not list(two.folder.glob("detections-metrics-*"))
 
 
 def test_processes_share_figures_when_the_application_is_loaded_before_them(tmp_path: Path, sqlite_url: str) -> None:
@@ -149,7 +149,7 @@ def test_processes_share_figures_when_the_application_is_loaded_before_them(tmp_
             assert figures(service)["detections_uploads_total", ("stored",)] == UPLOADS
     finally:
         service.stop()
-    assert not list(tmp_path.glob("detections-figures-*"))
+    assert not list(tmp_path.glob("detections-metrics-*"))
 
 
 def test_a_reload_keeps_the_figures_and_their_folder_goes_with_the_server(two: Service) -> None:
@@ -160,7 +160,26 @@ def test_a_reload_keeps_the_figures_and_their_folder_goes_with_the_server(two: S
     until_answering(two, len(before) + 2)
     assert figures(two)["detections_uploads_total", ("stored",)] == UPLOADS
     two.stop()
-    assert not list(two.folder.glob("detections-figures-*"))
+    assert not list(two.folder.glob("detections-metrics-*"))
+
+
+def test_a_start_removes_what_killed_servers_left_in_the_temporary_folder_and_nothing_of_a_living_one(
+    two: Service, sqlite_url: str
+) -> None:
+    other = Service(two.folder, sqlite_url, None, TMPDIR=str(two.folder))
+    before = set(two.folder.iterdir())
+    try:
+        for _time in range(3):
+            other.start()
+            other.kill()
+        other.start()
+        assert len(list(two.folder.glob("detections-metrics-*"))) == 2
+        assert answering(two)
+        other.stop()
+    finally:
+        other.kill()
+    assert set(two.folder.iterdir()) == before
+    upload_over_both(two, 500)
 
 
 def test_a_check_of_the_configuration_passes_and_leaves_no_folder(tmp_path: Path, sqlite_url: str) -> None:
@@ -175,4 +194,4 @@ def test_a_check_of_the_configuration_passes_and_leaves_no_folder(tmp_path: Path
         check=False,
     )
     assert checked.returncode == 0, checked.stderr
-    assert not list(tmp_path.glob("detections-figures-*"))
+    assert not list(tmp_path.glob("detections-metrics-*"))
