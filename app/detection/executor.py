@@ -120,6 +120,12 @@ class RunExecutor:
         head_start = HeadStart(file, confidence, frame_interval)
         return head_start if self._idle.give(head_start) else None
 
+    def ensure_room(self) -> None:
+        """Raise Unavailable where `detect` would take no job now: before a picture is read that could not wait."""
+        if self._stopping.is_set():
+            raise _shutting_down()
+        self._in_memory.ensure_room()
+
     def detect(self, job: Job, timeout: float, *, user: str) -> list[FrameResult]:
         """Run a job that has no row, for a client that waits; raises Unavailable where too many wait already."""
         if self._stopping.is_set():

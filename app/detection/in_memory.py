@@ -29,9 +29,13 @@ class Line:
     def join(self, user: str, waiting: Waiting) -> None:
         """Wait behind the user's other jobs; raises Unavailable where every place is taken."""
         with self._guard:
-            if sum(map(len, self._users.values())) >= self.places:
-                raise Unavailable("Too many pictures are waiting for a detector; try again.", retry_after=2)
+            self._check_room()
             self._users.setdefault(user, deque()).append(waiting)
+
+    def ensure_room(self) -> None:
+        """Raise Unavailable where every place is taken now; none is kept for whoever asks."""
+        with self._guard:
+            self._check_room()
 
     def next(self) -> Waiting | None:
         """Take the oldest job of the user whose turn it is, who is last then; None where nobody waits."""
@@ -43,3 +47,7 @@ class Line:
             if jobs:
                 self._users[user] = jobs
             return waiting
+
+    def _check_room(self) -> None:
+        if sum(map(len, self._users.values())) >= self.places:
+            raise Unavailable("Too many pictures are waiting for a detector; try again.", retry_after=2)

@@ -68,6 +68,7 @@ def _detect_in_memory(wanted: RunRequest) -> Response:
         raise Unavailable("Detection in memory (persist=false) is off here: DETECTION=off.", retry_after=60)
     # `Prefer: respond-async` is not applied: it is a wish, and there would be nothing to come back for.
     with request_slot.slot():
+        services().executor.ensure_room()
         name, content = intake.picture_in_memory()
         job = Job(content, "Image", wanted.confidence, wanted.frame_interval)
         found = services().executor.detect(job, services().settings.sync_wait, user=g.user_id)

@@ -2,6 +2,8 @@
 
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ import xxhash
 from PIL import Image
 
 from app.demo.annotations import ReferenceService
+from app.detection.executor import WAITING_IN_MEMORY, RunExecutor
+from app.detection.jobs import Job
+from app.errors import Unavailable
 from app.media_hash import media_id_of_bytes, virtual_id_of_bytes
-from tests.api.conftest import ASTRONAUT, RUNS_OUT, Api, MakeApi, picture
+from tests.api.conftest import ASTRONAUT, RUNS_OUT, Api, MakeApi, Untouched, picture, settings_in
 from tests.detection.clips import Clip, without_pictures
 from tests.system.service import token
 
@@ -206,6 +211,44 @@ def test_in_memory_detection_takes_64_mib_and_no_more(api: Api) -> None:
     assert too_large.status_code == 413
     assert too_large.json is not None
     assert too_large.json["type"].endswith("too-large")
+
+
+def wait_until_full(executor: RunExecutor) -> None:
+    deadline = time.monotonic() + 30
+    with suppress(Unavailable):
+        while True:
+            executor.ensure_room()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_in_memory_detection_without_a_place_in_its_queue_is_refused_unread(
+    tmp_path: Path, sqlite_template: Path
+) -> None:
+    def wait(executor: RunExecutor) -> None:
+        with pytest.raises(Unavailable):
+            executor.detect(Job(picture(22), "Image"), 60, user="bob")
+
+    with closing(Api(settings_in(tmp_path, sqlite_template, None, {}))) as api, ThreadPoolExecutor() as waiting:
+        executor = api.services.executor  # nothing has started it, so that whoever waits goes on waiting
+        jobs = [waiting.submit(wait, executor) for _place in range(WAITING_IN_MEMORY)]
+        body = Untouched(picture(22))
+        try:
+            wait_until_full(executor)
+            refused = api.request(
+                "POST",
+                "/detect?persist=false&name=a.jpg",
+                content_type="image/jpeg",
+                environ_overrides=body.environ,
+            )
+            assert not body.was_read
+            assert refused.status_code == 503
+            assert refused.json is not None
+            assert refused.json["type"].endswith("unavailable")
+            assert int(refused.headers["Retry-After"]) > 0
+        finally:
+            executor.stop()
+        assert [job.result() for job in jobs] == [None] * WAITING_IN_MEMORY
 
 
 def test_the_answer_comes_later_where_that_is_preferred(api: Api) -> None:

@@ -40,6 +40,9 @@ def test_a_full_line_takes_nobody_until_one_has_left() -> None:
     line.join("ada", waiting())
     line.join("bob", waiting())
     with pytest.raises(Unavailable):
+        line.ensure_room()
+    with pytest.raises(Unavailable):
         line.join("cleo", waiting())
     assert line.next()
+    line.ensure_room()
     line.join("cleo", waiting())
