@@ -9,8 +9,6 @@ final names that share an inode with one, are ever removed.
 import errno
 import fcntl
 import os
-import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ import structlog
 
 from app.checksum import new_checksum
 from app.errors import StorageFailed, StorageFull, Unavailable
+from app.room import Room, incoming_name
 from app.writeback import Writeback
 
 log = structlog.get_logger()
@@ -46,8 +45,7 @@ class Storage:
     ) -> None:
         self._folders = dict(folders)
         self.trouble = trouble
-        self._under_way: set[Incoming] = set()
-        self._guard = threading.Lock()
+        self._room = Room([folder / INCOMING for folder in self._folders.values()])
 
     def prepare(self) -> None:
         """Make the folders where they are missing; raises StorageFailed where that cannot be done."""
@@ -71,8 +69,11 @@ class Storage:
         nothing is reserved."""
         if all(self.trouble(folder) for folder in self.folders):
             raise Unavailable(str(self.trouble(self.folders[0])), RETRY_SECONDS)
-        if all(self.room(folder) < declared_bytes for folder in self.folders):
-            raise StorageFull(f"There is no room for {declared_bytes} bytes.")
+        for folder in self.folders:
+            with judged(folder):
+                if self._room.has(folder, declared_bytes):
+                    return
+        raise StorageFull(f"There is no room for {declared_bytes} bytes.")
 
     @contextmanager
     def incoming(self, media_type: str, declared_bytes: int | None) -> Iterator["Incoming"]:
@@ -84,17 +85,12 @@ class Storage:
         trouble = self.trouble(folder)
         if trouble:
             raise Unavailable(trouble, RETRY_SECONDS)
-        with self._guard:
-            if declared_bytes and self.room(folder) < declared_bytes:
+        with judged(folder), self._room.admission(folder, declared_bytes or 0):
+            if declared_bytes and not self._room.has(folder, declared_bytes):
                 raise StorageFull(f"There is no room for {declared_bytes} bytes in the {media_type} folder.")
             incoming = Incoming(folder, declared_bytes or 0)
-            self._under_way.add(incoming)
-        try:
-            with incoming:
-                yield incoming
-        finally:
-            with self._guard:
-                self._under_way.discard(incoming)
+        with incoming:
+            yield incoming
 
     def published(self) -> Iterator[Path]:
         """Everything in the folders that is no folder itself, in no order and without keeping a list."""
@@ -111,12 +107,13 @@ class Storage:
                 names = sorted((folder / INCOMING).iterdir())
             yield from (name for name in names if name.is_file() and not name.is_symlink())
 
-    def room(self, folder: Path) -> int:
-        """Free bytes, less what this process's uploads to the same disk have declared and not yet written."""
+    def room(self, folder: Path, enough: int = 0) -> int:
+        """Free bytes, less what uploads to the same disk, by any process, have declared and not yet written.
+
+        Where they seem fewer than `enough`, uploads whose process is dead are not counted.
+        """
         with judged(folder):
-            stat, disk = os.statvfs(folder), folder.stat().st_dev
-        promised = sum(one.still_to_come for one in self._under_way.copy() if one.disk == disk)
-        return stat.f_bavail * stat.f_frsize - promised
+            return self._room.left(folder, enough)
 
 
 class Incoming:
@@ -125,18 +122,11 @@ class Incoming:
     def __init__(self, folder: Path, declared_bytes: int) -> None:
         self.folder = folder
         self.size = 0
-        self._declared = declared_bytes
         self._checksum = new_checksum()
         self._keeps_name = False
         with judged(folder):
-            self.path, self.fd = _create_locked(folder / INCOMING)
-            self.disk = os.fstat(self.fd).st_dev
+            self.path, self.fd = _create_locked(folder / INCOMING, declared_bytes)
         self._writeback = Writeback(self.fd)
-
-    @property
-    def still_to_come(self) -> int:
-        """Bytes declared but not yet written."""
-        return max(0, self._declared - self.size)
 
     @property
     def checksum(self) -> str:
@@ -313,9 +303,9 @@ class judged:  # noqa: N801 (a context, as contextmanager would make one of a fu
         raise StorageFailed(f"The disk refused {self._path.name}: {error.strerror}.") from error
 
 
-def _create_locked(folder: Path) -> tuple[Path, int]:
+def _create_locked(folder: Path, declared_bytes: int) -> tuple[Path, int]:
     while True:
-        path = folder / f"{secrets.token_hex(16)}.part"
+        path = folder / incoming_name(declared_bytes)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         fcntl.flock(fd, fcntl.LOCK_EX)
         if _is_same(path, os.fstat(fd)):

@@ -107,4 +107,4 @@ def open_intake(folder: Path, database: Database, *, settle_seconds: float = 5.0
 
 def is_temporary(name: str) -> bool:
     """Does a file on its way in have that name?"""
-    return re.fullmatch(r"[0-9a-f]{32}\.part", name) is not None
+    return re.fullmatch(r"[0-9a-f]{32}(-[0-9]+)?\.part", name) is not None

@@ -94,7 +94,7 @@ def _folder_troubles(services: Services) -> list[str]:
         elif not all(os.access(path, os.W_OK | os.X_OK) for path in (folder, folder / INCOMING)):
             troubles.append(f"the folder {folder.name} is not writable")
         else:
-            troubles += _room_trouble(f"the folder {folder.name}", partial(storage.room, folder))
+            troubles += _room_trouble(f"the folder {folder.name}", partial(storage.room, folder, NEARLY_FULL_BYTES))
     if database.is_sqlite and database.url.database:
         folder = Path(database.url.database).parent
         troubles += _room_trouble("the database's folder", lambda: shutil.disk_usage(folder).free)
