@@ -62,7 +62,7 @@ class Services:
         self.database = open_database(settings.database, now=now)
         self.queue = OutboxQueue(self.database.now)
         self.folders = MediaFolders(self.database, settings.media_folders)
-        self.storage = Storage(settings.media_folders, self.folders.trouble)
+        self.storage = Storage(settings.media_folders, self.folders.unusable_reason)
         self.slots = ConcurrencyLimiter(DEFAULT_THREADS)
         self.uploads = Uploads(self.database, self.queue, self.storage)
         self.links = MediaLinks(self.database)

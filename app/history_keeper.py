@@ -37,7 +37,7 @@ class HistoryKeeper(BackgroundWork):
             if not self._folders.are_open:
                 self._folders.open()
             for folder in self._folders.paths:
-                self._folders.trouble(folder)
+                self._folders.unusable_reason(folder)
             if self._committed.is_set():
                 self._count_on()
 

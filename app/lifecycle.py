@@ -114,16 +114,18 @@ class StatusTimes:
     ended: float | None
 
 
-def tell_again(connection: Connection, queue: OutboxQueue, media: Media, times: StatusTimes) -> dict[int, float]:
+def append_create_and_statuses(
+    connection: Connection, queue: OutboxQueue, media: Media, times: StatusTimes
+) -> dict[int, float]:
     """Enqueue a create and the statuses that lead to the present one; returns the time of each change, by number."""
     create = _create_message(NewMedia(media, None))
-    told = [(create.kind, create.payload, media.created_at)]
+    changes = [(create.kind, create.payload, media.created_at)]
     for status in _LEADS_TO[MediaStatus(media.media_status)]:
         at = times.began if status is MediaStatus.AI_PROCESSING else times.ended
-        told.append((Kind.STATUS, {"mediaStatus": int(status)}, at or media.created_at))
+        changes.append((Kind.STATUS, {"mediaStatus": int(status)}, at or media.created_at))
     return {
         queue.enqueue(connection, media.id, kind, payload, user_id=media.user_id, request_id=None): at
-        for kind, payload, at in told
+        for kind, payload, at in changes
     }
 
 

@@ -49,7 +49,7 @@ class MediaFolders:
         self._folders = dict(folders)
         self._instance: str | None = None
         self._seen: dict[Path, _Version] = {}
-        self._troubles: dict[Path, str | None] = {}
+        self._reasons: dict[Path, str | None] = {}
 
     @property
     def paths(self) -> list[Path]:
@@ -83,25 +83,25 @@ class MediaFolders:
             self.notice_restoration()
 
     @property
-    def known_troubles(self) -> dict[Path, str | None]:
-        """What `trouble` said last of each folder, without looking again: for whoever must not wait for a disk."""
-        return {folder: self._troubles.get(folder) for folder in self.paths}
+    def known_reasons(self) -> dict[Path, str | None]:
+        """What `unusable_reason` returned last for each folder: for whoever must not wait for a disk."""
+        return {folder: self._reasons.get(folder) for folder in self.paths}
 
-    def trouble(self, folder: Path) -> str | None:
+    def unusable_reason(self, folder: Path) -> str | None:
         """Why nothing may be stored in the folder now; None where it is the one that it was. Costs one `stat`.
 
         A change is logged, once.
         """
-        trouble = self._trouble(folder)
-        if trouble != self._troubles.get(folder):
-            self._troubles[folder] = trouble
-            if trouble:
-                log.error("media_folder_unusable", folder=str(folder), reason=trouble)
+        reason = self._reason(folder)
+        if reason != self._reasons.get(folder):
+            self._reasons[folder] = reason
+            if reason:
+                log.error("media_folder_unusable", folder=str(folder), reason=reason)
             else:
                 log.info("media_folder_usable_again", folder=str(folder))
-        return trouble
+        return reason
 
-    def _trouble(self, folder: Path) -> str | None:
+    def _reason(self, folder: Path) -> str | None:
         try:
             if self._instance is None:
                 self.open()

@@ -37,14 +37,14 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Storage:
     """The folders of this service, one for each media type. Safe to use from several threads.
 
-    `trouble` tells why nothing may be stored in a folder at this moment, None where it may.
+    `unusable_reason` tells why nothing may be stored in a folder at this moment, None where it may.
     """
 
     def __init__(
-        self, folders: Mapping[str, Path], trouble: Callable[[Path], str | None] = lambda _folder: None
+        self, folders: Mapping[str, Path], unusable_reason: Callable[[Path], str | None] = lambda _folder: None
     ) -> None:
         self._folders = dict(folders)
-        self.trouble = trouble
+        self.unusable_reason = unusable_reason
         self._room = Room([folder / INCOMING for folder in self._folders.values()])
 
     def prepare(self) -> None:
@@ -67,8 +67,8 @@ class Storage:
     def admit(self, declared_bytes: int) -> None:
         """Raise StorageFull where no folder has room for so many bytes more, Unavailable where none may be stored in;
         nothing is reserved."""
-        if all(self.trouble(folder) for folder in self.folders):
-            raise Unavailable(str(self.trouble(self.folders[0])), RETRY_SECONDS)
+        if all(self.unusable_reason(folder) for folder in self.folders):
+            raise Unavailable(str(self.unusable_reason(self.folders[0])), RETRY_SECONDS)
         for folder in self.folders:
             with judged(folder):
                 if self._room.has(folder, declared_bytes):
@@ -82,9 +82,9 @@ class Storage:
         Its temporary name is gone at the end, unless `keep_name` was called on it.
         """
         folder = self._folders[media_type]
-        trouble = self.trouble(folder)
-        if trouble:
-            raise Unavailable(trouble, RETRY_SECONDS)
+        reason = self.unusable_reason(folder)
+        if reason:
+            raise Unavailable(reason, RETRY_SECONDS)
         with judged(folder), self._room.admission(folder, declared_bytes or 0):
             if declared_bytes and not self._room.has(folder, declared_bytes):
                 raise StorageFull(f"There is no room for {declared_bytes} bytes in the {media_type} folder.")
@@ -101,7 +101,7 @@ class Storage:
     def leftovers(self) -> Iterator[Path]:
         """Every name in `.incoming/` of the folders that may be stored in, whoever left it there."""
         for folder in self.folders:
-            if self.trouble(folder):
+            if self.unusable_reason(folder):
                 continue
             with judged(folder):
                 names = sorted((folder / INCOMING).iterdir())

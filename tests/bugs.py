@@ -230,11 +230,7 @@ BUGS = (
     ),
     Bug(
         "an upload into a folder that is not the one it was",
-        [
-            Edit(
-                "app/storage.py", "        trouble = self.trouble(folder)\n        if trouble:\n", "        if False:\n"
-            )
-        ],
+        [Edit(STORAGE, "if reason:\n            raise Unavail", "if False:\n            raise Unavail")],
         ["tests/test_media_folders.py"],
     ),
     Bug(
@@ -243,7 +239,7 @@ BUGS = (
         ["tests/outbox/test_clock_steps.py"],
     ),
     Bug(
-        "said again though it went on since it was asked for",
+        "appended again though it went on since it was asked for",
         [Edit("app/outbox/resend.py", "if expected_of(session, [media.id]) != [expected]:", "if media is None:")],
         ["tests/outbox/test_resend.py"],
     ),

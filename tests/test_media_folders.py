@@ -33,7 +33,7 @@ def made(database: Database, place: Path) -> MediaFolders:
 
 def upload(database: Database, folders: MediaFolders, name: str = "one") -> str:
     images = next(path for path in folders.paths if path.name == "images")
-    storage = Storage({"Video": images.parent / "videos", "Image": images}, folders.trouble)
+    storage = Storage({"Video": images.parent / "videos", "Image": images}, folders.unusable_reason)
     content = picture(name)
     return (
         Uploads(database, OutboxQueue(database.now), storage).take_in(Upload(f"{name}.jpg", "ada", [content])).media.id
@@ -65,7 +65,7 @@ def test_a_first_start_that_was_cut_short_is_begun_again(database: Database, fol
     (folders.paths[0]).mkdir(parents=True)
     folder_marker.place(folders.paths[0], Marker("an instance that was rolled back", Reached(1, 0)))
     folders.open()
-    assert [folders.trouble(path) for path in folders.paths] == [None, None]
+    assert [folders.unusable_reason(path) for path in folders.paths] == [None, None]
 
 
 def test_a_folder_without_its_marker_stops_the_start_in_one_line(database: Database, folders: MediaFolders) -> None:
@@ -117,7 +117,7 @@ def test_a_database_of_before_there_were_markers_knows_its_folder_by_its_newest_
     shutil.rmtree(tmp_path / "images", ignore_errors=True)
     (tmp_path / "away").rename(tmp_path / "images")
     folders.open()
-    assert folders.trouble(tmp_path / "images") is None
+    assert folders.unusable_reason(tmp_path / "images") is None
 
 
 def test_a_folder_that_vanishes_while_running_takes_nothing_in_until_it_is_back(
@@ -150,7 +150,7 @@ def test_a_marker_that_cannot_be_read_is_named_with_the_reason(database: Databas
     folders.open()
     for content in ("", "{}", '{"instance": "x", "epoch": "one", "counter": 1}'):
         folder_marker.path_of(folders.paths[1]).write_text(content)
-        assert "marker" in str(folders.trouble(folders.paths[1]))
+        assert "marker" in str(folders.unusable_reason(folders.paths[1]))
         with pytest.raises(StorageFailed, match="is damaged"):
             made(database, folders.paths[1].parent).open()
 

@@ -36,6 +36,7 @@ BEGIN_WRITING = {
 
 BEGIN_READING = BEGIN_WRITING | {
     "app/cli/media_records.py",
+    "app/cli/outbox_verify.py",
     "app/detection/waiting.py",
     "app/outbox/auditor.py",
     "app/web/detect.py",

@@ -11,12 +11,14 @@ from app.cli.media_upload import upload
 from app.cli.media_verify import verify
 from app.cli.outbox import outbox
 from app.cli.outbox_resend import resend
+from app.cli.outbox_verify import verify as verify_outbox
 from app.cli.token import token
 
 detect.add_command(detect_file)
 for command in (accept_folders, list_media, show_media, upload, verify):
     media.add_command(command)
-outbox.add_command(resend)
+for command in (resend, verify_outbox):
+    outbox.add_command(command)
 
 COMMANDS: tuple[click.Command, ...] = (outbox, media, detect, token)
 """What the factory gives to `flask`."""

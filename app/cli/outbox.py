@@ -1,6 +1,6 @@
 """`flask outbox …`: what a person may ask of the outbox, and do to it. This module begins transactions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NoReturn
 
@@ -13,15 +13,12 @@ from app.cli.faults import Group
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
-from app.errors import DetectionsError, MediaNotFound, Unavailable
+from app.errors import DetectionsError, MediaNotFound
 from app.media_folders import AFTER_RESTORE
 from app.media_hash import MEDIA_ID
 from app.outbox import documents, operations
-from app.outbox.auditor import RemoteAuditor
-from app.outbox.remote_audit import Difference, RemoteState
-from app.outbox.verify import broken_invariants
 
-STILL_PENDING, PARKED, UNKNOWN, BROKEN = 1, 3, 4, 5
+STILL_PENDING, PARKED, UNKNOWN = 1, 3, 4
 PRUNE_BATCH = 500
 
 
@@ -222,41 +219,6 @@ def prune(as_json: bool) -> None:
         show_table(("pruned",), [(total,)])
 
 
-@outbox.command(
-    epilog=usage(
-        "flask outbox verify",
-        "flask outbox verify --remote --json",
-        exits={
-            0: "every invariant holds",
-            1: "the annotations service cannot be asked, or something failed",
-            BROKEN: "one is broken, or the other side differs",
-        },
-    ),
-)
-@click.option("--remote", is_flag=True, help="Compare with what the annotations service has, too.")
-@json_option
-@with_appcontext
-def verify(remote: bool, as_json: bool) -> None:
-    """Check the invariants on the stored rows."""
-    database = services().database
-    with database.reading() as session:
-        broken = broken_invariants(session)
-    differences = list(_differences()) if remote else []
-    unlike = [{"mediaId": one.media_id, "problem": one.problem} for one in differences]
-    warnings = database.warnings()
-    for warning in warnings:
-        note(warning)
-    if as_json:
-        show_json({"broken": broken, "warnings": warnings} | ({"differences": unlike} if remote else {}))
-    elif broken or unlike:
-        show_table(("media", "problem"), [(row["mediaId"], row["problem"]) for row in [*broken, *unlike]])
-    if any(one.state in (RemoteState.MISSING, RemoteState.BEHIND) for one in differences):
-        note("To say again what is missing or behind there: flask outbox resend --missing")
-    if broken or unlike:
-        raise SystemExit(BROKEN)
-    note("Every invariant holds.")
-
-
 def _say_what_holds_back() -> None:
     """Why nothing gets through, where that is one reason for all."""
     database, gate = services().database, services().gate
@@ -264,22 +226,6 @@ def _say_what_holds_back() -> None:
         condition = gate.condition(session) if gate else None
     if condition and not condition.is_open:
         note(f"The gate is closed: {condition.reason}.")
-
-
-def _differences() -> Iterator[Difference]:
-    try:
-        for _, difference in _auditor().looks():
-            if difference.state is not RemoteState.SAME:
-                yield difference
-    except Unavailable as error:
-        raise click.ClickException(f"The annotations service cannot be asked: {error}") from error
-
-
-def _auditor() -> RemoteAuditor:
-    auditor = services().auditor()
-    if auditor is None:
-        raise click.ClickException("ANNOTATIONS_URL is not set: there is nothing to compare with.")
-    return auditor
 
 
 def _history(media_id: str) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Moment(click.ParamType[float]):
         exits={
             0: "everything that is missing or behind there is on its way, or nothing is",
             1: "the annotations service could not be asked, or something failed",
-            UNKNOWN: "one of those named is unknown; the others were looked at",
+            UNKNOWN: "one of those named is unknown; the others were asked for",
         },
     ),
 )
@@ -84,7 +84,7 @@ def _run(auditor: RemoteAuditor, wanted: Wanted, *, dry_run: bool) -> ResendRepo
                 services().queue,
                 auditor,
                 dry_run=dry_run,
-                on_progress=lambda looked: on_progress(looked, None),
+                on_progress=lambda asked: on_progress(asked, None),
             )
             return resend.run(wanted)
     except Unavailable as error:
@@ -97,11 +97,11 @@ def _show(report: ResendReport, *, dry_run: bool, as_json: bool) -> None:
     ]
     left = [{"mediaId": media_id, "reason": reason} for media_id, reason in report.left]
     if as_json:
-        show_json({"looked": report.looked, "dryRun": dry_run, "resent": resent, "left": left})
+        show_json({"asked": report.asked, "dryRun": dry_run, "resent": resent, "left": left})
         return
     if resent:
         show_table(("media", "there", "messages"), [list(row.values()) for row in resent])
     for row in left:
         note(f"Left as it is: {row['mediaId']}: {row['reason']}.")
     said = "would be said again" if dry_run else "are said again"
-    note(f"{report.looked} looked at, {len(resent)} {said}.")
+    note(f"{report.asked} asked for, {len(resent)} {said}.")

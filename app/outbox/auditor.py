@@ -23,23 +23,23 @@ from app.outbox.remote_audit import (
 )
 
 AT_ONCE = 8
-LOOKS = 5
+ATTEMPTS = 5
 PAUSE_SECONDS = 0.2
 
-Look = tuple[ExpectedRemoteState, Difference]
+Compared = tuple[ExpectedRemoteState, Difference]
 _Records = Callable[[Sequence[ExpectedRemoteState]], list[Mapping[str, Any] | None]]
 
 
 class RemoteAuditor:
-    """One comparison. `looked` counts the media items that were asked for, `found` those whose record was there."""
+    """One comparison. `asked` counts the media items that were asked for, `found` those whose record was there."""
 
     def __init__(self, database: Database, find: Find) -> None:
         self._database = database
         self._find = find
-        self.looked = 0
+        self.asked = 0
         self.found = 0
 
-    def looks(self, chosen: ColumnElement[bool] | None = None) -> Iterator[Look]:
+    def comparisons(self, chosen: ColumnElement[bool] | None = None) -> Iterator[Compared]:
         """Each media item of which anything should be there, with what is.
 
         Raises RecordsNotReadable and Unavailable as `find` does.
@@ -54,7 +54,7 @@ class RemoteAuditor:
                 after = page[-1].media_id
                 yield from self._settled([one for one in page if not (one.never_told or one.create_waits)], records)
 
-    def look_at(self, media_ids: Sequence[str]) -> list[Look]:
+    def compare_items(self, media_ids: Sequence[str]) -> list[Compared]:
         """The same of media items by name, whatever they have been told; unknown ones are left out."""
         with self._asking() as records:
             return self._settled(self.expected(media_ids), records)
@@ -64,11 +64,11 @@ class RemoteAuditor:
         with self._database.reading() as session:
             return expected_of(session, media_ids)
 
-    def _settled(self, page: Sequence[ExpectedRemoteState], records: _Records) -> list[Look]:
+    def _settled(self, page: Sequence[ExpectedRemoteState], records: _Records) -> list[Compared]:
         """An item that went on while it was asked for is asked for again: what was found may be of before or after."""
-        settled: list[Look] = []
+        settled: list[Compared] = []
         left = list(page)
-        for _ in range(LOOKS):
+        for _ in range(ATTEMPTS):
             pairs = [(one, compare(one, record)) for one, record in zip(left, records(left), strict=True)]
             unlike = [one.media_id for one, difference in pairs if difference.state is not RemoteState.SAME]
             now = {one.media_id: one for one in self.expected(unlike)} if unlike else {}
@@ -78,7 +78,7 @@ class RemoteAuditor:
             if not left:
                 break
             time.sleep(PAUSE_SECONDS)
-        self.looked += len(page)
+        self.asked += len(page)
         return settled
 
     @contextmanager

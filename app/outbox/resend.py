@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 from app import history
 from app.db import Database
 from app.errors import RecordsNotReadable
-from app.lifecycle import StatusTimes, tell_again
+from app.lifecycle import StatusTimes, append_create_and_statuses
 from app.models import DetectionRun, Media, OutboxMessage, OutboxStream
-from app.outbox.auditor import Look, RemoteAuditor
+from app.outbox.auditor import Compared, RemoteAuditor
 from app.outbox.messages import Outcome
 from app.outbox.queue import OutboxQueue
 from app.outbox.remote_audit import Difference, ExpectedRemoteState, RemoteState, changed_since, expected_of
@@ -54,7 +54,7 @@ class Wanted:
 class ResendReport:
     """`resent` has why, and how many messages; `left` those that differ and were left, with the reason."""
 
-    looked: int = 0
+    asked: int = 0
     resent: list[tuple[str, str, int]] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
 
@@ -87,30 +87,30 @@ class Resend:
         Raises Unavailable where the other side cannot be asked; RecordsNotReadable where its records are all that could
         tell, and cannot be read. What was appended before stays.
         """
-        held_back: list[Look] = []
-        for look in self._looks(wanted):
-            held_back.append(look)
+        held_back: list[Compared] = []
+        for compared in self._comparisons(wanted):
+            held_back.append(compared)
             if self._auditor.found or not wanted.must_be_found:
                 self._take(held_back)
                 held_back = []
         if any(difference.state is RemoteState.MISSING for _, difference in held_back):
             raise RecordsNotReadable(
-                f"Of {self._auditor.looked} media items none was found: either everything is lost there, or there is "
+                f"Of {self._auditor.asked} media items none was found: either everything is lost there, or there is "
                 "no GET to ask. If it is lost, say all of it again: flask outbox resend --since 1970-01-01T00:00:00Z"
             )
         self._wait_for_those_under_way()
-        self._report.looked = self._auditor.looked
+        self._report.asked = self._auditor.asked
         if wanted.must_be_found and not self._dry_run and not self._report.left:
             with self._database.writing() as session:
                 history.note_reconciled(session)
         return self._report
 
-    def _looks(self, wanted: Wanted) -> Iterator[Look]:
+    def _comparisons(self, wanted: Wanted) -> Iterator[Compared]:
         if wanted.must_be_found:
-            yield from self._auditor.looks()
+            yield from self._auditor.comparisons()
             return
         for media_ids in self._named(wanted):
-            yield from self._look_at(media_ids)
+            yield from self._compare_items(media_ids)
 
     def _named(self, wanted: Wanted) -> Iterator[list[str]]:
         if wanted.media_ids is not None:
@@ -125,10 +125,10 @@ class Resend:
             yield page
             after = page[-1]
 
-    def _take(self, looks: Sequence[Look]) -> None:
-        for expected, difference in looks:
+    def _take(self, compared: Sequence[Compared]) -> None:
+        for expected, difference in compared:
             self._decide(expected, difference)
-            self._on_progress(self._auditor.looked)
+            self._on_progress(self._auditor.asked)
 
     def _decide(self, expected: ExpectedRemoteState, difference: Difference) -> None:
         media_id, problem = difference.media_id, difference.problem
@@ -145,11 +145,11 @@ class Resend:
         elif self._dry_run:
             self._report.resent.append((media_id, problem, 0))
         else:
-            self._say(expected, problem)
+            self._append(expected, problem)
 
-    def _say(self, expected: ExpectedRemoteState, problem: str) -> None:
+    def _append(self, expected: ExpectedRemoteState, problem: str) -> None:
         with self._database.writing() as session:
-            outcome = say_again(session, self._queue, expected)
+            outcome = append_again(session, self._queue, expected)
         if isinstance(outcome, _Refused):
             self._under_way.append(expected.media_id)
         else:
@@ -160,12 +160,12 @@ class Resend:
         while self._under_way and time.monotonic() < give_up:
             time.sleep(AGAIN_SECONDS)
             again, self._under_way = self._under_way, []
-            self._take(self._look_at(again))
+            self._take(self._compare_items(again))
         self._report.left += [(media_id, _Refused.LEASED.value) for media_id in self._under_way]
 
-    def _look_at(self, media_ids: Sequence[str]) -> list[Look]:
+    def _compare_items(self, media_ids: Sequence[str]) -> list[Compared]:
         try:
-            return self._auditor.look_at(media_ids)
+            return self._auditor.compare_items(media_ids)
         except RecordsNotReadable as error:  # whoever named them knows that they are lost
             unread = f"what is there cannot be read: {error}"
             expected = self._auditor.expected(media_ids)
@@ -178,7 +178,7 @@ def page_of_ids(session: Session, after: str, since: float, limit: int = 500) ->
     return list(session.scalars(query))
 
 
-def say_again(session: Session, queue: OutboxQueue, expected: ExpectedRemoteState) -> int | _Refused:
+def append_again(session: Session, queue: OutboxQueue, expected: ExpectedRemoteState) -> int | _Refused:
     """Append to one item's stream, in the caller's transaction; returns how many messages were added."""
     # The order of a change of status: the media's row first, then its stream's.
     media = session.get_one(Media, expected.media_id, with_for_update=True)
@@ -196,7 +196,9 @@ def say_again(session: Session, queue: OutboxQueue, expected: ExpectedRemoteStat
         .order_by(DetectionRun.id.desc())
         .limit(1)
     ).first()
-    changed = tell_again(session.connection(), queue, media, StatusTimes(*run) if run else StatusTimes(None, None))
+    changed = append_create_and_statuses(
+        session.connection(), queue, media, StatusTimes(*run) if run else StatusTimes(None, None)
+    )
     for seq, at in changed.items():
         session.execute(
             update(OutboxMessage)

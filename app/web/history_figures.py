@@ -33,6 +33,6 @@ class HistoryCollector(Collector):
         usable = GaugeMetricFamily(
             "detections_media_folder_ok", "1 where the folder is the one that it was.", labels=["place"]
         )
-        for folder, trouble in self._folders.known_troubles.items():
-            usable.add_metric([folder.name], float(trouble is None))
+        for folder, reason in self._folders.known_reasons.items():
+            usable.add_metric([folder.name], float(reason is None))
         yield usable

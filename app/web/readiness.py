@@ -88,9 +88,9 @@ def _folder_troubles(services: Services) -> list[str]:
     storage, database = services.storage, services.database
     troubles = []
     for folder in storage.folders:
-        trouble = storage.trouble(folder)
-        if trouble:
-            troubles.append(trouble)
+        reason = storage.unusable_reason(folder)
+        if reason:
+            troubles.append(reason)
         elif not all(os.access(path, os.W_OK | os.X_OK) for path in (folder, folder / INCOMING)):
             troubles.append(f"the folder {folder.name} is not writable")
         else:

@@ -37,7 +37,7 @@ def test_what_is_missing_is_said_again_and_arrives(shell: Shell, annotations: Re
     lost, kept = delivered(shell, 1, 2)
     annotations.forget([lost])
     wanted: dict[str, Any] = {"mediaId": lost, "problem": "GET says that it is not there", "messages": 0}
-    told = {"looked": 2, "dryRun": True, "resent": [wanted], "left": []}
+    told = {"asked": 2, "dryRun": True, "resent": [wanted], "left": []}
     assert shell.json("outbox", "resend", "--missing", "--dry-run") == told
     assert known(annotations) == {kept}
     said = shell.json("outbox", "resend", "--missing")
@@ -45,7 +45,7 @@ def test_what_is_missing_is_said_again_and_arrives(shell: Shell, annotations: Re
     shell.run("outbox", "flush")
     assert known(annotations) == {lost, kept}
     table = shell.run("outbox", "resend", "--missing")
-    assert (table.stdout, table.stderr) == ("", "2 looked at, 0 are said again.\n")
+    assert (table.stdout, table.stderr) == ("", "2 asked for, 0 are said again.\n")
 
 
 def test_those_named_are_said_again_and_unknown_ones_are_told(shell: Shell, annotations: ReferenceService) -> None:

@@ -21,7 +21,9 @@ def compared(world: World, records: Mapping[str, Mapping[str, Any]]) -> dict[str
     """Every difference, as its state and its words."""
     auditor = RemoteAuditor(world.database, lambda media_id, _user: records.get(media_id))
     return {
-        one.media_id: (one.state.value, one.problem) for _, one in auditor.looks() if one.state is not RemoteState.SAME
+        one.media_id: (one.state.value, one.problem)
+        for _, one in auditor.comparisons()
+        if one.state is not RemoteState.SAME
     }
 
 
@@ -104,7 +106,7 @@ def test_a_media_that_goes_on_while_it_is_asked_for_is_no_difference(world: Worl
             world.drive(world.dispatcher(receiver))
         return record(asked, mediaStatus=2)
 
-    [(_, difference)] = RemoteAuditor(world.database, find).looks()
+    [(_, difference)] = RemoteAuditor(world.database, find).comparisons()
     assert (difference.state, looks) == (RemoteState.SAME, 2)
 
 
@@ -116,4 +118,4 @@ def test_where_nobody_may_look_nothing_is_said_of_any_media(world: World, receiv
         raise RecordsNotReadable("GET answered 405")
 
     with pytest.raises(RecordsNotReadable):
-        list(RemoteAuditor(world.database, find).looks())
+        list(RemoteAuditor(world.database, find).comparisons())

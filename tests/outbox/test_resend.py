@@ -10,7 +10,7 @@ from app.errors import RecordsNotReadable, Unavailable
 from app.models import MediaStatus
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.messages import Kind, Message
-from app.outbox.resend import Resend, ResendReport, Wanted, say_again
+from app.outbox.resend import Resend, ResendReport, Wanted, append_again
 from app.outbox.verify import broken_invariants
 from tests.outbox.world import OK, REFUSED, Receiver, World
 
@@ -134,7 +134,7 @@ def test_a_media_that_went_on_since_it_was_asked_for_is_not_told_again(world: Wo
     world.change(media_id, PROCESSING)
     world.drive(world.dispatcher(other_side))
     with world.database.writing() as session:
-        assert not isinstance(say_again(session, world.queue, expected), int)
+        assert not isinstance(append_again(session, world.queue, expected), int)
     assert len(world.messages(media_id)) == 2
 
 
@@ -164,7 +164,7 @@ def test_a_media_that_is_named_is_told_again_where_nobody_may_look(world: World,
 def test_a_media_that_is_named_and_there_is_not_told_again(world: World, other_side: OtherSide) -> None:
     media_id = delivered(world, other_side)
     report = resend(world, other_side, Wanted([media_id]))
-    assert (report.looked, report.resent, report.left) == (1, [], [])
+    assert (report.asked, report.resent, report.left) == (1, [], [])
 
 
 def test_since_a_moment_means_what_was_delivered_since(world: World, other_side: OtherSide, clock: Any) -> None:
