@@ -7,6 +7,7 @@ come, and so tells a database that was restored from an earlier copy (`app.histo
 This module begins transactions.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class MediaFolders:
         self._database = database
         self._folders = dict(folders)
         self._instance: str | None = None
-        self._seen: dict[Path, _Version] = {}
+        self._seen: dict[Path, tuple[str, _Version]] = {}
         self._reasons: dict[Path, str | None] = {}
 
     @property
@@ -92,6 +93,8 @@ class MediaFolders:
 
         A change is logged, once.
         """
+        if self._is_as_seen(folder):
+            return None
         reason = self._reason(folder)
         if reason != self._reasons.get(folder):
             self._reasons[folder] = reason
@@ -101,18 +104,28 @@ class MediaFolders:
                 log.info("media_folder_usable_again", folder=str(folder))
         return reason
 
+    def _is_as_seen(self, folder: Path) -> bool:
+        """Whether the folder's marker is the very file that was found to be ours: every upload asks, so it is quick."""
+        seen = self._seen.get(folder)
+        if seen is None or self._reasons.get(folder):
+            return False
+        path, version = seen
+        try:
+            return _version(os.stat(path)) == version  # noqa: PTH116 (Path.stat takes twice as long)
+        except OSError:
+            return False
+
     def _reason(self, folder: Path) -> str | None:
         try:
             if self._instance is None:
                 self.open()
+            path = folder_marker.path_of(folder)
             with judged(folder):
-                stat = folder_marker.path_of(folder).stat()
-            version = (stat.st_dev, stat.st_ino, stat.st_mtime_ns)
-            if self._seen.get(folder) != version:
-                marker = folder_marker.read(folder)
-                if marker is None or marker.instance != self._instance:
-                    return _not_ours(folder, marker)
-                self._seen[folder] = version
+                version = _version(path.stat())
+            marker = folder_marker.read(folder)
+            if marker is None or marker.instance != self._instance:
+                return _not_ours(folder, marker)
+            self._seen[folder] = str(path), version
         except StorageFailed as error:
             missing = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
             return _not_ours(folder, None) if missing else str(error)
@@ -198,6 +211,10 @@ class MediaFolders:
             )
             if path is not None and Path(path).parent == folder and not Path(path).exists():
                 raise SettingsError(_not_ours(folder, None))
+
+
+def _version(stat: os.stat_result) -> _Version:
+    return stat.st_dev, stat.st_ino, stat.st_mtime_ns
 
 
 def _not_ours(folder: Path, marker: Marker | None) -> str:
