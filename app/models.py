@@ -289,12 +289,13 @@ class OutboxGate(Base):
 
 
 class OutboxTally(Base):
-    """A figure that only grows, counted with the outcomes it counts."""
+    """A part of a figure that only grows, counted with the outcomes it counts; the figure is the sum of its slots."""
 
     __tablename__ = "outbox_tally"
     __table_args__ = (CheckConstraint("value >= 0", name="value_not_negative"),)
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    slot: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, server_default=text("0"))
     value: Mapped[float] = mapped_column(Double)
 
 

@@ -9,7 +9,10 @@ from sqlalchemy.sql.functions import GenericFunction
 
 
 class database_now(GenericFunction[float]):  # noqa: N801 (named as the SQL function it stands for)
-    """The database's clock, in seconds since 1970 UTC: the one clock that all processes and hosts share."""
+    """The database's clock, in seconds since 1970 UTC: the one clock that all processes and hosts share.
+
+    One occurrence in a statement has one value throughout the statement.
+    """
 
     type = Double()
     inherit_cache = True
@@ -22,7 +25,9 @@ def _sqlite_now(_element: database_now, _compiler: SQLCompiler, **_options: Any)
 
 @compiles(database_now, "postgresql")
 def _postgres_now(_element: database_now, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "extract(epoch from clock_timestamp())::double precision"
+    # In a SELECT of its own it is asked once for a statement, and may bound an index scan. By itself it is volatile: a
+    # comparison with it is a filter, for which the index is read to its end.
+    return "(SELECT extract(epoch from clock_timestamp())::double precision)"
 
 
 class whole(GenericFunction[int]):  # noqa: N801 (named as the SQL functions are)

@@ -119,6 +119,16 @@ def test_a_migration_up_or_down_loses_no_row(database_url: str, tmp_path: Path) 
     assert counts() == before
 
 
+def test_figures_that_lie_in_several_rows_go_down_into_one_with_their_sum(database_url: str) -> None:
+    with closing(Database(database_url)) as database, database.writing() as session:
+        for name, slot, value in (("a", 0, 1.0), ("a", 7, 2.0), ("b", 9, 4.0)):
+            session.add(OutboxTally(name=name, slot=slot, value=value))
+    command.downgrade(configuration(database_url), "0002")
+    with closing(Database(database_url)) as database, database.reading() as session:
+        rows = session.execute(text("SELECT name, value FROM outbox_tally ORDER BY name")).all()
+        assert rows == [("a", 3.0), ("b", 4.0)]
+
+
 def test_a_migration_that_would_leave_references_to_nothing_changes_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/detections.db"
     assert alembic(url, "upgrade", "0001").returncode == 0

@@ -1,7 +1,6 @@
 """Figures of runs; what only grows is counted in the transactions that do it: right wherever a run was worked on.
 
-Nothing here begins or commits a transaction. Counting is to be the last thing that a transaction does: these rows are
-everybody's, and whoever holds one keeps the others waiting.
+Nothing here begins or commits a transaction.
 """
 
 from sqlalchemy import func, select

@@ -162,7 +162,6 @@ class Dispatcher:
                     probing = not gate.is_open
                     free = self._senders.free - len(claims)
                     claims += [(claim, probing, leased_at) for claim in self._claim(session, free, probing, media_id)]
-                # Last: these rows are every dispatcher's, and one that waits for them may hold the gate's.
                 tally.count(session, figures)
         except Exception:
             self._senders.put_back(sent)

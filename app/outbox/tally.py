@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from math import isinf
 
-from sqlalchemy import Executable, bindparam, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import JSON, Executable, bindparam, func, select, text
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
 from app.models import OutboxTally
@@ -23,14 +23,34 @@ ATTEMPTS, LATENCY, LATENCY_SUM, LEASES_LOST = "attempts", "latency", "latency_su
 _SEPARATOR = ":"
 
 
-def _adding(new: postgresql.Insert | sqlite.Insert) -> Executable:
-    counted = new.values(name=bindparam("name"), value=bindparam("value")).on_conflict_do_update(
-        index_elements=[OutboxTally.name], set_={"value": OutboxTally.value + new.excluded.value}
-    )
-    return counted.returning(OutboxTally.name)  # with RETURNING, many rows are one statement
-
-
-_ADD = {dialect.dialect.name: _adding(dialect.insert(OutboxTally)) for dialect in (postgresql, sqlite)}
+_ADD_TO_THE_ROW = sqlite.insert(OutboxTally).values(name=bindparam("name"), slot=0, value=bindparam("value"))
+_ADD: dict[str, Executable] = {
+    "sqlite": _ADD_TO_THE_ROW.on_conflict_do_update(
+        index_elements=[OutboxTally.name, OutboxTally.slot],
+        set_={"value": OutboxTally.value + _ADD_TO_THE_ROW.excluded.value},
+    ).returning(OutboxTally.name),  # with RETURNING, many rows are one statement
+    # These rows are everybody's, and whoever counted stands before a commit: one that somebody holds is passed over for
+    # another of its name, and where none is free a new one begins. So nobody is waited for, and there are as many rows
+    # as ever counted at once.
+    "postgresql": text(
+        """
+        WITH given AS (SELECT name, value FROM json_to_recordset(:figures) AS given(name text, value float)),
+        free AS (
+            SELECT given.name, given.value, row.slot
+            FROM given CROSS JOIN LATERAL (
+                SELECT slot FROM outbox_tally WHERE outbox_tally.name = given.name
+                ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED
+            ) AS row
+        ),
+        counted AS (
+            UPDATE outbox_tally SET value = outbox_tally.value + free.value FROM free
+            WHERE outbox_tally.name = free.name AND outbox_tally.slot = free.slot
+        )
+        INSERT INTO outbox_tally (name, slot, value)
+        SELECT name, floor(random() * 1e18)::bigint, value FROM given WHERE name NOT IN (SELECT name FROM free)
+        """
+    ).bindparams(bindparam("figures", type_=JSON())),
+}
 
 
 def of_attempts(tries: Iterable[Try]) -> Counter[str]:
@@ -67,13 +87,12 @@ def count(session: Session, figures: Mapping[str, float]) -> None:
     """Add to the figures of these names, which begin at nothing."""
     if not figures:
         return
-    # In the same order everywhere: two dispatchers that lock these rows must not wait for each other.
-    session.connection().execute(
-        _ADD[session.get_bind().dialect.name], [{"name": name, "value": figures[name]} for name in sorted(figures)]
-    )
+    rows = [{"name": name, "value": value} for name, value in figures.items()]
+    dialect = session.get_bind().dialect.name
+    session.connection().execute(_ADD[dialect], rows if dialect == "sqlite" else {"figures": rows})
 
 
 def read(session: Session) -> dict[tuple[str, ...], float]:
     """Every figure, by the parts of its name."""
-    rows = session.execute(select(OutboxTally.name, OutboxTally.value))
-    return {tuple(row.name.split(_SEPARATOR)): row.value for row in rows}
+    rows = session.execute(select(OutboxTally.name, func.sum(OutboxTally.value)).group_by(OutboxTally.name))
+    return {tuple(name.split(_SEPARATOR)): float(value) for name, value in rows}

@@ -146,6 +146,21 @@ def test_whoever_counts_while_it_holds_the_gate_is_not_waited_for_by_one_who_has
             assert tally.read(session)["attempts", "create", "retry"] == 2
 
 
+def test_whoever_counted_and_stands_still_keeps_nobody_from_counting(postgres_url: str) -> None:
+    with closing(Database(postgres_url, busy_seconds=0.1)) as database:
+        with database.writing() as session:
+            tally.count(session, {"a": 1, "b": 1})
+        with database.writing() as still:
+            tally.count(still, {"a": 10, "new": 10})
+            for _ in range(3):
+                with database.writing() as session:
+                    tally.count(session, {"a": 100, "b": 100, "new": 100})
+        with database.reading() as session:
+            assert tally.read(session) == {("a",): 311, ("b",): 301, ("new",): 310}
+            rows = session.execute(text("SELECT count(*) FROM outbox_tally")).scalar_one()
+            assert rows <= 5, "who counts at another time uses the rows that are there"
+
+
 def waiting_for_locks(database: Database) -> int:
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
