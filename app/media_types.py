@@ -12,11 +12,26 @@ from typing import Literal
 
 from app.errors import UnsupportedMedia
 
-HEAD_BYTES = 2048
-"""How many first bytes tell every family apart: eight packets of the longer MPEG-TS kind fit into it."""
+HEAD_BYTES = 4096
+"""How many first bytes tell every family apart: MPEG-TS that was cut at any byte shows a row of packets in them."""
 
 Kind = Literal["Image", "Video"]
-Family = Literal["JPEG", "PNG", "WebP", "BMP", "TIFF", "MP4/QuickTime", "Matroska/WebM", "AVI", "MPEG-TS"]
+Family = Literal[
+    "JPEG",
+    "PNG",
+    "WebP",
+    "BMP",
+    "TIFF",
+    "GIF",
+    "HEIC/AVIF",
+    "MP4/QuickTime",
+    "Matroska/WebM",
+    "AVI",
+    "MPEG-TS",
+    "MPEG",
+    "Windows Media",
+    "Flash Video",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +47,17 @@ MEDIA_TYPES: Mapping[str, MediaType] = MappingProxyType(
     {
         "jpg": MediaType("Image", "image/jpeg", "JPEG"),
         "jpeg": MediaType("Image", "image/jpeg", "JPEG"),
+        "jpe": MediaType("Image", "image/jpeg", "JPEG"),
+        "jfif": MediaType("Image", "image/jpeg", "JPEG"),
         "png": MediaType("Image", "image/png", "PNG"),
         "webp": MediaType("Image", "image/webp", "WebP"),
         "bmp": MediaType("Image", "image/bmp", "BMP"),
         "tif": MediaType("Image", "image/tiff", "TIFF"),
         "tiff": MediaType("Image", "image/tiff", "TIFF"),
+        "gif": MediaType("Image", "image/gif", "GIF"),
+        "heic": MediaType("Image", "image/heic", "HEIC/AVIF"),
+        "heif": MediaType("Image", "image/heif", "HEIC/AVIF"),
+        "avif": MediaType("Image", "image/avif", "HEIC/AVIF"),
         "mp4": MediaType("Video", "video/mp4", "MP4/QuickTime"),
         "mov": MediaType("Video", "video/quicktime", "MP4/QuickTime"),
         "m4v": MediaType("Video", "video/x-m4v", "MP4/QuickTime"),
@@ -46,6 +67,13 @@ MEDIA_TYPES: Mapping[str, MediaType] = MappingProxyType(
         "ts": MediaType("Video", "video/mp2t", "MPEG-TS"),
         "mts": MediaType("Video", "video/mp2t", "MPEG-TS"),
         "m2ts": MediaType("Video", "video/mp2t", "MPEG-TS"),
+        "mpg": MediaType("Video", "video/mpeg", "MPEG"),
+        "mpeg": MediaType("Video", "video/mpeg", "MPEG"),
+        "wmv": MediaType("Video", "video/x-ms-wmv", "Windows Media"),
+        "flv": MediaType("Video", "video/x-flv", "Flash Video"),
+        "3gp": MediaType("Video", "video/3gpp", "MP4/QuickTime"),
+        "insv": MediaType("Video", "video/mp4", "MP4/QuickTime"),  # Insta360's recordings
+        "lrf": MediaType("Video", "video/mp4", "MP4/QuickTime"),  # the small copies that DJI's cameras keep
     }
 )
 
@@ -66,8 +94,8 @@ def check_first_bytes(extension: str, head: bytes) -> None:
     `extension` is one that `extension_of` returned; `head` is shorter only where the file is.
     """
     expected = MEDIA_TYPES[extension].family
-    found = _family_of(head)
-    if found != expected:
+    if not _SIGNATURES[expected](head):
+        found = _family_of(head)
         are = f"are of {found}" if found else "are of no kind of file accepted here"
         raise UnsupportedMedia(f"the file is named .{extension} ({expected}), but its first bytes {are}")
 
@@ -78,10 +106,19 @@ def _family_of(head: bytes) -> Family | None:
 
 _BMP_INFO_HEADER_SIZES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_STILL_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"crx ", b"jp2 ", b"jpx ", b"jxl "})
+_STILL_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif"})
+# Sequences are a picture or a video by the name of their file.
+_SEQUENCE_BRANDS = frozenset(
+    {b"hevc", b"hevx", b"hevm", b"hevs", b"msf1", b"avis"}
+)  # a picture or a video, by its name
+_OTHER_BRANDS = frozenset({b"crx ", b"jp2 ", b"jpx ", b"jxl "})
 # QuickTime before 2001 has no `ftyp`: such a file begins with whichever of these its writer put first.
 _FIRST_BOXES = frozenset({b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot"})
-_TS_SYNC = 0x47
+_TS_SYNC = b"G"
+_TS_PACKETS = (188, 192, 204)
+_TS_PACKETS_IN_A_ROW = 5  # five letters G at such distances are no accident; a short file may have fewer
+_MPEG_STARTS = (b"\0\0\1\xba", b"\0\0\1\xb3")  # a program stream's pack, or a bare video's sequence header
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 
 
 def _is_bmp(head: bytes) -> bool:
@@ -92,20 +129,39 @@ def _is_riff(head: bytes, form: bytes) -> bool:
     return head[:4] == b"RIFF" and head[8:12] == form
 
 
-def _is_iso_bmff(head: bytes) -> bool:
+def _brand(head: bytes) -> bytes | None:
+    """The major brand of an ISO base media file that says what it is."""
     size, box = int.from_bytes(head[:4], "big"), head[4:8]
-    if box == b"ftyp":
-        return size >= 16 and head[8:12] not in _STILL_BRANDS
+    return head[8:12] if box == b"ftyp" and size >= 16 else None
+
+
+def _is_iso_video(head: bytes) -> bool:
+    brand = _brand(head)
+    if brand is not None:
+        return brand not in _STILL_BRANDS | _OTHER_BRANDS
+    size, box = int.from_bytes(head[:4], "big"), head[4:8]
     # 0: the box goes on to the end of the file; 1: its size is 64 bits wide and stands behind its name.
     return box in _FIRST_BOXES and (size in (0, 1) or size >= 8)
 
 
 def _is_transport_stream(head: bytes) -> bool:
-    # One sync byte is a letter G; a stream has one at the start of every packet. M2TS puts 4 bytes before each.
+    """A sync byte at the start of some packets in a row, wherever the first is: recordings are cut at any byte.
+
+    M2TS puts 4 bytes before each packet.
+    """
+    if _has_syncs(head[::188]) or _has_syncs(head[4::192]):
+        return True
+    in_a_row = _TS_SYNC * _TS_PACKETS_IN_A_ROW
     return any(
-        len(head) > start + packet and all(byte == _TS_SYNC for byte in head[start::packet])
-        for start, packet in ((0, 188), (4, 192))
+        head[start : start + _TS_PACKETS_IN_A_ROW * packet : packet] == in_a_row
+        for packet in _TS_PACKETS
+        for start in range(len(head) - (_TS_PACKETS_IN_A_ROW - 1) * packet)
     )
+
+
+def _has_syncs(first_bytes: bytes) -> bool:
+    """Whether they are sync bytes to the last, of two packets at least: a short file has no more."""
+    return len(first_bytes) > 1 and first_bytes == _TS_SYNC * len(first_bytes)
 
 
 _SIGNATURES: Mapping[Family, Callable[[bytes], bool]] = MappingProxyType(
@@ -115,9 +171,14 @@ _SIGNATURES: Mapping[Family, Callable[[bytes], bool]] = MappingProxyType(
         "WebP": lambda head: _is_riff(head, b"WEBP"),
         "BMP": _is_bmp,
         "TIFF": lambda head: head.startswith(_TIFF_MARKS),
-        "MP4/QuickTime": _is_iso_bmff,
+        "GIF": lambda head: head.startswith((b"GIF87a", b"GIF89a")),
+        "HEIC/AVIF": lambda head: _brand(head) in _STILL_BRANDS | _SEQUENCE_BRANDS,
+        "MP4/QuickTime": _is_iso_video,
         "Matroska/WebM": lambda head: head.startswith(b"\x1aE\xdf\xa3"),
         "AVI": lambda head: _is_riff(head, b"AVI "),
+        "MPEG": lambda head: head.startswith(_MPEG_STARTS),
+        "Windows Media": lambda head: head.startswith(_ASF_HEADER),
+        "Flash Video": lambda head: head.startswith(b"FLV\1"),
         "MPEG-TS": _is_transport_stream,
     }
 )

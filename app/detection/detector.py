@@ -16,11 +16,17 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of a media. `index` counts the sampled frames from 0; `time` is seconds from the start."""
+    """One picture of a media. `index` counts the sampled frames from 0; `time` is seconds from the start.
+
+    `source_frame` counts all frames of a video in the order of time; it is 0 for a picture. `warnings` say what of a
+    picture is missing.
+    """
 
     index: int
     time: float
     picture: Picture
+    source_frame: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 class Detector(Protocol):

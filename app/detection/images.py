@@ -1,36 +1,23 @@
 """One still picture, upright and in RGB, from an open file that nobody vouches for.
 
-The number of pixels is read from the header and judged before anything is decoded or allocated: a file of a few dozen
-bytes can ask for gigabytes. Only the formats that this service accepts are tried, whatever the file claims to be.
+A damaged picture is decoded as far as it goes, and what is missing is said.
 """
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-# Imported for what they register: Pillow imports every plugin it has when a wanted one is missing.
-from PIL import (
-    BmpImagePlugin,  # noqa: F401
-    ExifTags,
-    Image,
-    JpegImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
-    UnidentifiedImageError,
-    WebPImagePlugin,  # noqa: F401
-)
-
+from app.detection import heif
+from app.detection.damage import filled
 from app.detection.detector import Frame
+from app.detection.greys import in_eight_bits, is_deep_grey
 from app.detection.limits import MAX_PIXELS
+from app.detection.partial import part_after, without_tiles
+from app.detection.picture_source import Decoded, PictureSource
 from app.errors import MediaTooLarge, Undecodable
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-
-# Pillow's own check warns at one number and raises at its double, for the whole process; the one below is exact.
-Image.MAX_IMAGE_PIXELS = None
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,21 +34,34 @@ def decode_picture(file: BinaryIO, *, max_pixels: int = MAX_PIXELS, fit: int | N
     """The first picture of a file open for reading, as frame 0 at 0 seconds.
 
     `fit` is the longest side, in pixels, that the caller can make use of: a larger picture is reduced to it, keeping
-    its proportions, so that fractions of it stay what they were. Transparency is shown on white.
+    its proportions, so that fractions of it stay what they were. Transparency is shown on white. The frame's warnings
+    say what of a damaged picture is missing, which is grey then.
 
-    Raises MediaTooLarge, Undecodable, or the OSError of the disk.
+    Raises MediaTooLarge, Undecodable where nothing of it can be decoded, or the OSError of the disk.
     """
+    source = PictureSource(file, max_pixels, fit)
     with _faults_belong_to_the_picture():
-        _judge_webp(file, max_pixels)
-        with Image.open(file, formats=FORMATS) as image:
-            _judge(*image.size, max_pixels)
-            _draft(image, fit)
-            image.load()
-            picture = _flattened(_reduced(_in_colour(image), fit))
-            orientation = _UPRIGHT.get(_orientation(image))
+        try:
+            decoded = _whole(source)
+        except Exception as fault:
+            part = part_after(fault, source)
+            if part is None:
+                raise
+            decoded = part
+        picture = _flattened(_reduced(_in_colour(decoded), fit))
+        orientation = _UPRIGHT.get(_orientation(decoded.image))
     if orientation is not None:
         picture = picture.transpose(orientation)
-    return Frame(index=0, time=0.0, picture=np.array(picture))
+    return Frame(index=0, time=0.0, picture=np.array(picture), warnings=decoded.warnings)
+
+
+def _whole(source: PictureSource) -> Decoded:
+    """The picture of a sound file; a HEIC may lack some of its tiles all the same."""
+    image = source.open()
+    is_heif = image.format == "HEIF"
+    image.load()
+    lost = heif.lost_part(source.file) if is_heif else None
+    return Decoded(image) if lost is None else without_tiles(image, lost)
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def _faults_belong_to_the_picture() -> Iterator[None]:
     except (MediaTooLarge, Undecodable, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise Undecodable("this is not a whole JPEG, PNG, WebP, BMP or TIFF picture") from error
+        raise Undecodable("this is not a whole JPEG, PNG, WebP, BMP, TIFF, GIF, HEIC or AVIF picture") from error
     except OSError as error:
         if error.errno is not None:  # the disk's, not the decoder's
             raise
@@ -81,50 +81,13 @@ def _faults_belong_to_the_picture() -> Iterator[None]:
         raise Undecodable(f"the picture is damaged: {str(error) or type(error).__name__}") from error
 
 
-def _judge(width: int, height: int, max_pixels: int) -> None:
-    if width < 1 or height < 1:
-        raise Undecodable(f"the picture is {width} by {height} pixels")
-    if width * height > max_pixels:
-        raise MediaTooLarge(f"the picture has {width} by {height} pixels; at most {max_pixels} are accepted")
-
-
-def _judge_webp(file: BinaryIO, max_pixels: int) -> None:
-    """Opening a WebP already allocates its canvas, twice, so its header is read here first."""
-    head = file.read(30)
-    file.seek(0)
-    if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
-        return
-    head = head.ljust(30, b"\0")
-    match head[12:16]:
-        case b"VP8X":
-            width, height = int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
-        case b"VP8L":
-            (bits,) = struct.unpack_from("<I", head, 21)
-            width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        case b"VP8 ":
-            width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", head, 26))
-        case _:
-            raise Undecodable("the WebP picture is damaged: its first chunk is unknown")
-    _judge(width, height, max_pixels)
-
-
-def _draft(image: Image.Image, fit: int | None) -> None:
-    """Has a JPEG decoded at an eighth, a quarter or half its size where that is still no less than `fit`."""
-    longest = max(image.size)
-    if fit is not None and longest > fit:
-        image.draft("RGB", (max(1, image.width * fit // longest), max(1, image.height * fit // longest)))
-
-
-def _in_colour(image: Image.Image) -> Image.Image:
-    """RGB, or RGBA where something shows through. 16 bits keep their upper eight; wider ranges are stretched."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in {"I", "F"}:
-        values = np.nan_to_num(np.asarray(image, dtype=np.float32))
-        darkest, brightest = float(values.min()), float(values.max())
-        values = (values - darkest) * (255 / max(brightest - darkest, 1e-9))
-        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+def _in_colour(decoded: Decoded) -> Image.Image:
+    """RGB, or RGBA where something shows through."""
+    image = decoded.image
+    if is_deep_grey(image.mode):
+        image = in_eight_bits(image, decoded.unwritten)
+    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image if decoded.unwritten is None else filled(image, decoded.unwritten)
 
 
 def _reduced(image: Image.Image, fit: int | None) -> Image.Image:

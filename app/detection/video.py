@@ -23,12 +23,14 @@ from app.detection.limits import VideoLimits
 from app.detection.media_clock import MediaClock
 from app.errors import MediaTooLarge, Undecodable
 
-FORMATS = "mov,matroska,avi,mpegts"
+FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,asf,flv"
 _READ_BYTES = 256 * 1024
 Matrix = tuple[float, float, float, float]
 """a, b, c, d, by which a point is shown at x' = a·x + c·y and y' = b·x + d·y."""
 _MATRIX_SIZE = 9
 _BROKEN_READS = 16  # in a row, after which the rest of a container is given up
+_MOST_ANAMORPHIC = 4
+"""Pixels are at most so many times as wide as high, or the other way round; beyond that the file lies."""
 
 
 def _nothing() -> None:
@@ -66,6 +68,7 @@ class Video:
         self._fit = fit
         self._on_packet = on_packet
         self._converter = VideoReformatter()
+        self._pixel_aspect = 1.0
         self._rotation: int | None = None
         self._matrix: Matrix = (1, 0, 0, 1)
         self._container = _open(file, self._limits.max_pixels)
@@ -74,6 +77,7 @@ class Video:
             self._stream.codec_context.thread_count = threads
             self._stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
             self._judge_size(self._stream.codec_context.width, self._stream.codec_context.height)
+            self._pixel_aspect = _pixel_aspect(self._stream)
             self.total = self._estimate()
         except BaseException:
             self._container.close()
@@ -92,10 +96,13 @@ class Video:
     def frames(self) -> Iterator[Frame]:
         """The first frame at or after every multiple of the interval, upright; `time` counts from the stream's start.
 
+        `source_frame` counts the frames that can be decoded, in the order of time. Frames whose pixels are not square
+        are widened to their shown proportions.
+
         Raises Undecodable if there is not one, and MediaTooLarge where the video turns out longer than it said.
         """
         index, last_slot = 0, -1
-        for frame, time in self._timed():
+        for number, (frame, time) in enumerate(self._timed()):
             slot = math.floor((time + min(0.001, self._interval / 2)) / self._interval)
             if slot <= last_slot:
                 continue
@@ -103,7 +110,7 @@ class Video:
             if picture is None:
                 continue
             self._judge_length(index + 1, time)
-            yield Frame(index=index, time=time, picture=picture)
+            yield Frame(index=index, time=time, picture=picture, source_frame=number)
             index, last_slot = index + 1, slot
         if index == 0:
             raise Undecodable("not one frame of the video can be decoded")
@@ -142,7 +149,7 @@ class Video:
 
     def _picture(self, frame: VideoFrame) -> Picture | None:
         self._judge_size(frame.width, frame.height)
-        width, height = _reduced(frame.width, frame.height, self._fit)
+        width, height = _reduced(*_widened(frame.width, frame.height, self._pixel_aspect), self._fit)
         try:
             rgb = self._converter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
         except (av.FFmpegError, ValueError) as error:  # a pixel format without a conversion
@@ -193,7 +200,8 @@ def _open(file: BinaryIO, max_pixels: int) -> av.container.InputContainer:
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, MemoryError):
             raise
-        raise Undecodable("this is not a whole MP4, MOV, Matroska, WebM, AVI or MPEG-TS video") from error
+        kinds = "MP4, MOV, Matroska, WebM, AVI, MPEG-TS, MPEG, Windows Media or Flash"
+        raise Undecodable(f"this is not a whole {kinds} video") from error
 
 
 def _video_stream(container: av.container.InputContainer) -> VideoStream:
@@ -207,6 +215,21 @@ def _video_stream(container: av.container.InputContainer) -> VideoStream:
         if stream.index != best.index:
             stream.discard = Discard.all
     return best
+
+
+def _pixel_aspect(stream: VideoStream) -> float:
+    """How many times as wide as high each pixel is shown; 1 where nothing credible is said."""
+    aspect = stream.sample_aspect_ratio
+    if aspect is None or not 1 / _MOST_ANAMORPHIC <= aspect <= _MOST_ANAMORPHIC:
+        return 1.0
+    return float(aspect)
+
+
+def _widened(width: int, height: int, pixel_aspect: float) -> tuple[int, int]:
+    """The size with square pixels: one side grows, neither shrinks."""
+    if pixel_aspect >= 1:
+        return round(width * pixel_aspect), height
+    return width, round(height / pixel_aspect)
 
 
 def _reduced(width: int, height: int, fit: int | None) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,7 +14,10 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Clip:
-    """How a clip is made. `rotation`, in degrees counter-clockwise, and the mirroring after it are metadata."""
+    """How a clip is made. `rotation`, in degrees counter-clockwise, and the mirroring after it are metadata.
+
+    `pixel_aspect` is how many times as wide as high its pixels are shown.
+    """
 
     name: str
     codec: str = "libx264"
@@ -24,6 +28,7 @@ class Clip:
     rate: int = 10
     rotation: int = 0
     mirrored: bool = False
+    pixel_aspect: Fraction = Fraction(1)
 
     def write(self, folder: Path, photo: Image.Image) -> Path:
         """The clip as a file of that folder. Its player shows the photo upright and unmirrored."""
@@ -34,6 +39,8 @@ class Clip:
             stream.width, stream.height, stream.pix_fmt = self.width, self.height, "yuv420p"
             if self.codec == "mjpeg":
                 stream.pix_fmt = "yuvj420p"
+            if self.pixel_aspect != 1:
+                stream.codec_context.sample_aspect_ratio = self.pixel_aspect
             if self.rotation or self.mirrored:
                 stream.set_display_rotation(self.rotation, hflip=self.mirrored)
             self._encode(container, stream, photo)
@@ -64,6 +71,10 @@ CONTAINERS = (
     Clip("mpeg4.avi", codec="mpeg4"),
     Clip("transport.ts"),
     Clip("camera.mts"),
+    Clip("program.mpg", codec="mpeg2video", frames=90, rate=30),
+    Clip("windows.wmv", codec="wmv2"),
+    Clip("flash.flv", codec="flv"),
+    Clip("phone.3gp"),
 )
 
 
