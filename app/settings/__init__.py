@@ -25,6 +25,7 @@ from app.settings.detector import (
     DetectorOptions,
     DetectorSettings,
     Provider,
+    SandboxMode,
     detector_values,
 )
 from app.settings.logs import LogSettings
@@ -39,6 +40,7 @@ __all__ = [
     "DetectorSettings",
     "LogSettings",
     "Provider",
+    "SandboxMode",
     "Settings",
     "TokenSettings",
 ]

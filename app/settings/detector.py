@@ -1,5 +1,6 @@
 """What a detection needs, with or without the service around it."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,24 @@ MAX_PIXELS = 1 << 40
 MAX_LABEL_CHARACTERS = 255
 
 Provider = Literal["cpu", "cuda"]
+SandboxMode = Literal["auto", "required", "off"]
+
+_DETECTOR_VARIABLES = {"OPENBLAS_NUM_THREADS": "1"}  # a process with several threads cannot shut itself in
+_PASSED_ON: Mapping[Provider, tuple[str, ...]] = {
+    "cpu": ("LD_LIBRARY_PATH",),
+    "cuda": ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorOptions:
-    """How a model is used. `labels` None: the model's own names; `tile`, in pixels, None: no tiling."""
+    """How a model is used. `labels` None: the model's own names; `tile`, in pixels, None: no tiling. `sandbox`: what
+    its process gives up; "auto" is what the kernel lets it."""
 
     labels: tuple[str, ...] | None = None
     tile: int | None = None
     provider: Provider = "cpu"
+    sandbox: SandboxMode = "auto"
 
 
 AS_IT_IS = DetectorOptions()
@@ -52,11 +62,19 @@ def detector_values(read: Reader) -> dict[str, Any]:
             labels=_labels(read),
             tile=read.integer("DETECTOR_TILE", 0, minimum=MIN_TILE) if read.text("DETECTOR_TILE") else None,
             provider=read.either("DETECTOR_PROVIDER", "cpu", "cuda"),
+            sandbox=read.one_of("DETECTOR_SANDBOX", "auto", "required", "off"),
         ),
         "detector_confidence": read.number("DETECTOR_CONFIDENCE", 0.45, above=0, maximum=1),
         "frame_interval": read.number("FRAME_INTERVAL_SECONDS", 0.5, above=0),
         "max_picture_pixels": read.integer("MAX_PICTURE_PIXELS", 1_000_000_000, minimum=1, maximum=MAX_PIXELS),
     }
+
+
+def detector_environment(options: DetectorOptions, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The whole environment of a detector process: where its libraries are and which card it has, and nothing that is
+    a secret of the service."""
+    environ = os.environ if environ is None else environ
+    return _DETECTOR_VARIABLES | {name: environ[name] for name in _PASSED_ON[options.provider] if name in environ}
 
 
 def _labels(read: Reader) -> tuple[str, ...] | None:

@@ -47,11 +47,16 @@ class Reader:
 
     def either(self, name: str, default: Word, other: Word) -> Word:
         """One of two words."""
+        return self.one_of(name, default, other)
+
+    def one_of(self, name: str, default: Word, *others: Word) -> Word:
+        """One of several words."""
         value = self.text(name, default)
-        for word in (default, other):
+        for word in (default, *others):
             if value == word:
                 return word
-        raise SettingsError(f"{name} must be {default} or {other}, not {value!r}.")
+        words = ", ".join((default, *others[:-1]))
+        raise SettingsError(f"{name} must be {words} or {others[-1]}, not {value!r}.")
 
     def one_of(self, name: str, default: Word, words: Sequence[Word]) -> Word:
         """One of several words."""
