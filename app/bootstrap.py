@@ -17,6 +17,7 @@ from app.detection.limits import MediaLimits
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.process import DetectorProcess
 from app.detection.runs import RunRequest, Runs
+from app.detection.sandbox.policy import Sandbox, offered
 from app.detection.uploaded_run import UploadedRun
 from app.detection.waiting import RunWaiters
 from app.errors import DetectionsError
@@ -94,6 +95,10 @@ class Services:
         self.is_serving: Callable[[], bool] = lambda: True
         """False once this process is about to end: what would go on for long ends by itself then."""
         self._background: list[_Background] = []
+
+    def detector_sandbox(self) -> Sandbox:
+        """What the detectors of this process are under, by their own word; by the kernel's before one was started."""
+        return self.executor.sandbox or offered(self.settings.detector_options)
 
     def uploaded_run(self, wanted: RunRequest) -> UploadedRun:
         """The run of one upload."""

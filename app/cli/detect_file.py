@@ -15,10 +15,9 @@ import click
 from app import representation
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
-from app.detection.drawing_process import Drawing, draw_in_process
 from app.detection.limits import MediaLimits
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
-from app.detection.process import DetectorProcess, Job, Total
+from app.detection.process import DetectorProcess, Drawing, Job, Total
 from app.detection.results import DetectedObject, FrameResult
 from app.detection.start_check import load_model
 from app.errors import DetectionsError, SettingsError
@@ -86,9 +85,11 @@ def detect_file(
     limits = MediaLimits(picture_pixels=settings.max_picture_pixels)
     with closing(DetectorProcess(model, limits, options=settings.detector_options)) as process:
         load_model(process, model)
+        if settings.detector_options.sandbox == "auto" and process.sandbox and process.sandbox.missing:
+            note(f"DETECTOR_SANDBOX=auto: on this machine {' and '.join(process.sandbox.missing)}.")
         outcomes = [_detect(process, path, confidence, interval) for path in paths]
     if target is not None:
-        _draw(outcomes[0], interval, target, limits)
+        _draw(process, outcomes[0], interval, target)
     if as_json:
         show_json({"detector": name, "files": [_document(outcome) for outcome in outcomes]})
     else:
@@ -146,18 +147,19 @@ def _kind_of(path: Path) -> Kind:
     return MEDIA_TYPES[extension].kind
 
 
-def _draw(outcome: Outcome, interval: float, target: Path, limits: MediaLimits) -> None:
+def _draw(process: DetectorProcess, outcome: Outcome, interval: float, target: Path) -> None:
     """Draw a picture, or the frame of a video on which most was found, the first where several are equal."""
     if outcome.kind is None or outcome.error:
         return
     most = max(outcome.found, key=lambda result: len(result.objects), default=FrameResult(0, 0.0, ()))
+    drawing = Drawing(outcome.path.absolute(), outcome.kind, interval, most.index, most.objects, target.suffix.lower())
     try:
-        draw_in_process(
-            Drawing(outcome.path.absolute(), outcome.kind, interval, most.index, most.objects, target.absolute()),
-            limits,
-        )
+        target.write_bytes(process.draw(drawing))
     except DetectionsError as error:
         outcome.error = f"{target} was not drawn: {error}"
+    except OSError as error:
+        outcome.error = f"{target} cannot be written: {error.strerror}"
+    if outcome.error:
         note(outcome.error)
 
 

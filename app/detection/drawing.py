@@ -1,19 +1,21 @@
 """Pictures with what was found on them: a box and a label for each object."""
 
-import resource
-import signal
-import warnings
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
+import io
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import BinaryIO
 
 from PIL import Image, ImageDraw, ImageFont
 
 from app.detection.detector import DetectedObject, Picture
-from app.detection.drawing_process import Drawing
 from app.detection.images import decode_picture
-from app.detection.limits import MediaLimits, ProcessLimits
+from app.detection.jobs import Drawing
+from app.detection.limits import MediaLimits
 from app.detection.video import Video
-from app.errors import DetectionsError, Undecodable
+from app.errors import Undecodable
+
+FORMATS: Mapping[str, str] = MappingProxyType({".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"})
+"""Pillow's name of a format, by the ending of a file that holds it."""
 
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080")
 _PADDING = 3
@@ -41,34 +43,23 @@ def draw_boxes(image: Image.Image, objects: Sequence[DetectedObject]) -> None:
         draw.text((left + _PADDING - x0, top + _PADDING - y0), text, fill="white", font=font)
 
 
-def serve(connection: Connection, drawing: Drawing, media_limits: MediaLimits, limits: ProcessLimits) -> None:
-    """Write the drawing and send the reason why that failed, empty where it did not."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
-    resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    warnings.filterwarnings("ignore", module="PIL")
-    reason = ""
-    try:
-        image = Image.fromarray(_picture(drawing, media_limits))
-        draw_boxes(image, drawing.objects)
-        image.save(drawing.target)
-    except DetectionsError as error:
-        reason = str(error)
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except MemoryError:
-        reason = "drawing it takes more memory than a process may have"
-    connection.send_bytes(reason.encode())
+def draw(drawing: Drawing, file: BinaryIO, limits: MediaLimits, on_packet: Callable[[], None]) -> bytes:
+    """The drawing of an open media file, as the content of a file. Raises Undecodable or MediaTooLarge; `on_packet` is
+    called for each packet of a video."""
+    image = Image.fromarray(_picture(drawing, file, limits, on_packet))
+    draw_boxes(image, drawing.objects)
+    content = io.BytesIO()
+    image.save(content, format=FORMATS[drawing.ending])
+    return content.getvalue()
 
 
-def _picture(drawing: Drawing, limits: MediaLimits) -> Picture:
-    with drawing.source.open("rb") as file:
-        if drawing.media_type == "Image":
-            return decode_picture(file, max_pixels=limits.picture_pixels).picture
-        with Video(file, interval=drawing.interval, limits=limits.video) as video:
-            for frame in video.frames():
-                if frame.index == drawing.index:
-                    return frame.picture
+def _picture(drawing: Drawing, file: BinaryIO, limits: MediaLimits, on_packet: Callable[[], None]) -> Picture:
+    if drawing.media_type == "Image":
+        return decode_picture(file, max_pixels=limits.picture_pixels).picture
+    with Video(file, interval=drawing.interval, limits=limits.video, on_packet=on_packet) as video:
+        for frame in video.frames():
+            if frame.index == drawing.index:
+                return frame.picture
     raise Undecodable(f"the video has no frame {drawing.index} any more")
 
 

@@ -24,6 +24,7 @@ from app.detection.jobs import Job, Total
 from app.detection.process import DetectorProcess
 from app.detection.results import FrameResult
 from app.detection.runs import MAX_TRIES, Runs
+from app.detection.sandbox.policy import Sandbox
 from app.errors import DetectionsError, DetectorFailed, MediaTooLarge, SettingsError, Unavailable, Undecodable
 from app.models import RunFailure
 
@@ -111,6 +112,11 @@ class RunExecutor:
     def idle(self) -> int:
         """How many detectors wait for something to do, having found within LOOK_EVERY seconds that nothing waits."""
         return len(self._idle)
+
+    @property
+    def sandbox(self) -> Sandbox | None:
+        """What its detectors are under, as one of them says; None before one has been started."""
+        return next((process.sandbox for process in self._processes if process.sandbox), None)
 
     def begin_ahead(self, file: BinaryIO, confidence: float, frame_interval: float) -> HeadStart | None:
         """Have an idle detector begin with an open picture whose run is about to be recorded.

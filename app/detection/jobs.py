@@ -1,18 +1,24 @@
-"""What a detector process is told and what it tells back.
+"""What a detector process is asked for, and what it tells back.
 
 A process that reads hostile media may be taken over by one, so what it sends is JSON: unlike a pickle, a message of it
 can lie about the media, and no more.
 """
 
 import json
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from app.detection.results import DetectedObject, FrameResult
+from app.detection.sandbox.policy import Sandbox
+from app.settings.detector import MAX_LABEL_CHARACTERS
 
 MAX_MESSAGE_BYTES = 4 * 1024**2
+_MAX_REASON = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,34 @@ class Job:
     media_type: Literal["Image", "Video"]
     confidence: float = 0.45
     frame_interval: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture to be made: these objects on the frame of that index, sampled every `interval` seconds, in the format
+    that goes by the ending of a file's name (`.png`)."""
+
+    source: Path | OpenFile | bytes
+    media_type: Literal["Image", "Video"]
+    interval: float
+    index: int
+    objects: tuple[DetectedObject, ...]
+    ending: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The process has given up what it does not need; said first of all. `reason`: why it could give up nothing."""
+
+    sandbox: Sandbox
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The drawing is made, and comes next: as many bytes, in as many messages as it takes."""
+
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +105,7 @@ class Fault(StrEnum):
     TOO_LARGE = "too-large"
     OUT_OF_MEMORY = "out-of-memory"
     UNFIT_MODEL = "unfit-model"
+    NO_SANDBOX = "no-sandbox"
     BROKEN = "broken"
 
 
@@ -82,7 +117,7 @@ class Failure:
     reason: str
 
 
-Message = Loaded | Total | FrameResult | Beat | Finished | Failure
+Message = Sealed | Drawn | Loaded | Total | FrameResult | Beat | Finished | Failure
 
 
 def encode(message: Message) -> bytes:
@@ -96,23 +131,39 @@ def decode(data: bytes) -> Message:
         fields: Any = json.loads(data)
     except RecursionError as error:
         raise ValueError("a message nested too deeply") from error
-    match fields["type"]:
-        case "FrameResult":
-            objects = tuple(_object(**found) for found in fields["objects"])
-            return FrameResult(int(fields["index"]), float(fields["time"]), objects)
-        case "Total":
-            return Total(None if fields["frames"] is None else int(fields["frames"]))
-        case "Beat":
-            return Beat(int(fields["skipped"]))
-        case "Loaded":
-            return Loaded()
-        case "Finished":
-            return Finished(int(fields["skipped"]))
-        case "Failure":
-            return Failure(Fault(fields["fault"]), str(fields["reason"]))
-        case other:
-            raise ValueError(f"a message of type {other!r}")
+    kind = fields["type"]
+    if kind not in _READERS:
+        raise ValueError(f"a message of type {kind!r}")
+    return _READERS[kind](fields)
+
+
+_READERS: Mapping[str, Callable[[dict[str, Any]], Message]] = MappingProxyType(
+    {
+        "FrameResult": lambda fields: FrameResult(
+            int(fields["index"]), _finite(fields["time"]), tuple(_object(**found) for found in fields["objects"])
+        ),
+        "Total": lambda fields: Total(None if fields["frames"] is None else int(fields["frames"])),
+        "Beat": lambda fields: Beat(int(fields["skipped"])),
+        "Loaded": lambda _fields: Loaded(),
+        "Sealed": lambda fields: Sealed(Sandbox(**fields["sandbox"]), _text(fields["reason"], _MAX_REASON)),
+        "Drawn": lambda fields: Drawn(int(fields["size"])),
+        "Finished": lambda fields: Finished(int(fields["skipped"])),
+        "Failure": lambda fields: Failure(Fault(fields["fault"]), _text(fields["reason"], _MAX_REASON)),
+    }
+)
 
 
 def _object(class_num: int, label: str, **numbers: float) -> DetectedObject:
-    return DetectedObject(int(class_num), str(label), **{name: float(number) for name, number in numbers.items()})
+    found = {name: _finite(number) for name, number in numbers.items()}
+    return DetectedObject(int(class_num), _text(label, MAX_LABEL_CHARACTERS), **found)
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("a number that is none")
+    return float(value)
+
+
+def _text(value: Any, longest: int) -> str:
+    """What databases and answers can hold of a text."""
+    return "".join(character if character.isprintable() else " " for character in str(value)[:longest])

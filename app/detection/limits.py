@@ -28,13 +28,16 @@ class ProcessLimits:
     """What a detector process may take.
 
     `memory_bytes` bounds its address space. `stall_seconds` is how long it may give no sign of life, its start and the
-    loading of the model included. `run_seconds` is the longest that one job may take. `stop_seconds` is its grace
-    between being asked to end and being killed. `niceness` is added to its parent's: uploads and answers come first,
-    because beside a process of normal priority one that is 10 nicer gets a tenth of a busy processor.
+    loading of the model included. `picture_seconds` bounds the processor time that the decoding of a still picture may
+    take: no decoder of pictures says how far it has come. `run_seconds` is the longest that one job may take.
+    `stop_seconds` is its grace between being asked to end and being killed. `niceness` is added to its parent's:
+    uploads and answers come first, because beside a process of normal priority one that is 10 nicer gets a tenth of a
+    busy processor.
     """
 
     memory_bytes: int = 4 * 1024**3
     stall_seconds: float = 60.0
+    picture_seconds: float = 20.0
     run_seconds: float = 6 * 3600.0
     stop_seconds: float = 2.0
     niceness: int = 10

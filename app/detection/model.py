@@ -15,7 +15,7 @@ from app.detection.boxes import Layout, layout_of
 from app.detection.model_metadata import class_names, input_size, unfit
 from app.detection.runtime import onnxruntime
 from app.errors import SettingsError
-from app.settings import DetectorOptions, Provider
+from app.settings.detector import DetectorOptions, Provider
 
 _STRIDES = (8, 16, 32)
 _INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from app.detection.external_data import external_files
 from app.errors import SettingsError
-from app.settings import AS_IT_IS, DetectorOptions
+from app.settings.detector import AS_IT_IS, DetectorOptions
 
 BUILT_IN_MODEL = Path(__file__).with_name("models") / "nanodet_g_416.onnx"
 """The weights that are shipped: NanoDet-g, COCO's 80 classes, speaking YOLOv8's contract."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import SettingsError
-from app.settings import MAX_LABEL_CHARACTERS
+from app.settings.detector import MAX_LABEL_CHARACTERS
 
 DEFAULT_SIDE = 640
 _SHOWN = 80

@@ -1,29 +1,27 @@
 """A detector in a process of its own: a media that crashes, hangs or exhausts it costs its own run and nothing else.
 
-The process is spawned, never forked: it holds none of this process's locks, files or connections. Nothing imported
-here brings in a decoder, an array or the model's runtime; those live in `app.detection.worker`, on the other side.
+The process is spawned, never forked: it holds none of this process's locks, files or connections, and none of its
+secrets (see `app.detection.spawn`). Nothing imported here brings in a decoder, an array or the model's runtime; those
+live in `app.detection.worker`, on the other side.
 """
 
 import math
-import multiprocessing
 import os
-import pkgutil
 import signal
-import socket
-import struct
 import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
-from multiprocessing.reduction import send_handle
 from pathlib import Path
-from typing import Any
 
-from app import processors
+import structlog
+
+from app.detection import orders
 from app.detection.jobs import (
     MAX_MESSAGE_BYTES,
     Beat,
+    Drawing,
+    Drawn,
     Failure,
     Fault,
     Finished,
@@ -31,23 +29,30 @@ from app.detection.jobs import (
     Loaded,
     Message,
     OpenFile,
+    Sealed,
     Total,
     decode,
 )
 from app.detection.limits import MediaLimits, ProcessLimits
+from app.detection.orders import Load, Order, Start
 from app.detection.results import FrameResult
+from app.detection.sandbox.policy import Sandbox
+from app.detection.spawn import Spawned
 from app.errors import DetectionsError, DetectorFailed, MediaTooLarge, SettingsError, Undecodable
-from app.settings import DetectorOptions
+from app.settings.detector import DetectorOptions
 
-__all__ = ["Beat", "DetectorProcess", "Job", "OpenFile", "Total"]
+__all__ = ["Beat", "DetectorProcess", "Drawing", "Job", "OpenFile", "Total"]
 
-_WORKER = "app.detection.worker:serve"
+log = structlog.get_logger()
+
+MAX_DRAWING_BYTES = 1 << 30
 
 _ERRORS: dict[Fault, type[DetectionsError]] = {
     Fault.UNDECODABLE: Undecodable,
     Fault.TOO_LARGE: MediaTooLarge,
     Fault.OUT_OF_MEMORY: MediaTooLarge,
     Fault.UNFIT_MODEL: SettingsError,
+    Fault.NO_SANDBOX: SettingsError,
     Fault.BROKEN: DetectorFailed,
 }
 _HARMLESS = {Fault.UNDECODABLE, Fault.TOO_LARGE}
@@ -57,8 +62,8 @@ _HARMLESS = {Fault.UNDECODABLE, Fault.TOO_LARGE}
 class DetectorProcess:
     """One detector process, started at the first job and again after it was lost.
 
-    One caller at a time: `run` and `load` must not overlap. `close` may be called from any thread at any time; a run
-    under way then ends with DetectorFailed.
+    One caller at a time: `run`, `draw` and `load` must not overlap. `close` may be called from any thread at any time;
+    a run under way then ends with DetectorFailed.
     """
 
     def __init__(
@@ -68,12 +73,12 @@ class DetectorProcess:
         limits: ProcessLimits | None = None,
         options: DetectorOptions | None = None,
     ) -> None:
-        self._model = model
-        self._options = options or DetectorOptions()
-        self._media_limits = media_limits or MediaLimits()
         self._limits = limits or ProcessLimits()
+        self._start = Start(model.absolute(), media_limits or MediaLimits(), self._limits, options or DetectorOptions())
         self._child: _Child | None = None
         self._begun: tuple[Job, _Child] | None = None
+        self.sandbox: Sandbox | None = None
+        """What the process that was last started is under, as it says itself; None before it has said so."""
         self.skipped = 0
         """Corrupt packets of the video that was last run, as far as it came."""
 
@@ -85,7 +90,7 @@ class DetectorProcess:
 
     def load(self) -> None:
         """Starts the process and has it load the model. Raises SettingsError if it does not fit, or DetectorFailed."""
-        with self._conversation(None) as messages:
+        with self._conversation(Load()) as messages:
             next(messages)
 
     def begin(self, job: Job) -> None:
@@ -114,27 +119,42 @@ class DetectorProcess:
                 if isinstance(message, Total | FrameResult | Beat):
                     yield message
 
+    def draw(self, drawing: Drawing) -> bytes:
+        """The drawing, as the content of a file. Raises as `run`."""
+        content = b""
+        with self._conversation(drawing) as messages:
+            for message in messages:
+                if isinstance(message, Drawn):
+                    content = self._content(message.size)
+        return content
+
     def close(self) -> None:
         """Ends the process, by force if need be, and waits for its end; a later run would start another."""
         child, self._child = self._child, None
         if child is not None:
             child.stop()
 
+    def _content(self, size: int) -> bytes:
+        if self._child is None or size > MAX_DRAWING_BYTES:
+            raise DetectorFailed(f"the detector sent a drawing of {size} bytes")
+        return self._child.content(size)
+
     @contextmanager
-    def _conversation(self, job: Job | None) -> Iterator[Iterator[Message]]:
-        child, is_begun = self._child_for(job)
+    def _conversation(self, order: Order) -> Iterator[Iterator[Message]]:
+        child, is_begun = self._child_for(order)
         try:
             if not is_begun:
-                child.send(job)
-            yield child.messages(math.inf if job is None else self._limits.run_seconds)
+                child.send(order)
+            yield child.messages(math.inf if isinstance(order, Load) else self._limits.run_seconds)
         finally:
+            self.sandbox = child.sandbox
             if not child.at_rest:
                 self._child = None
                 child.stop()
 
-    def _child_for(self, job: Job | None) -> "tuple[_Child, bool]":
+    def _child_for(self, order: Order) -> "tuple[_Child, bool]":
         begun, self._begun = self._begun, None
-        if begun is not None and begun[0] is job:
+        if begun is not None and begun[0] is order:
             return begun[1], True
         return self._ready_child(), False
 
@@ -143,109 +163,138 @@ class DetectorProcess:
         if child is not None and child.ready:
             return child
         self.close()
-        self._child = _Child(self._model, self._media_limits, self._limits, self._options)
+        self._child = _Child(self._start)
         return self._child
 
 
 class _Child:
-    """The process and this end of its pipe. `at_rest` means that its last job has ended and left it sound."""
+    """The process and what it says. `at_rest` means that its last order has ended and left it sound."""
 
-    def __init__(self, model: Path, media_limits: MediaLimits, limits: ProcessLimits, options: DetectorOptions) -> None:
-        self._limits = limits
+    def __init__(self, start: Start) -> None:
+        self._limits = start.limits
         self._stopping = threading.Lock()
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        _bound_waiting(self._connection, limits.stall_seconds)
-        self._process = context.Process(
-            target=_enter, args=(_WORKER, theirs, model, media_limits, limits, options), name="detector", daemon=True
-        )
-        try:
-            with processors.anywhere():
-                self._process.start()
-        except OSError as error:
-            raise DetectorFailed(f"the detector cannot be started: {error.strerror}") from error
-        finally:
-            theirs.close()
+        self._process = Spawned(start.options)
+        self._channel = self._process.channel
+        self._channel.limit_waits(start.limits.stall_seconds)
+        self.sandbox: Sandbox | None = None
+        self.at_rest = True
+        self._send(start)
         self.at_rest = True
 
     @property
     def ready(self) -> bool:
-        """Alive, without a job, and with nothing to say, be it the end of its pipe."""
-        return self.at_rest and self._process.is_alive() and not self._connection.poll()
+        """Alive, without a job, and with nothing to say, be it the end of its channel."""
+        return self.at_rest and self._process.is_alive and not (self.sandbox and self._channel.wait(0))
 
     @property
-    def pid(self) -> int | None:
+    def pid(self) -> int:
         return self._process.pid
 
-    def send(self, job: Job | None) -> None:
-        self.at_rest = False
-        try:
-            self._connection.send(job)
-            if job is not None and isinstance(job.source, OpenFile):
-                send_handle(self._connection, job.source.fd, self.pid)
-        except BlockingIOError as error:
-            raise self._stalled() from error
-        except OSError as error:
-            raise self._gone() from error
+    def send(self, order: Order) -> None:
+        """Send an order and the file that belongs to it. Raises DetectorFailed."""
+        match order:
+            case Job(source=Path() as path) | Drawing(source=Path() as path):
+                self._send_file(order, path)
+            case Job(source=OpenFile(fd)) | Drawing(source=OpenFile(fd)):
+                self._send(order, fd)
+            case Job(source=bytes() as content) | Drawing(source=bytes() as content):
+                self._send(order, None, content)
+            case _:
+                self._send(order)
 
     def messages(self, seconds: float) -> Iterator[Message]:
-        """What the process says of its job, until it has ended; raises MediaTooLarge after so many seconds."""
+        """What the process says of its order, until it has ended; raises MediaTooLarge after so many seconds."""
         end = time.monotonic() + seconds
         while not self.at_rest:
             message = self._receive(end)
             match message:
+                case Sealed():
+                    self._note(message)
+                    continue
                 case Failure():
                     self.at_rest = message.fault in _HARMLESS
+                    self._pass_on_errors()
                     raise _ERRORS[message.fault](message.reason)
                 case Finished() | Loaded():
                     self.at_rest = True
+                    self._pass_on_errors()
             yield message
+
+    def content(self, size: int) -> bytes:
+        """So many bytes that follow a message; the process is at rest afterwards."""
+        received = bytearray()
+        with self._failing():
+            while len(received) < size:
+                piece = self._channel.receive(size - len(received))
+                if not piece:
+                    raise ValueError("an empty piece")
+                received += piece
+        self.at_rest = True
+        return bytes(received)
+
+    def stop(self) -> None:
+        """Ends the process. The channel goes with this object: another thread may be waiting at it."""
+        with self._stopping:
+            self._process.end(self._limits.stop_seconds)
+
+    def _send_file(self, order: Job | Drawing, path: Path) -> None:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise DetectorFailed(f"the media cannot be read: {error.strerror}") from error
+        try:
+            self._send(order, fd)
+        finally:
+            os.close(fd)
+
+    def _send(self, order: Order, fd: int | None = None, content: bytes | None = None) -> None:
+        self.at_rest = False
+        with self._failing():
+            self._channel.send(orders.encode(order), fd)
+            if content is not None:
+                self._channel.send(content)
 
     def _receive(self, end: float) -> Message:
         patience = min(self._limits.stall_seconds, max(0.0, end - time.monotonic()))
-        try:
-            if self._connection.poll(patience):
-                return decode(self._connection.recv_bytes(MAX_MESSAGE_BYTES))
-        except BlockingIOError as error:
-            raise self._stalled() from error
-        except (EOFError, OSError) as error:
-            raise self._gone() from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise DetectorFailed("the detector sent what is no message") from error
+        with self._failing():
+            if self._channel.wait(patience):
+                return decode(self._channel.receive(MAX_MESSAGE_BYTES))
         if time.monotonic() >= end:
             raise MediaTooLarge(f"this media takes longer than {self._limits.run_seconds:g} seconds")
         raise self._stalled()
 
-    def stop(self) -> None:
-        """Ends the process. The pipe goes with this object: another thread may be waiting at it."""
-        with self._stopping:
-            self._process.terminate()
-            self._process.join(self._limits.stop_seconds)
-            if self._process.is_alive():
-                self._process.kill()
-                self._process.join()
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Say what went wrong with the process where the channel to it fails."""
+        try:
+            yield
+        except BlockingIOError as error:
+            raise self._stalled() from error
+        except (EOFError, OSError) as error:
+            raise self._gone() from error
+        except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+            raise DetectorFailed("the detector sent what is no message") from error
+
+    def _note(self, sealed: Sealed) -> None:
+        if self.sandbox is None and sealed.reason:
+            log.warning("detector_sandbox_failed", reason=sealed.reason)
+        self.sandbox = self.sandbox or sealed.sandbox
+
+    def _pass_on_errors(self) -> None:
+        text = self._process.said()
+        if text:
+            log.warning("detector_said", pid=self.pid, text=text)
 
     def _stalled(self) -> DetectorFailed:
         return DetectorFailed(f"the detector gave no sign of life for {self._limits.stall_seconds:g} seconds")
 
-    def _gone(self) -> DetectorFailed:
-        self._process.join(self._limits.stop_seconds)
-        code = self._process.exitcode
+    def _gone(self) -> DetectionsError:
+        code = self._process.exit_code(self._limits.stop_seconds)
+        self._pass_on_errors()
         if code is None:
             return DetectorFailed("the detector closed its pipe")
+        if code == -signal.SIGPROF:
+            return MediaTooLarge(f"this picture takes more than {self._limits.picture_seconds:g} seconds to decode")
         if code < 0:
             return DetectorFailed(f"the detector was killed by {signal.Signals(-code).name}")
         return DetectorFailed(f"the detector ended with exit status {code}")
-
-
-def _enter(worker: str, *arguments: Any) -> None:
-    """Where the new process begins; the worker is found by name so that this side never imports it."""
-    pkgutil.resolve_name(worker)(*arguments)
-
-
-def _bound_waiting(connection: Connection, seconds: float) -> None:
-    """Has a write to, or a read from, a process that stopped in the middle of a message fail instead of waiting."""
-    timeval = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
-    with socket.socket(fileno=os.dup(connection.fileno())) as pipe:
-        pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
-        pipe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)

@@ -6,20 +6,30 @@ A process that serves must not load a model, so a detector process of this check
 from contextlib import closing
 from pathlib import Path
 
+import structlog
+
 from app.detection.limits import ProcessLimits
 from app.detection.model_file import BUILT_IN_MODEL
 from app.detection.process import DetectorProcess
+from app.detection.sandbox.policy import offered
 from app.errors import DetectorFailed, MediaTooLarge, SettingsError
 from app.settings import DetectorOptions, DetectorSettings
 
+log = structlog.get_logger()
+
 
 def check_model(settings: DetectorSettings, limits: ProcessLimits | None = None) -> None:
-    """Raises SettingsError, one line, where the model cannot be loaded and run as it is set up.
+    """Raises SettingsError, one line, where the model cannot be loaded and run as it is set up, or where a required
+    sandbox cannot be had. Logs what an optional one lacks.
 
     The built-in model as it is shipped fits, and is not loaded for that.
     """
     model, options = settings.detector_model, settings.detector_options
-    if model is None and DetectorOptions(tile=options.tile) == options:
+    missing = offered(options).missing
+    if missing and options.sandbox == "auto":
+        log.warning("detector_sandbox_incomplete", setting="DETECTOR_SANDBOX=auto", missing=missing)
+    is_as_shipped = model is None and DetectorOptions(tile=options.tile, sandbox=options.sandbox) == options
+    if is_as_shipped and options.sandbox != "required":
         return
     path = model or BUILT_IN_MODEL
     with closing(DetectorProcess(path, None, limits, options)) as process:

@@ -6,32 +6,57 @@ outlives it: whatever happens in here, its parent can kill it and start another.
 
 import io
 import logging
-import multiprocessing
 import os
 import resource
 import signal
+import socket
 import threading
 import time
 import warnings
-from contextlib import closing
-from dataclasses import replace
-from multiprocessing.connection import Connection
-from multiprocessing.reduction import recv_handle
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import av
+import numpy as np
+import PIL
+
+import app.detection
+from app.detection import orders
 from app.detection.ahead import ahead
+from app.detection.channel import Channel
+from app.detection.drawing import draw
+from app.detection.external_data import external_files
 from app.detection.images import decode_picture
-from app.detection.jobs import Beat, Failure, Fault, Finished, Job, Loaded, Message, OpenFile, Total, encode
+from app.detection.jobs import (
+    Beat,
+    Drawing,
+    Drawn,
+    Failure,
+    Fault,
+    Finished,
+    Job,
+    Loaded,
+    Message,
+    OpenFile,
+    Sealed,
+    Total,
+    encode,
+)
 from app.detection.limits import MediaLimits, ProcessLimits
+from app.detection.orders import MAX_CONTENT_BYTES, MAX_ORDER_BYTES, Load, Order, Source, Start
 from app.detection.results import FrameResult
+from app.detection.runtime import onnxruntime
+from app.detection.sandbox import policy
 from app.detection.video import Video
 from app.detection.yolo import YoloDetector
 from app.errors import DetectionsError, MediaTooLarge, SettingsError, Undecodable
-from app.settings import AS_IT_IS, DetectorOptions
 
 _LOG = logging.getLogger(__name__)
+_LIBRARIES = (app.detection, av, np, onnxruntime, PIL)
 _BEAT_SECONDS = 1.0
+_ONE_PIECE = 1 << 20
 _BEATS_BEFORE_A_STALL = 4
 _FAULTS: dict[type[DetectionsError], Fault] = {
     Undecodable: Fault.UNDECODABLE,
@@ -40,72 +65,87 @@ _FAULTS: dict[type[DetectionsError], Fault] = {
 }
 
 
-def serve(
-    connection: Connection,
-    model: Path,
-    media_limits: MediaLimits,
-    limits: ProcessLimits,
-    options: DetectorOptions = AS_IT_IS,
-) -> None:
-    """Answers jobs from the connection until its other end is closed or the parent process is gone."""
-    os.nice(limits.niceness)
+def serve(fd: int) -> None:
+    """Answer the orders that come through a channel, until its other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
-    if options.provider == "cpu":  # CUDA reserves far more addresses than it will ever use memory
-        resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    warnings.filterwarnings("ignore", module="PIL")
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    beat_seconds = min(_BEAT_SECONDS, limits.stall_seconds / _BEATS_BEFORE_A_STALL)
-    worker = Worker(connection, model, media_limits, beat_seconds, options)
+    channel = Channel(socket.socket(fileno=fd))
     try:
+        start = orders.decode(channel.receive(MAX_ORDER_BYTES))
+        assert isinstance(start, Start)
+        _limit(start.limits, start)
+        sealed = _seal(start)
+        channel.send(encode(sealed))
+        if isinstance(sealed, Failure):
+            return
+        threading.Thread(target=_end_with_the_parent, args=(channel,), daemon=True).start()
+        worker = Worker(channel, start)
         while True:
-            worker.answer(_received(connection))
+            worker.answer(_received(channel))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
-def _received(connection: Connection) -> Job | None:
-    job: Job | None = connection.recv()
-    if job is not None and isinstance(job.source, OpenFile):  # its number is the parent's; ours comes behind the job
-        return replace(job, source=OpenFile(recv_handle(connection)))
-    return job
+def _limit(limits: ProcessLimits, start: Start) -> None:
+    os.nice(limits.niceness)
+    if start.options.provider == "cpu":  # CUDA reserves far more addresses than it will ever use memory
+        resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    warnings.filterwarnings("ignore", module="PIL")
 
 
-def _end_with_the_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _seal(start: Start) -> Sealed | Failure:
+    """Give up what is not needed; a failure where all of that is required and cannot be."""
+    if start.options.sandbox == "off":
+        return Sealed(policy.NONE)
+    readable = [*policy.libraries(_LIBRARIES), start.model]
+    with suppress(OSError):  # a model that cannot be read is told of when it is loaded
+        readable += external_files(start.model)
+    try:
+        sealed = Sealed(policy.seal(readable, start.options))
+    except OSError as error:
+        sealed = Sealed(policy.NONE, f"it cannot be applied: {error.strerror or error}")
+    if start.options.sandbox == "required" and not sealed.sandbox.is_whole:
+        reasons = [sealed.reason] if sealed.reason else sealed.sandbox.missing
+        return Failure(Fault.NO_SANDBOX, f"DETECTOR_SANDBOX is required, but {' and '.join(reasons)}.")
+    return sealed
+
+
+def _received(channel: Channel) -> Order:
+    message, fd = channel.receive_with_file(MAX_ORDER_BYTES)
+    source: Source | None = None if fd is None else OpenFile(fd)
+    if source is None and orders.has_source(message):
+        source = channel.receive(MAX_CONTENT_BYTES)
+    return orders.decode(message, source)
+
+
+def _end_with_the_parent(channel: Channel) -> None:
+    channel.wait_for_the_end()
+    os._exit(1)
 
 
 class Worker:
     """Runs jobs with a model that is loaded at the first one."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        model: Path,
-        limits: MediaLimits,
-        beat_seconds: float,
-        options: DetectorOptions = AS_IT_IS,
-    ) -> None:
-        self._connection = connection
-        self._model = model
-        self._options = options
-        self._limits = limits
-        self._beat_seconds = beat_seconds
+    def __init__(self, channel: Channel, start: Start) -> None:
+        self._channel = channel
+        self._start = start
+        self._limits: MediaLimits = start.media_limits
+        self._beat_seconds = min(_BEAT_SECONDS, start.limits.stall_seconds / _BEATS_BEFORE_A_STALL)
         self._sending = threading.Lock()
         self._last_sent = time.monotonic()
         self._detector: YoloDetector | None = None
 
-    def answer(self, job: Job | None) -> None:
-        """Sends everything that the job gives and how it ended; without a job the model is loaded, no more."""
+    def answer(self, order: Order) -> None:
+        """Send everything that the order gives, and how it ended."""
         try:
-            detector = self._loaded()
-            if job is None:
-                self._send(Loaded())
-            else:
-                self._run(job, detector)
+            match order:
+                case Load():
+                    self._loaded()
+                    self._send(Loaded())
+                case Job():
+                    self._run(order, self._loaded())
+                case Drawing():
+                    self._draw(order)
         except (BrokenPipeError, ConnectionResetError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the parent is told
@@ -113,7 +153,7 @@ class Worker:
 
     def _loaded(self) -> YoloDetector:
         if self._detector is None:
-            self._detector = YoloDetector(self._model, self._options)
+            self._detector = YoloDetector(self._start.model, self._start.options)
         return self._detector
 
     def _run(self, job: Job, detector: YoloDetector) -> None:
@@ -124,7 +164,8 @@ class Worker:
                 self._run_video(job, detector, file)
 
     def _run_picture(self, job: Job, detector: YoloDetector, file: BinaryIO) -> None:
-        frame = decode_picture(file, max_pixels=self._limits.picture_pixels, fit=detector.useful_side)
+        with _processor_time(self._start.limits.picture_seconds):
+            frame = decode_picture(file, max_pixels=self._limits.picture_pixels, fit=detector.useful_side)
         self._send(Total(1))
         objects = tuple(detector.detect(frame.picture, job.confidence, self._beat))
         self._send(FrameResult(frame.index, frame.time, objects))
@@ -156,6 +197,14 @@ class Worker:
                     self._send(Beat(skipped))
                 self._send(FrameResult(frame.index, frame.time, objects))
 
+    def _draw(self, drawing: Drawing) -> None:
+        seconds = self._start.limits.picture_seconds if drawing.media_type == "Image" else 0
+        with _opened(drawing.source) as file, _processor_time(seconds):
+            picture = memoryview(draw(drawing, file, self._limits, self._beat))
+        self._send(Drawn(len(picture)))
+        for start in range(0, len(picture), _ONE_PIECE):
+            self._channel.send(bytes(picture[start : start + _ONE_PIECE]))
+
     def _beat(self, skipped: int = 0) -> None:
         """Called for each packet and for each pass of the model, from two threads."""
         if time.monotonic() - self._last_sent >= self._beat_seconds:
@@ -163,18 +212,29 @@ class Worker:
 
     def _send(self, message: Message) -> None:
         with self._sending:
-            self._connection.send_bytes(encode(message))
+            self._channel.send(encode(message))
             self._last_sent = time.monotonic()
 
 
-def _opened(source: Path | OpenFile | bytes) -> BinaryIO:
+@contextmanager
+def _processor_time(seconds: float) -> Iterator[None]:
+    """Have the kernel end this process where the block takes more time of processors than that, 0 for any: a decoder
+    that goes on and on gives no sign of life, and heeds none."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _opened(source: Path | Source) -> BinaryIO:
     match source:
         case bytes():
             return io.BytesIO(source)
         case OpenFile(fd):
             return os.fdopen(fd, "rb")
         case Path():
-            return source.open("rb")
+            raise ValueError("a path, where an open file was to come")
 
 
 def _failure(error: Exception) -> Failure:

@@ -12,7 +12,7 @@ from app.detection.letterbox import Letterbox
 from app.detection.model import Model
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.tiles import Tile, merged, tiles_of
-from app.settings import AS_IT_IS, DetectorOptions
+from app.settings.detector import AS_IT_IS, DetectorOptions
 
 __all__ = ["BUILT_IN_MODEL", "YoloDetector"]
 

@@ -19,6 +19,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from app import logs, processors
 from app.bootstrap import open_database
+from app.detection.sandbox.kernel import hide_memory
 from app.detection.start_check import check_model
 from app.media_folders import check_folders
 from app.settings import Settings
@@ -64,7 +65,9 @@ def _closing_while_unread(should_close: Callable[[], bool], body: Any) -> Callab
 
 def check_settings() -> None:
     """End this process with one line where a setting is wrong, the model or the database unfit, or a media folder not
-    the one that it was, before any worker is made."""
+    the one that it was, before any worker is made. From now on nobody but root may look into this process, nor into
+    the workers, its forks."""
+    hide_memory()
     with ending_on_faults():
         settings = Settings.from_env()
         logs.configure(settings.logs)

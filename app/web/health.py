@@ -38,12 +38,14 @@ def ready() -> Response:
         response = problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Not ready", "; ".join(reasons))
         response.headers["Retry-After"] = "5"
         return response
-    return jsonify(status="ready")
+    sandbox = services().detector_sandbox()
+    return jsonify(status="ready", detectorSandbox={"files": sandbox.files, "systemCalls": sandbox.seccomp})
 
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """Prometheus figures, the same whichever process is asked: of the server's processes, and of the database."""
+    process_figures().detector_sandbox(services().detector_sandbox())
     registry = CollectorRegistry(auto_describe=False)
     with services().database.reading() as session:
         registry.register(OutboxCollector(session, services().database.now, services().gate))

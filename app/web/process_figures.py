@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.current import EXTENSION as SERVICES
+from app.detection.sandbox.policy import Sandbox
 
 EXTENSION = "detections-figures"
 UPLOADS = ("detect.detect_upload", "media.store")
@@ -47,6 +48,13 @@ class ProcessFigures:
             multiprocess_mode="livesum",
             registry=self._own,
         )
+        self._sandbox = Gauge(
+            "detections_detector_sandbox",
+            "1 where detectors are kept from files but their own, and from system calls that they do not need.",
+            ("part",),
+            multiprocess_mode="livemin",
+            registry=self._own,
+        )
 
     def registry(self) -> CollectorRegistry:
         """What to expose: the figures of every process that shares the folder, or this one's."""
@@ -59,6 +67,11 @@ class ProcessFigures:
     def slots_taken(self, count: int) -> None:
         """So many slots of this process are taken now."""
         self._slots.set(count)
+
+    def detector_sandbox(self, sandbox: Sandbox) -> None:
+        """The detectors of this process are under so much."""
+        self._sandbox.labels("files").set(sandbox.files)
+        self._sandbox.labels("system_calls").set(sandbox.seccomp)
 
     def received(self, chunks: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         """The chunks of a file as they come, counted at every COUNTED_BYTES and at the end."""
@@ -87,6 +100,7 @@ def install(app: Flask, shared: Path | None) -> None:
     """Count every request of the application, and the slots that its services give out."""
     figures = app.extensions[EXTENSION] = ProcessFigures(shared)
     app.extensions[SERVICES].slots.on_change(figures.slots_taken)
+    figures.detector_sandbox(app.extensions[SERVICES].detector_sandbox())
 
     @app.after_request
     def _count(response: Response) -> Response:

@@ -43,7 +43,7 @@ def test_supervisors_need_no_token(api: Api, path: str) -> None:
 
 
 def test_it_is_ready_once_migrated_and_not_before(make_api: MakeApi, tmp_path: Path) -> None:
-    assert make_api().app.test_client().get("/readyz").json == {"status": "ready"}
+    assert make_api().app.test_client().get("/readyz").text.startswith('{"status":"ready"')
     assert "alembic upgrade head" in not_ready(make_api(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.db'}"))
 
 

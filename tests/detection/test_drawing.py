@@ -1,5 +1,7 @@
 """Boxes on pictures of any size, and the process that draws them on a media."""
 
+import io
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -7,18 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.detection.drawing import draw_boxes
-from app.detection.drawing_process import Drawing, draw_in_process
+from app.detection.drawing import FORMATS, draw_boxes
 from app.detection.limits import MediaLimits, ProcessLimits
+from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.process import DetectorProcess, Drawing, Job
 from app.detection.results import DetectedObject
-from app.errors import DetectorFailed
+from app.errors import DetectorFailed, MediaTooLarge, Undecodable
 
 PERSON = DetectedObject(0, "person", 0.9, 0.5, 0.5, 0.5, 0.5)
 RED, GREEN = (230, 25, 75), (60, 180, 75)
 
 
-def drawing(source: Path, target: Path, index: int = 0) -> Drawing:
-    return Drawing(source, "Image" if source.suffix == ".jpg" else "Video", 0.5, index, (PERSON,), target)
+def drawing(source: Path, ending: str = ".png", index: int = 0) -> Drawing:
+    return Drawing(source, "Image" if source.suffix == ".jpg" else "Video", 0.5, index, (PERSON,), ending)
 
 
 def test_the_label_stands_above_its_box_or_inside_where_there_is_no_room() -> None:
@@ -51,19 +54,31 @@ def test_whatever_was_found_can_be_drawn(
     assert image.size == (width, height)
 
 
-def test_a_target_that_cannot_be_written_is_told(astronaut: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_media_is_drawn_in_the_detector_s_process_which_goes_on(
+    ending: str, detector_process: DetectorProcess, astronaut: Path, clip: Path
+) -> None:
+    for source, size in ((astronaut, (512, 512)), (clip, (320, 240))):
+        drawn = Image.open(io.BytesIO(detector_process.draw(drawing(source, ending))))
+        assert (drawn.format, drawn.size) == (FORMATS[ending], size)
+    first = detector_process.pid
+    assert len(list(detector_process.run(Job(astronaut, "Image")))) == 2
+    assert detector_process.pid == first
+
+
+def test_a_media_that_is_no_longer_what_it_was_is_told(
+    detector_process: DetectorProcess, clip: Path, astronaut: Path
+) -> None:
+    with pytest.raises(Undecodable, match="no frame 999"):
+        detector_process.draw(drawing(clip, index=999))
+    process = DetectorProcess(BUILT_IN_MODEL, MediaLimits(picture_pixels=10))
+    with closing(process), pytest.raises(MediaTooLarge, match="pixels"):
+        process.draw(drawing(astronaut))
     with pytest.raises(DetectorFailed, match="No such file"):
-        draw_in_process(drawing(astronaut, tmp_path / "nowhere" / "drawn.png"))
+        detector_process.draw(drawing(astronaut.with_name("gone.jpg")))
 
 
-def test_a_media_that_is_no_longer_what_it_was_is_told(clip: Path, astronaut: Path, tmp_path: Path) -> None:
-    with pytest.raises(DetectorFailed, match="no frame 999"):
-        draw_in_process(drawing(clip, tmp_path / "drawn.png", index=999))
-    with pytest.raises(DetectorFailed, match="pixels"):
-        draw_in_process(drawing(astronaut, tmp_path / "drawn.png"), MediaLimits(picture_pixels=10))
-    assert not (tmp_path / "drawn.png").exists()
-
-
-def test_a_drawing_that_takes_too_long_is_given_up(astronaut: Path, tmp_path: Path) -> None:
-    with pytest.raises(DetectorFailed, match="longer than 0 seconds"):
-        draw_in_process(drawing(astronaut, tmp_path / "drawn.png"), limits=ProcessLimits(run_seconds=0))
+def test_a_drawing_that_takes_too_long_is_given_up(astronaut: Path) -> None:
+    process = DetectorProcess(BUILT_IN_MODEL, limits=ProcessLimits(run_seconds=0))
+    with closing(process), pytest.raises(MediaTooLarge, match="longer than 0 seconds"):
+        process.draw(drawing(astronaut))

@@ -4,17 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.detection.jobs import Beat, Failure, Fault, Finished, Loaded, Message, Total, decode, encode
+from app.detection.jobs import Beat, Drawn, Failure, Fault, Finished, Loaded, Message, Sealed, Total, decode, encode
 from app.detection.results import DetectedObject, FrameResult
+from app.detection.sandbox.policy import Sandbox
 
 fraction = st.floats(0, 1)
-objects = st.builds(DetectedObject, st.integers(0, 1000), st.text(), *[fraction] * 5)
+texts = st.text(max_size=255).filter(str.isprintable)
+objects = st.builds(DetectedObject, st.integers(0, 1000), texts, *[fraction] * 5)
 messages = st.one_of(
     st.builds(Loaded),
     st.builds(Beat, st.integers(0)),
     st.builds(Total, st.none() | st.integers(0)),
     st.builds(Finished, st.integers(0)),
-    st.builds(Failure, st.sampled_from(Fault), st.text()),
+    st.builds(Failure, st.sampled_from(Fault), texts),
+    st.builds(Sealed, st.builds(Sandbox, st.integers(0, 9), st.booleans(), st.booleans()), texts),
+    st.builds(Drawn, st.integers(0)),
     st.builds(FrameResult, st.integers(0), st.floats(0, 1e6), st.lists(objects, max_size=5).map(tuple)),
 )
 
@@ -36,9 +40,19 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
         b'{"type": "Other"}',
         b'{"type": "Total"}',
         b'{"type": "Total", "frames": "many"}',
+        b'{"type": "Total", "frames": Infinity}',
+        b'{"type": "FrameResult", "index": 0, "time": NaN, "objects": []}',
+        encode(FrameResult(0, 0.0, (DetectedObject(1, "x", float("nan"), 0, 0, 0, 0),))),
         b'{"type": "FrameResult", "index": 0, "time": 0, "objects": [{"class_num": 1, "label": "x", "other": 1}]}',
     ],
 )
 def test_what_is_no_message_is_refused(data: bytes) -> None:
-    with pytest.raises((ValueError, KeyError, TypeError)):
+    with pytest.raises((ValueError, KeyError, TypeError, OverflowError)):
         decode(data)
+
+
+def test_what_no_database_takes_is_taken_out_of_texts() -> None:
+    failure = decode(encode(Failure(Fault.BROKEN, "a\0b\ud800" + "c" * 5000)))
+    assert isinstance(failure, Failure)
+    assert failure.reason.startswith("a b c")
+    assert len(failure.reason) <= 1000

@@ -1,8 +1,10 @@
 """What a detector process says, read word by word."""
 
-import multiprocessing
+import os
+import socket
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -11,41 +13,59 @@ import pytest
 from av.video.stream import VideoStream
 from PIL import Image
 
-from app.detection.jobs import Beat, Failure, Fault, Finished, Job, Loaded, Message, Total, decode
-from app.detection.limits import MediaLimits
+from app.detection.channel import Channel
+from app.detection.jobs import MAX_MESSAGE_BYTES, Beat, Failure, Fault, Finished, Job, Loaded, Message, OpenFile, Total
+from app.detection.jobs import decode as decode_message
+from app.detection.limits import MediaLimits, ProcessLimits
 from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.orders import Load, Order, Start
 from app.detection.results import FrameResult
 from app.detection.worker import Worker
 from app.settings import DetectorOptions
 from tests.detection.clips import Clip, without_pictures
 
+Pipe = tuple[Channel, Channel]
+
 
 @pytest.fixture
-def pipe() -> Iterator[tuple[Connection, Connection]]:
-    ours, theirs = multiprocessing.Pipe()
-    with ours, theirs:
-        yield ours, theirs
+def pipe() -> Iterator[Pipe]:
+    ours, theirs = (Channel(end) for end in socket.socketpair())
+    yield ours, theirs
+    ours.close()
+    theirs.close()
 
 
-def said(
-    pipe: tuple[Connection, Connection], job: Job | None, model: Path = BUILT_IN_MODEL, *, beat_seconds: float = 0
-) -> list[Message]:
+def said(pipe: Pipe, order: Order, model: Path = BUILT_IN_MODEL, *, beat_seconds: float = 0) -> list[Message]:
     ours, theirs = pipe
-    Worker(theirs, model, MediaLimits(), beat_seconds).answer(job)
+    answer(Worker(theirs, start(model, beat_seconds)), order)
     theirs.close()
     return list(received(ours))
 
 
-def received(connection: Connection) -> Iterator[Message]:
+def start(model: Path = BUILT_IN_MODEL, beat_seconds: float = 0, options: DetectorOptions | None = None) -> Start:
+    limits = ProcessLimits(stall_seconds=4 * beat_seconds)
+    return Start(model, MediaLimits(), limits, options or DetectorOptions())
+
+
+def answer(worker: Worker, order: Order) -> None:
+    """As the order comes to a worker: with its file open."""
+    with ExitStack() as files:
+        if isinstance(order, Job) and isinstance(order.source, Path):
+            file = files.enter_context(order.source.open("rb"))
+            order = replace(order, source=OpenFile(os.dup(file.fileno())))
+        worker.answer(order)
+
+
+def received(channel: Channel) -> Iterator[Message]:
     """All that was sent before the other end was closed."""
     while True:
         try:
-            yield decode(connection.recv_bytes())
+            yield decode_message(channel.receive(MAX_MESSAGE_BYTES))
         except EOFError:
             return
 
 
-def test_a_picture_is_announced_told_and_ended(pipe: tuple[Connection, Connection], astronaut: Path) -> None:
+def test_a_picture_is_announced_told_and_ended(pipe: Pipe, astronaut: Path) -> None:
     total, frame, end = said(pipe, Job(astronaut, "Image"))
     assert total == Total(1)
     assert isinstance(frame, FrameResult)
@@ -53,7 +73,7 @@ def test_a_picture_is_announced_told_and_ended(pipe: tuple[Connection, Connectio
     assert end == Finished(skipped=0)
 
 
-def test_frames_between_two_samples_are_signs_of_life(pipe: tuple[Connection, Connection], clip: Path) -> None:
+def test_frames_between_two_samples_are_signs_of_life(pipe: Pipe, clip: Path) -> None:
     messages = said(pipe, Job(clip, "Video", frame_interval=2.5))
     [_first, second] = [at for at, message in enumerate(messages) if isinstance(message, FrameResult)]
     assert messages[:second].count(Beat()) >= 20
@@ -66,9 +86,7 @@ def broken(tmp_path: Path, photo: Image.Image) -> bytes:
     return without_pictures(Clip("broken.avi", codec="mjpeg").write(tmp_path, photo).read_bytes(), range(3, 7))
 
 
-def test_packets_are_read_while_a_frame_is_looked_at(
-    pipe: tuple[Connection, Connection], tmp_path: Path, photo: Image.Image
-) -> None:
+def test_packets_are_read_while_a_frame_is_looked_at(pipe: Pipe, tmp_path: Path, photo: Image.Image) -> None:
     """Each packet is a frame here and gives a sign of life: one after the other, none could come before its time."""
     path = Clip("motion.avi", codec="mjpeg").write(tmp_path, photo)
     messages = said(pipe, Job(path, "Video", frame_interval=0.1))
@@ -78,20 +96,18 @@ def test_packets_are_read_while_a_frame_is_looked_at(
     assert any(packets > told + 1 for told, packets in enumerate(read))
 
 
-def test_corrupt_packets_are_told_at_the_end(pipe: tuple[Connection, Connection], broken: bytes) -> None:
+def test_corrupt_packets_are_told_at_the_end(pipe: Pipe, broken: bytes) -> None:
     messages = said(pipe, Job(broken, "Video"))
     assert messages[-1] == Finished(skipped=4)
 
 
-def test_corrupt_packets_are_told_while_the_video_goes_on(pipe: tuple[Connection, Connection], broken: bytes) -> None:
+def test_corrupt_packets_are_told_while_the_video_goes_on(pipe: Pipe, broken: bytes) -> None:
     """Though there is a result to tell of every moment, so that no sign of life is needed."""
     messages = said(pipe, Job(broken, "Video", frame_interval=0.1), beat_seconds=60)
     assert Beat(4) in messages[: messages.index(Finished(4)) - 5]
 
 
-def test_corrupt_packets_are_told_where_there_was_nothing_else(
-    pipe: tuple[Connection, Connection], tmp_path: Path, photo: Image.Image
-) -> None:
+def test_corrupt_packets_are_told_where_there_was_nothing_else(pipe: Pipe, tmp_path: Path, photo: Image.Image) -> None:
     content = Clip("broken.avi", codec="mjpeg").write(tmp_path, photo).read_bytes()
     messages = said(pipe, Job(without_pictures(content, range(30)), "Video"), beat_seconds=60)
     assert messages[-2] == Beat(30)
@@ -99,34 +115,38 @@ def test_corrupt_packets_are_told_where_there_was_nothing_else(
     assert messages[-1].fault is Fault.UNDECODABLE
 
 
-def test_loading_alone_is_answered(pipe: tuple[Connection, Connection]) -> None:
-    assert said(pipe, None) == [Loaded()]
+def test_loading_alone_is_answered(pipe: Pipe) -> None:
+    assert said(pipe, Load()) == [Loaded()]
 
 
-def test_an_unfit_model_is_told(pipe: tuple[Connection, Connection], tmp_path: Path) -> None:
-    (failure,) = said(pipe, None, tmp_path / "missing.onnx")
+def test_an_unfit_model_is_told(pipe: Pipe, tmp_path: Path) -> None:
+    (failure,) = said(pipe, Load(), tmp_path / "missing.onnx")
     assert isinstance(failure, Failure)
     assert failure.fault is Fault.UNFIT_MODEL
 
 
 @pytest.mark.parametrize("media_type", ["Image", "Video"])
-def test_a_media_that_is_nothing_is_told(media_type: str, pipe: tuple[Connection, Connection]) -> None:
+def test_a_media_that_is_nothing_is_told(media_type: str, pipe: Pipe) -> None:
     (failure,) = said(pipe, Job(b"nothing", "Image" if media_type == "Image" else "Video"))
     assert isinstance(failure, Failure)
     assert failure.fault is Fault.UNDECODABLE
 
 
-def test_a_file_that_cannot_be_read_is_told_without_its_name(
-    pipe: tuple[Connection, Connection], tmp_path: Path
-) -> None:
-    assert said(pipe, Job(tmp_path / "gone.jpg", "Image")) == [
-        Failure(Fault.BROKEN, "the media cannot be read: No such file or directory")
+def test_a_file_that_cannot_be_read_is_told_by_the_system_s_word(pipe: Pipe, tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    assert said(pipe, Job(OpenFile(folder), "Image")) == [
+        Failure(Fault.BROKEN, "the media cannot be read: Is a directory")
     ]
 
 
-def test_a_fault_of_ours_is_told_by_its_kind_alone(
-    pipe: tuple[Connection, Connection], clip: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_path_is_not_opened(pipe: Pipe, astronaut: Path) -> None:
+    ours, theirs = pipe
+    Worker(theirs, start()).answer(Job(astronaut, "Image"))
+    theirs.close()
+    assert list(received(ours)) == [Failure(Fault.BROKEN, "the detector broke (ValueError)")]
+
+
+def test_a_fault_of_ours_is_told_by_its_kind_alone(pipe: Pipe, clip: Path, caplog: pytest.LogCaptureFixture) -> None:
     (failure,) = said(pipe, Job(clip, "Video", frame_interval=0.0))
     assert failure == Failure(Fault.BROKEN, "the detector broke (ValueError)")
     assert "above 0" in caplog.text
@@ -145,7 +165,7 @@ def labels_of(messages: list[Message]) -> list[list[str]]:
 
 
 def test_with_tiles_pictures_and_frames_are_looked_at_in_full_detail(
-    pipe: tuple[Connection, Connection], tmp_path: Path, photo: Image.Image
+    pipe: Pipe, tmp_path: Path, photo: Image.Image
 ) -> None:
     small_person(photo).save(tmp_path / "large.jpg", quality=92)
     clip = tmp_path / "large.mp4"
@@ -156,9 +176,9 @@ def test_with_tiles_pictures_and_frames_are_looked_at_in_full_detail(
         container.mux(stream.encode(av.VideoFrame.from_ndarray(np.array(small_person(photo)), format="rgb24")))
         container.mux(stream.encode(None))
     ours, theirs = pipe
-    worker = Worker(theirs, BUILT_IN_MODEL, MediaLimits(), beat_seconds=0, options=DetectorOptions(tile=640))
-    worker.answer(Job(tmp_path / "large.jpg", "Image", confidence=0.6))
-    worker.answer(Job(clip, "Video", confidence=0.6))
+    worker = Worker(theirs, start(options=DetectorOptions(tile=640)))
+    answer(worker, Job(tmp_path / "large.jpg", "Image", confidence=0.6))
+    answer(worker, Job(clip, "Video", confidence=0.6))
     theirs.close()
     messages = list(received(ours))
     assert ["person" in found for found in labels_of(messages)] == [True, True]
