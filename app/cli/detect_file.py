@@ -88,8 +88,8 @@ def detect_file(
         if settings.detector_options.sandbox == "auto" and process.sandbox and process.sandbox.missing:
             note(f"DETECTOR_SANDBOX=auto: on this machine {' and '.join(process.sandbox.missing)}.")
         outcomes = [_detect(process, path, confidence, interval) for path in paths]
-    if target is not None:
-        _draw(process, outcomes[0], interval, target)
+        if target is not None:
+            _draw(process, outcomes[0], interval, target)
     if as_json:
         show_json({"detector": name, "files": [_document(outcome) for outcome in outcomes]})
     else:

@@ -4,7 +4,7 @@ Whatever is wrong raises SettingsError with one line that names the variable; se
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -57,14 +57,6 @@ class Reader:
                 return word
         words = ", ".join((default, *others[:-1]))
         raise SettingsError(f"{name} must be {words} or {others[-1]}, not {value!r}.")
-
-    def one_of(self, name: str, default: Word, words: Sequence[Word]) -> Word:
-        """One of several words."""
-        value = self.text(name, default)
-        for word in words:
-            if value == word:
-                return word
-        raise SettingsError(f"{name} must be one of {', '.join(words)}, not {value!r}.")
 
     def existing_file(self, name: str) -> Path | None:
         """The absolute path of a file."""
