@@ -173,10 +173,14 @@ class Database:
 
     def warnings(self) -> list[str]:
         """What is known to be risky about this database, for a person to decide on."""
-        if not self.is_sqlite or sqlite3.sqlite_version_info >= SAFE_SQLITE:
+        if not self.is_sqlite:
             return []
-        safe = ".".join(map(str, SAFE_SQLITE))
-        return [f"SQLite {sqlite3.sqlite_version} has a rare WAL-reset defect with many connections; {safe} has not."]
+        place = sqlite_engine.place_warning(self.url)
+        found = [place] if place else []
+        if sqlite3.sqlite_version_info < SAFE_SQLITE:
+            safe, version = ".".join(map(str, SAFE_SQLITE)), sqlite3.sqlite_version
+            found.append(f"SQLite {version} has a rare WAL-reset defect with many connections; {safe} has not.")
+        return found
 
     def check(self) -> str | None:
         """Look at the database as a start does: returns a line that is worth knowing about it, if there is one.

@@ -15,6 +15,8 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from app.file_systems import network_kind_of
+
 SHORTEST_PAUSE = 0.0003
 LONGEST_PAUSE = 0.01
 LOOKS = 20
@@ -45,6 +47,18 @@ def writer(url: URL, busy_seconds: float) -> Engine:
     _prepare(engine, "busy_timeout=0")
     _begin_with(engine, lambda connection: begin_writing(connection, busy_seconds))
     return engine
+
+
+def place_warning(url: URL) -> str | None:
+    """Say what is risky about where the database lies; None where nothing is."""
+    folder = Path(url.database or "").absolute().parent
+    kind = network_kind_of(folder)
+    if kind is None:
+        return None
+    return (
+        f"The SQLite database in {folder} lies on a file system of the type {kind}: its write-ahead log needs memory "
+        "that all processes share, which only a local disk is sure to give. Move it to one, or use PostgreSQL."
+    )
 
 
 def begin_writing(

@@ -20,6 +20,8 @@ import structlog
 
 from app.checksum import new_checksum
 from app.errors import StorageFailed, StorageFull, Unavailable
+from app.file_systems import is_inability
+from app.folder_trials import FolderTrial, Outcome
 from app.room import Room, incoming_name
 from app.writeback import Writeback
 
@@ -46,11 +48,23 @@ class Storage:
         self._folders = dict(folders)
         self.unusable_reason = unusable_reason
         self._room = Room([folder / INCOMING for folder in self._folders.values()])
+        self._trials = {folder: FolderTrial(folder, folder / INCOMING) for folder in self._folders.values()}
 
     def prepare(self) -> None:
         """Make the folders where they are missing; raises StorageFailed where that cannot be done."""
         for folder in self._folders.values():
             make_folder(folder)
+
+    def ensure_fit(self) -> None:
+        """Raise StorageFailed, with one line, where a folder's file system cannot do what publishing needs."""
+        found = [(folder, trial.outcome(max_age=0).missing) for folder, trial in self._trials.items()]
+        unfit = "; ".join(f"the folder {folder} cannot take uploads: {missing}" for folder, missing in found if missing)
+        if unfit:
+            raise StorageFailed(f"{unfit[0].upper()}{unfit[1:]}.")
+
+    def try_folder(self, folder: Path) -> Outcome:
+        """What publishing a file there comes to, tried within the last seconds."""
+        return self._trials[folder].outcome()
 
     @property
     def folders(self) -> list[Path]:
@@ -67,8 +81,8 @@ class Storage:
     def admit(self, declared_bytes: int) -> None:
         """Raise StorageFull where no folder has room for so many bytes more, Unavailable where none may be stored in;
         nothing is reserved."""
-        if all(self.unusable_reason(folder) for folder in self.folders):
-            raise Unavailable(str(self.unusable_reason(self.folders[0])), RETRY_SECONDS)
+        if all(self._refusal(folder) for folder in self.folders):
+            raise Unavailable(str(self._refusal(self.folders[0])), RETRY_SECONDS)
         for folder in self.folders:
             with judged(folder):
                 if self._room.has(folder, declared_bytes):
@@ -79,18 +93,24 @@ class Storage:
     def incoming(self, media_type: str, declared_bytes: int | None) -> Iterator["Incoming"]:
         """A file to write into, counted against the free space while it is under way.
 
-        Its temporary name is gone at the end, unless `keep_name` was called on it.
+        Its temporary name is gone at the end, unless `keep_name` was called on it. Raises StorageFull, or Unavailable
+        where the folder was found to lack what publishing needs.
         """
         folder = self._folders[media_type]
-        reason = self.unusable_reason(folder)
+        reason = self._refusal(folder)
         if reason:
             raise Unavailable(reason, RETRY_SECONDS)
         with judged(folder), self._room.admission(folder, declared_bytes or 0):
             if declared_bytes and not self._room.has(folder, declared_bytes):
                 raise StorageFull(f"There is no room for {declared_bytes} bytes in the {media_type} folder.")
             incoming = Incoming(folder, declared_bytes or 0)
-        with incoming:
-            yield incoming
+        try:
+            with incoming:
+                yield incoming
+        except StorageFailed as error:
+            if is_inability(error.__cause__):
+                self._trials[folder].outcome(max_age=0)  # the next upload is refused before it comes
+            raise
 
     def published(self) -> Iterator[Path]:
         """Everything in the folders that is no folder itself, in no order and without keeping a list."""
@@ -114,6 +134,14 @@ class Storage:
         """
         with judged(folder):
             return self._room.left(folder, enough)
+
+    def _refusal(self, folder: Path) -> str | None:
+        """Why nothing may be stored in the folder now: it is not the one that it was, or cannot publish files."""
+        reason = self.unusable_reason(folder)
+        if reason:
+            return reason
+        missing = self._trials[folder].missing()
+        return f"The folder {folder.name} cannot take uploads: {missing}." if missing else None
 
 
 class Incoming:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from app.background import BackgroundWork
 from app.db import Database
 from app.errors import DetectionsError, Unavailable
+from app.file_systems import TRIAL_PREFIX
 from app.lifecycle import create_media
 from app.media_hash import media_id_of_file
 from app.media_types import MEDIA_TYPES
@@ -73,6 +74,8 @@ class Sweep:
                 return None
             finals = self._final_names(found)
             orphans = self._remove_orphans(found, finals) if finals else 0
+            if path.name.startswith(TRIAL_PREFIX):
+                remove_if_same(path.parent.parent / path.name, found.fd)
             remove_if_same(path, found.fd)
             return orphans
 

@@ -160,18 +160,19 @@ def points(lines: list[str]) -> list[tuple[str, int]]:
     return found
 
 
-SCENARIOS = ["new", "duplicate", "adopted orphan", "replaced orphan", "swept orphan"]
+SCENARIOS = ["new", "duplicate", "adopted orphan", "replaced orphan", "swept orphan", "tried folder"]
+WORK = {"swept orphan": "--sweep", "tried folder": "--try"}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_wherever_it_is_killed_no_row_lacks_its_file_and_one_sweep_leaves_nothing(
     scenario: str, workers: Workers, photo: Path, tmp_path: Path, sqlite_template: Path
 ) -> None:
-    work = "--sweep" if scenario == "swept orphan" else str(photo)
+    work = WORK.get(scenario, str(photo))
     with new_intake(tmp_path / "whole", sqlite_template) as intake:
         prepare(scenario, intake)
         outcome, trace = workers.run(intake, work)
-    assert outcome in ("stored", "duplicate", "swept 1 1")
+    assert outcome in ("stored", "duplicate", "swept 1 1", "fit")
     for call, number in points(trace):
         where = f"killed at {call} {number}"
         with new_intake(tmp_path / f"{call} {number}", sqlite_template) as intake:

@@ -1,8 +1,9 @@
 """Uploads in processes of their own, for tests that break or kill them.
 
 Everything is imported once; each line on standard input, a JSON list of a folder, a database's URL and a file's path
-(or `--sweep`, or `--together`), is worked on by a fork, which says its process id, waits for another line, and says
-what it came to. Uploads that come together each note what they came to in a file beside the folders, as it happens.
+(or `--sweep`, `--try`, or `--together`), is worked on by a fork, which says its process id, waits for another line, and
+says what it came to. Uploads that come together each note what they came to in a file beside the folders, as it
+happens.
 """
 
 import json
@@ -27,9 +28,19 @@ def act(intake: Intake, file: str) -> str:
         if file == "--sweep":
             report = intake.sweep.run()
             return f"swept {report.leftovers} {report.orphans}"
+        if file == "--try":
+            return tried(intake)
         return "duplicate" if intake.send(Path(file).read_bytes()).duplicate else "stored"
     except DetectionsError as error:
         return type(error).__name__
+
+
+def tried(intake: Intake) -> str:
+    try:
+        intake.storage.ensure_fit()
+    except DetectionsError as error:
+        return str(error)
+    return "fit"
 
 
 def send_together(intake: Intake) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import schema
 from app.bootstrap import Services
 from app.errors import DetectionsError
-from app.storage import INCOMING
+from app.storage import INCOMING, Storage
 
 PATIENCE_SECONDS = 1.5
 NEARLY_FULL_BYTES = 256 << 20
@@ -35,6 +35,8 @@ class Readiness:
         looks = (
             (partial(_database_troubles, services), "the database does not answer"),
             (partial(_folder_troubles, services), "the folders do not answer"),
+            # A trial waits for the disk's syncs, which take long under load: what was found last is good enough then.
+            (partial(_trial_troubles, services.storage), None),
         )
         self._looks = [_PatientLook(look, silence) for look, silence in looks]
 
@@ -46,13 +48,14 @@ class Readiness:
 
 
 class _PatientLook:
-    """Looks in a thread; `silence` is what is wrong where nothing comes of it in time."""
+    """Looks in a thread; `silence` is what is wrong where nothing comes of it in time, None if that says nothing."""
 
-    def __init__(self, look: Look, silence: str) -> None:
+    def __init__(self, look: Look, silence: str | None) -> None:
         self._look = look
         self._silence = silence
         self._guard = threading.Lock()
         self._under_way: Future[list[str]] | None = None
+        self._found: list[str] = []
 
     def begin(self) -> "Future[list[str]]":
         """The look that is under way, or else a new one."""
@@ -66,11 +69,12 @@ class _PatientLook:
         try:
             return look.result(max(0.0, seconds))
         except TimeoutError:
-            return [self._silence]
+            return self._found if self._silence is None else [self._silence]
 
     def _run(self, look: "Future[list[str]]") -> None:
         try:
-            look.set_result(self._look())
+            self._found = self._look()
+            look.set_result(self._found)
         except Exception as error:  # noqa: BLE001 (raised again where it is asked for)
             look.set_exception(error)
 
@@ -91,7 +95,7 @@ def _folder_troubles(services: Services) -> list[str]:
         reason = storage.unusable_reason(folder)
         if reason:
             troubles.append(reason)
-        elif not all(os.access(path, os.W_OK | os.X_OK) for path in (folder, folder / INCOMING)):
+        elif not _is_writable(folder):
             troubles.append(f"the folder {folder.name} is not writable")
         else:
             troubles += _room_trouble(f"the folder {folder.name}", partial(storage.room, folder, NEARLY_FULL_BYTES))
@@ -99,6 +103,21 @@ def _folder_troubles(services: Services) -> list[str]:
         folder = Path(database.url.database).parent
         troubles += _room_trouble("the database's folder", lambda: shutil.disk_usage(folder).free)
     return troubles
+
+
+def _trial_troubles(storage: Storage) -> list[str]:
+    troubles = []
+    for folder in storage.folders:
+        outcome = storage.try_folder(folder)
+        if outcome.missing:
+            troubles.append(f"the folder {folder.name} cannot take uploads: {outcome.missing}")
+        elif outcome.refused and _is_writable(folder):
+            troubles.append(f"the folder {folder.name} does not take a file: {outcome.refused}")
+    return troubles
+
+
+def _is_writable(folder: Path) -> bool:
+    return all(os.access(path, os.W_OK | os.X_OK) for path in (folder, folder / INCOMING))
 
 
 def _room_trouble(name: str, room: Callable[[], int]) -> list[str]:

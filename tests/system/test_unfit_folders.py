@@ -1,0 +1,125 @@
+"""A media folder whose file system lacks what publishing needs: at the start, and when it comes to be so later."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from app.folder_trials import TRIAL_SECONDS
+from tests.api.conftest import picture
+from tests.exfat import mounted_exfat
+from tests.system.service import ROOT, Service, surroundings
+from tests.test_crash_points import WHY_NOT
+
+
+def test_a_start_on_a_disk_without_hard_links_ends_with_one_line_and_leaves_nothing(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    with mounted_exfat(tmp_path) as disk:
+        service = Service(disk, sqlite_url, None, TMPDIR=str(tmp_path))
+        ended = subprocess.run(
+            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-b", "127.0.0.1:0", "wsgi:app"],
+            cwd=ROOT,
+            env=surroundings() | service.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 1
+        [line] = [line for line in ended.stderr.splitlines() if "[INFO] Starting gunicorn" not in line]
+        assert line.startswith(f"detections: The folder {disk}")
+        assert "no hard links (link: " in line
+        assert service.leftovers() == []
+        assert service.stored() == set()
+
+
+def test_a_start_with_its_database_on_a_disk_served_from_user_space_warns_of_it(
+    tmp_path: Path, sqlite_template: Path
+) -> None:
+    with mounted_exfat(tmp_path) as disk:
+        (disk / "detections.db").write_bytes(sqlite_template.read_bytes())
+        service = Service(tmp_path, f"sqlite:///{disk / 'detections.db'}", None)
+        try:
+            service.start()
+        finally:
+            service.stop()
+            service.kill()
+        [line] = [line for line in service.log.read_text().splitlines() if "database_place" in line]
+        assert str(disk) in line
+        assert '"level": "warning"' in line
+
+
+@contextmanager
+def refusing(call: str, process: int, log: Path) -> Iterator[None]:
+    """Have a call of a running process be refused while the block runs."""
+    injected = ["-e", f"trace={call}", "-e", f"inject={call}:error=EPERM"]
+    with subprocess.Popen(["strace", "-f", "-p", str(process), "-o", str(log), *injected]) as tracer:
+        try:
+            deadline = time.monotonic() + 30
+            while f"TracerPid:\t{tracer.pid}\n" not in Path(f"/proc/{process}/status").read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            yield
+        finally:
+            tracer.terminate()
+
+
+def worker_of(service: Service) -> int:
+    assert service.process is not None
+    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text()
+    return int(children.split()[0])
+
+
+def readiness(service: Service, wanted: int) -> str:
+    deadline = time.monotonic() + 30
+    while (answer := service.request("GET", "/readyz")).status_code != wanted:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.2)
+    return answer.text
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "strace works")
+def test_links_that_fail_later_are_told_by_readiness_and_uploads_are_refused_until_they_work(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    service = Service(tmp_path, sqlite_url, None)
+    try:
+        service.start()
+        assert readiness(service, 200)
+        with refusing("link", worker_of(service), tmp_path / "trace"):
+            assert "has no hard links (link: Operation not permitted)" in readiness(service, 503)
+            refused = service.upload("/media", picture(1))
+            assert refused.status_code == 503
+            assert "no hard links" in refused.json()["detail"]
+            assert int(refused.headers["Retry-After"]) > 0
+        assert readiness(service, 200)
+        assert service.upload("/media", picture(1)).status_code == 201
+        assert service.leftovers() == []
+    finally:
+        service.stop()
+        service.kill()
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "strace works")
+def test_after_one_upload_that_failed_for_want_of_links_the_next_is_refused_with_the_reason(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    service = Service(tmp_path, sqlite_url, None)
+    try:
+        service.start()
+        with refusing("link", worker_of(service), tmp_path / "trace"):
+            assert service.upload("/media", picture(1)).status_code == 500
+            refused = service.upload("/media", picture(1))
+            assert refused.status_code == 503
+            assert "no hard links" in refused.json()["detail"]
+        time.sleep(TRIAL_SECONDS)
+        assert service.upload("/media", picture(1)).status_code == 201
+        assert service.leftovers() == []
+    finally:
+        service.stop()
+        service.kill()
