@@ -16,6 +16,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes
 from tests.system.promise import Uploads, photo
@@ -93,6 +95,7 @@ def told(service: Service, *arguments: str) -> Any:
     return json.loads(ended.stdout)
 
 
+@pytest.mark.timeout(300)
 def test_a_copy_taken_during_uploads_is_whole_and_can_be_gone_on_with(
     service: Service, annotations: ReferenceService, tmp_path: Path
 ) -> None:
