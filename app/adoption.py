@@ -16,7 +16,7 @@ from app.db import Database
 from app.display_name import clean_name
 from app.errors import MalformedUpload, MediaNotFound, UnsupportedMedia
 from app.media_hash import MEDIA_ID, media_id_of_file
-from app.media_types import MEDIA_TYPES, extension_of
+from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 from app.models import Media, MediaStatus
 from app.storage import FoundFile, Storage, hold, sync_folder
 
@@ -70,13 +70,15 @@ class Adoption:
         try:
             if found is None or media_id_of_file(found.fd) != media_id:
                 raise _refused(media_id, "the file does not have that id")
+            extension = extension_of(found.path.name)
+            check_first_bytes(extension, found.head(HEAD_BYTES))
             found.sync()
             sync_folder(found.path.parent)
             return {
                 "id": media_id,
                 "name": clean_name(str(record["name"])),
                 "path": str(found.path),
-                "media_type": MEDIA_TYPES[extension_of(found.path.name)].kind,
+                "media_type": MEDIA_TYPES[extension].kind,
                 "media_status": _status(int(record["mediaStatus"])),
                 "user_id": _user(record["userId"]),
                 "size_bytes": os.fstat(found.fd).st_size,

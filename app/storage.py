@@ -9,6 +9,7 @@ final names that share an inode with one, are ever removed.
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -232,6 +233,11 @@ class FoundFile:
                 return []
             return [path for path in (self.path.parent / INCOMING).iterdir() if _is_same(path, mine)]
 
+    def head(self, length: int) -> bytes:
+        """The first bytes, at most `length`."""
+        with judged(self.path):
+            return os.pread(self.fd, length, 0)
+
     def is_named(self, path: Path) -> bool:
         """Is `path` another name of this very file?"""
         with judged(path):
@@ -273,8 +279,37 @@ def make_folder(folder: Path) -> None:
 
 def is_taken(path: Path) -> bool:
     """Is there anything of that name?"""
-    with judged(path):
-        return path.exists()
+    return os.path.lexists(path)
+
+
+def open_stored(path: Path, size: int) -> int:
+    """Open a published file to read it, as its row knows it; the descriptor is the caller's to close.
+
+    Neither follows a link nor waits, whatever somebody has put in its place. Raises StorageFailed where that is no
+    regular file of `size` bytes, or where it cannot be opened.
+    """
+    fd = open_regular(path)
+    found = os.fstat(fd).st_size
+    if found != size:
+        os.close(fd)
+        raise StorageFailed(f"The stored file {path.name} has {found} bytes; its record says {size}.")
+    return fd
+
+
+def open_regular(path: Path) -> int:
+    """Open a file in one of our folders to read it, without following a link and without waiting.
+
+    Raises StorageFailed where it is no regular file or cannot be opened; `__cause__` is the system's word for it.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        reason = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
+        raise StorageFailed(f"The stored file {path.name} {reason}.") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise StorageFailed(f"The stored file {path.name} is no regular file.")
+    return fd
 
 
 def same_content(fd: int, other: int) -> bool:
@@ -342,11 +377,12 @@ def _create_locked(folder: Path, declared_bytes: int) -> tuple[Path, int]:
 
 
 def _open_if_there(path: Path) -> int | None:
-    with judged(path):
-        try:
-            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
+    try:
+        return open_regular(path)
+    except StorageFailed as error:
+        if isinstance(error.__cause__, FileNotFoundError):
             return None
+        raise
 
 
 def _lock_until(fd: int, deadline: float, monotonic: Callable[[], float]) -> bool:
@@ -361,9 +397,9 @@ def _lock_until(fd: int, deadline: float, monotonic: Callable[[], float]) -> boo
             return True
 
 
-def _is_same(path: Path, stat: os.stat_result) -> bool:
+def _is_same(path: Path, mine: os.stat_result) -> bool:
     try:
         there = path.stat(follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)
+    return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)

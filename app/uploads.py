@@ -18,14 +18,25 @@ from sqlalchemy.exc import IntegrityError
 from app.db import Database
 from app.direct import Direct
 from app.display_name import clean_name
-from app.errors import DetectionsError, MediaIdCollision, StorageFailed, StorageFull, Unavailable
+from app.errors import DetectionsError, MediaIdCollision, StorageFull, Unavailable
 from app.lifecycle import keep_checksum
 from app.media_hash import media_id_of_file
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
 from app.recorder import AndThen, CommitUnknown, Recorder, Recording
-from app.storage import FoundFile, Incoming, Storage, hold, is_taken, judged, remove_if_same, same_content, sync_folder
+from app.storage import (
+    FoundFile,
+    Incoming,
+    Storage,
+    hold,
+    is_taken,
+    judged,
+    open_stored,
+    remove_if_same,
+    same_content,
+    sync_folder,
+)
 
 log = structlog.get_logger()
 
@@ -159,10 +170,7 @@ class _Settling:
         known = self._recorded()
         if known is None:
             return None
-        try:
-            stored = os.open(known.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise StorageFailed(f"The stored file of media {known.id} cannot be read: {error.strerror}.") from error
+        stored = open_stored(Path(known.path), known.size_bytes)
         try:
             if not self._has_our_content(stored):
                 reason = (

@@ -1,5 +1,6 @@
 """Taking over a media that only the annotations service knows: only if its file is really here."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -168,8 +169,9 @@ def test_a_status_that_no_run_of_ours_would_end_is_not_taken_over(
     assert [row.media_status for row in intake.rows()] == [ours]
 
 
-def test_two_requests_at_once_adopt_it_once(intake: Intake, adopt: Adopt) -> None:
-    adoption = adopt(record_of(intake))
+def test_two_requests_at_once_adopt_it_once(intake: Intake) -> None:
+    record = record_of(intake)
+    adoption = Adoption(intake.database, intake.storage, lambda _id, _user: record)
     with ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(adoption.ensure_known, MEDIA_ID, "ada") for _ in range(8)]:
             done.result(60)
@@ -198,3 +200,32 @@ def test_a_path_that_another_media_has_is_refused(intake: Intake, adopt: Adopt) 
     with pytest.raises(MediaNotFound):
         adopt(record_of(intake)).ensure_known(media_id_of_bytes(other), "ada")
     assert [row.id for row in intake.rows()] == [MEDIA_ID]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("photo.jpg", b"GIF89a" + bytes(4000)), ("clip.mp4", PHOTO), ("photo.exe", PHOTO), ("photo", PHOTO)],
+)
+def test_a_file_that_no_upload_would_bring_in_is_not_adopted(
+    name: str, content: bytes, intake: Intake, adopt: Adopt
+) -> None:
+    path = intake.final(PHOTO).with_name(name)
+    path.write_bytes(content)
+    media_id = media_id_of_bytes(content)
+    with pytest.raises(MediaNotFound):
+        adopt(record_of(intake, id=media_id, path=str(path))).ensure_known(media_id, "ada")
+    assert intake.rows() == []
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_no_file_is_not_adopted_nor_waited_for(kind: str, intake: Intake, adopt: Adopt) -> None:
+    path = intake.final(PHOTO)
+    if kind == "link":
+        path.rename(path.with_name("elsewhere"))
+        path.symlink_to(path.with_name("elsewhere"))
+    else:
+        path.unlink()
+        os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(MediaNotFound):
+        adopt(record_of(intake)).ensure_known(MEDIA_ID, "ada")
+    assert intake.rows() == []

@@ -34,6 +34,7 @@ class ClaimedRun:
     media_id: str
     media_status: int
     path: Path
+    size_bytes: int
     media_type: Literal["Video", "Image"]
     confidence: float
     frame_interval: float
@@ -152,6 +153,7 @@ def _claimed(run: DetectionRun, media: Media) -> ClaimedRun:
         media_id=run.media_id,
         media_status=media.media_status,
         path=Path(media.path),
+        size_bytes=media.size_bytes,
         media_type=media.media_type,
         confidence=run.confidence,
         frame_interval=run.frame_interval,

@@ -11,8 +11,8 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import BinaryIO
 
 import structlog
@@ -20,13 +20,22 @@ import structlog
 from app.detection.claims import ClaimedRun
 from app.detection.head_start import HeadStart, IdleDetectors
 from app.detection.in_memory import Line, Waiting
-from app.detection.jobs import Job, Total
+from app.detection.jobs import Job, OpenFile, Total
 from app.detection.process import DetectorProcess
 from app.detection.results import FrameResult
 from app.detection.runs import MAX_TRIES, Runs
 from app.detection.sandbox.policy import Sandbox
-from app.errors import DetectionsError, DetectorFailed, MediaTooLarge, SettingsError, Unavailable, Undecodable
+from app.errors import (
+    DetectionsError,
+    DetectorFailed,
+    MediaTooLarge,
+    SettingsError,
+    StorageFailed,
+    Unavailable,
+    Undecodable,
+)
 from app.models import RunFailure
+from app.storage import open_stored
 
 log = structlog.get_logger()
 
@@ -181,7 +190,7 @@ class RunExecutor:
                 job = None
         claimed = head_start.run(self._head_start_seconds)
         if claimed is not None:
-            self._do(process, claimed, job or _job_of(claimed))
+            self._do(process, claimed, job)
         elif job is not None and not self._stopping.is_set():
             with suppress(DetectionsError):  # whatever is wrong with the picture, nobody has asked for it any more
                 deque(process.run(job), maxlen=0)
@@ -203,10 +212,10 @@ class RunExecutor:
         claimed = self._runs.claim(self.owner)
         if claimed is None:
             return False
-        self._do(process, claimed, _job_of(claimed))
+        self._do(process, claimed)
         return True
 
-    def _do(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> None:
+    def _do(self, process: DetectorProcess, claimed: ClaimedRun, begun: Job | None = None) -> None:
         self._under_way.add(claimed)
         log.info(
             "run_started",
@@ -217,7 +226,7 @@ class RunExecutor:
         )
         started, has_ended = time.monotonic(), False
         try:
-            has_ended = self._execute(process, claimed, job)
+            has_ended = self._execute(process, claimed, begun)
         finally:
             self._under_way.discard(claimed)
             self._on_left(claimed.run_id, has_ended)
@@ -229,10 +238,11 @@ class RunExecutor:
             milliseconds=round((time.monotonic() - started) * 1000),
         )
 
-    def _execute(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> bool:
+    def _execute(self, process: DetectorProcess, claimed: ClaimedRun, begun: Job | None) -> bool:
         """Do the run and record how it went; true where it is ended, false where another is to take it."""
         try:
-            rest = self._stream(process, claimed, job)
+            with nullcontext(begun) if begun is not None else _job_of(claimed) as job:
+                rest = self._stream(process, claimed, job)
         except Undecodable as error:
             return self._runs.fail(claimed, RunFailure.UNDECODABLE, str(error), skipped=process.skipped)
         except MediaTooLarge as error:
@@ -288,8 +298,17 @@ def _take_turn(turns: list[_Work], process: DetectorProcess) -> bool:
     return False
 
 
-def _job_of(claimed: ClaimedRun) -> Job:
-    return Job(claimed.path, claimed.media_type, claimed.confidence, claimed.frame_interval)
+@contextmanager
+def _job_of(claimed: ClaimedRun) -> Iterator[Job]:
+    """The run's job, whose file is open meanwhile. Raises DetectorFailed where it is not the file that was stored."""
+    try:
+        fd = open_stored(claimed.path, claimed.size_bytes)
+    except StorageFailed as error:
+        raise DetectorFailed(str(error)) from error
+    try:
+        yield Job(OpenFile(fd), claimed.media_type, claimed.confidence, claimed.frame_interval)
+    finally:
+        os.close(fd)
 
 
 def _shutting_down() -> Unavailable:

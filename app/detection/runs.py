@@ -89,6 +89,7 @@ class Runs:
             media_id=media.id,
             media_status=MediaStatus.NEW,
             path=Path(media.path),
+            size_bytes=media.size_bytes,
             media_type=media.media_type,
             confidence=wanted.confidence,
             frame_interval=wanted.frame_interval,

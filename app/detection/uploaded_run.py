@@ -5,6 +5,7 @@ no second commit between an upload and its run. If that transaction fails, the d
 dies behind it, the run is continued elsewhere once its lease has run out.
 """
 
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +17,9 @@ from app.detection.claims import ClaimedRun
 from app.detection.executor import RunExecutor
 from app.detection.head_start import HeadStart
 from app.detection.runs import RunRequest, Runs
+from app.errors import StorageFailed
 from app.models import Media
+from app.storage import open_stored
 
 log = structlog.get_logger()
 
@@ -38,9 +41,9 @@ class UploadedRun:
         if media.media_type != "Image":
             return
         try:
-            opened = file.open("rb")
-        except OSError as error:  # it can wait until it is recorded
-            log.warning("head_start_failed", media_id=media.id, reason=error.strerror)
+            opened = os.fdopen(open_stored(file, media.size_bytes), "rb")
+        except StorageFailed as error:  # it can wait until it is recorded
+            log.warning("head_start_failed", media_id=media.id, reason=str(error))
             return
         self._head_start = self._executor.begin_ahead(opened, self._wanted.confidence, self._wanted.frame_interval)
         if self._head_start is None:

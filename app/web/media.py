@@ -1,17 +1,20 @@
 """Media without detection: store, list, look, download, follow."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request, send_file, url_for
 
 from app import catalog, representation
 from app.current import services
-from app.errors import StorageFailed
 from app.media_types import MEDIA_TYPES, extension_of
+from app.models import Media
 from app.run_results import Frames
+from app.storage import open_stored
 from app.web import events, intake, parameters, request_slot, results
 from app.web.links import authenticate_by_link_or_token
 
@@ -81,18 +84,7 @@ def content(media_id: str) -> Response:
     parameters.ignore_impossible_ranges(media.size_bytes)
     give_back = request_slot.take()
     try:
-        response = send_file(
-            media.path,
-            mimetype=MEDIA_TYPES[extension_of(media.path)].content_type,
-            as_attachment=True,
-            download_name=media.name,
-            conditional=True,
-            etag=media.id,
-            max_age=None,
-        )
-    except OSError as error:
-        give_back()
-        raise StorageFailed(f"The file of media {media_id} cannot be read: {error.strerror}.") from error
+        response = _file_of(media)
     except BaseException:
         give_back()
         raise
@@ -100,6 +92,28 @@ def content(media_id: str) -> Response:
     response.headers["Cache-Control"] = "private, no-cache"
     # Pages of other origins may show it: they need a token or a signed link, and browsers send neither by themselves.
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
+
+
+def _file_of(media: Media) -> Response:
+    """The media's bytes, or the part that is asked for. By descriptor: what lies at its path may change meanwhile."""
+    file = os.fdopen(open_stored(Path(media.path), media.size_bytes), "rb")
+    try:
+        response = send_file(
+            file,
+            mimetype=MEDIA_TYPES[extension_of(media.path)].content_type,
+            as_attachment=True,
+            download_name=media.name,
+            conditional=False,
+            etag=media.id,
+            last_modified=os.fstat(file.fileno()).st_mtime,
+            max_age=None,
+        )
+        response.content_length = media.size_bytes
+        response.make_conditional(request.environ, accept_ranges=True, complete_length=media.size_bytes)
+    except BaseException:
+        file.close()
+        raise
     return response
 
 
