@@ -108,7 +108,7 @@ def test_what_is_not_the_stored_file_is_neither_read_nor_waited_for(
 
 
 def test_a_download_goes_on_with_the_file_that_it_began_with(api: Api) -> None:
-    content = picture(950, (640, 480), "PNG")
+    content = picture(950, (320, 240), "PNG")
     media_id = api.upload("/media", content, "photo.png").get_json()["media"]["id"]
     with api.get(f"/media/{media_id}/content", buffered=False) as answer:
         stored = api.images / f"{media_id}.png"
