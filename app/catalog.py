@@ -127,7 +127,9 @@ def results(session: Session, run_id: int, *, first: int = 0, end: int | None = 
 def frame_results(rows: Iterable[Row[Any]]) -> Iterator[FrameResult]:
     """The frames that rows of `detection` are of, in the order of the rows."""
     for (frame, time), found in groupby(rows, key=lambda row: (row.frame, row.time)):
-        yield FrameResult(frame, time, tuple(_object(row) for row in found))
+        rows_of_frame = list(found)
+        objects = tuple(_object(row) for row in rows_of_frame)
+        yield FrameResult(frame, time, objects, rows_of_frame[0].source_frame)
 
 
 def _filtered(

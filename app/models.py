@@ -134,11 +134,15 @@ class DetectionRun(Base):
     finished_at: Mapped[float | None] = mapped_column(Double)
     failure: Mapped[str | None] = mapped_column(String(11))
     error: Mapped[str | None] = mapped_column(Text)
+    warnings: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     request_id: Mapped[str | None] = mapped_column(String(64))
 
 
 class Detection(Base):
-    """One object found on one frame of a run."""
+    """One object found on one frame of a run.
+
+    `source_frame` is the frame's number in its video, kept since the schema's third version.
+    """
 
     __tablename__ = "detection"
     __table_args__ = (
@@ -150,6 +154,7 @@ class Detection(Base):
     frame: Mapped[int] = mapped_column(Integer, primary_key=True)
     ordinal: Mapped[int] = mapped_column(Integer, primary_key=True)
     time: Mapped[float] = mapped_column(Double)
+    source_frame: Mapped[int | None] = mapped_column(Integer)
     class_num: Mapped[int] = mapped_column(Integer)
     label: Mapped[str] = mapped_column(String(255))
     confidence: Mapped[float] = mapped_column(Double)

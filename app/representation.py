@@ -40,6 +40,7 @@ def run(row: DetectionRun | None) -> dict[str, Any] | None:
         "startedAt": timestamp(row.started_at),
         "finishedAt": timestamp(row.finished_at),
         "error": row.error,
+        "warnings": row.warnings or [],
     }
 
 
@@ -85,6 +86,7 @@ def annotations(results: Iterable[FrameResult]) -> list[dict[str, Any]]:
         {
             "frame": result.index,
             "time": round(result.time, 6),
+            "sourceFrame": result.source_frame,
             "detections": [
                 {
                     "classNum": found.class_num,

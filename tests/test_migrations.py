@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import CheckConstraint, inspect, select, text
+from sqlalchemy import CheckConstraint, inspect, select, text, update
 
 from app import history
 from app.db import Base, Database
@@ -56,7 +56,7 @@ def fill(database: Database, folder: Path) -> None:
         session.add(
             Detection(
                 run_id=run.id, frame=0, ordinal=0, time=0.0, class_num=0, label="person", confidence=0.5,
-                center_x=0.5, center_y=0.5, width=0.1, height=0.1,
+                center_x=0.5, center_y=0.5, width=0.1, height=0.1, source_frame=7,
             )
         )  # fmt: skip
         session.add(OutboxGate(endpoint="endpoint", state="open", failures=0))
@@ -97,6 +97,24 @@ def test_runs_of_the_first_schema_belong_to_whoever_brought_their_media(database
         owners = session.execute(select(DetectionRun.user_id, Media.user_id, DetectionRun.packets_skipped).join(Media))
         assert owners.all() == [("ada", "ada", 0)]
         assert session.scalars(select(Media.checksum)).all() == [None]
+
+
+def test_results_of_the_second_schema_get_their_frames_number_where_it_is_known(
+    database_url: str, tmp_path: Path
+) -> None:
+    """A picture is frame 0; which frame of a video it was nobody can tell any more."""
+    found = select(Detection.source_frame, DetectionRun.warnings).join(DetectionRun)
+    with closing(Database(database_url)) as database:
+        fill(database, tmp_path / "media")
+    command.downgrade(configuration(database_url), "0002")
+    migrate(database_url)
+    with closing(Database(database_url)) as database, database.writing() as session:
+        assert session.execute(found).all() == [(0, None)]
+        session.execute(update(Media).values(media_type="Video"))
+    command.downgrade(configuration(database_url), "0002")
+    migrate(database_url)
+    with closing(Database(database_url)) as database, database.reading() as session:
+        assert session.execute(found).all() == [(None, None)]
 
 
 def test_a_migration_up_or_down_loses_no_row(database_url: str, tmp_path: Path) -> None:

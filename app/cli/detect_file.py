@@ -29,12 +29,15 @@ DRAWN_AS = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one file: the frames on which something was found, and why it failed, if it did."""
+    """What became of one file: the frames on which something was found, `warnings` of what is missing of a picture,
+    and why it failed, if it did.
+    """
 
     path: Path
     kind: Kind | None = None
     frames: int = 0
     skipped: int = 0
+    warnings: tuple[str, ...] = ()
     found: list[FrameResult] = field(default_factory=list)
     error: str | None = None
 
@@ -128,15 +131,15 @@ def _detect(process: DetectorProcess, path: Path, confidence: float, interval: f
                     if item.objects:
                         outcome.found.append(item)
                     advance(outcome.frames, total)
-        outcome.skipped = process.skipped
+        outcome.skipped, outcome.warnings = process.skipped, process.warnings
     except SettingsError:
         raise
     except DetectionsError as error:
         outcome.error = str(error)
     except OSError as error:
         outcome.error = f"the file cannot be read: {error.strerror}"
-    if outcome.error:
-        note(f"{path}: {outcome.error}")
+    for text in (*outcome.warnings, *filter(None, [outcome.error])):
+        note(f"{path}: {text}")
     return outcome
 
 
@@ -197,5 +200,6 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "error": outcome.error,
         "frames": outcome.frames,
         "packetsSkipped": outcome.skipped,
+        "warnings": list(outcome.warnings),
         "annotations": representation.annotations(outcome.found),
     }

@@ -110,5 +110,8 @@ def _lines(document: dict[str, Any], prefix: str = "") -> list[tuple[str, object
     """A document as lines of names and values, those of inner documents under the name of theirs."""
     lines: list[tuple[str, object]] = []
     for name, value in document.items():
-        lines += _lines(value, f"{prefix}{name} ") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+        if isinstance(value, dict):
+            lines += _lines(value, f"{prefix}{name} ")
+        else:
+            lines.append((f"{prefix}{name}", "; ".join(value) if isinstance(value, list) else value))
     return lines

@@ -19,7 +19,7 @@ import structlog
 
 from app.detection.claims import ClaimedRun
 from app.detection.head_start import HeadStart, IdleDetectors
-from app.detection.in_memory import Line, Waiting
+from app.detection.in_memory import Found, Line, Waiting
 from app.detection.jobs import Job, OpenFile, Total
 from app.detection.process import DetectorProcess
 from app.detection.results import FrameResult
@@ -141,7 +141,7 @@ class RunExecutor:
             raise _shutting_down()
         self._in_memory.ensure_room()
 
-    def detect(self, job: Job, timeout: float, *, user: str) -> list[FrameResult]:
+    def detect(self, job: Job, timeout: float, *, user: str) -> Found:
         """Run a job that has no row, for a client that waits; raises Unavailable where too many wait already."""
         if self._stopping.is_set():
             raise _shutting_down()
@@ -205,7 +205,7 @@ class RunExecutor:
             except Exception as error:  # noqa: BLE001 (whoever waits is told, and decides)
                 waiting.result.set_exception(error)
             else:
-                waiting.result.set_result(results)
+                waiting.result.set_result(Found(results, process.warnings))
         return True
 
     def _do_one_run(self, process: DetectorProcess) -> bool:
@@ -256,7 +256,7 @@ class RunExecutor:
             log.warning("run_lost", run_id=claimed.run_id, epoch=claimed.epoch)
         else:
             if rest is not None:
-                return self._runs.finish(claimed, rest, skipped=process.skipped)
+                return self._runs.finish(claimed, rest, skipped=process.skipped, warnings=process.warnings)
             self._runs.hand_back(claimed, counted=False)
         return False
 

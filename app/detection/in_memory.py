@@ -10,12 +10,20 @@ from app.detection.results import FrameResult
 from app.errors import Unavailable
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a job gave, and what is missing of its picture."""
+
+    results: list[FrameResult]
+    warnings: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Waiting:
     """A job, and where its result goes; cancelled where its client no longer waits."""
 
     job: Job
-    result: Future[list[FrameResult]] = field(default_factory=Future)
+    result: Future[Found] = field(default_factory=Future)
 
 
 class Line:

@@ -19,6 +19,8 @@ from app.settings.detector import MAX_LABEL_CHARACTERS
 
 MAX_MESSAGE_BYTES = 4 * 1024**2
 _MAX_REASON = 1000
+_MAX_WARNINGS = 8
+_MAX_WARNING = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,10 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The job is done; `skipped` packets of the video were corrupt."""
+    """The job is done; `skipped` packets of the video were corrupt, `warnings` say what of a picture is missing."""
 
     skipped: int
+    warnings: tuple[str, ...] = ()
 
 
 class Fault(StrEnum):
@@ -140,17 +143,24 @@ def decode(data: bytes) -> Message:
 _READERS: Mapping[str, Callable[[dict[str, Any]], Message]] = MappingProxyType(
     {
         "FrameResult": lambda fields: FrameResult(
-            int(fields["index"]), _finite(fields["time"]), tuple(_object(**found) for found in fields["objects"])
+            int(fields["index"]),
+            _finite(fields["time"]),
+            tuple(_object(**found) for found in fields["objects"]),
+            int(fields["source_frame"]),
         ),
         "Total": lambda fields: Total(None if fields["frames"] is None else int(fields["frames"])),
         "Beat": lambda fields: Beat(int(fields["skipped"])),
         "Loaded": lambda _fields: Loaded(),
         "Sealed": lambda fields: Sealed(Sandbox(**fields["sandbox"]), _text(fields["reason"], _MAX_REASON)),
         "Drawn": lambda fields: Drawn(int(fields["size"])),
-        "Finished": lambda fields: Finished(int(fields["skipped"])),
+        "Finished": lambda fields: Finished(int(fields["skipped"]), _warnings(*fields["warnings"])),
         "Failure": lambda fields: Failure(Fault(fields["fault"]), _text(fields["reason"], _MAX_REASON)),
     }
 )
+
+
+def _warnings(*texts: str) -> tuple[str, ...]:
+    return tuple(_text(text, _MAX_WARNING) for text in texts[:_MAX_WARNINGS])
 
 
 def _object(class_num: int, label: str, **numbers: float) -> DetectedObject:

@@ -81,6 +81,8 @@ class DetectorProcess:
         """What the process that was last started is under, as it says itself; None before it has said so."""
         self.skipped = 0
         """Corrupt packets of the video that was last run, as far as it came."""
+        self.warnings: tuple[str, ...] = ()
+        """What is missing of the picture that was last run."""
 
     @property
     def pid(self) -> int | None:
@@ -111,11 +113,13 @@ class DetectorProcess:
         Raises Undecodable and MediaTooLarge, which are the media's fault, or DetectorFailed: the process died, or gave
         no sign of life for `stall_seconds`. The run after that has a new process.
         """
-        self.skipped = 0
+        self.skipped, self.warnings = 0, ()
         with self._conversation(job) as messages:
             for message in messages:
                 if isinstance(message, Beat | Finished):
                     self.skipped = message.skipped
+                if isinstance(message, Finished):
+                    self.warnings = message.warnings
                 if isinstance(message, Total | FrameResult | Beat):
                     yield message
 

@@ -18,8 +18,13 @@ class DetectedObject:
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
-    """What was found on one frame."""
+    """What was found on one frame.
+
+    `index` counts the frames looked at. `source_frame` counts all frames of a video in the order of time and is 0 for a
+    picture; None where nobody counted, in results of before the schema's third version.
+    """
 
     index: int
     time: float
     objects: tuple[DetectedObject, ...]
+    source_frame: int | None = 0

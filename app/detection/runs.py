@@ -167,14 +167,18 @@ class Runs:
                 tallies.count_frames(session, len(results))
             return kept
 
-    def finish(self, claimed: ClaimedRun, results: Sequence[FrameResult], *, skipped: int = 0) -> bool:
-        """The run is done, with these last frames, and its media AIProcessed; False if the lease was lost."""
+    def finish(
+        self, claimed: ClaimedRun, results: Sequence[FrameResult], *, skipped: int = 0, warnings: Sequence[str] = ()
+    ) -> bool:
+        """The run is done, with these last frames, and its media AIProcessed; False if the lease was lost.
+
+        `warnings` say what is missing of a damaged picture.
+        """
         with self._database.writing() as session:
             connection = session.connection()
             fence = {"run": claimed.run_id, "epoch": claimed.epoch}
-            ended = connection.execute(
-                self._statements.finish, fence | {"frames": len(results), "skipped": skipped}
-            ).first()
+            done = {"frames": len(results), "skipped": skipped, "warnings": list(warnings) or None}
+            ended = connection.execute(self._statements.finish, fence | done).first()
             if ended is None:
                 return False
             add_results(session, claimed.run_id, results)

@@ -81,13 +81,14 @@ class RunStatements:
                 frames_done=frames,
                 frames_total=frames,
                 packets_skipped=bindparam("skipped"),
+                warnings=bindparam("warnings", type_=_R.warnings.type),
                 **NO_LEASE,
             )
             .returning(_R.finished_at - _R.started_at)
         )
         """Ends a claimed run as done, and returns the seconds that it took, or no row where the lease was lost.
 
-        Parameters: run and epoch, which fence it; frames, which were not counted before; skipped.
+        Parameters: run and epoch, which fence it; frames, which were not counted before; skipped; warnings.
         """
 
 
@@ -110,6 +111,7 @@ def _rows(run_id: int, result: FrameResult) -> list[dict[str, object]]:
             "frame": result.index,
             "ordinal": ordinal,
             "time": result.time,
+            "source_frame": result.source_frame,
             "class_num": found.class_num,
             "label": found.label,
             "confidence": found.confidence,

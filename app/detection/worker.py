@@ -169,7 +169,7 @@ class Worker:
         self._send(Total(1))
         objects = tuple(detector.detect(frame.picture, job.confidence, self._beat))
         self._send(FrameResult(frame.index, frame.time, objects))
-        self._send(Finished(skipped=0))
+        self._send(Finished(skipped=0, warnings=frame.warnings))
 
     def _run_video(self, job: Job, detector: YoloDetector, file: BinaryIO) -> None:
         with Video(
@@ -195,7 +195,7 @@ class Worker:
                 if video.skipped != skipped:
                     skipped = video.skipped
                     self._send(Beat(skipped))
-                self._send(FrameResult(frame.index, frame.time, objects))
+                self._send(FrameResult(frame.index, frame.time, objects, frame.source_frame))
 
     def _draw(self, drawing: Drawing) -> None:
         seconds = self._start.limits.picture_seconds if drawing.media_type == "Image" else 0

@@ -86,7 +86,8 @@ def _detect_in_memory(wanted: RunRequest) -> Response:
             "delivery": None,
         },
         duplicate=False,
-        annotations=representation.annotations(result for result in found if result.objects),
+        annotations=representation.annotations(result for result in found.results if result.objects),
+        warnings=found.warnings,
     )
 
 

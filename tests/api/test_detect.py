@@ -1,5 +1,7 @@
 """POST /detect in all its forms: what it answers, what it stores, and what it leaves alone."""
 
+import io
+import re
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from app.errors import Unavailable
 from app.media_hash import media_id_of_bytes, virtual_id_of_bytes
 from tests.api.conftest import ASTRONAUT, RUNS_OUT, Api, MakeApi, Untouched, picture, settings_in
 from tests.detection.clips import Clip, without_pictures
+from tests.detection.heif_bytes import heic
 from tests.system.service import token
 
 GHOST = "0123456789abcdef"
@@ -72,7 +75,7 @@ def test_a_photo_is_answered_with_the_person_on_it(api: Api) -> None:
     assert media["createdAt"] <= run["startedAt"] <= run["finishedAt"]
     assert media["delivery"].keys() >= {"pending", "delivered", "parked", "attempts", "nextAttemptAt", "lastError"}
     assert (media["delivery"]["pending"], media["delivery"]["delivered"]) == (3, 0)
-    assert (frame["frame"], frame["time"]) == (0, 0.0)
+    assert (frame["frame"], frame["time"], frame["sourceFrame"]) == (0, 0.0, 0)
     [person] = frame["detections"]
     assert person.keys() == {"classNum", "label", "confidence", "centerX", "centerY", "width", "height"}
     assert person["label"] == "person"
@@ -167,6 +170,63 @@ def test_what_cannot_be_decoded_is_stored_and_at_error(api: Api) -> None:
     assert media["run"]["error"]
     assert f"{media_id}.jpg" in api.stored()
     assert api.get(f"/media/{media_id}/detections").status_code == 404
+
+
+def test_a_damaged_picture_is_looked_at_as_far_as_it_goes_and_its_run_says_what_is_missing(api: Api) -> None:
+    content = picture(71, (640, 480))
+    assert api.upload("/detect", content).json["media"]["run"]["warnings"] == []  # type: ignore[index]
+    answer = api.upload("/detect", content[: len(content) * 9 // 10])
+    assert answer.status_code == 201
+    media = answer.json["media"]  # type: ignore[index]
+    [warning] = media["run"]["warnings"]
+    assert re.fullmatch(r"the picture ends early: the last \d+ % of its rows are missing", warning)
+    assert (media["mediaStatus"], media["run"]["error"]) == (3, None)
+    assert api.get(f"/media/{media['id']}").json["run"]["warnings"] == [warning]  # type: ignore[index]
+    in_memory = api.upload("/detect?persist=false", content[: len(content) * 9 // 10])
+    assert in_memory.json["warnings"] == [warning]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("extension", ["jpe", "jfif", "gif", "heic", "heif", "avif"])
+def test_a_picture_of_each_newer_kind_is_looked_at_and_served_as_what_it_is(extension: str, api: Api) -> None:
+    photo = Image.open(ASTRONAUT).convert("RGB")
+    file = io.BytesIO()
+    match extension:
+        case "heic" | "heif":
+            file.write(heic(photo, tile=256, brand=b"heic" if extension == "heic" else b"mif1"))
+        case "gif" | "avif":
+            photo.save(file, extension)
+        case _:
+            photo.save(file, "JPEG", comment=extension)
+    answer = api.upload("/detect", file.getvalue(), f"photo.{extension}")
+    assert answer.status_code == 201, answer.text
+    [frame] = answer.json["annotations"]  # type: ignore[index]
+    assert [found["label"] for found in frame["detections"]] == ["person"]
+    expected = {"jpe": "image/jpeg", "jfif": "image/jpeg"}.get(extension, f"image/{extension}")
+    with api.get(f"{answer.headers['Location']}/content") as served:
+        assert (served.content_type, served.data) == (expected, file.getvalue())
+
+
+@pytest.mark.parametrize("name", ["p.mpg", "w.wmv", "f.flv", "p.3gp", "one.insv", "small.lrf"])
+def test_a_video_of_each_newer_kind_is_looked_at(name: str, api: Api, tmp_path: Path) -> None:
+    codec = {"mpg": "mpeg2video", "wmv": "wmv2", "flv": "flv"}.get(name[-3:], "libx264")
+    written = name if name[-3:] in ("mpg", "wmv", "flv", "3gp") else f"{name}.mp4"
+    photo = Image.open(ASTRONAUT).convert("RGB")
+    clip = Clip(written, codec=codec, rate=30, frames=31, width=320 + 16 * len(name)).write(tmp_path, photo)
+    answer = api.upload("/detect", clip.read_bytes(), name)
+    assert answer.status_code == 201, answer.text
+    assert answer.json["media"]["run"]["framesDone"] == 3  # type: ignore[index]
+    frames = {frame["frame"]: frame["sourceFrame"] for frame in answer.json["annotations"]}  # type: ignore[index]
+    assert frames.items() <= {0: 0, 1: 15, 2: 30}.items()
+    assert frames
+
+
+def test_the_first_bytes_of_newer_kinds_must_agree_with_their_names(api: Api, tmp_path: Path) -> None:
+    photo = Image.open(ASTRONAUT).convert("RGB").resize((64, 64))
+    answer = api.upload("/detect", heic(photo), "photo.mp4")
+    assert (answer.status_code, api.upload("/detect", heic(photo), "photo.jpg").status_code) == (415, 415)
+    assert "are of HEIC/AVIF" in answer.text
+    clip = Clip("flash.flv", codec="flv").write(tmp_path, photo)
+    assert api.upload("/detect", clip.read_bytes(), "clip.wmv").status_code == 415
 
 
 def test_in_memory_detection_answers_and_keeps_nothing(make_api: MakeApi, annotations: ReferenceService) -> None:

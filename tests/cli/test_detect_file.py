@@ -68,12 +68,13 @@ def test_one_document_tells_all_as_the_api_does() -> None:
     told = detected(ASTRONAUT)
     assert told["detector"] == "nanodet_g_416-1059021c7fa8"
     (file,) = told["files"]
-    assert {name: file[name] for name in ("file", "mediaType", "error", "frames", "packetsSkipped")} == {
+    assert {name: file[name] for name in ("file", "mediaType", "error", "frames", "packetsSkipped", "warnings")} == {
         "file": str(ASTRONAUT),
         "mediaType": "Image",
         "error": None,
         "frames": 1,
         "packetsSkipped": 0,
+        "warnings": [],
     }
     ((found,),) = (frame["detections"] for frame in file["annotations"])
     assert found == {
@@ -87,12 +88,23 @@ def test_one_document_tells_all_as_the_api_does() -> None:
     }
 
 
+def test_a_damaged_picture_is_looked_at_and_what_is_missing_is_said(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(ASTRONAUT.read_bytes()[:-2])
+    result = flask("detect", "file", cut, "--json")
+    (file,) = json.loads(result.stdout)["files"]
+    assert file["warnings"] == ["the picture ends early, but all its rows are there"]
+    assert [found["label"] for frame in file["annotations"] for found in frame["detections"]] == ["person"]
+    assert result.stderr == f"{cut}: {file['warnings'][0]}\n"
+
+
 def test_a_video_is_sampled_as_asked_and_its_fullest_frame_drawn(tmp_path: Path) -> None:
     clip = Clip("clip.mp4").write(tmp_path, Image.open(ASTRONAUT).convert("RGB"))
     target = tmp_path / "frame.png"
     told = detected(clip, "--frame-interval", "1", "--draw", target)
     assert told["files"][0]["frames"] == 3
     assert [frame["time"] for frame in told["files"][0]["annotations"]] == [0.0, 1.0, 2.0]
+    assert [frame["sourceFrame"] for frame in told["files"][0]["annotations"]] == [0, 10, 20]
     with Image.open(target) as drawn:
         assert (drawn.format, drawn.size) == ("PNG", (320, 240))
         assert red_pixels(drawn) > 200

@@ -15,11 +15,11 @@ messages = st.one_of(
     st.builds(Loaded),
     st.builds(Beat, st.integers(0)),
     st.builds(Total, st.none() | st.integers(0)),
-    st.builds(Finished, st.integers(0)),
+    st.builds(Finished, st.integers(0), st.lists(texts, max_size=8).map(tuple)),
     st.builds(Failure, st.sampled_from(Fault), texts),
     st.builds(Sealed, st.builds(Sandbox, st.integers(0, 9), st.booleans(), st.booleans()), texts),
     st.builds(Drawn, st.integers(0)),
-    st.builds(FrameResult, st.integers(0), st.floats(0, 1e6), st.lists(objects, max_size=5).map(tuple)),
+    st.builds(FrameResult, st.integers(0), st.floats(0, 1e6), st.lists(objects, max_size=5).map(tuple), st.integers(0)),
 )
 
 
@@ -41,8 +41,9 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
         b'{"type": "Total"}',
         b'{"type": "Total", "frames": "many"}',
         b'{"type": "Total", "frames": Infinity}',
-        b'{"type": "FrameResult", "index": 0, "time": NaN, "objects": []}',
+        b'{"type": "FrameResult", "index": 0, "time": NaN, "objects": [], "source_frame": 0}',
         encode(FrameResult(0, 0.0, (DetectedObject(1, "x", float("nan"), 0, 0, 0, 0),))),
+        b'{"type": "Finished", "skipped": 0, "warnings": null}',
         b'{"type": "FrameResult", "index": 0, "time": 0, "objects": [{"class_num": 1, "label": "x", "other": 1}]}',
     ],
 )
@@ -56,3 +57,10 @@ def test_what_no_database_takes_is_taken_out_of_texts() -> None:
     assert isinstance(failure, Failure)
     assert failure.reason.startswith("a b c")
     assert len(failure.reason) <= 1000
+
+
+def test_warnings_are_few_and_short_whatever_a_process_sends() -> None:
+    sent = decode(encode(Finished(0, ("x" * 100_000,) * 1000)))
+    assert isinstance(sent, Finished)
+    assert len(sent.warnings) < 10
+    assert max(map(len, sent.warnings)) <= 300

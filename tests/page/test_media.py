@@ -116,6 +116,13 @@ def test_the_record_says_what_is_known_of_a_media_and_another_run_can_be_asked_f
     expect(detection.get_by_text(f"number {run['id']}", exact=True)).to_have_count(0)
 
 
+def test_what_is_missing_of_a_damaged_picture_is_said(tab: Tab, service: Service) -> None:
+    media_id, _ = detected(service, ASTRONAUT[:-2], "cut.jpg")
+    tab.sign_in(token("ada"), f"#/media/{media_id}")
+    warnings = tab.page.get_by_role("list", name="Warnings").get_by_role("listitem")
+    expect(warnings).to_have_text(["the picture ends early, but all its rows are there"])
+
+
 def test_a_media_that_was_only_stored_is_shown_without_results_and_can_be_looked_at_later(
     tab: Tab, service: Service
 ) -> None:

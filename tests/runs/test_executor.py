@@ -167,7 +167,9 @@ def test_a_run_that_went_to_another_process_is_dropped(worker: Worker, clip: Pat
 
 def test_a_picture_in_memory_is_answered_with_what_is_on_it(worker: Worker) -> None:
     worker.executor.start()
-    [result] = worker.executor.detect(Job(ASTRONAUT.read_bytes(), "Image"), 60, user="ada")
+    found = worker.executor.detect(Job(ASTRONAUT.read_bytes(), "Image"), 60, user="ada")
+    [result] = found.results
+    assert found.warnings == ()
     assert [found.label for found in result.objects] == ["person"]
 
 

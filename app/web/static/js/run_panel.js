@@ -9,6 +9,7 @@ export class RunPanel {
   #state = h("p", { class: "run-state" });
   #bar = h("progress", { "aria-label": "Progress of the run", hidden: true });
   #error = h("p", { class: "form-error", hidden: true });
+  #warnings = h("ul", { class: "run-warnings", "aria-label": "Warnings", hidden: true });
   #facts = h("dl", { class: "facts" });
   #button;
   #idle = true;
@@ -24,6 +25,7 @@ export class RunPanel {
       this.#state,
       this.#bar,
       this.#error,
+      this.#warnings,
       this.#facts,
     );
   }
@@ -41,6 +43,8 @@ export class RunPanel {
     setAttribute(this.#bar, "value", run?.framesTotal ? Math.min(run.framesDone, run.framesTotal) : null);
     this.#error.hidden = !run?.error;
     setText(this.#error, run?.error ?? "");
+    this.#warnings.hidden = !run?.warnings.length;
+    this.#warnings.replaceChildren(...(run?.warnings ?? []).map((text) => h("li", {}, text)));
     showFacts(this.#facts, run ? facts(run) : []);
   }
 }

@@ -6,7 +6,10 @@ import { bytes, duration, grouped, plural } from "./format.js";
 import { Problem } from "./problem.js";
 import { mediaPath } from "./router.js";
 
-const ACCEPT = ".jpg,.jpeg,.png,.webp,.bmp,.tif,.tiff,.mp4,.mov,.m4v,.mkv,.webm,.avi,.ts,.mts,.m2ts";
+const ACCEPT = [
+  ".jpg,.jpeg,.jpe,.jfif,.png,.webp,.bmp,.tif,.tiff,.gif,.heic,.heif,.avif",
+  ".mp4,.mov,.m4v,.mkv,.webm,.avi,.ts,.mts,.m2ts,.mpg,.mpeg,.wmv,.flv,.3gp,.insv,.lrf",
+].join();
 
 /** The panel; it follows `uploads` until the signal is aborted. */
 export function uploadPanel(uploads, signal) {

@@ -10,6 +10,11 @@ import { Timeline } from "./timeline.js";
 /** Between two samples the nearer one is shown; this is for the rounding of players and containers. */
 const SLACK_SECONDS = 0.05;
 const DEFAULT_INTERVAL = 0.5;
+/**
+ * How far into a frame the player is sent. At a frame's very first instant the rounding of times decides whether a
+ * browser shows it or the one before; so early behind it no other has begun, at up to a thousand frames a second.
+ */
+const INTO_FRAME_SECONDS = 0.0005;
 
 /** `onShown(detections, time)` is told what is shown, whenever that changes. */
 export class VideoStage {
@@ -122,7 +127,7 @@ export class VideoStage {
   }
 
   #seek(time) {
-    if (this.#playable && this.#video.readyState > 0) this.#video.currentTime = time;
+    if (this.#playable && this.#video.readyState > 0) this.#video.currentTime = time + INTO_FRAME_SECONDS;
     this.#draw(time);
   }
 
