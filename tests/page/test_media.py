@@ -2,6 +2,7 @@
 
 import io
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import FloatRect, Locator, Route, expect
 
 from tests.detection.clips import Clip
+from tests.page.numbered import SHOWN_NUMBER, numbered, steady, unsteady
 from tests.page.pictures import ASTRONAUT, CHELSEA, card, glimpse, tiff, turned, unseen
 from tests.page.watched import Tab
 from tests.system.service import Service, token
@@ -295,6 +297,42 @@ def test_a_click_on_a_mark_seeks_to_what_was_found_and_its_box_is_drawn(
     tab.page.mouse.click(track["x"] + track["width"] / 12, track["y"] + 5)
     expect(tab.page.locator(".box")).to_have_count(0)
     assert position(tab) == pytest.approx(0.5, abs=0.05)
+
+
+CLIPS = {
+    "film.mp4": steady(Fraction(24000, 1001), frames=50),
+    "ntsc.mp4": steady(Fraction(30000, 1001), frames=60),
+    "twice-ntsc.mp4": steady(Fraction(60000, 1001), frames=120),
+    "slow-motion.mp4": steady(Fraction(240), frames=200),
+    "variable.mp4": unsteady(frames=50),
+    "variable.webm": unsteady(frames=50),
+    "late.mp4": steady(Fraction(30), frames=45, start=Fraction(1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_find_is_shown_on_the_very_frame_that_was_looked_at(
+    name: str, tab: Tab, service: Service, tmp_path: Path
+) -> None:
+    codec = "libvpx" if name.endswith("webm") else "libx264"
+    clip = numbered(tmp_path, name, CLIPS[name], codec=codec, b_frames=not name.startswith("variable"))
+    media_id, annotations = detected(service, clip, name)
+    assert len(annotations) > 2
+    timeline = open_video(tab, media_id)
+    player = tab.page.locator("video")
+    track = timeline.bounding_box()
+    assert track is not None
+    for frame in annotations[1:]:
+        length = float(timeline.get_attribute("aria-valuemax") or 0)
+        tab.page.mouse.click(track["x"] + track["width"] * frame["time"] / length, track["y"] + 5)
+        shown = -1
+        for _ in range(100):
+            tab.page.wait_for_timeout(20)
+            shown = player.evaluate(SHOWN_NUMBER)
+            if shown == frame["sourceFrame"]:
+                break
+        assert (frame["time"], shown) == (frame["time"], frame["sourceFrame"])
+        expect(tab.page.locator(".box")).to_have_count(len(frame["detections"]))
 
 
 def test_the_keyboard_goes_from_find_to_find(tab: Tab, video: tuple[str, list[dict[str, Any]]]) -> None:

@@ -6,15 +6,11 @@ import { h, icon, setText } from "./dom.js";
 import { clock } from "./format.js";
 import { fitFrame, keepLoaded, unshowable } from "./frame.js";
 import { Timeline } from "./timeline.js";
+import { Aim } from "./video_aim.js";
 
 /** Between two samples the nearer one is shown; this is for the rounding of players and containers. */
 const SLACK_SECONDS = 0.05;
 const DEFAULT_INTERVAL = 0.5;
-/**
- * How far into a frame the player is sent. At a frame's very first instant the rounding of times decides whether a
- * browser shows it or the one before; so early behind it no other has begun, at up to a thousand frames a second.
- */
-const INTO_FRAME_SECONDS = 0.0005;
 
 /** `onShown(detections, time)` is told what is shown, whenever that changes. */
 export class VideoStage {
@@ -33,6 +29,10 @@ export class VideoStage {
   #time = 0;
   #showing = null;
   #playable = true;
+  /** When the first frame is shown, on the player's clock: recordings may begin later than at 0. */
+  #start = 0;
+  #knowsStart = false;
+  #aim = null;
 
   constructor({ media, link, results, filter, onShown, signal }) {
     this.#media = media;
@@ -68,9 +68,10 @@ export class VideoStage {
     const on = {
       loadedmetadata: () => this.#loaded(),
       error: () => this.#broken(),
-      timeupdate: () => this.#draw(this.#video.currentTime),
-      seeked: () => this.#draw(this.#video.currentTime),
-      durationchange: () => this.#timeline.setDuration(this.#video.duration),
+      timeupdate: () => this.#draw(this.#video.currentTime - this.#start),
+      seeking: () => this.#checkAim(),
+      seeked: () => this.#draw(this.#video.currentTime - this.#start),
+      durationchange: () => this.#timeline.setDuration(this.#video.duration - this.#start),
     };
     const video = h("video", { class: "picture", controls: true, playsinline: true, preload: "metadata", on });
     video.setAttribute("controlslist", "nofullscreen nodownload"); // the browser's full screen would leave the boxes out
@@ -83,10 +84,26 @@ export class VideoStage {
   #watchFrames(video) {
     const look = (_now, { mediaTime }) => {
       if (this.#signal.aborted) return;
-      this.#draw(mediaTime);
+      if (!this.#knowsStart) this.#setStart(mediaTime);
+      const time = mediaTime - this.#start;
+      this.#aim = video.paused ? (this.#aim?.next(time) ?? null) : null;
+      if (this.#aim) video.currentTime = this.#aim.at + this.#start;
+      this.#draw(time);
       video.requestVideoFrameCallback(look);
     };
     video.requestVideoFrameCallback(look);
+  }
+
+  /** A seek that is not the aim's is the viewer's own. */
+  #checkAim() {
+    const isOurs = this.#aim && Math.abs(this.#video.currentTime - this.#start - this.#aim.at) < 0.0002;
+    if (!isOurs) this.#aim = null;
+  }
+
+  #setStart(seconds) {
+    this.#start = seconds;
+    this.#knowsStart = true;
+    this.#timeline.setDuration(this.#video.duration - seconds);
   }
 
   #controls() {
@@ -108,15 +125,15 @@ export class VideoStage {
   /** Begin, or after a link has run out go on where it was. */
   #load(url) {
     const wasPlaying = !this.#video.paused;
-    this.#video.src = `${url}#t=${this.#time}`;
+    this.#video.src = `${url}#t=${this.#time + this.#start}`;
     if (wasPlaying) this.#play();
   }
 
   #loaded() {
     this.#source.settled();
     fitFrame(this.#frame, this.#video.videoWidth || 16, this.#video.videoHeight || 9);
-    this.#timeline.setDuration(this.#video.duration);
-    this.#draw(this.#video.currentTime);
+    this.#timeline.setDuration(this.#video.duration - this.#start);
+    this.#draw(this.#video.currentTime - this.#start);
   }
 
   async #broken() {
@@ -127,7 +144,10 @@ export class VideoStage {
   }
 
   #seek(time) {
-    if (this.#playable && this.#video.readyState > 0) this.#video.currentTime = time + INTO_FRAME_SECONDS;
+    this.#aim = this.#results.nearest(time, 0) ? new Aim(time) : null;
+    if (this.#playable && this.#video.readyState > 0) {
+      this.#video.currentTime = (this.#aim?.at ?? time) + this.#start;
+    }
     this.#draw(time);
   }
 
