@@ -39,6 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     logs.configure(settings.logs)
     app = Flask(__name__, static_folder=None)
     app.extensions[EXTENSION] = Services(settings)
+    app.url_map.merge_slashes = False  # else a doubled slash is redirected to an address that the Host header names
     app.json.sort_keys = False  # type: ignore[attr-defined]
     tracing.install(app)
     security_headers.install(app)

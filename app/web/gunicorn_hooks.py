@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from gunicorn.http.errors import InvalidHeader
 from gunicorn.http.message import Request
 from prometheus_client.multiprocess import mark_process_dead
 
@@ -24,11 +25,16 @@ from app.detection.start_check import check_model
 from app.media_folders import check_folders
 from app.settings import Settings
 from app.startup import check_file_systems, ending_on_faults, warn_of_place
+from app.web import client_address
+from app.web.client_address import Proxies
 from app.web.connection import HeldContinue, is_off_the_connection
 from app.web.gathering import timeval
 
 _NEW_OBJECTS_BETWEEN_COLLECTIONS = 20_000
 """Some megabytes of what a few hundred requests leave behind; every 700, as by default, each request pays for one."""
+
+_HOST = re.compile(r"([A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
+"""uri-host with an optional port (RFC 3986); gunicorn refuses two Host headers itself."""
 
 _FIGURES = re.compile(r"(counter|histogram|summary|gauge_[a-z]+)_[0-9]+\.db")
 
@@ -52,11 +58,28 @@ def prepare_request(req: Any) -> None:
     """Before the application sees a request: hold back `100 Continue`, and tie keep-alive to the body being read."""
     if not isinstance(req, Request):
         return
+    _check_host(req)
     # gunicorn has no public name for it.
     if req._expected_100_continue:  # noqa: SLF001
         req._expected_100_continue = False  # noqa: SLF001
         req.body.reader = HeldContinue(req.body, req.unreader.sock)
     req.should_close = _closing_while_unread(req.should_close, req.body)
+
+
+def _check_host(req: Any) -> None:
+    """Raise what gunicorn answers with 400: RFC 9112 (3.2) wants that for a Host that is missing or malformed."""
+    host = next((value for name, value in req.headers if name == "HOST"), None)
+    if host is None and req.version >= (1, 1):
+        raise UnusableHost("HTTP/1.1 wants a Host header", req)
+    if host is not None and not _HOST.fullmatch(host):
+        raise UnusableHost(f"the Host header is malformed: {host[:80]!r}", req)
+
+
+class UnusableHost(InvalidHeader):  # type: ignore[misc]
+    """The Host header is missing or malformed; the text says which."""
+
+    def __str__(self) -> str:
+        return str(self.hdr)
 
 
 def _closing_while_unread(should_close: Callable[[], bool], body: Any) -> Callable[[], bool]:
@@ -105,9 +128,12 @@ def start_services(worker: Any) -> None:
     gc.collect()
     gc.freeze()  # what is there now stays: each search of it for garbage would hold every thread for 40 ms
     gc.set_threshold(_NEW_OBJECTS_BETWEEN_COLLECTIONS)
+    cfg = worker.cfg
+    proxies = Proxies(cfg.forwarded_allow_networks(), any_peer="*" in cfg.forwarded_allow_ips)
+    client_address.install(worker.wsgi, proxies)
     services = worker.wsgi.extensions["detections"]
     services.is_serving = lambda: worker.alive
-    services.start(threads=worker.cfg.threads, processes=worker.cfg.workers, processor=worker.processor)
+    services.start(threads=cfg.threads, processes=cfg.workers, processor=worker.processor)
 
 
 def stop_services(worker: Any) -> None:

@@ -1,4 +1,5 @@
-"""gunicorn's gthread worker, with two holes closed through which a few idle clients stop a whole process.
+"""gunicorn's gthread worker, with two holes closed through which a few idle clients stop a whole process, and with its
+refusals told as problems.
 
 A thread is given to a request once its head has arrived, not before: gthread reads the head in the thread, so as many
 clients as there are threads, each stopping inside its head, leave none. And no connection is lingered on: gthread
@@ -8,13 +9,19 @@ turn into more than a minute without an answer to anybody.
 
 import math
 import socket
+import threading
 import time
 from bisect import insort
+from contextlib import suppress
 from functools import partial
 from selectors import EVENT_READ
 from typing import Any
 
+from gunicorn import util
 from gunicorn.workers.gthread import ThreadWorker
+
+from app.web import cors
+from app.web.server_refusals import refusal
 
 HEAD_BYTES = 64 * 1024
 """Longest head that is waited for. gunicorn.conf.py's limits on the line and the fields lie below."""
@@ -22,7 +29,6 @@ HEAD_BYTES = 64 * 1024
 _USUAL_HEAD_BYTES = 4 * 1024
 _BEAT_SECONDS = 0.5
 _HEAD_END = b"\r\n\r\n"
-_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
@@ -36,6 +42,10 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
 
     head_seconds = 10.0
     """A head is one or two packets: the slowest link that can carry an upload brings it within this."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._serving = threading.local()  # .head: what was seen of the head that this thread serves
 
     def notify(self) -> None:
         """Beat twice a second at most, often enough for any `timeout`: gthread does so twice for each request."""
@@ -56,22 +66,41 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
             self._drop(conn)
             return
         if is_whole:
+            conn.head = buffered + arrived
             conn.head_deadline = None
             conn.data_ready = True
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
             super().enqueue_req(conn)
-        elif len(buffered) + arrived >= HEAD_BYTES:
-            conn.sock.send(_TOO_LONG)
+        elif len(buffered) + len(arrived) >= HEAD_BYTES:
+            with suppress(OSError):
+                conn.sock.send(
+                    self._refusal(431, f"The head has {HEAD_BYTES} bytes or more.", conn.client, buffered + arrived)
+                )
             self._drop(conn)
         else:
-            self._await_head(conn, arrived)
+            self._await_head(conn, len(arrived))
 
     def handle(self, conn: Any) -> Any:
         """Serve one request; when the connection is to be closed, make gthread's drain of it end at once."""
+        self._serving.head = conn.__dict__.pop("head", b"")
         keep = super().handle(conn)
         if keep is False:
             _stop_reading(conn.sock)
         return keep
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Log as gunicorn does, and answer with the status that it chose, but as a problem."""
+        answer = _Answer()
+        super().handle_error(req, answer, addr, exc)
+        with suppress(OSError):
+            util.write_nonblock(
+                client, self._refusal(answer.status, str(exc), addr, getattr(self._serving, "head", b""))
+            )
+
+    def _refusal(self, status: int, detail: str, addr: Any, head: bytes) -> bytes:
+        policy = getattr(self.wsgi, "extensions", {}).get(cors.EXTENSION)
+        client = addr[0] if isinstance(addr, tuple) else ""
+        return refusal(status, detail, client=client, head=head, policy=policy)
 
     def _await_head(self, conn: Any, arrived: int) -> None:
         if getattr(conn, "head_deadline", None) is None:
@@ -93,8 +122,21 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
         conn.close()
 
 
-def _look_for_head(sock: socket.socket, buffered: bytes) -> tuple[int, bool]:
-    """How many bytes are there to be read, and whether a head ends in them. A look at all that may be there would copy
+class _Answer:
+    """Stands in for the client's socket, to learn which status gunicorn answers an error with."""
+
+    def __init__(self) -> None:
+        self.status = 500
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def sendall(self, data: bytes) -> None:
+        self.status = int(data.split(b" ", 2)[1])
+
+
+def _look_for_head(sock: socket.socket, buffered: bytes) -> tuple[bytes, bool]:
+    """What is there to be read, and whether a head ends in it. A look at all that may be there would copy
     tens of kilobytes of each upload, so that is the second one."""
     arrived, is_whole = b"", False
     for size in (_USUAL_HEAD_BYTES, HEAD_BYTES):
@@ -102,7 +144,7 @@ def _look_for_head(sock: socket.socket, buffered: bytes) -> tuple[int, bool]:
         is_whole = _HEAD_END in buffered + arrived
         if is_whole or len(arrived) < size:
             break
-    return len(arrived), is_whole
+    return arrived, is_whole
 
 
 def _peek(sock: socket.socket, size: int) -> bytes:

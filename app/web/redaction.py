@@ -4,7 +4,10 @@ not answer, and of every one where an access log was asked for. Our own lines na
 import logging
 import re
 
-_SIGNATURE = re.compile(r"(signature=)[^&\s\"']+")
+_NAME = "".join(f"(?:{letter}|%{ord(letter):02x})" for letter in "signature")
+"""The parameter's name, any letter of which may come percent-encoded and is read as itself."""
+
+_SIGNATURE = re.compile(rf"((?i:{_NAME})=)[^&\s\"']+")
 
 
 class WithoutSignatures(logging.Filter):
@@ -25,8 +28,13 @@ def install() -> None:
         logging.getLogger(name).addFilter(_FILTER)
 
 
+def without_signatures(text: str) -> str:
+    """The text with the signatures of links taken out."""
+    return _SIGNATURE.sub(r"\1…", text)
+
+
 def _cleaned(value: object) -> object:
-    return _SIGNATURE.sub(r"\1…", value) if isinstance(value, str) else value
+    return without_signatures(value) if isinstance(value, str) else value
 
 
 _FILTER = WithoutSignatures()

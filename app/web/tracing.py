@@ -1,11 +1,13 @@
-"""One id and one log line for each request."""
+"""One id and one log line for each request; every line that is logged meanwhile has its id and its client's address."""
 
 import re
 import secrets
 import time
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
+
+from app.web import client_address
 
 log = structlog.get_logger()
 
@@ -15,6 +17,7 @@ _ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 def install(app: Flask) -> None:
     """Take over or make the request's id, return it, and log the request with it."""
+    client_address.install(app, client_address.Proxies())
     app.before_request(_begin)
     app.after_request(_end)
 
@@ -24,7 +27,8 @@ def _begin() -> None:
     g.request_id = given if _ACCEPTED.fullmatch(given) else secrets.token_hex(16)
     g.began = time.monotonic()
     structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    client = current_app.extensions[client_address.EXTENSION].client(request.environ)
+    structlog.contextvars.bind_contextvars(request_id=g.request_id, client=client)
 
 
 def _end(response: Response) -> Response:

@@ -1,4 +1,4 @@
-"""The path below which a proxy serves this service, as URL_PREFIX says.
+"""Where the service's paths lie: below the path at which a proxy serves it, as URL_PREFIX says.
 
 Every address that the service gives out (the page and its files, `Location`, signed links, the description's server)
 is made by Flask from WSGI's SCRIPT_NAME, so this is set, and taken off the path where the proxy passed it on. Where the
@@ -8,13 +8,23 @@ proxy has stripped it, the path is right as it is; so both kinds of proxy, and p
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from flask import Flask
+from flask import Flask, request
+from werkzeug.exceptions import NotFound
 
 
 def install(app: Flask, prefix: str) -> None:
-    """Serve the application below that path; an empty one changes nothing."""
+    """Serve the application below that path, or where it is for an empty one.
+
+    What begins with two slashes is not found: Flask would take it for the path behind them.
+    """
+    app.before_request(_refuse_doubled_slashes)
     if prefix:
         app.wsgi_app = BelowPrefix(app.wsgi_app, prefix)  # type: ignore[method-assign]
+
+
+def _refuse_doubled_slashes() -> None:
+    if request.environ.get("PATH_INFO", "").startswith("//"):
+        raise NotFound
 
 
 class BelowPrefix:

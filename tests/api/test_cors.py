@@ -9,6 +9,7 @@ from werkzeug.test import TestResponse
 
 from app.media_hash import media_id_of_bytes
 from tests.api.conftest import Api, picture, settings_in
+from tests.api_description.description import API, described_parameters, operations
 
 SUITE, LOCAL = "https://suite.example", "http://[::1]:5173"
 OTHERS = (
@@ -22,6 +23,16 @@ OTHERS = (
     "null",
 )
 ALLOWED = "Access-Control-Allow-Origin"
+READ_ANYWAY = {
+    "cache-control",
+    "content-language",
+    "content-length",
+    "content-type",
+    "expires",
+    "last-modified",
+    "pragma",
+}
+"""What fetch lets every page read (CORS-safelisted response headers)."""
 
 
 @pytest.fixture(scope="module")
@@ -68,21 +79,49 @@ def test_a_page_of_an_allowed_origin_may_call_and_read_the_answer(cross: Api, or
         assert answer.headers.getlist(ALLOWED) == [origin]
         assert answer.headers.getlist("Vary") == ["Origin"]
         assert "Access-Control-Allow-Credentials" not in answer.headers
-        exposed = {"location", "preference-applied", "x-request-id", "retry-after", "content-disposition"}
-        assert words(answer, "Access-Control-Expose-Headers") == exposed | {"content-range"}
+        assert words(answer, "Access-Control-Expose-Headers") >= {"location", "etag", "retry-after", "allow"}
         answer.close()
 
 
 def test_a_browser_may_ask_first_without_a_token(cross: Api) -> None:
-    wanted = "authorization,content-type,content-disposition,prefer,x-request-id,range,last-event-id"
-    for path in ("/detect", "/media", "/media/none/content", "/media/none/events", "/outbox/retry", "/me"):
-        answer = preflight(cross, path, SUITE, headers=f"{wanted},x-other")
-        assert answer.status_code == 200
-        assert answer.headers.getlist(ALLOWED) == [SUITE]
-        assert words(answer, "Access-Control-Allow-Headers") == set(wanted.split(","))
-        assert {"get", "post"} <= words(answer, "Access-Control-Allow-Methods")
-        assert int(answer.headers["Access-Control-Max-Age"]) > 0
-        assert answer.data == b""
+    paths = ("/detect", "/media", "/media/none/content", "/media/none/events", "/outbox/retry", "/me", "/docs", "/")
+    for path in (*paths, "/no/such/path", "/media//none", "//media"):
+        for method in ("POST", "GET", "DELETE", "BREW"):
+            answer = preflight(cross, path, SUITE, method, headers="authorization,x-other")
+            assert 200 <= answer.status_code < 300
+            assert answer.headers.getlist(ALLOWED) == [SUITE]
+            assert answer.headers.getlist("Vary") == ["Origin"]
+            assert {"authorization", "content-type"} <= words(answer, "Access-Control-Allow-Headers")
+            assert "x-other" not in words(answer, "Access-Control-Allow-Headers")
+            assert {"get", "head", "post", "options"} <= words(answer, "Access-Control-Allow-Methods")
+            assert "brew" not in words(answer, "Access-Control-Allow-Methods")
+            assert int(answer.headers["Access-Control-Max-Age"]) > 0
+            assert answer.data == b""
+
+
+def test_every_header_that_the_description_names_may_be_sent_and_read(cross: Api) -> None:
+    sent, read = set(), {"allow"}  # of 405, which is described for all calls at once
+    for path, _method, operation in operations():
+        sent |= {p["name"].lower() for p in described_parameters(path, operation) if p["in"] == "header"}
+        for response in operation["responses"].values():
+            read |= {name.lower() for name in API.resolved(response)["headers"]}
+    answer = preflight(cross, "/detect", SUITE)
+    assert sent | {"authorization", "content-type"} <= words(answer, "Access-Control-Allow-Headers")
+    exposed = words(cross.get("/media", headers={"Origin": SUITE}), "Access-Control-Expose-Headers")
+    assert read - READ_ANYWAY <= exposed
+
+
+def test_a_page_can_tell_an_unknown_path_from_a_network_that_is_down(cross: Api) -> None:
+    assert preflight(cross, "/no/such/path", SUITE).status_code == 204
+    answer = cross.get("/no/such/path", headers={"Origin": SUITE})
+    assert (answer.status_code, answer.headers[ALLOWED]) == (404, SUITE)
+    wrong_method = cross.request("PATCH", "/media", headers={"Origin": SUITE})
+    assert (wrong_method.status_code, wrong_method.headers[ALLOWED]) == (405, SUITE)
+
+
+def test_who_only_asks_for_options_is_told_the_methods_of_that_path(cross: Api) -> None:
+    answer = cross.app.test_client().options("/detect", headers={"Origin": SUITE})
+    assert words(answer, "Allow") == {"options", "post"}
 
 
 @pytest.mark.parametrize("origin", OTHERS)

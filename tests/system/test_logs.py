@@ -39,13 +39,15 @@ def test_one_id_leads_from_the_upload_through_the_run_to_every_try_to_deliver(
     service: Service, annotations: ReferenceService
 ) -> None:
     annotations.control(fail={"status": 500, "times": 2})  # so that some tries have to be repeated
-    answer = service.upload("/detect", PHOTO, headers={"X-Request-Id": TRACE})
+    told = {"X-Request-Id": TRACE, "X-Forwarded-For": "192.0.2.1, 198.51.100.7"}  # as a proxy on this machine does
+    answer = service.upload("/detect", PHOTO, headers=told)
     assert answer.status_code == 201
     media_id = answer.json()["media"]["id"]
     arrived = annotations.wait_for(lambda entries: sum(entry["applied"] for entry in entries) == 3)
     deliveries = wait_for(service, "delivery", 5)
     [request] = of_trace(service, "request")
     assert (request["method"], request["path"], request["status"], request["user"]) == ("POST", "/detect", 201, "ada")
+    assert request["client"] == "198.51.100.7"
     [started], [ended] = of_trace(service, "run_started"), wait_for(service, "run_ended", 1)
     assert started["run_id"] == ended["run_id"] == answer.json()["media"]["run"]["id"]
     assert {line["media_id"] for line in (started, ended, *deliveries)} == {media_id}
@@ -65,7 +67,12 @@ def test_no_secret_no_token_and_no_signature_is_ever_logged(tmp_path: Path, sqli
             url = service.request("POST", f"/media/{media['id']}/link").json()["url"]
             signature = url.partition("signature=")[2]
             assert len(signature) > 50
-            for target in (url, f"{url}x", f"/media/{media['id']}?signature={signature}"):
+            for target in (
+                url,
+                f"{url}x",
+                f"/media/{media['id']}?signature={signature}",
+                f"/x?s%69gnatur%65={signature}",
+            ):
                 service.request("GET", target, headers={"Authorization": "Bearer " + token("ada") + "x"})
             address = urlsplit(service.url)
             with socket.create_connection((address.hostname, address.port)) as client:  # what gunicorn itself refuses
@@ -109,6 +116,8 @@ def test_a_signature_is_taken_out_of_whatever_gunicorn_says_of_a_request() -> No
         ("Error handling request %s %s", ("GET", "/media/1/content?a=1&signature=hidden&b=2")),
         ("Invalid request: b'GET /x?signature=hidden HTTP/9.9'", ()),
         ('"%(r)s" %(s)s', ({"r": "GET /x?signature=hidden HTTP/1.1", "s": 200},)),
+        ("GET /x?signatur%65=hidden&b=2 and %73ignature=hidden", ()),
+        ("%s", ("/x?a=1&%73%69gnature=hidden",)),
         ("%s left", (3,)),
     )
     told = []
@@ -120,5 +129,7 @@ def test_a_signature_is_taken_out_of_whatever_gunicorn_says_of_a_request() -> No
         "Error handling request GET /media/1/content?a=1&signature=…&b=2",
         "Invalid request: b'GET /x?signature=… HTTP/9.9'",
         '"GET /x?signature=… HTTP/1.1" 200',
+        "GET /x?signatur%65=…&b=2 and %73ignature=…",
+        "/x?a=1&%73%69gnature=…",
         "3 left",
     ]
