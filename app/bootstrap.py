@@ -25,6 +25,7 @@ from app.history_keeper import HistoryKeeper
 from app.media_folders import MediaFolders
 from app.media_links import MediaLinks
 from app.outbox.auditor import RemoteAuditor
+from app.outbox.counts import OutboxCounts
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.flush import Flush
 from app.outbox.gate import Gate
@@ -62,6 +63,7 @@ class Services:
         self.settings = settings
         self.database = open_database(settings.database, now=now)
         self.queue = OutboxQueue(self.database.now)
+        self.counts = OutboxCounts(self.database)
         self.folders = MediaFolders(self.database, settings.media_folders)
         self.storage = Storage(settings.media_folders, self.folders.unusable_reason)
         self.slots = ConcurrencyLimiter(DEFAULT_THREADS)

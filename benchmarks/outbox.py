@@ -33,6 +33,7 @@ from app.outbox.gate import Gate
 from app.outbox.messages import Answer, Verdict
 from app.outbox.queue import OutboxQueue, Try
 from app.outbox.watch import ChangeWatcher
+from app.postgres_connection import PATIENT
 from app.tokens import StaticToken
 from benchmarks.backlog import fill
 from benchmarks.places import Places, places
@@ -46,7 +47,7 @@ Row = tuple[str, str, str, str]
 
 def backlog(at: Places, kind: str, media: int) -> list[Row]:
     """Claims of eight, each acknowledged, in turns on a short and on a long backlog."""
-    with closing(Database(at.url(kind))) as short, closing(Database(at.url(kind))) as long:
+    with closing(_patient(at.url(kind))) as short, closing(_patient(at.url(kind))) as long:
         fill(short, media=1000, history=3)
         fill(long, media=media, history=3)
         times: dict[Database, list[float]] = {short: [], long: []}
@@ -58,6 +59,11 @@ def backlog(at: Places, kind: str, media: int) -> list[Row]:
         few, many = statistics.median(times[short]), statistics.median(times[long])
     figure = f"{many * 125:.3f} ms against {few * 125:.3f} ms a message"
     return [(f"claim + acknowledge, {media:,} media against 1,000", kind, figure, f"{many / few:.2f} (at most 1.2)")]
+
+
+def _patient(url: str) -> Database:
+    """A database that is filled by statements of minutes."""
+    return Database(url, limits=PATIENT)
 
 
 def _claim_and_acknowledge(database: Database) -> None:
@@ -75,7 +81,7 @@ def throughput(at: Places, kind: str, messages: int = 4000) -> list[Row]:
     ratios, rates = [], []
     with receiver() as (url, _process):
         for _round in range(3):
-            with closing(Database(at.url(kind))) as database:
+            with closing(_patient(at.url(kind))) as database:
                 fill(database, media=messages, history=0)
                 bare = messages / _bare(url, messages)
                 ours = messages / _dispatch(database, url)

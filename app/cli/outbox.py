@@ -16,7 +16,7 @@ from app.current import services
 from app.errors import DetectionsError, MediaNotFound
 from app.media_folders import AFTER_RESTORE
 from app.media_hash import MEDIA_ID
-from app.outbox import documents, operations
+from app.outbox import documents, listing, operations
 
 STILL_PENDING, PARKED, UNKNOWN = 1, 3, 4
 PRUNE_BATCH = 500
@@ -117,9 +117,9 @@ def status(as_json: bool) -> None:
 @json_option
 @with_appcontext
 def list_messages(state: operations.State | None, limit: int, as_json: bool) -> None:
-    """Messages: waiting ones in the order they are due, others newest first."""
+    """Messages: those that wait in the order they are due, then parked ones, then delivered ones, newest first."""
     with services().database.reading() as session:
-        rows = [documents.message(*pair) for pair in operations.messages(session, state=state, limit=limit)]
+        rows = [documents.message(*pair) for pair in listing.first_page(session, state=state, limit=limit)]
     if as_json:
         show_json(rows)
     else:

@@ -17,6 +17,7 @@ from app.outbox.operations import State, clock
 from app.sql_functions import whole
 
 MINUTES = 60
+STATES: tuple[State, ...] = ("pending", "parked", "delivered")
 _CURSOR = re.compile(rf"([a-z]+)_(0x[01]\.[0-9a-f]{{1,13}}p-?[0-9]{{1,3}})_({MEDIA_ID.pattern})_([0-9]{{1,9}})")
 
 _DUE_OR_PARKED: dict[State, InstrumentedAttribute[float | None]] = {
@@ -61,6 +62,16 @@ def page(session: Session, *, state: State, limit: int, cursor: str | None) -> M
     rows = [(message, stream) for message, stream in session.execute(query.limit(limit + 1))]
     shown = rows[:limit]
     return MessagePage(shown, _cursor(state, *shown[-1]) if len(rows) > limit else None)
+
+
+def first_page(session: Session, *, state: State | None, limit: int) -> list[tuple[OutboxMessage, OutboxStream]]:
+    """The first messages of one state; of every state where none is given: those that wait, then parked ones, then
+    delivered ones."""
+    found: list[tuple[OutboxMessage, OutboxStream]] = []
+    for one in (state,) if state else STATES:
+        if len(found) < limit:
+            found += page(session, state=one, limit=limit - len(found), cursor=None).items
+    return found
 
 
 def throughput(session: Session, now: ColumnElement[float]) -> list[Minute]:

@@ -1,18 +1,35 @@
 """What a person may ask of the outbox, and do to it: status, list, show, retry, skip, prune.
 
-Nothing here begins or commits a transaction; every function is handed a session.
+Nothing here begins or commits a transaction; every function is handed a session. Lists of messages are
+`app.outbox.listing`'s.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, literal, null, select, tuple_, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Subquery,
+    and_,
+    case,
+    delete,
+    func,
+    literal,
+    null,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.db import News, announce
 from app.errors import MediaNotFound, NotParked
 from app.models import OutboxAttempt, OutboxMessage, OutboxStream
+from app.outbox.counts import Counting, OutboxCounts
 from app.outbox.messages import Outcome
 
 State = Literal["pending", "parked", "delivered"]
@@ -31,42 +48,54 @@ class OutboxStatus:
     delivered_last_hour: int
 
 
-def status(session: Session, now: ColumnElement[float]) -> OutboxStatus:
-    """How the outbox stands, from its waiting and parked streams alone."""
+def status(session: Session, now: ColumnElement[float], counts: OutboxCounts | None = None) -> OutboxStatus:
+    """How the outbox stands, from its waiting and parked streams and the last hour's messages.
+
+    With `counts` it costs the same however many these are; without, everything is counted now.
+    """
+
+    def counted(name: str, counting: Counting) -> Row[*tuple[Any, ...]]:
+        return counts.fetch(session, name, counting) if counts else session.execute(counting(None)).one()
+
+    active, waiting, since = counted("waiting", _waiting)
+    (parked,) = counted("parked", _parked)
+    (delivered,) = counted("delivered", partial(_delivered_since, now - HOUR))
+    # Never below zero: the clock may have been set back since.
+    oldest_age = None if since is None else max(0.0, clock(session, now) - since)
+    return OutboxStatus(int(waiting), active, parked, oldest_age, delivered)
+
+
+def _waiting(limit: int | None) -> Select[int, int, float | None]:
     stream = OutboxStream
-    waiting, active, oldest = session.execute(
-        select(
-            func.coalesce(func.sum(stream.last_seq - stream.acked_seq), 0),
-            func.count(),
-            now - func.min(stream.head_since),
-        ).where(stream.due_at.is_not(None))
-    ).one()
-    parked = session.scalar(select(func.count()).where(stream.parked_at.is_not(None)))
-    delivered = session.scalar(select(func.count()).where(OutboxMessage.delivered_at > now - HOUR))
-    age = oldest and max(0.0, oldest)  # the clock may have been set back since
-    return OutboxStatus(int(waiting), int(active), int(parked or 0), age, int(delivered or 0))
+    pending = (stream.last_seq - stream.acked_seq).label("pending")
+    some = _some(select(pending, stream.head_since).where(stream.due_at.is_not(None)), stream.due_at, limit)
+    return select(func.count(), func.coalesce(func.sum(some.c.pending), 0), func.min(some.c.head_since)).select_from(
+        some
+    )
+
+
+def _parked(limit: int | None) -> Select[int]:
+    parked_at = OutboxStream.parked_at
+    return select(func.count()).select_from(_some(select(parked_at).where(parked_at.is_not(None)), parked_at, limit))
+
+
+def _delivered_since(moment: ColumnElement[float], limit: int | None) -> Select[int]:
+    delivered_at = OutboxMessage.delivered_at
+    return select(func.count()).select_from(
+        _some(select(delivered_at).where(delivered_at > moment), delivered_at, limit)
+    )
+
+
+def _some(
+    rows: Select[*tuple[Any, ...]], order: ColumnElement[Any] | InstrumentedAttribute[Any], limit: int | None
+) -> Subquery:
+    """At most so many of the rows, found by the index on `order`; all of them without a limit."""
+    return (rows if limit is None else rows.order_by(order).limit(limit)).subquery()
 
 
 def clock(session: Session, now: ColumnElement[float]) -> float:
     """The database's time, in seconds since 1970."""
     return session.scalars(select(now)).one()
-
-
-def messages(session: Session, *, state: State | None, limit: int) -> Sequence[tuple[OutboxMessage, OutboxStream]]:
-    """Messages with the heads of their streams: waiting ones in the order they are due, delivered ones newest first."""
-    query = select(OutboxMessage, OutboxStream).join(OutboxStream, OutboxStream.media_id == OutboxMessage.media_id)
-    waiting = OutboxMessage.delivered_at.is_(None)
-    match state:
-        case "pending":
-            query = query.where(waiting, OutboxStream.due_at.is_not(None)).order_by(OutboxStream.due_at)
-        case "parked":
-            query = query.where(waiting, OutboxStream.parked_at.is_not(None)).order_by(OutboxStream.parked_at)
-        case "delivered":
-            query = query.where(OutboxMessage.delivered_at.is_not(None)).order_by(OutboxMessage.delivered_at.desc())
-        case None:
-            query = query.order_by(OutboxMessage.created_at.desc())
-    rows = session.execute(query.order_by(OutboxMessage.media_id, OutboxMessage.seq).limit(limit)).all()
-    return [(message, stream) for message, stream in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from app.outbox import operations, tally
+from app.outbox.counts import OutboxCounts
 from app.outbox.gate import Gate
 
 PREFIX = "detections_outbox"
@@ -17,8 +18,11 @@ PREFIX = "detections_outbox"
 class OutboxCollector(Collector):
     """Yields the outbox's state as one session sees it."""
 
-    def __init__(self, session: Session, now: ColumnElement[float], gate: Gate | None) -> None:
+    def __init__(
+        self, session: Session, now: ColumnElement[float], gate: Gate | None, counts: OutboxCounts | None = None
+    ) -> None:
         self._session = session
+        self._counts = counts
         self._now = now
         self._gate = gate
 
@@ -27,7 +31,7 @@ class OutboxCollector(Collector):
         yield from _grown(tally.read(self._session))
 
     def _state(self) -> Iterator[Metric]:
-        status = operations.status(self._session, self._now)
+        status = operations.status(self._session, self._now, self._counts)
         gate_open = self._gate is None or self._gate.condition(self._session).is_open
         for name, text, value in (
             ("pending_messages", "Messages waiting to be delivered.", status.pending),

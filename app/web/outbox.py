@@ -21,7 +21,6 @@ from app.web.auth import authenticate_admin
 blueprint = Blueprint("outbox", __name__, url_prefix="/outbox")
 blueprint.before_request(authenticate_admin)
 
-STATES: tuple[operations.State, ...] = ("pending", "parked", "delivered")
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 MAX_NAMED = 1000
@@ -35,7 +34,7 @@ def status() -> Response:
     """What waits, since when, and how the gate stands."""
     database, gate = services().database, services().gate
     with database.reading() as session:
-        found = operations.status(session, database.now)
+        found = operations.status(session, database.now, services().counts)
         condition = gate.condition(session) if gate else None
         document = documents.status(found, condition, operations.clock(session, database.now))
         return jsonify(document | documents.database(history.get(session)))
@@ -56,7 +55,7 @@ def messages() -> Response:
     with services().database.reading() as session:
         page = listing.page(
             session,
-            state=cast(operations.State, parameters.choice("state", STATES) or "pending"),
+            state=cast(operations.State, parameters.choice("state", listing.STATES) or "pending"),
             limit=parameters.integer("limit", default=DEFAULT_LIMIT, minimum=1, maximum=MAX_LIMIT) or DEFAULT_LIMIT,
             cursor=request.args.get("cursor"),
         )

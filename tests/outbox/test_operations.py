@@ -4,7 +4,7 @@ import pytest
 
 from app.errors import MediaNotFound
 from app.models import MediaStatus
-from app.outbox import operations
+from app.outbox import listing, operations
 from app.outbox.messages import Answer, Message, Outcome
 from app.outbox.verify import broken_invariants
 from tests.conftest import Clock
@@ -244,11 +244,12 @@ def test_lists_show_each_state_in_its_own_order(world: World, receiver: Receiver
 
     def listed(state: operations.State | None, limit: int = 50) -> list[tuple[str, int]]:
         with world.database.reading() as session:
-            rows = operations.messages(session, state=state, limit=limit)
+            rows = listing.first_page(session, state=state, limit=limit)
         return [(message.media_id, message.seq) for message, _stream in rows]
 
     assert listed("pending") == [(waiting, 1), (waiting, 2), (later, 1)]
     assert listed("parked") == [(parked, 1)]
     assert listed("delivered") == [(delivered, 1)]
-    assert len(listed(None)) == 5
-    assert len(listed(None, limit=2)) == 2
+    assert listed(None) == listed("pending") + listed("parked") + listed("delivered")
+    assert listed(None, limit=4) == [*listed("pending"), (parked, 1)]
+    assert listed(None, limit=2) == listed("pending", limit=2)
