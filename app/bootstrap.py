@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import structlog
 from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Session
 
+from app import history
 from app.adoption import Adoption
 from app.annotations import AnnotationsClient
 from app.background import BackgroundWork
@@ -24,11 +27,13 @@ from app.errors import DetectionsError
 from app.history_keeper import HistoryKeeper
 from app.media_folders import MediaFolders
 from app.media_links import MediaLinks
+from app.outbox import documents, operations
 from app.outbox.auditor import RemoteAuditor
+from app.outbox.circuit import Circuit
+from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.counts import OutboxCounts
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.flush import Flush
-from app.outbox.gate import Gate
 from app.outbox.queue import OutboxQueue
 from app.outbox.schedule import OUTBOX_BOUNDS
 from app.outbox.watch import ChangeWatcher
@@ -93,7 +98,8 @@ class Services:
         self.annotations = _annotations_client(settings)
         look = self.annotations.look if self.annotations else None
         self.adoption = Adoption(self.database, self.storage, look)
-        self.gate = Gate(settings.annotations.url, self.database.now) if settings.annotations.url else None
+        url = settings.annotations.url
+        self.breaker = CircuitBreaker(url, self.database.now) if url else None
         self.is_serving: Callable[[], bool] = lambda: True
         """False once this process is about to end: what would go on for long ends by itself then."""
         self._background: list[_Background] = []
@@ -108,19 +114,29 @@ class Services:
 
     def dispatcher(self) -> Dispatcher | None:
         """A dispatcher of its own for whoever asks; None where no annotations service is configured."""
-        if self.annotations is None or self.gate is None:
+        if self.annotations is None or self.breaker is None:
             return None
         limits = DispatcherLimits(
-            senders=self.settings.delivery_workers,
+            workers=self.settings.delivery_workers,
             deadline=self.settings.delivery_deadline + DEADLINE_MARGIN,
         )
-        return Dispatcher(self.database, self.queue, self.gate, self.annotations.deliver, limits=limits)
+        return Dispatcher(self.database, self.queue, self.breaker, self.annotations.deliver, limits=limits)
 
     def flush(
         self, media_id: str | None = None, on_progress: Callable[[int, int], None] = lambda _done, _total: None
     ) -> Flush:
         """A flush of everything pending, or of one media's messages."""
-        return Flush(self.database, self.gate, self.dispatcher(), media_id=media_id, on_progress=on_progress)
+        return Flush(self.database, self.breaker, self.dispatcher(), media_id=media_id, on_progress=on_progress)
+
+    def outbox_status(self, session: Session, counts: OutboxCounts | None = None) -> dict[str, Any]:
+        """How the outbox stands: what waits, how the circuit breaker stands, who is held, and the database's epoch.
+
+        With `counts` it costs the same however much waits.
+        """
+        found = operations.status(session, self.database.now, counts)
+        circuit = self.breaker.fetch(session).endpoint.circuit if self.breaker else Circuit()
+        held = self.breaker.held_users(session) if self.breaker else []
+        return documents.status(found, circuit, held) | documents.database(history.get(session))
 
     def auditor(self) -> RemoteAuditor | None:
         """A comparison with what the annotations service has; None where none is configured."""
@@ -192,7 +208,9 @@ def _annotations_client(settings: Settings) -> AnnotationsClient | None:
 
 
 def _token_source(settings: Settings) -> TokenSource:
-    tokens = settings.tokens
-    if settings.annotations.token is not None or tokens.secret is None:
-        return StaticToken(settings.annotations.token or "")
-    return MintedTokens(tokens.secret, tokens.algorithm, tokens.identity_claim, tokens.audience, tokens.issuer)
+    tokens, annotations = settings.tokens, settings.annotations
+    if annotations.token is not None or tokens.secret is None:
+        return StaticToken(annotations.token or "")
+    return MintedTokens(
+        tokens.secret, tokens.algorithm, tokens.identity_claim, annotations.audience, annotations.issuer
+    )

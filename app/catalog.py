@@ -70,7 +70,7 @@ def glance(session: Session, media_id: str) -> Glance:
 
 def view_of_new(media: Media) -> MediaView:
     """A media at the instant it was recorded, without asking for what is known."""
-    return MediaView(media, None, OutboxStream(**new_stream(media.id, media.created_at)))
+    return MediaView(media, None, OutboxStream(**new_stream(media.id, media.user_id, media.created_at)))
 
 
 def page(session: Session, *, status: int | None, media_type: str | None, limit: int, cursor: str | None) -> Page:

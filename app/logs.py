@@ -78,7 +78,7 @@ class _Speaker:
 
 
 def _worded(_logger: WrappedLogger, _level: str, event: EventDict) -> str:
-    """`gate_closed` with its fields as `gate closed: endpoint https://…, seconds 1.5, reason …`."""
+    """`circuit_open` with its fields as `circuit open: endpoint https://…, seconds 1.5, reason …`."""
     title = str(event.pop("event")).replace("_", " ")
     exception = event.pop("exception", None)
     fields = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in event.items())

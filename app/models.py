@@ -168,14 +168,16 @@ class OutboxStream(Base):
     """The head of one media's messages.
 
     `due_at` is ready time, backoff and lease expiry in one: the stream may be claimed once it has passed, and an idle
-    or parked stream has none. `attempts` counts the head's tries that ended in a backoff of its own, `refusals` those
-    of them that may not go on for ever. `uncertain` says that the head may have arrived although no answer came.
+    or parked stream has none. `attempts` counts all attempts of the head, `failures` those that its backoff grows by,
+    and `counted_attempts` those that may not go on for ever, the first of which was answered at `refused_since`.
+    `uncertain` says that the head may have arrived although no answer came. `user_id` is the media item's user, whose
+    hold keeps all of the user's streams from being claimed.
     """
 
     __tablename__ = "outbox_stream"
     __table_args__ = (
         CheckConstraint("acked_seq BETWEEN 0 AND last_seq", name="acked_within_last"),
-        CheckConstraint("attempts >= 0 AND refusals >= 0", name="attempts_not_negative"),
+        CheckConstraint("attempts >= 0 AND failures >= 0 AND counted_attempts >= 0", name="attempts_not_negative"),
         CheckConstraint("parked_at IS NULL OR (due_at IS NULL AND lease_owner IS NULL)", name="parked_is_not_due"),
         CheckConstraint(
             "(acked_seq = last_seq) = (due_at IS NULL AND parked_at IS NULL)", name="waiting_is_due_or_parked"
@@ -183,6 +185,13 @@ class OutboxStream(Base):
         CheckConstraint("(acked_seq = last_seq) = (head_since IS NULL)", name="waiting_has_since"),
         Index(
             "ix_outbox_stream_due",
+            "due_at",
+            sqlite_where=text("due_at IS NOT NULL"),
+            postgresql_where=text("due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_outbox_stream_user",
+            "user_id",
             "due_at",
             sqlite_where=text("due_at IS NOT NULL"),
             postgresql_where=text("due_at IS NOT NULL"),
@@ -202,13 +211,16 @@ class OutboxStream(Base):
     )
 
     media_id: Mapped[str] = mapped_column(ForeignKey("media.id"), primary_key=True)
+    user_id: Mapped[str] = mapped_column(String(255))
     last_seq: Mapped[int] = mapped_column(Integer)
     acked_seq: Mapped[int] = mapped_column(Integer)
     due_at: Mapped[float | None] = mapped_column(Double)
     lease_epoch: Mapped[int] = mapped_column(Integer)
     lease_owner: Mapped[str | None] = mapped_column(String(128))
     attempts: Mapped[int] = mapped_column(Integer)
-    refusals: Mapped[int] = mapped_column(Integer)
+    failures: Mapped[int] = mapped_column(Integer)
+    counted_attempts: Mapped[int] = mapped_column(Integer)
+    refused_since: Mapped[float | None] = mapped_column(Double)
     uncertain: Mapped[bool]
     head_since: Mapped[float | None] = mapped_column(Double)
     parked_at: Mapped[float | None] = mapped_column(Double)
@@ -252,7 +264,7 @@ class OutboxMessage(Base):
 
 
 class OutboxAttempt(Base):
-    """One try to send one message, for the person who asks what happened."""
+    """One attempt to send one message, for the person who asks what happened."""
 
     __tablename__ = "outbox_attempt"
     __table_args__ = (
@@ -267,30 +279,48 @@ class OutboxAttempt(Base):
     seq: Mapped[int] = mapped_column(Integer)
     at: Mapped[float] = mapped_column(Double)
     duration: Mapped[float] = mapped_column(Double)
-    verdict: Mapped[str] = mapped_column(String(10))
+    verdict: Mapped[str] = mapped_column(String(16))
     status: Mapped[int | None] = mapped_column(Integer)
     detail: Mapped[str] = mapped_column(Text)
     excerpt: Mapped[str] = mapped_column(Text)
 
 
-class OutboxGate(Base):
-    """The condition of one endpoint, shared by all dispatchers and kept across restarts.
+class OutboxCircuit(Base):
+    """The circuit breaker of one endpoint, shared by all dispatchers and kept across restarts.
 
-    While closed, one probe at a time may pass, the next once `closed_until` has passed.
+    While it is not closed one probe at a time may pass, the next once `retry_at` has passed. `failures` counts the
+    opening and the failed probes since. `refusing_since` is set where everything is refused: what was parked from then
+    on goes back when the circuit closes.
     """
 
-    __tablename__ = "outbox_gate"
+    __tablename__ = "outbox_circuit"
     __table_args__ = (
-        CheckConstraint("state IN ('open', 'closed')", name="state_allowed"),
-        CheckConstraint("(state = 'closed') = (closed_until IS NOT NULL)", name="closed_has_until"),
+        CheckConstraint("state IN ('closed', 'open', 'half-open')", name="state_allowed"),
+        CheckConstraint("(state = 'closed') = (retry_at IS NULL)", name="open_has_retry_at"),
         CheckConstraint("failures >= 0", name="failures_not_negative"),
     )
 
     endpoint: Mapped[str] = mapped_column(Text, primary_key=True)
-    state: Mapped[str] = mapped_column(String(6))
+    state: Mapped[str] = mapped_column(String(9))
     failures: Mapped[int] = mapped_column(Integer)
-    closed_until: Mapped[float | None] = mapped_column(Double)
+    retry_at: Mapped[float | None] = mapped_column(Double)
     reason: Mapped[str | None] = mapped_column(Text)
+    opened_at: Mapped[float | None] = mapped_column(Double)
+    refusing_since: Mapped[float | None] = mapped_column(Double)
+
+
+class OutboxHold(Base):
+    """A user of whom nothing is sent to an endpoint until `until`, when one message at a time probes."""
+
+    __tablename__ = "outbox_hold"
+    __table_args__ = (CheckConstraint("failures >= 1", name="failures_from_one"),)
+
+    endpoint: Mapped[str] = mapped_column(Text, primary_key=True)
+    user_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    since: Mapped[float] = mapped_column(Double)
+    until: Mapped[float] = mapped_column(Double)
+    failures: Mapped[int] = mapped_column(Integer)
+    reason: Mapped[str] = mapped_column(Text)
 
 
 class OutboxTally(Base):

@@ -20,7 +20,10 @@ RESERVED_CLAIMS = frozenset({"act", "aud", "exp", "iat", "iss", "jti", "nbf"})
 
 
 class TokenSource(Protocol):
-    """Where a token for one send comes from."""
+    """Where a token for one send comes from; `is_one_for_all` says that it is the same for every user."""
+
+    @property
+    def is_one_for_all(self) -> bool: ...
 
     def token_for(self, user_id: str, *, fresh: bool = False) -> str:
         """A token to act for that user; `fresh` says that the one given before was refused."""
@@ -29,6 +32,8 @@ class TokenSource(Protocol):
 
 class StaticToken:
     """One token for every user, as the settings give it; raises SettingsError if it cannot stand in a header."""
+
+    is_one_for_all = True
 
     def __init__(self, token: str) -> None:
         if not token or not all("!" <= character <= "~" for character in token):
@@ -50,6 +55,8 @@ class MintedTokens:
     the past when the token is made: a service whose clock is behind ours by less than that still takes it. A clock
     further off cannot be helped: dating tokens by the other side's word would let it ask for one that never expires.
     """
+
+    is_one_for_all = False
 
     def __init__(
         self,

@@ -2,8 +2,8 @@
 
     python -m benchmarks.backlog [--waiting 400000] [--kept 3000000]
 
-A claim, a message's way from its commit to its arrival, `/metrics` and `/outbox`, beside streams that wait for later and
-a week of delivered messages, in turns with the same on an empty database.
+A claim, a message's way from its commit to its arrival, `/metrics` and `/outbox`, beside streams that wait for later
+and a week of delivered messages, in turns with the same on an empty database.
 """
 
 import argparse
@@ -21,33 +21,40 @@ from rich.table import Table
 from sqlalchemy import text
 
 from app.db import Database
-from app.outbox.messages import Answer, Verdict
-from app.outbox.queue import OutboxQueue, Try
+from app.outbox.circuit import Circuit
+from app.outbox.circuit_breaker import CircuitBreaker
+from app.outbox.claiming import Claiming
+from app.outbox.decide import Action, Transition
+from app.outbox.messages import Attempt, Claim, Classification, Verdict
+from app.outbox.queue import OutboxQueue
+from app.outbox.transitions import apply_transitions
 from app.postgres_connection import PATIENT
 from benchmarks.places import places
 from benchmarks.receiver import receiver
 from tests.system.promise import photo
 from tests.system.service import Service, token
 
+ENDPOINT = "http://annotations.test"
 _NUMBERS = {
     True: "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :media) ",
     False: "WITH n AS (SELECT generate_series(1, :media) AS i) ",
 }
-_ID = {True: "printf('%016x', i)", False: "lpad(to_hex(i), 16, '0')"}
+_ID = {True: "printf('%016x', i + :first)", False: "lpad(to_hex(i + :first), 16, '0')"}
 
 _MEDIA = """
 INSERT INTO media (id, name, path, media_type, media_status, user_id, size_bytes, created_at)
-{numbers} SELECT {id}, 'photo.jpg', '/srv/images/' || {id} || '.jpg', 'Image', 2, 'ada', 1, 1.8e9 FROM n
+{numbers} SELECT {id}, 'photo.jpg', '/srv/images/' || {id} || '.jpg', 'Image', 2, :user, 1, 1.8e9 FROM n
 """
 _STREAMS = """
 INSERT INTO outbox_stream
-    (media_id, last_seq, acked_seq, due_at, lease_epoch, attempts, refusals, uncertain, head_since)
-{numbers} SELECT {id}, :history + 1, :history, 1.7e9 + i * 0.001, 0, 0, 0, {false}, 1.7e9 FROM n
+    (media_id, user_id, last_seq, acked_seq, due_at, lease_epoch, attempts, failures, counted_attempts, uncertain,
+     head_since)
+{numbers} SELECT {id}, :user, :history + 1, :history, 1.7e9 + i * 0.001, 0, 0, 0, 0, {false}, 1.7e9 FROM n
 """
 _MESSAGES = """
 INSERT INTO outbox_message
     (media_id, seq, kind, payload, idempotency_key, user_id, created_at, delivered_at, outcome)
-{numbers} SELECT {id}, :seq, 'status', {payload}, {id} || :seq, 'ada', 1.7e9,
+{numbers} SELECT {id}, :seq, 'status', {payload}, {id} || :seq, :user, 1.7e9,
     {delivered}, {outcome} FROM n
 """
 
@@ -55,23 +62,27 @@ INSERT INTO outbox_message
 _WEEK = 7 * 86400
 _WAITING_STREAMS = """
 INSERT INTO outbox_stream
-    (media_id, last_seq, acked_seq, due_at, lease_epoch, attempts, refusals, uncertain, head_since)
-{numbers} SELECT {id}, 1, 0, {now} + 3600 + i * 0.001, 3, 3, 0, {false}, {now} - 3600 FROM n
+    (media_id, user_id, last_seq, acked_seq, due_at, lease_epoch, attempts, failures, counted_attempts, uncertain,
+     head_since)
+{numbers} SELECT {id}, :user, 1, 0, {now} + 3600 + i * 0.001, 3, 3, 3, 0, {false}, {now} - 3600 FROM n
 """
 _ENDED_STREAMS = """
-INSERT INTO outbox_stream (media_id, last_seq, acked_seq, lease_epoch, attempts, refusals, uncertain)
-{numbers} SELECT {id}, 3, 3, 3, 0, 0, {false} FROM n
+INSERT INTO outbox_stream
+    (media_id, user_id, last_seq, acked_seq, lease_epoch, attempts, failures, counted_attempts, uncertain)
+{numbers} SELECT {id}, :user, 3, 3, 3, 0, 0, 0, {false} FROM n
 """
 
 
-def fill(database: Database, *, media: int, history: int) -> None:
-    """Add `media` media, each with `history` delivered messages and one that waits, overdue."""
+def fill(database: Database, *, media: int, history: int, user: str = "ada", first: int = 0) -> None:
+    """Add `media` media of `user`, numbered from `first` on, each with `history` delivered messages and one that waits,
+    overdue."""
     sqlite = database.is_sqlite
     words = {"numbers": _NUMBERS[sqlite], "id": _ID[sqlite], "false": "0" if sqlite else "false"}
     payload = "'{\"mediaStatus\": 2}'" + ("" if sqlite else "::json")
     with database.writer.connect() as connection:
-        connection.execute(text(_MEDIA.format(**words)), {"media": media})
-        connection.execute(text(_STREAMS.format(**words)), {"media": media, "history": history})
+        whose = {"media": media, "user": user, "first": first}
+        connection.execute(text(_MEDIA.format(**words)), whose)
+        connection.execute(text(_STREAMS.format(**words)), whose | {"history": history})
         for seq in range(1, history + 2):
             past = seq <= history
             statement = _MESSAGES.format(
@@ -80,7 +91,7 @@ def fill(database: Database, *, media: int, history: int) -> None:
                 delivered="1.7e9" if past else "NULL",
                 outcome="'accepted'" if past else "NULL",
             ).replace(":seq", str(seq))
-            connection.execute(text(statement), {"media": media})
+            connection.execute(text(statement), whose)
         connection.commit()
     _analyze(database)
 
@@ -96,14 +107,15 @@ def fill_beside(database: Database, *, waiting: int, kept: int) -> None:
     media = max(1, kept // 3)
     with database.writer.connect() as connection:
         for identifier, count, streams in ((_ID[sqlite], waiting, _WAITING_STREAMS), (ended, media, _ENDED_STREAMS)):
-            connection.execute(text(_MEDIA.format(id=identifier, **words)), {"media": count})
-            connection.execute(text(streams.format(id=identifier, **words)), {"media": count})
+            whose = {"media": count, "user": "ada", "first": 0}
+            connection.execute(text(_MEDIA.format(id=identifier, **words)), whose)
+            connection.execute(text(streams.format(id=identifier, **words)), whose)
         messages = _MESSAGES.format(id=_ID[sqlite], delivered="NULL", outcome="NULL", **words)
-        connection.execute(text(messages.replace(":seq", "1")), {"media": waiting})
+        connection.execute(text(messages.replace(":seq", "1")), {"media": waiting, "user": "ada", "first": 0})
         for seq in (1, 2, 3):
             delivered = f"{now} - {_WEEK} * (1 - i * 1.0 / {media})"
             messages = _MESSAGES.format(id=ended, delivered=delivered, outcome="'accepted'", **words)
-            connection.execute(text(messages.replace(":seq", str(seq))), {"media": media})
+            connection.execute(text(messages.replace(":seq", str(seq))), {"media": media, "user": "ada", "first": 0})
         connection.commit()
     _analyze(database)
 
@@ -114,9 +126,21 @@ def _analyze(database: Database) -> None:
         connection.commit()
 
 
+def claim_and_acknowledge(database: Database, *, holds_any: bool = False) -> list[Claim]:
+    """Claim up to eight messages and record them as delivered, each in a transaction; returns the claims."""
+    queue = OutboxQueue(database.now)
+    claiming = Claiming(queue, CircuitBreaker(ENDPOINT, database.now), "benchmark", 30)
+    with database.writing() as session:
+        claims = claiming.claim(session, Circuit(), 8, now=time.time(), holds_any=holds_any)
+    attempt = Attempt(Classification(Verdict.DELIVERED, "", 200), time.time(), 0.001)
+    with database.writing() as session:
+        for claim in claims:
+            apply_transitions(session, queue, [Transition(Action.DELIVERED, claim, attempt)], 30)
+    return claims
+
+
 def _claims(database: Database, name: str) -> float:
     """Seconds for a claim of one message and its acknowledgement, of one that has just been added."""
-    queue = OutboxQueue(database.now)
     with database.writing() as session:
         moment = (
             "julianday('now') * 86400.0 - 2440587.5 * 86400.0" if database.is_sqlite else "extract(epoch from now())"
@@ -125,13 +149,9 @@ def _claims(database: Database, name: str) -> float:
         payload = "'{}'" + ("" if database.is_sqlite else "::json")
         for statement in (_MEDIA, _STREAMS.replace(":history", "0").replace("i * 0.001", "0"), _MESSAGES):
             one = statement.format(payload=payload, delivered="NULL", outcome="NULL", **words).replace(" FROM n", "")
-            session.execute(text(one.replace(":seq", "1")))
+            session.execute(text(one.replace(":seq", "1")), {"user": "ada"})
     began = time.perf_counter()
-    with database.writing() as session:
-        claims = queue.claim(session, "benchmark", 8, 30)
-    with database.writing() as session:
-        tries = [Try(claim, Answer(Verdict.DELIVERED, "", 200), time.time(), 0.001) for claim in claims]
-        queue.acknowledge(session, tries, go_on=False, lease=30)
+    claims = claim_and_acknowledge(database)
     assert [claim.message.media_id for claim in claims] == [name]
     return time.perf_counter() - began
 
@@ -170,7 +190,7 @@ def measure(kind: str, waiting: int, kept: int, rounds: int) -> Iterator[tuple[s
         databases = [stack.enter_context(closing(Database(at.url(kind), limits=PATIENT))) for _ in range(2)]
         fill_beside(databases[1], waiting=waiting, kept=kept)
         claims = [[_claims(database, f"{number:015x}c") for number in range(rounds)] for database in databases]
-        yield "claim and acknowledgement", *(statistics.median(times) for times in claims)
+        yield "claim and acknowledgement", statistics.median(claims[0]), statistics.median(claims[1])
         folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in databases]
         urls = [database.url.render_as_string(hide_password=False) for database in databases]
         served = [stack.enter_context(_serving(*where)) for where in zip(folders, urls, strict=True)]

@@ -1,6 +1,7 @@
 """The outbox's figures, all in one run: python -m benchmarks.outbox [--media 1000000] [--only NAME]
 
 backlog     claim + acknowledge with a long backlog and history, against the same with a short one
+held        the same for others beside a held user of whom a tenth as many messages wait, against without
 throughput  messages dispatched a second, against a bare loop of the same requests
 latency     from a commit in another process to the message's arrival, idle
 enqueue     an upload's transaction with its messages, against the same without
@@ -28,20 +29,21 @@ from app.db import Database
 from app.direct import Direct
 from app.lifecycle import NewMedia, create_all
 from app.models import Media
+from app.outbox.circuit import Endpoint, Hold
+from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
-from app.outbox.gate import Gate
-from app.outbox.messages import Answer, Verdict
-from app.outbox.queue import OutboxQueue, Try
+from app.outbox.queue import OutboxQueue
 from app.outbox.watch import ChangeWatcher
 from app.postgres_connection import PATIENT
 from app.tokens import StaticToken
-from benchmarks.backlog import fill
+from benchmarks.backlog import ENDPOINT, claim_and_acknowledge, fill
 from benchmarks.places import Places, places
 from benchmarks.receiver import receiver
 from tests.poolers import PGBOUNCER, pgbouncer
 
 KINDS = ("sqlite", "postgresql")
-SENDERS = 8
+WORKERS = 8
+OTHERS = 9
 Row = tuple[str, str, str, str]
 
 
@@ -54,7 +56,7 @@ def backlog(at: Places, kind: str, media: int) -> list[Row]:
         for _round in range(100):
             for database, taken in times.items():
                 began = time.perf_counter()
-                _claim_and_acknowledge(database)
+                claim_and_acknowledge(database)
                 taken.append(time.perf_counter() - began)
         few, many = statistics.median(times[short]), statistics.median(times[long])
     figure = f"{many * 125:.3f} ms against {few * 125:.3f} ms a message"
@@ -66,14 +68,28 @@ def _patient(url: str) -> Database:
     return Database(url, limits=PATIENT)
 
 
-def _claim_and_acknowledge(database: Database) -> None:
-    queue = OutboxQueue(database.now)
-    with database.writing() as session:
-        claims = queue.claim(session, "benchmark", 8, 30)
-    with database.writing() as session:
-        for claim in claims:
-            answer = Answer(Verdict.DELIVERED, "", 200)
-            queue.acknowledge(session, [Try(claim, answer, time.time(), 0.001)], go_on=False, lease=30)
+def held(at: Places, kind: str, waiting: int) -> list[Row]:
+    """The same for others beside a held user of whom so many messages wait, all due before theirs, against without."""
+    with closing(_patient(at.url(kind))) as without, closing(_patient(at.url(kind))) as beside:
+        fill(beside, media=waiting, history=0, user="held", first=10_000_000)
+        for database in (without, beside):
+            for number in range(OTHERS):
+                fill(database, media=400, history=0, user=f"user-{number}", first=1000 * number)
+        hold = Hold(time.time(), time.time() + 3000, 1, "403")
+        with beside.writing() as session:
+            breaker = CircuitBreaker(ENDPOINT, beside.now)
+            before = breaker.lock(session).endpoint
+            breaker.save(session, before, Endpoint(before.circuit, {"held": hold}))
+        times: dict[Database, list[float]] = {without: [], beside: []}
+        for _round in range(100):
+            for database, taken in times.items():
+                began = time.perf_counter()
+                claim_and_acknowledge(database, holds_any=database is beside)
+                taken.append(time.perf_counter() - began)
+        plain, others = statistics.median(times[without]), statistics.median(times[beside])
+    figure = f"{others * 125:.3f} ms against {plain * 125:.3f} ms a message"
+    what = f"claim + acknowledge of {OTHERS} users beside a held one with {waiting:,} waiting"
+    return [(what, kind, figure, f"{others / plain:.2f}")]
 
 
 def throughput(at: Places, kind: str, messages: int = 4000) -> list[Row]:
@@ -88,7 +104,7 @@ def throughput(at: Places, kind: str, messages: int = 4000) -> list[Row]:
             ratios.append(ours / bare)
             rates.append((ours, bare))
     ours, bare = sorted(rates)[1]
-    figure = f"{ours:.0f} against {bare:.0f} messages/s, {SENDERS} threads"
+    figure = f"{ours:.0f} against {bare:.0f} messages/s, {WORKERS} threads"
     return [("dispatch against a bare loop", kind, figure, f"{statistics.median(ratios):.2f} (at least 0.8)")]
 
 
@@ -113,7 +129,7 @@ def _bare(url: str, messages: int) -> float:
                 body = json.dumps({"mediaStatus": 2})
                 session.put(f"{url}/api/media/{number:016x}/status", data=body, headers=headers, timeout=10)
 
-    threads = [threading.Thread(target=send) for _ in range(SENDERS)]
+    threads = [threading.Thread(target=send) for _ in range(WORKERS)]
     began = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -136,8 +152,8 @@ def _dispatch(database: Database, url: str) -> float:
 
 
 def _dispatcher(database: Database, url: str, client: AnnotationsClient) -> Dispatcher:
-    queue, gate = OutboxQueue(database.now), Gate(url, database.now)
-    return Dispatcher(database, queue, gate, client.deliver, limits=DispatcherLimits(senders=SENDERS))
+    queue, breaker = OutboxQueue(database.now), CircuitBreaker(url, database.now)
+    return Dispatcher(database, queue, breaker, client.deliver, limits=DispatcherLimits(workers=WORKERS))
 
 
 def _pending(database: Database) -> bool:
@@ -244,7 +260,7 @@ def main() -> None:
     """Run them all, or one, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--media", type=int, default=1_000_000, help="the long backlog's media")
-    parser.add_argument("--only", choices=["backlog", "throughput", "latency", "enqueue"])
+    parser.add_argument("--only", choices=["backlog", "held", "throughput", "latency", "enqueue"])
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     table = Table("what", "database", "figure", "ratio")
@@ -253,6 +269,7 @@ def main() -> None:
         "latency": latency,
         "throughput": throughput,
         "backlog": lambda at, kind: backlog(at, kind, options.media),
+        "held": lambda at, kind: held(at, kind, options.media // 10),
     }
     with places() as at:
         for name, measure in parts.items():

@@ -22,46 +22,58 @@ class Bug:
     tests: Sequence[str]
 
 
-STATEMENTS, QUEUE, FLUSH = "app/outbox/statements.py", "app/outbox/queue.py", "app/outbox/flush.py"
-DISPATCHER, GATE_KEEPER = "app/outbox/dispatcher.py", "app/outbox/gatekeeper.py"
+STATEMENTS, TRANSITIONS = "app/outbox/statements.py", "app/outbox/transition_statements.py"
+DISPATCHER, FLUSH, CLAIMING = "app/outbox/dispatcher.py", "app/outbox/flush.py", "app/outbox/claiming.py"
+RECORDING, DECIDE = "app/outbox/recording.py", "app/outbox/decide.py"
 STORAGE, UPLOADS, RECORDER = "app/storage.py", "app/uploads.py", "app/recorder.py"
 CLAIMS, ENQUEUE, OUTCOMES = (
     "tests/outbox/test_claims.py",
     "tests/outbox/test_enqueue.py",
     "tests/outbox/test_outcomes.py",
 )
-GATE, FLUSHES, PROCESSES = "tests/outbox/test_gate.py", "tests/outbox/test_flush.py", "tests/outbox/test_processes.py"
+CIRCUIT, FLUSHES, PROCESSES = (
+    "tests/outbox/test_circuit_breaker.py",
+    "tests/outbox/test_flush.py",
+    "tests/outbox/test_processes.py",
+)
 CRASHES, RECORDINGS = "tests/test_crash_points.py", "tests/test_recorder.py"
-FENCES = "tuple_(_S.media_id, _S.lease_epoch, _S.acked_seq + 1).in_(fences),"
-FENCES_WITHOUT_SEQ = "fences = self._rows(_S.media_id, _S.lease_epoch)"
+HOLDS, DECISIONS = "tests/outbox/test_holds.py", "tests/outbox/test_decide.py"
+DELIVERED = "_S.acked_seq.in_((given.c.seq - ONE, given.c.seq)),"
+RESCHEDULED = "                _S.acked_seq == row.seq - ONE,\n"
 
 BUGS = (
     Bug(
-        "an acknowledgement without a fence",
-        [Edit(STATEMENTS, FENCES, f"or_(true(), {FENCES.rstrip(',')}),")],
+        "a delivery that does not look at the lease's epoch",
+        [Edit(TRANSITIONS, "                _S.lease_epoch == given.c.lease_epoch,\n", "")],
         [CLAIMS],
     ),
     Bug(
-        "an acknowledgement that does not look at acked_seq",
+        "a delivery that does not look at acked_seq",
+        [Edit(TRANSITIONS, DELIVERED, "")],
+        [CLAIMS, OUTCOMES],
+    ),
+    Bug(
+        "a transition that does not look at the lease's epoch",
+        [Edit(TRANSITIONS, "                _S.lease_epoch == row.lease_epoch,\n", "")],
+        [CLAIMS],
+    ),
+    Bug(
+        "a transition applied though the lease was let go",
         [
-            Edit(STATEMENTS, FENCES, "tuple_(_S.media_id, _S.lease_epoch).in_(fences),"),
-            Edit(STATEMENTS, "fences = self._rows(_S.media_id, _S.lease_epoch, _M.seq)", FENCES_WITHOUT_SEQ),
+            Edit(
+                TRANSITIONS,
+                RESCHEDULED
+                + "                # Gone once a transition is applied: after a commit of unknown outcome it is not"
+                " applied twice.\n"
+                "                _S.lease_owner.is_not(None),\n",
+                RESCHEDULED,
+            )
         ],
         [OUTCOMES],
     ),
     Bug(
-        "an outcome that does not look at the lease's epoch",
-        [Edit(QUEUE, "            & (OutboxStream.lease_epoch == self.epoch)\n", "")],
-        [CLAIMS],
-    ),
-    Bug(
-        "an outcome recorded though the lease was let go",
-        [Edit(QUEUE, "            & OutboxStream.lease_owner.is_not(None)\n", "")],
-        [OUTCOMES],
-    ),
-    Bug(
         "a gap in the numbers",
-        [Edit(STATEMENTS, '"last_seq": _S.last_seq + _ONE,', '"last_seq": _S.last_seq + 2,')],
+        [Edit(STATEMENTS, '"last_seq": _S.last_seq + ONE,', '"last_seq": _S.last_seq + 2,')],
         [ENQUEUE],
     ),
     Bug(
@@ -79,20 +91,53 @@ BUGS = (
         [Edit(STATEMENTS, "uncertain=or_(_S.uncertain, _S.lease_owner.is_not(None)),", "uncertain=_S.uncertain,")],
         [CLAIMS],
     ),
-    Bug("a closed gate ignored", [Edit(DISPATCHER, "probing = not gate.is_open", "probing = False")], [GATE]),
+    Bug("an open circuit ignored", [Edit(CLAIMING, "if circuit.is_closed:", "if circuit:")], [CIRCUIT]),
     Bug(
-        "a late answer that judges the gate",
-        [Edit(GATE_KEEPER, "if self._queue.holds(session, one.claim)", "if one.claim")],
-        [CLAIMS],
+        "a held user's messages claimed",
+        [
+            Edit(
+                CLAIMING,
+                "        if not holds_any:\n            return self._queue.claim",
+                "        if True:\n            return self._queue.claim",
+            )
+        ],
+        [HOLDS],
+    ),
+    Bug(
+        "a refusal that parks at once",
+        [Edit(DECIDE, "if (counted > 1 and", "if (counted > 0 and")],
+        [DECISIONS],
+    ),
+    Bug(
+        "a conflict that nothing confirms taken for delivered",
+        [
+            Edit(
+                "app/annotations/conflict.py",
+                "    elif look.sight is Sight.NOT_THERE:  # which alone never means delivered\n",
+                "    elif look.sight is None:\n",
+            )
+        ],
+        ["tests/annotations/test_classify.py"],
+    ),
+    Bug(
+        "a late answer that decides the circuit",
+        [Edit(RECORDING, "lost = {one.claim.message.media_id for one in telling} - leased", "lost = leased - leased")],
+        [CLAIMS, CIRCUIT],
     ),
     Bug(
         "trouble that counts as a refusal",
-        [Edit(DISPATCHER, "limited = answer.max_tries is not None", "limited = claim.attempts >= 4")],
+        [
+            Edit(
+                DECIDE,
+                "return self._retry(claim, attempt, delay, failed=True)",
+                "return self._retry(claim, attempt, delay, counted=True, refused=True)",
+            )
+        ],
         [OUTCOMES],
     ),
     Bug(
         "a send with too little lease left",
-        [Edit("app/outbox/senders.py", "if self._monotonic() <= last_start:", "if last_start:")],
+        [Edit("app/outbox/delivery_workers.py", "if self._monotonic() <= last_start and (", "if last_start and (")],
         [CLAIMS],
     ),
     Bug(
@@ -102,7 +147,7 @@ BUGS = (
     ),
     Bug(
         "outcomes dropped when the database is in trouble",
-        [Edit(DISPATCHER, "            self._senders.put_back(sent)\n", "")],
+        [Edit(DISPATCHER, "            self._workers.put_back(returned)\n", "")],
         [PROCESSES],
     ),
     Bug(

@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from app.db import SAFE_SQLITE, Database, News, announce, schema_revision, upsert
 from app.direct import Direct
 from app.errors import StorageFull, Unavailable
-from app.models import OutboxGate
+from app.models import OutboxCircuit
 
 COUNT_UP = """
 import sys
@@ -31,8 +31,8 @@ from app.db import Database
 def count_up(database):
     for _ in range(int(sys.argv[3])):
         with database.writing() as session:
-            value = session.execute(text("SELECT failures FROM outbox_gate")).scalar_one()
-            session.execute(text("UPDATE outbox_gate SET failures = :value"), {"value": value + 1})
+            value = session.execute(text("SELECT failures FROM outbox_circuit")).scalar_one()
+            session.execute(text("UPDATE outbox_circuit SET failures = :value"), {"value": value + 1})
 
 database = Database(sys.argv[1])
 with ThreadPoolExecutor(int(sys.argv[2])) as pool:
@@ -57,14 +57,14 @@ def postgres(postgres_url: str) -> Iterator[Database]:
         yield database
 
 
-def add_gate(database: Database, endpoint: str = "endpoint") -> None:
+def add_circuit(database: Database, endpoint: str = "endpoint") -> None:
     with database.writing() as session:
-        session.add(OutboxGate(endpoint=endpoint, state="open", failures=0))
+        session.add(OutboxCircuit(endpoint=endpoint, state="closed", failures=0))
 
 
 def failures(database: Database) -> int:
     with database.reading() as session:
-        return session.scalars(select(OutboxGate.failures)).one()
+        return session.scalars(select(OutboxCircuit.failures)).one()
 
 
 @pytest.mark.timeout(900)
@@ -72,7 +72,7 @@ def test_processes_and_threads_that_read_and_then_write_lose_no_update_and_never
     sqlite_url: str,
 ) -> None:
     with closing(Database(sqlite_url)) as database:
-        add_gate(database)
+        add_circuit(database)
         command = [sys.executable, "-c", COUNT_UP, sqlite_url, str(THREADS), str(TRANSACTIONS)]
         running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
         errors = [process.communicate(timeout=800)[1] for process in running]
@@ -111,47 +111,47 @@ def test_a_writing_transaction_takes_the_write_lock_before_it_reads(sqlite: Data
 
 
 def test_readers_go_on_while_another_writes_and_see_one_state(database: Database) -> None:
-    add_gate(database)
+    add_circuit(database)
     with database.reading() as session:
-        assert session.scalars(select(OutboxGate.failures)).one() == 0
+        assert session.scalars(select(OutboxCircuit.failures)).one() == 0
         with database.writing() as writer:
-            writer.execute(text("UPDATE outbox_gate SET failures = 7"))
+            writer.execute(text("UPDATE outbox_circuit SET failures = 7"))
     assert failures(database) == 7
 
 
 def test_an_exception_takes_back_everything(database: Database) -> None:
     def fail_half_way() -> None:
         with database.writing() as session:
-            session.add(OutboxGate(endpoint="endpoint", state="open", failures=0))
+            session.add(OutboxCircuit(endpoint="endpoint", state="closed", failures=0))
             session.flush()
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail_half_way()
     with database.reading() as session:
-        assert session.scalars(select(OutboxGate)).all() == []
+        assert session.scalars(select(OutboxCircuit)).all() == []
 
 
 def test_what_a_reader_changes_is_not_kept(database: Database) -> None:
     with database.reading() as session:
-        session.add(OutboxGate(endpoint="endpoint", state="open", failures=0))
+        session.add(OutboxCircuit(endpoint="endpoint", state="closed", failures=0))
         session.flush()
     with database.reading() as session:
-        assert session.scalars(select(OutboxGate)).all() == []
+        assert session.scalars(select(OutboxCircuit)).all() == []
 
 
 def test_a_conflict_stays_a_conflict_for_the_caller_to_judge(database: Database) -> None:
-    add_gate(database)
+    add_circuit(database)
     with pytest.raises(IntegrityError):
-        add_gate(database)
+        add_circuit(database)
 
 
 def test_a_writer_waits_for_its_turn_and_then_succeeds(database_url: str) -> None:
     first, second = Database(database_url), Database(database_url)
     with closing(first), closing(second), ThreadPoolExecutor(1) as pool:
-        add_gate(first)
+        add_circuit(first)
         with first.writing() as session:
-            session.execute(text("UPDATE outbox_gate SET failures = failures + 1"))
+            session.execute(text("UPDATE outbox_circuit SET failures = failures + 1"))
             waiting = pool.submit(count_one_more, second)
             assert not threading.Event().wait(0.2)
             assert not waiting.done()
@@ -161,15 +161,15 @@ def test_a_writer_waits_for_its_turn_and_then_succeeds(database_url: str) -> Non
 
 def count_one_more(database: Database) -> None:
     with database.writing() as session:
-        session.execute(text("UPDATE outbox_gate SET failures = failures + 1"))
+        session.execute(text("UPDATE outbox_circuit SET failures = failures + 1"))
 
 
 def test_a_database_busy_in_another_process_beyond_the_limit_is_unavailable(database_url: str) -> None:
     first, second = Database(database_url), Database(database_url, busy_seconds=0.3)
     with closing(first), closing(second):
-        add_gate(first)
+        add_circuit(first)
         with first.writing() as session:
-            session.execute(text("UPDATE outbox_gate SET failures = failures + 1"))
+            session.execute(text("UPDATE outbox_circuit SET failures = failures + 1"))
             began = time.monotonic()
             with pytest.raises(Unavailable) as refused:
                 count_one_more(second)
@@ -180,9 +180,9 @@ def test_a_database_busy_in_another_process_beyond_the_limit_is_unavailable(data
 
 
 def test_a_database_busy_in_this_process_beyond_the_limit_is_unavailable(sqlite: Database) -> None:
-    add_gate(sqlite)
+    add_circuit(sqlite)
     with sqlite.writing() as session, ThreadPoolExecutor(1) as pool:
-        session.execute(text("UPDATE outbox_gate SET failures = failures + 1"))
+        session.execute(text("UPDATE outbox_circuit SET failures = failures + 1"))
         with pytest.raises(Unavailable, match="busy"):
             pool.submit(count_one_more, sqlite).result(30)
 
@@ -191,7 +191,7 @@ def test_a_failed_turn_gives_the_next_writer_its_turn(sqlite: Database) -> None:
     for _ in range(3):
         with pytest.raises(RuntimeError), sqlite.writing():
             raise RuntimeError
-    add_gate(sqlite)
+    add_circuit(sqlite)
     assert failures(sqlite) == 0
 
 
@@ -210,13 +210,15 @@ def test_a_full_database_is_told_as_such_and_works_again_once_there_is_room(sqli
         with sqlite.writing() as session:
             pages = session.execute(text("PRAGMA page_count")).scalar_one()
             session.execute(text(f"PRAGMA max_page_count = {pages}"))
-            session.execute(text("INSERT INTO outbox_gate VALUES ('x', 'open', 0, NULL, hex(randomblob(100000)))"))
+            session.execute(
+                text("INSERT INTO outbox_circuit VALUES ('x', 'closed', 0, NULL, hex(randomblob(100000)), NULL, NULL)")
+            )
 
     with pytest.raises(StorageFull):
         use_up()
     with sqlite.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
-    add_gate(sqlite)
+    add_circuit(sqlite)
 
 
 def test_a_postgres_server_out_of_reach_is_unavailable(tmp_path: Path) -> None:
@@ -237,7 +239,7 @@ def test_a_connection_that_the_server_ends_is_unavailable_once_and_replaced(
 
     with pytest.raises(Unavailable):
         be_ended()
-    add_gate(postgres)
+    add_circuit(postgres)
     assert failures(postgres) == 0
 
 
@@ -250,7 +252,7 @@ def test_a_pooled_connection_that_the_server_has_ended_is_replaced_unnoticed(
     with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", (backend[0],))
     assert postgres.look_up(BACKEND, {}) not in (None, backend)
-    add_gate(postgres)
+    add_circuit(postgres)
 
 
 def test_a_look_is_one_statement_to_the_server_and_leaves_no_transaction(postgres: Database, postgres_url: str) -> None:
@@ -266,8 +268,8 @@ def test_looks_leave_no_transaction_between_them(postgres: Database, postgres_ur
         pid = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
         state = "SELECT state FROM pg_stat_activity WHERE pid = %s"
         assert other.execute(state, (pid,)).fetchone() == ("idle",)
-        add_gate(postgres)
-        assert session.scalars(select(OutboxGate.failures)).one() == 0
+        add_circuit(postgres)
+        assert session.scalars(select(OutboxCircuit.failures)).one() == 0
 
 
 def test_the_databases_clock_is_the_time_since_1970_to_the_millisecond(database: Database) -> None:
@@ -287,7 +289,7 @@ def test_listeners_hear_once_of_a_commit_that_announced_their_news_and_of_no_oth
     heard: list[News] = []
     for news in News:
         database.on_announcement(news, partial(heard.append, news))
-    add_gate(database)
+    add_circuit(database)
 
     def announce_and_fail() -> None:
         with database.writing() as session:
@@ -311,9 +313,9 @@ def test_an_upsert_speaks_each_databases_dialect(database: Database) -> None:
     for _ in range(2):
         with database.writing() as session:
             session.execute(
-                upsert(session, OutboxGate)
-                .values(endpoint="endpoint", state="open", failures=0)
-                .on_conflict_do_update(index_elements=["endpoint"], set_={"failures": OutboxGate.failures + 1})
+                upsert(session, OutboxCircuit)
+                .values(endpoint="endpoint", state="closed", failures=0)
+                .on_conflict_do_update(index_elements=["endpoint"], set_={"failures": OutboxCircuit.failures + 1})
             )
     assert failures(database) == 1
 

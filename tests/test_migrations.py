@@ -21,7 +21,8 @@ from app.models import (
     Media,
     MediaStatus,
     OutboxAttempt,
-    OutboxGate,
+    OutboxCircuit,
+    OutboxHold,
     OutboxTally,
     SharedKey,
 )
@@ -59,7 +60,8 @@ def fill(database: Database, folder: Path) -> None:
                 center_x=0.5, center_y=0.5, width=0.1, height=0.1, source_frame=7,
             )
         )  # fmt: skip
-        session.add(OutboxGate(endpoint="endpoint", state="open", failures=0))
+        session.add(OutboxCircuit(endpoint="endpoint", state="closed", failures=0))
+        session.add(OutboxHold(endpoint="endpoint", user_id="ada", since=1.0, until=2.0, failures=1, reason="403"))
         session.add(OutboxTally(name="a figure of the test", value=1.0))
         session.add(SharedKey(purpose="a purpose of the test", secret="0" * 64))
         history.make(session)
@@ -119,8 +121,13 @@ def test_results_of_the_second_schema_get_their_frames_number_where_it_is_known(
 
 def test_a_migration_up_or_down_loses_no_row(database_url: str, tmp_path: Path) -> None:
     """SQLite alters a table by dropping it, which would take along whatever refers to it."""
-    later = {SharedKey.__tablename__, DatabaseInstance.__tablename__}
-    kept = [table for table in Base.metadata.tables.values() if table.name not in later]
+    new_since = {
+        SharedKey.__tablename__,
+        DatabaseInstance.__tablename__,
+        OutboxCircuit.__tablename__,
+        OutboxHold.__tablename__,
+    }
+    kept = [table for table in Base.metadata.tables.values() if table.name not in new_since]
 
     def counts() -> dict[str, int]:
         with closing(Database(database_url)) as database, database.reading() as session:
@@ -145,6 +152,56 @@ def test_figures_that_lie_in_several_rows_go_down_into_one_with_their_sum(databa
     with closing(Database(database_url)) as database, database.reading() as session:
         rows = session.execute(text("SELECT name, value FROM outbox_tally ORDER BY name")).all()
         assert rows == [("a", 3.0), ("b", 4.0)]
+
+
+_BEFORE_THE_CIRCUIT_BREAKER = (
+    "INSERT INTO outbox_gate VALUES ('http://a', 'closed', 3, 1800000000.5, '503')",
+    "INSERT INTO outbox_gate VALUES ('http://b', 'open', 0, NULL, NULL)",
+    (
+        "INSERT INTO media (id, name, path, media_type, media_status, user_id, size_bytes, created_at)"
+        " VALUES ('0123456789abcdef', 'a.jpg', '/a.jpg', 'Image', 1, 'ada', 1, 1.0)"
+    ),
+    (
+        "INSERT INTO outbox_stream (media_id, last_seq, acked_seq, due_at, lease_epoch, attempts, refusals, uncertain,"
+        " head_since) VALUES ('0123456789abcdef', 1, 0, 5.0, 4, 7, 2, false, 2.0)"
+    ),
+    (
+        "INSERT INTO outbox_message (media_id, seq, kind, payload, idempotency_key, user_id, created_at)"
+        " VALUES ('0123456789abcdef', 1, 'create', '{}', 'key', 'ada', 1.0)"
+    ),
+    (
+        "INSERT INTO outbox_attempt (media_id, seq, at, duration, verdict, detail, excerpt)"
+        " VALUES ('0123456789abcdef', 1, 1.0, 1.0, 'close_gate', '', '')"
+    ),
+    "INSERT INTO outbox_tally (name, value) VALUES ('attempts:create:close_gate', 6), ('attempts:create:retry', 4)",
+)
+_STREAM = "SELECT user_id, attempts, failures, counted_attempts, refused_since FROM outbox_stream"
+_FIGURES = "SELECT name, value FROM outbox_tally ORDER BY name"
+
+
+def test_a_gate_becomes_a_circuit_breaker_and_back(database_url: str) -> None:
+    command.downgrade(configuration(database_url), "0002")
+    with closing(Database(database_url)) as database, database.writing() as session:
+        for statement in _BEFORE_THE_CIRCUIT_BREAKER:
+            session.execute(text(statement))
+    migrate(database_url)
+    with closing(Database(database_url)) as database, database.writing() as session:
+        circuits = session.execute(select(OutboxCircuit.endpoint, OutboxCircuit.state, OutboxCircuit.retry_at))
+        assert sorted(circuits.all()) == [("http://a", "open", 1800000000.5), ("http://b", "closed", None)]
+        assert session.execute(text(_STREAM)).all() == [("ada", 7, 7, 2, 2.0)]
+        assert session.scalars(select(OutboxAttempt.verdict)).all() == ["unfit"]
+        assert session.execute(text(_FIGURES)).all() == [("attempts:create:retry", 4.0), ("attempts:create:unfit", 6.0)]
+        session.execute(text("UPDATE outbox_circuit SET state = 'half-open' WHERE endpoint = 'http://a'"))
+        session.execute(text("INSERT INTO outbox_tally (name, value) VALUES ('attempts:create:hold', 1)"))
+        session.execute(text("INSERT INTO outbox_tally (name, value) VALUES ('attempts:create:retry_limited', 2)"))
+    command.downgrade(configuration(database_url), "0002")
+    with closing(Database(database_url)) as database, database.reading() as session:
+        gates = session.execute(text("SELECT endpoint, state, closed_until FROM outbox_gate ORDER BY endpoint"))
+        assert gates.all() == [("http://a", "closed", 1800000000.5), ("http://b", "open", None)]
+        assert session.execute(text("SELECT attempts, refusals FROM outbox_stream")).all() == [(7, 2)]
+        figures = session.execute(text(_FIGURES)).all()
+        assert figures == [("attempts:create:close_gate", 7.0), ("attempts:create:retry", 6.0)]
+        assert session.execute(text("SELECT verdict FROM outbox_attempt")).all() == [("close_gate",)]
 
 
 def test_a_migration_that_would_leave_references_to_nothing_changes_nothing(tmp_path: Path) -> None:

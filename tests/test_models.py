@@ -17,7 +17,8 @@ from app.models import (
     Media,
     MediaStatus,
     OutboxAttempt,
-    OutboxGate,
+    OutboxCircuit,
+    OutboxHold,
     OutboxMessage,
     OutboxStream,
     OutboxTally,
@@ -57,8 +58,8 @@ def detection(**changes: Any) -> Row:
 
 def stream(**changes: Any) -> Row:
     row = {
-        "media_id": ID, "last_seq": 1, "acked_seq": 0, "due_at": 1.0, "lease_epoch": 0, "attempts": 0, "refusals": 0,
-        "uncertain": False, "head_since": 1.0,
+        "media_id": ID, "last_seq": 1, "acked_seq": 0, "due_at": 1.0, "lease_epoch": 0, "attempts": 0, "failures": 0,
+        "counted_attempts": 0, "user_id": "ada", "uncertain": False, "head_since": 1.0,
     }  # fmt: skip
     return row | changes
 
@@ -78,8 +79,13 @@ def attempt(**changes: Any) -> Row:
     return row | changes
 
 
-def gate(**changes: Any) -> Row:
-    return {"endpoint": "endpoint", "state": "open", "failures": 0} | changes
+def circuit(**changes: Any) -> Row:
+    return {"endpoint": "endpoint", "state": "closed", "failures": 0} | changes
+
+
+def hold(**changes: Any) -> Row:
+    row = {"endpoint": "endpoint", "user_id": "ada", "since": 1.0, "until": 2.0, "failures": 1, "reason": "403"}
+    return row | changes
 
 
 def instance(**changes: Any) -> Row:
@@ -102,7 +108,9 @@ VALID: list[tuple[type[Base], Row]] = [
     (OutboxStream, stream()),
     (OutboxStream, stream(**IDLE)),
     (OutboxStream, stream(**PARKED)),
-    (OutboxGate, gate(state="closed", closed_until=1.0)),
+    (OutboxCircuit, circuit(state="open", retry_at=1.0)),
+    (OutboxCircuit, circuit(state="half-open", retry_at=1.0)),
+    (OutboxHold, hold()),
     (OutboxTally, {"name": "attempts", "value": 0.0}),
     (SharedKey, {"purpose": "links", "secret": "0" * 64}),
     (DatabaseInstance, instance()),
@@ -140,7 +148,8 @@ INVALID: list[tuple[str, type[Base], Row]] = [
     ("ck_outbox_stream_acked_within_last", OutboxStream, stream(acked_seq=2)),
     ("ck_outbox_stream_acked_within_last", OutboxStream, stream(acked_seq=-1)),
     ("ck_outbox_stream_attempts_not_negative", OutboxStream, stream(attempts=-1)),
-    ("ck_outbox_stream_attempts_not_negative", OutboxStream, stream(refusals=-1)),
+    ("ck_outbox_stream_attempts_not_negative", OutboxStream, stream(failures=-1)),
+    ("ck_outbox_stream_attempts_not_negative", OutboxStream, stream(counted_attempts=-1)),
     ("ck_outbox_stream_parked_is_not_due", OutboxStream, stream(parked_at=1.0)),
     ("ck_outbox_stream_parked_is_not_due", OutboxStream, stream(**PARKED, lease_owner="someone")),
     ("ck_outbox_stream_waiting_is_due_or_parked", OutboxStream, stream(due_at=None)),
@@ -155,10 +164,11 @@ INVALID: list[tuple[str, type[Base], Row]] = [
     ("ck_outbox_message_outcome_allowed", OutboxMessage, message(delivered_at=1.0, outcome="lost")),
     ("fk_outbox_message_media_id|FOREIGN KEY", OutboxMessage, message(media_id=OTHER)),
     ("fk_outbox_attempt_media_id_seq|FOREIGN KEY", OutboxAttempt, attempt(seq=9)),
-    ("ck_outbox_gate_state_allowed", OutboxGate, gate(state="ajar")),
-    ("ck_outbox_gate_closed_has_until", OutboxGate, gate(state="closed")),
-    ("ck_outbox_gate_closed_has_until", OutboxGate, gate(closed_until=1.0)),
-    ("ck_outbox_gate_failures_not_negative", OutboxGate, gate(failures=-1)),
+    ("ck_outbox_circuit_state_allowed", OutboxCircuit, circuit(state="ajar", retry_at=1.0)),
+    ("ck_outbox_circuit_open_has_retry_at", OutboxCircuit, circuit(state="open")),
+    ("ck_outbox_circuit_open_has_retry_at", OutboxCircuit, circuit(retry_at=1.0)),
+    ("ck_outbox_circuit_failures_not_negative", OutboxCircuit, circuit(failures=-1)),
+    ("ck_outbox_hold_failures_from_one", OutboxHold, hold(failures=0)),
     ("ck_outbox_tally_value_not_negative", OutboxTally, {"name": "attempts", "value": -1.0}),
     ("ck_shared_key_secret_length", SharedKey, {"purpose": "links", "secret": "short"}),
     ("ck_database_instance_single_row", DatabaseInstance, instance(id=2)),

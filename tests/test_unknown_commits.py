@@ -135,10 +135,10 @@ def break_at_commit(connection: Connection, _media: Media) -> None:
             "$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
         ),
         (
-            "CREATE CONSTRAINT TRIGGER end_it AFTER INSERT ON outbox_gate DEFERRABLE INITIALLY DEFERRED "
+            "CREATE CONSTRAINT TRIGGER end_it AFTER INSERT ON outbox_circuit DEFERRABLE INITIALLY DEFERRED "
             "FOR EACH ROW EXECUTE FUNCTION end_it()"
         ),
-        "INSERT INTO outbox_gate VALUES ('endpoint', 'open', 0, NULL, NULL)",
+        "INSERT INTO outbox_circuit (endpoint, state, failures) VALUES ('endpoint', 'closed', 0)",
     ):
         connection.execute(text(statement))
 

@@ -1,7 +1,8 @@
-"""The annotations service's client: one message in, one judged Answer out.
+"""The annotations service's client: one message in, what came of it out, classified.
 
 `deliver` never raises for trouble of the network or of the other service; what an answer means is decided in
-`app.annotations.verdicts`, and that no send outlasts its deadline is kept by `app.annotations.deadline`.
+`app.annotations.classify` and `app.annotations.conflict`, and that no send outlasts its deadline is kept by
+`app.annotations.deadline`.
 """
 
 import json
@@ -13,21 +14,14 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
+from app.annotations.classify import REDIRECTS, SUCCESS, Sent, classify, classify_error
+from app.annotations.conflict import CONFLICT, Look, Sight, classify_conflict
 from app.annotations.conversation import Conversation
 from app.annotations.deadline import DeadlineSession, Endpoint, trusting_context
-from app.annotations.replies import NoAnswer, Reply, presentable
+from app.annotations.replies import Response, TransportError, presentable
 from app.annotations.resolver import Resolver
-from app.annotations.verdicts import (
-    CONFLICT,
-    NO_LOOK,
-    REDIRECTS,
-    SUCCESS,
-    judge,
-    judge_no_answer,
-    reconcile,
-)
 from app.errors import RecordsNotReadable, Unavailable
-from app.outbox.messages import Answer, Kind, Message
+from app.outbox.messages import Classification, Kind, Message
 from app.timestamps import rfc3339
 from app.tokens import TokenSource
 
@@ -36,6 +30,9 @@ MAX_DETAIL = 300
 NOT_FOUND = 404
 NOT_READABLE = (401, 403, 405, 501)
 """Answers to a GET that say that nobody, or not this service, may look."""
+
+NOTHING_TO_SEE = (404, 405, 501)
+"""Answers to a GET that say that there is nothing there to ask, or nothing to see."""
 
 MEDIA_ID = re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII)
 
@@ -72,23 +69,18 @@ class AnnotationsClient:
     def __repr__(self) -> str:
         return f"AnnotationsClient({self._endpoint.origin}{self._endpoint.base})"
 
-    def deliver(self, message: Message) -> Answer:
-        """Send one message and judge what comes back."""
-        talk = self._talk(message.user_id)
+    def deliver(self, message: Message) -> Classification:
+        """Send one message and classify what comes back."""
+        ends_at = time.monotonic() + self._deadline_seconds
+        talk = self._talk(message.user_id, ends_at)
         method, path = _target(message)
-        call = talk.call(method, path)
         try:
-            reply = talk.ask(method, path, _headers(message), json.dumps(message.payload).encode())
-        except NoAnswer as trouble:
-            doubtful = message.uncertain or talk.doubtful
-            answer = judge_no_answer(call, trouble, doubtful=doubtful, sent_before=talk.sent)
+            response = talk.ask(method, path, _headers(message), json.dumps(message.payload).encode())
+        except TransportError as error:
+            found = classify_error(self._sent(talk, message), error, sent_before=talk.sent)
         else:
-            answer = self._judge(talk, message, call, reply)
-        return replace(
-            answer,
-            detail=presentable(answer.detail, talk.tokens_used, MAX_DETAIL),
-            excerpt=presentable(answer.excerpt, talk.tokens_used, MAX_EXCERPT),
-        )
+            found = self._classified(talk, message, response, ends_at)
+        return _presentable(found, talk.tokens_used)
 
     def look(self, media_id: str, user_id: str) -> dict[str, Any] | None:
         """The service's record of a media; None if it has none, or cannot be looked at.
@@ -98,10 +90,10 @@ class AnnotationsClient:
         if not MEDIA_ID.fullmatch(media_id):
             return None
         try:
-            reply = self._talk(user_id).ask("GET", _media_path(media_id))
-        except NoAnswer as trouble:
-            raise Unavailable("The annotations service, which may know this media, does not answer.") from trouble
-        if reply.status in NO_LOOK:
+            reply = self._talk(user_id, time.monotonic() + self._deadline_seconds).ask("GET", _media_path(media_id))
+        except TransportError as error:
+            raise Unavailable("The annotations service, which may know this media, does not answer.") from error
+        if reply.status in NOTHING_TO_SEE:
             return None
         record = reply.record() if reply.status in SUCCESS else None
         if record is None:
@@ -118,8 +110,8 @@ class AnnotationsClient:
         """
         call = f"GET {self._endpoint.base}{_media_path(media_id)}"
         try:
-            reply = self._talk(user_id).ask("GET", _media_path(media_id))
-        except NoAnswer as error:
+            reply = self._talk(user_id, time.monotonic() + self._deadline_seconds).ask("GET", _media_path(media_id))
+        except TransportError as error:
             raise Unavailable(f"{call}: {error.reason}") from error
         record = reply.record()
         if reply.status in SUCCESS and record is not None and record.get("id", media_id) == media_id:
@@ -140,36 +132,58 @@ class AnnotationsClient:
             session.close()
         self._resolver.close()
 
-    def _judge(self, talk: Conversation, message: Message, call: str, reply: Reply) -> Answer:
-        doubtful = message.uncertain or talk.doubtful
-        if reply.status != CONFLICT:
-            return judge(message, call, reply, doubtful=doubtful, now=self._clock())
-        path = _media_path(message.media_id)
-        found: Reply | NoAnswer
+    def _sent(self, talk: Conversation, message: Message) -> Sent:
+        unknown = message.outcome_unknown or talk.outcome_unknown
+        call = talk.call(*_target(message))
+        return Sent(message, call, unknown, self._tokens.is_one_for_all, self._clock())
+
+    def _classified(self, talk: Conversation, message: Message, response: Response, ends_at: float) -> Classification:
+        sent = self._sent(talk, message)
+        if response.status != CONFLICT:
+            return classify(sent, response)
+        look = self._look(talk, message.media_id, message)
+        reference = None
+        if message.reference is not None and look.not_now is None and look.sight is not Sight.THERE:
+            theirs = self._talk(message.reference.user_id, ends_at)
+            reference = self._look(theirs, message.reference.media_id, message)
+            talk.tokens_used += theirs.tokens_used
+        return classify_conflict(sent, response, look, reference)
+
+    def _look(self, talk: Conversation, media_id: str, message: Message) -> Look:
+        path = _media_path(media_id)
+        found: Response | TransportError
         try:
             found = talk.ask("GET", path, _tracing(message))
-        except NoAnswer as trouble:
-            found = trouble
-        return reconcile(message, call, reply, talk.call("GET", path), found, doubtful=doubtful, now=self._clock())
+        except TransportError as error:
+            found = error
+        return Look(talk.call("GET", path), media_id, found)
 
-    def _talk(self, user_id: str) -> Conversation:
+    def _talk(self, user_id: str, ends_at: float) -> Conversation:
         session: DeadlineSession | None = getattr(self._of_thread, "session", None)
         if session is None:
             session = DeadlineSession(self._endpoint, self._resolver, self._connect_timeout, self._tls)
             with self._lock:
                 self._sessions.add(session)
                 self._of_thread.session = session
-        ends_at = time.monotonic() + self._deadline_seconds
         return Conversation(session, self._endpoint, self._tokens, user_id, ends_at=ends_at)
 
 
-def _unlike(reply: Reply, record: dict[str, Any] | None) -> str:
+def _unlike(response: Response, record: dict[str, Any] | None) -> str:
     """What is wrong with an answer that has the status of one that brings a record."""
-    if reply.is_html:
+    if response.is_html:
         return " with HTML"
-    if reply.status not in SUCCESS:
+    if response.status not in SUCCESS:
         return ""
     return " without a JSON object" if record is None else " with the record of another media item"
+
+
+def _presentable(found: Classification, secrets: list[str]) -> Classification:
+    return replace(
+        found,
+        detail=presentable(found.detail, secrets, MAX_DETAIL),
+        excerpt=presentable(found.excerpt, secrets, MAX_EXCERPT),
+        conclusion=_presentable(found.conclusion, secrets) if found.conclusion else None,
+    )
 
 
 def _target(message: Message) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 import requests
 
 from app.annotations.deadline import DeadlineSession, Endpoint
-from app.annotations.replies import NETWORK_ERRORS, NoAnswer, Reply, read_reply
+from app.annotations.replies import NETWORK_ERRORS, Response, TransportError, read_response, transport_error
 from app.tokens import TokenSource
 
 UNAUTHORIZED = 401
@@ -13,8 +13,8 @@ USER_AGENT = "detections/1.0"
 class Conversation:
     """Ends at `ends_at` on the monotonic clock, whatever is asked in it.
 
-    `tokens_used` are its secrets. `sent` says that some request may have arrived; `doubtful` that one was sent whose
-    fate is unknown, though another followed it.
+    `tokens_used` are its secrets. `sent` says that some request may have arrived; `outcome_unknown` that one was sent
+    of which nothing was heard, though another followed it.
     """
 
     def __init__(
@@ -27,21 +27,21 @@ class Conversation:
         session.exchange.ends_at = ends_at
         self.tokens_used = [tokens.token_for(user_id)]
         self.sent = False
-        self.doubtful = False
+        self.outcome_unknown = False
 
     def call(self, method: str, path: str) -> str:
         """How a request is named to people."""
         return f"{method} {self._endpoint.base}{path}"
 
-    def ask(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None) -> Reply:
-        """Send it, with a fresh token should the first be refused; raises NoAnswer."""
+    def ask(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None) -> Response:
+        """Send it, with a fresh token should the first be refused; raises TransportError."""
         reply = self._ask(method, path, headers or {}, body)
         if reply.status == UNAUTHORIZED and len(self.tokens_used) == 1:
             self.tokens_used.append(self._tokens.token_for(self._user_id, fresh=True))
             reply = self._ask(method, path, headers or {}, body)
         return reply
 
-    def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Reply:
+    def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Response:
         common = {
             "Authorization": f"Bearer {self.tokens_used[-1]}",
             "User-Agent": USER_AGENT,
@@ -51,11 +51,11 @@ class Conversation:
         request = self._prepared(method, path, common | headers, body)
         try:
             return self._send(request)
-        except NoAnswer as trouble:
-            if not trouble.stale:
+        except TransportError as error:
+            if not error.stale:
                 raise
             # The same key again: a second one of what did arrive after all changes nothing.
-            self.doubtful = True
+            self.outcome_unknown = True
             return self._send(request)
 
     def _prepared(
@@ -70,15 +70,15 @@ class Conversation:
         request.prepare_body(body, None)
         return request
 
-    def _send(self, request: requests.PreparedRequest) -> Reply:
+    def _send(self, request: requests.PreparedRequest) -> Response:
         exchange = self._session.exchange
         exchange.begin()
         try:
             with self._session.send(
                 request, stream=True, allow_redirects=False, timeout=exchange.time_left()
             ) as response:
-                return read_reply(response, exchange)
+                return read_response(response, exchange)
         except NETWORK_ERRORS as error:
-            raise NoAnswer.after(error, exchange, self._endpoint.origin) from error
+            raise transport_error(error, exchange, self._endpoint.origin) from error
         finally:
             self.sent = self.sent or exchange.sent

@@ -29,6 +29,11 @@ from app.annotations.resolver import Resolver
 from app.errors import SettingsError
 
 MAX_ANSWER_BYTES = 64 * 1024
+HTTP = b"HTTP/"
+FIRST_BYTES = 6
+"""So many bytes of an answer that is not HTTP are shown to people."""
+
+_OTHERS = {b"\x15\x03": "TLS", b"\x16\x03": "TLS", b"\x00\x00": "HTTP/2", b"SSH-": "SSH", b"220 ": "SMTP or FTP"}
 
 # urllib3 warns of headers that it cannot parse with their text, and a server may echo our token in them.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
@@ -36,6 +41,10 @@ logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 class AnswerTooLong(OSError):
     """More than MAX_ANSWER_BYTES were sent in answer; the rest stays unread."""
+
+
+class NotHTTP(OSError):
+    """What answers does not speak HTTP, or wants to speak something else from now on."""
 
 
 @dataclass(slots=True)
@@ -47,6 +56,7 @@ class Exchange:
     connected_anew: bool = False
     sent: bool = False  # a byte of the request may have left
     received: int = 0
+    first_bytes: bytes = b""  # of the answer
     ended: bool = False  # the other side has closed its end
 
     def begin(self) -> None:
@@ -54,6 +64,18 @@ class Exchange:
         self.allowance = MAX_ANSWER_BYTES
         self.connected_anew = self.sent = self.ended = False
         self.received = 0
+        self.first_bytes = b""
+
+    def take_note(self, beginning: memoryview, count: int) -> None:
+        """Note that so many bytes came, which begin so. Raises NotHTTP as soon as the answer cannot be HTTP."""
+        self.allowance -= count
+        self.received += count
+        self.ended = count == 0
+        if len(self.first_bytes) < FIRST_BYTES:
+            self.first_bytes += bytes(beginning[: FIRST_BYTES - len(self.first_bytes)])
+            begins = self.first_bytes[: len(HTTP)]
+            if begins != HTTP[: len(begins)]:
+                raise NotHTTP(f"the answer is not HTTP (begins {_named(self.first_bytes)})")
 
     def time_left(self, until: float | None = None) -> float:
         """Seconds until the deadline (or `until`, if that is sooner); raises TimeoutError when it has passed."""
@@ -134,9 +156,7 @@ class _Socket(socket.socket):
             raise AnswerTooLong(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
         self.settimeout(exchange.time_left())
         count = super().recv_into(buffer, min(nbytes or len(buffer), exchange.allowance), flags)
-        exchange.allowance -= count
-        exchange.received += count
-        exchange.ended = count == 0
+        exchange.take_note(memoryview(buffer)[: min(count, FIRST_BYTES)], count)
         return count
 
     def sendall(self, data: Any, flags: int = 0) -> None:
@@ -180,7 +200,19 @@ class _Dialer:
         raise failure
 
 
+class _Response(http.client.HTTPResponse):
+    def _read_status(self) -> tuple[str, int, str]:
+        """The status of the final answer: http.client itself reads past no other interim answer than 100."""
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status // 100 != 1 or status in (http.HTTPStatus.CONTINUE, http.HTTPStatus.SWITCHING_PROTOCOLS):
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+
 class _Connection(HTTPConnection):
+    response_class = _Response
+
     def __init__(self, *args: Any, dialer: _Dialer, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._dialer = dialer
@@ -198,9 +230,9 @@ class _Connection(HTTPConnection):
         if self._dialer.exchange.ended:  # http.client takes an end inside the head for the end of the head
             response.close()
             raise http.client.RemoteDisconnected("the answer ends inside its head")
-        if response.status < http.HTTPStatus.OK:  # the true answer would be taken for that of the next request
+        if response.status < http.HTTPStatus.OK:
             response.close()
-            raise http.client.UnknownProtocol(f"interim answer {response.status}")
+            raise NotHTTP(f"the answer switches to another protocol ({response.status})")
         return response
 
 
@@ -232,3 +264,11 @@ class _OnePool(HTTPAdapter):
     def close(self) -> None:
         self._pool.close()
         super().close()
+
+
+def _named(first_bytes: bytes) -> str:
+    """The bytes for people: as text where they are, else in hex, with what they may be."""
+    protocol = next((name for start, name in _OTHERS.items() if first_bytes.startswith(start)), None)
+    text = first_bytes.decode("ascii", "replace")
+    shown = repr(text.strip()) if text.strip().isprintable() and text.isascii() else first_bytes[:6].hex(" ")
+    return f"{shown}: {protocol}?" if protocol else shown

@@ -1,4 +1,5 @@
-"""What comes back from a send: a reply, or no answer. Its text is another's word, cleaned before it is kept."""
+"""What comes back from a request: a Response, or a TransportError. Its text is another's word, cleaned before it is
+kept."""
 
 import json
 import re
@@ -13,7 +14,7 @@ import requests
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
-from app.annotations.deadline import Exchange
+from app.annotations.deadline import Exchange, NotHTTP
 
 NETWORK_ERRORS = (RequestException, HTTPError, HTTPException, OSError)
 """All that a send can raise through no fault of ours."""
@@ -23,17 +24,18 @@ JSON_WEB_TOKEN = re.compile(r"eyJ[\w-]{4,}(?:\.[\w-]*){0,4}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """An HTTP answer, its body undecoded and cut at MAX_ANSWER_BYTES."""
+class Response:
+    """An HTTP answer, its body undecoded; `cut` says that it was longer than MAX_ANSWER_BYTES."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    cut: bool = False
 
     @property
     def text(self) -> str:
         """The body as text, for people."""
-        if self.headers.get("Content-Encoding", "identity") != "identity":
+        if self.is_compressed:
             return "(compressed, though that was not asked for)"
         return self.body.decode(errors="replace")
 
@@ -43,62 +45,89 @@ class Reply:
 
         An empty body is none, whatever its type: frameworks call it text/html.
         """
-        kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         body = self.body.lstrip()
-        return bool(body) and (kind in ("text/html", "application/xhtml+xml") or body.startswith(b"<"))
+        return bool(body) and (self.media_type in ("text/html", "application/xhtml+xml") or body.startswith(b"<"))
+
+    @property
+    def is_compressed(self) -> bool:
+        return self.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity")
+
+    @property
+    def media_type(self) -> str:
+        """The Content-Type without parameters, in lower case."""
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    def json(self) -> Any:
+        """The body as JSON. Raises ValueError for anything else."""
+        try:
+            return json.loads(self.body)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
 
     def record(self) -> dict[str, Any] | None:
         """The body as a JSON object; None if it is anything else."""
         try:
-            content = json.loads(self.body)
-        except (ValueError, RecursionError):
+            content = self.json()
+        except ValueError:
             return None
         return content if isinstance(content, dict) else None
 
 
-class NoAnswer(Exception):
-    """A send that brought no whole answer.
+class TransportError(Exception):
+    """A request that brought no whole answer.
 
-    `connecting`: no connection was made, so nothing was sent. `sent`: some of the request may have arrived.
-    `stale`: the connection was left over from an earlier send and ended before a byte of answer, as happens when the
-    other side closes an idle one. `untrusted`: TLS refused.
+    `may_have_arrived`: some of the request may have reached the other side. `stale`: the connection was left over from
+    an earlier request and ended before a byte of answer, as happens when the other side closes an idle one.
     """
 
-    def __init__(
-        self, reason: str, *, connecting: bool = False, sent: bool = True, stale: bool = False, untrusted: bool = False
-    ) -> None:
+    def __init__(self, reason: str, *, may_have_arrived: bool = True, stale: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.connecting = connecting
-        self.sent = sent
+        self.may_have_arrived = may_have_arrived
         self.stale = stale
-        self.untrusted = untrusted
-
-    @classmethod
-    def after(cls, error: BaseException, exchange: Exchange, origin: str) -> "NoAnswer":
-        """The error of a send, judged by what its exchange has come to."""
-        cause = _cause(error)
-        connecting = exchange.connected_anew and not exchange.sent
-        reason = "timed out" if isinstance(cause, TimeoutError) else str(cause) or type(cause).__name__
-        return cls(
-            f"no connection to {origin}: {reason}" if connecting else reason,
-            connecting=connecting,
-            sent=exchange.sent,
-            stale=exchange.sent and not exchange.connected_anew and not exchange.received,
-            untrusted=isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError),
-        )
 
 
-def read_reply(response: requests.Response, exchange: Exchange) -> Reply:
+class ConnectError(TransportError):
+    """No connection was made, so nothing was sent."""
+
+
+class TLSError(TransportError):
+    """TLS refused after a connection had been made."""
+
+
+class ProtocolError(TransportError):
+    """What answers does not speak HTTP."""
+
+
+class ReadError(TransportError):
+    """The connection broke, or the time was up, before the answer was whole."""
+
+
+def transport_error(error: BaseException, exchange: Exchange, origin: str) -> TransportError:
+    """The error of a request, classified by what its exchange has come to."""
+    cause = _cause(error)
+    reason = "timed out" if isinstance(cause, TimeoutError) else str(cause) or type(cause).__name__
+    if exchange.connected_anew and not exchange.sent:
+        return ConnectError(f"no connection to {origin}: {reason}", may_have_arrived=False)
+    if isinstance(cause, NotHTTP):
+        return ProtocolError(reason)
+    if exchange.sent and isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+        return TLSError(reason)
+    stale = exchange.sent and not exchange.connected_anew and not exchange.received
+    return ReadError(reason, may_have_arrived=exchange.sent, stale=stale)
+
+
+def read_response(response: requests.Response, exchange: Exchange) -> Response:
     """The whole answer, or its first MAX_ANSWER_BYTES; raises one of NETWORK_ERRORS where it is cut off."""
-    body = bytearray()
+    body, cut = bytearray(), False
     try:
         while piece := response.raw.read(READ_SIZE, decode_content=False):
             body += piece
     except HTTPError:
         if exchange.allowance > 0:
             raise
-    return Reply(response.status_code, response.headers, bytes(body))
+        cut = True
+    return Response(response.status_code, response.headers, bytes(body), cut)
 
 
 def presentable(text: str, secrets: Iterable[str], limit: int) -> str:

@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 import click
 from flask.cli import with_appcontext
 
-from app import history
 from app.cli.background import check_database, run_until_stopped
 from app.cli.faults import Group
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
@@ -20,6 +19,7 @@ from app.outbox import documents, listing, operations
 
 STILL_PENDING, PARKED, UNKNOWN = 1, 3, 4
 PRUNE_BATCH = 500
+HELD_SHOWN = 5
 
 
 @click.group(cls=Group)
@@ -86,20 +86,20 @@ def run() -> None:
 @json_option
 @with_appcontext
 def status(as_json: bool) -> None:
-    """What waits, since when, and how the gate stands."""
-    database, gate = services().database, services().gate
-    with database.reading() as session:
-        found = operations.status(session, database.now)
-        condition = gate.condition(session) if gate else None
-        document = documents.status(found, condition, operations.clock(session, database.now))
-        document |= documents.database(history.get(session))
+    """What waits, since when, how the circuit breaker stands, and who is held."""
+    with services().database.reading() as session:
+        document = services().outbox_status(session)
     if as_json:
         show_json(document)
-    else:
-        gate_rows = ((f"gate {name}", text) for name, text in document.pop("gate").items())
-        show_table(("", ""), [*document.items(), *gate_rows])
-        if document["restoredAt"]:
-            note(f"The database was restored from an earlier copy. Run: {'; '.join(AFTER_RESTORE)}.")
+        return
+    held = document.pop("held")
+    circuit = ((f"circuit {name}", text) for name, text in document.pop("circuit").items())
+    show_table(("", ""), [*document.items(), *circuit, ("held users", len(held))])
+    if held:
+        columns = ("userId", "since", "until", "waiting", "reason")
+        show_table(columns, [[one[name] for name in columns] for one in held])
+    if document["restoredAt"]:
+        note(f"The database was restored from an earlier copy. Run: {'; '.join(AFTER_RESTORE)}.")
 
 
 @outbox.command(
@@ -220,12 +220,16 @@ def prune(as_json: bool) -> None:
 
 
 def _say_what_holds_back() -> None:
-    """Why nothing gets through, where that is one reason for all."""
-    database, gate = services().database, services().gate
-    with database.reading() as session:
-        condition = gate.condition(session) if gate else None
-    if condition and not condition.is_open:
-        note(f"The gate is closed: {condition.reason}.")
+    """Why nothing gets through, where that is one reason for all, or for all of a user's."""
+    with services().database.reading() as session:
+        document = services().outbox_status(session)
+    circuit, held = document["circuit"], document["held"]
+    if circuit["state"] != "closed":
+        note(f"The circuit is {circuit['state']}: {circuit['reason']}.")
+    for one in held[:HELD_SHOWN]:
+        note(f"User {one['userId']} is held until {one['until']}: {one['reason']}.")
+    if len(held) > HELD_SHOWN:
+        note(f"{len(held) - HELD_SHOWN} more users are held: `flask outbox status` names them.")
 
 
 def _history(media_id: str) -> dict[str, Any]:

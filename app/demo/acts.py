@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.02
 _ARRIVAL_SECONDS = 20.0
 _FLUSH_SECONDS = 30
 _CALM_SECONDS = 2.5
-_CALM_LOOKS = 5
+_CALM_LOOKS = 8
 _PROBE_SECONDS = 0.3
 
 Result = TypeVar("Result")
@@ -129,14 +129,14 @@ class _Acts:
         """
         status = self._flask_json("outbox", "status", "--json")
         for _ in range(_CALM_LOOKS):
-            calm = _seconds_until(status["gate"]["until"])
+            calm = _seconds_until(status["circuit"]["retryAt"])
             if calm > _CALM_SECONDS:
                 break
             time.sleep(max(0.0, calm) + _PROBE_SECONDS)
             status = self._flask_json("outbox", "status", "--json")
-        gate = status["gate"]
+        circuit = status["circuit"]
         self._show.tell(
-            f"pending {status['pending']}, parked {status['parked']}, gate {gate['state']} ({gate['reason']})"
+            f"pending {status['pending']}, parked {status['parked']}, circuit {circuit['state']} ({circuit['reason']})"
         )
         delivery = self._client.media(media_id)["delivery"]
         self._show.tell(f"GET /media/{media_id}: {json.dumps(delivery)}")

@@ -3,28 +3,40 @@
 Nothing here asks the database for anything.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from app.history import Stored
 from app.models import OutboxAttempt, OutboxMessage, OutboxStream
-from app.outbox.gate import GateCondition
+from app.outbox.circuit import Circuit
+from app.outbox.circuit_breaker import HeldUser
 from app.outbox.operations import OutboxStatus, StreamHistory
 from app.timestamps import optional_rfc3339
 
 
-def status(found: OutboxStatus, gate: GateCondition | None, moment: float) -> dict[str, Any]:
-    """How the outbox stands at `moment`, in seconds since 1970; no gate is an open one."""
-    closed_for = gate.closed_for if gate else None
+def status(found: OutboxStatus, circuit: Circuit, held: Sequence[HeldUser]) -> dict[str, Any]:
+    """How the outbox stands, with the endpoint's circuit breaker and the users who are held."""
     return {
         "pending": found.pending,
         "parked": found.parked,
         "oldestAgeSeconds": None if found.oldest_age is None else round(found.oldest_age, 3),
         "deliveredLastHour": found.delivered_last_hour,
-        "gate": {
-            "state": "open" if closed_for is None else "closed",
-            "until": None if closed_for is None else optional_rfc3339(moment + closed_for),
-            "reason": gate.reason if gate else None,
+        "circuit": {
+            "state": str(circuit.state),
+            "since": optional_rfc3339(circuit.opened_at),
+            "retryAt": optional_rfc3339(circuit.retry_at),
+            "reason": circuit.reason,
         },
+        "held": [
+            {
+                "userId": one.user_id,
+                "since": optional_rfc3339(one.hold.since),
+                "until": optional_rfc3339(one.hold.until),
+                "reason": one.hold.reason,
+                "waiting": one.waiting,
+            }
+            for one in held
+        ],
     }
 
 
@@ -37,7 +49,7 @@ def database(stored: Stored | None) -> dict[str, Any]:
 
 
 def message(row: OutboxMessage, stream: OutboxStream) -> dict[str, Any]:
-    """One message; how often it was tried and what is next is known of the head of its stream alone."""
+    """One message; how many attempts there were and what is next is known of the head of its stream alone."""
     state = _state(row, stream)
     waits = state != "delivered" and row.seq == stream.acked_seq + 1
     return {
@@ -77,7 +89,7 @@ def history(found: StreamHistory) -> dict[str, Any]:
 
 
 def attempt(row: OutboxAttempt) -> dict[str, Any]:
-    """One try to send one message."""
+    """One attempt to send one message."""
     return {
         "at": optional_rfc3339(row.at),
         "milliseconds": round(row.duration * 1000, 1),

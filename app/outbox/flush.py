@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from app.db import Database, News, announce
 from app.models import OutboxStream
+from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher
-from app.outbox.gate import Gate, GateCondition
 from app.outbox.schedule import OUTBOX_BOUNDS
 from app.time_bounds import enforce
 
@@ -56,7 +56,7 @@ class Flush:
     def __init__(
         self,
         database: Database,
-        gate: Gate | None,
+        breaker: CircuitBreaker | None,
         dispatcher: Dispatcher | None,
         *,
         media_id: str | None = None,
@@ -64,12 +64,12 @@ class Flush:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
-        self._gate = gate
+        self._breaker = breaker
         self._dispatcher = dispatcher
         self._media_id = media_id
         self._on_progress = on_progress
         self._monotonic = monotonic
-        self._has_asked_for_probe = gate is None
+        self._has_asked_for_probe = breaker is None
 
     def run(self, *, wait: bool, timeout: float | None) -> FlushReport:
         """Deliver what is pending now; with `wait`, until drained or `timeout` seconds have passed."""
@@ -144,11 +144,12 @@ class Flush:
                 self._ask_for_probe(session, self._now(session))
 
     def _ask_for_probe(self, session: Session, now: float) -> None:
-        """Let a closed gate be probed now, but never beside a probe that may be under way."""
+        """Let an open circuit and held users be probed now, but never beside a probe that may be under way."""
         stream = OutboxStream
         under_way = select(stream.media_id).where(stream.due_at > now, stream.lease_owner.is_not(None)).limit(1)
-        if self._gate and session.scalar(under_way) is None:
-            self._gate.probe_now(session)
+        if self._breaker and session.scalar(under_way) is None:
+            self._breaker.probe_now(session)
+            self._breaker.probe_users_now(session)
             self._has_asked_for_probe = True
 
     def _now(self, session: Session) -> float:
@@ -159,7 +160,7 @@ class Flush:
         pending, parked, unsettled = 0, 0, False
         with self._database.reading() as session:
             now = self._now(session)
-            gate = self._gate.condition(session) if self._gate else GateCondition()
+            suspended = self._suspended(session, now)
             for row in self._unfinished(session):
                 parked += row.parked_at is not None
                 target = targets.get(row.media_id)
@@ -169,27 +170,51 @@ class Flush:
                 delivered -= left
                 if row.parked_at is None:
                     pending += left
-                    unsettled |= _is_unsettled(row, target, started, now, gate)
-        probe_is_due = gate.closed_for is not None and (gate.closed_for <= 0 or not self._has_asked_for_probe)
+                    unsettled |= _is_unsettled(row, target, started, now, suspended)
+        probe_is_due = suspended.probe_is_due or (suspended.any and not self._has_asked_for_probe)
         return _Progress(delivered, pending, parked, unsettled or (pending > 0 and probe_is_due))
+
+    def _suspended(self, session: Session, now: float) -> "_Suspended":
+        if self._breaker is None:
+            return _Suspended(is_open=False, users=frozenset(), probe_is_due=False)
+        circuit = self._breaker.fetch(session).endpoint.circuit
+        held = self._breaker.held_users(session)
+        probe_is_due = not circuit.is_closed and circuit.wait(now) <= 0
+        if circuit.is_closed:
+            probe_is_due = any(one.hold.until <= now and one.waiting for one in held)
+        return _Suspended(not circuit.is_closed, frozenset(one.user_id for one in held), probe_is_due)
 
     def _unfinished(self, session: Session) -> "Iterable[_Row]":
         stream = OutboxStream
         waits = or_(stream.due_at.is_not(None), stream.parked_at.is_not(None))
-        columns = (stream.media_id, stream.acked_seq, stream.due_at, stream.parked_at)
+        columns = (stream.media_id, stream.user_id, stream.acked_seq, stream.due_at, stream.parked_at)
         return session.execute(select(*columns, stream.lease_owner, stream.lease_epoch).where(waits, *self._scope()))
 
     def _scope(self) -> list[ColumnElement[bool]]:
         return [OutboxStream.media_id == self._media_id] if self._media_id else []
 
 
-_Row = Row[str, int, float | None, float | None, str | None, int]
+_Row = Row[str, str, int, float | None, float | None, str | None, int]
 
 
-def _is_unsettled(row: _Row, target: _Target, started: float, now: float, gate: GateCondition) -> bool:
-    """Not tried since the start although it may be, or in its first try since then."""
+@dataclass(frozen=True, slots=True)
+class _Suspended:
+    """Whether the circuit is not closed, which users are held, and whether a probe for either may go."""
+
+    is_open: bool
+    users: frozenset[str]
+    probe_is_due: bool
+
+    @property
+    def any(self) -> bool:
+        return self.is_open or bool(self.users)
+
+
+def _is_unsettled(row: _Row, target: _Target, started: float, now: float, suspended: _Suspended) -> bool:
+    """No attempt was made since the start although it may be, or the first since then is under way."""
     due_at = row.due_at or 0.0
+    flows = not suspended.is_open and row.user_id not in suspended.users
     if row.lease_owner is None:
-        return due_at <= started and gate.is_open
-    # Later tries of what has failed are not waited for, nor is a lease whose owner died while the gate is closed.
-    return row.lease_epoch <= target.epoch + 1 and (due_at > now or gate.is_open)
+        return due_at <= started and flows
+    # Later attempts at what has failed are not waited for, nor is a lease whose owner died while nothing flows.
+    return row.lease_epoch <= target.epoch + 1 and (due_at > now or flows)

@@ -137,7 +137,15 @@ def retry_parked(
         session.scalars(
             update(OutboxStream)
             .where(chosen)
-            .values(due_at=now, parked_at=null(), park_reason=null(), attempts=0, refusals=0)
+            .values(
+                due_at=now,
+                parked_at=null(),
+                park_reason=null(),
+                attempts=0,
+                failures=0,
+                counted_attempts=0,
+                refused_since=null(),
+            )
             .returning(OutboxStream.media_id)
             .execution_options(synchronize_session=False)
         )
@@ -160,7 +168,9 @@ def skip_head(session: Session, now: ColumnElement[float], media_id: str) -> int
             parked_at=null(),
             park_reason=null(),
             attempts=0,
-            refusals=0,
+            failures=0,
+            counted_attempts=0,
+            refused_since=null(),
             uncertain=literal(False),
             last_status=null(),
             last_error=null(),

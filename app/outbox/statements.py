@@ -3,36 +3,27 @@
 Each takes its values as parameters. `Statements` is made for one dialect and one clock, and holds no state.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
-    JSON,
-    Boolean,
-    Column,
     ColumnElement,
     Double,
     Executable,
     FromClause,
     Integer,
     Select,
-    String,
     Table,
     and_,
-    any_,
     bindparam,
     case,
     false,
     func,
     insert,
     literal_column,
-    null,
     or_,
     select,
     true,
-    tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -40,56 +31,68 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from app.db import NOTIFICATION
 from app.direct import Direct
-from app.models import DatabaseInstance, Media, OutboxAttempt, OutboxMessage, OutboxStream
+from app.models import DatabaseInstance, Media, OutboxAttempt, OutboxHold, OutboxMessage, OutboxStream
+from app.outbox.list_statements import ListStatements
 
 MEDIA: Table = Media.__table__  # type: ignore[assignment]
 STREAM: Table = OutboxStream.__table__  # type: ignore[assignment]
 MESSAGE: Table = OutboxMessage.__table__  # type: ignore[assignment]
 ATTEMPT: Table = OutboxAttempt.__table__  # type: ignore[assignment]
-_S, _M = STREAM.c, MESSAGE.c
-_HEAD = (_S.media_id, _S.acked_seq, _S.uncertain, _S.lease_epoch, _S.attempts, _S.refusals)
-_ZERO, _ONE = literal_column("0", Integer()), literal_column("1", Integer())  # a number itself becomes a parameter
+HOLD: Table = OutboxHold.__table__  # type: ignore[assignment]
+_S, _M, _H = STREAM.c, MESSAGE.c, HOLD.c
+_HEAD = (
+    _S.media_id,
+    _S.acked_seq,
+    _S.uncertain,
+    _S.lease_epoch,
+    _S.attempts,
+    _S.failures,
+    _S.counted_attempts,
+    _S.refused_since,
+)
+ZERO, ONE = literal_column("0", Integer()), literal_column("1", Integer())  # a number itself becomes a parameter
 _EPOCH = select(DatabaseInstance.epoch).scalar_subquery()  # none before the first start
 _KNOWN_AT_ONCE = ("media_id", "kind", "payload", "idempotency_key", "user_id", "request_id")
 
 
-def new_stream(media_id: Any, now: Any, *, none: Any = 0, one: Any = 1, no: Any = False) -> dict[str, Any]:
+def new_stream(
+    media_id: Any, user_id: Any, now: Any, *, none: Any = 0, one: Any = 1, no: Any = False
+) -> dict[str, Any]:
     """A stream with one message, which is due from `now` on: values, or SQL expressions of them."""
     return {
         "media_id": media_id,
+        "user_id": user_id,
         "last_seq": one,
         "acked_seq": none,
         "due_at": now,
         "lease_epoch": none,
         "attempts": none,
-        "refusals": none,
+        "failures": none,
+        "counted_attempts": none,
         "uncertain": no,
         "head_since": now,
     }
 
 
-BEGIN_STREAM = Direct(insert(STREAM), new_stream(None, None))
+BEGIN_STREAM = Direct(insert(STREAM), new_stream(None, None, None))
 BEGIN_MESSAGE = Direct(insert(MESSAGE), (*_KNOWN_AT_ONCE, "seq", "created_at"))
 """Add rows whose every column is given."""
 
 
-@dataclass(frozen=True)
-class Statements:
-    """`now` is the database's clock as an SQL expression."""
-
-    dialect: str
-    now: ColumnElement[float]
+class Statements(ListStatements):
+    """Enqueue and claim."""
 
     @cached_property
     def advance(self) -> ReturningInsert[int]:
-        """Counts a media's `last_seq` up, or begins its stream, and returns it. Parameter: media."""
+        """Counts a media's `last_seq` up, or begins its stream, and returns it. Parameters: media, user_id."""
         dialect = postgresql if self.dialect == "postgresql" else sqlite
-        beginning = new_stream(bindparam("media"), self.now, none=_ZERO, one=_ONE, no=false())
+        user: ColumnElement[str] = bindparam("user_id", type_=_S.user_id.type)
+        beginning = new_stream(bindparam("media"), user, self.now, none=ZERO, one=ONE, no=false())
         new: Any = dialect.insert(STREAM).values(beginning)
         advanced: ReturningInsert[int] = new.on_conflict_do_update(
             index_elements=[_S.media_id],
             set_={
-                "last_seq": _S.last_seq + _ONE,
+                "last_seq": _S.last_seq + ONE,
                 # A backoff or a lease under way keeps its time; a parked stream stays out of the index.
                 "due_at": case((_S.parked_at.is_(None), func.coalesce(_S.due_at, self.now))),
                 "head_since": func.coalesce(_S.head_since, self.now),
@@ -123,10 +126,11 @@ class Statements:
         named = {column.name: bindparam(column.name, type_=column.type) for column in MEDIA.c}
         media = insert(MEDIA).values(named | {"id": bindparam("media_id")}).returning(MEDIA.c.id).cte("media")
         now: ColumnElement[float] = bindparam("now", type_=Double())
-        stream_row = new_stream(media.c.id, now, none=_ZERO, one=_ONE, no=false())
+        user: ColumnElement[str] = bindparam("user_id", type_=_S.user_id.type)
+        stream_row = new_stream(media.c.id, user, now, none=ZERO, one=ONE, no=false())
         stream = insert(STREAM).from_select(list(stream_row), select(*stream_row.values())).returning(_S.media_id)
         begun = stream.cte("stream")
-        message_row = _known_at_once() | {"media_id": begun.c.media_id, "seq": _ONE, "created_at": now}
+        message_row = _known_at_once() | {"media_id": begun.c.media_id, "seq": ONE, "created_at": now}
         message = insert(MESSAGE).from_select(list(message_row), select(*message_row.values())).returning(_M.seq)
         return select(message.cte("message").c.seq, NOTIFICATION)
 
@@ -153,6 +157,33 @@ class Statements:
         """The same of one media alone. Parameters: owner, lease, limit, media."""
         return self._claim(_S.media_id == bindparam("media"))
 
+    @cached_property
+    def claim_due_of_user(self) -> Executable:
+        """The same of one user alone. Parameters: owner, lease, limit, user."""
+        return self._claim(_S.user_id == bindparam("user"))
+
+    @cached_property
+    def users_waiting(self) -> Executable:
+        """Users behind `after` with a stream that is due, but those held by `endpoint`, `limit` of them by their ids.
+
+        It goes from each user's first stream to the next user's, so what it costs grows with the users passed over, and
+        with nothing that waits of any of them.
+        """
+        first = select(_S.user_id).where(_S.due_at.is_not(None)).order_by(_S.user_id).limit(1)
+        users = select(first.where(_S.user_id > bindparam("after")).scalar_subquery().label("user_id")).cte(
+            "users", recursive=True
+        )
+        following = first.where(_S.user_id > users.c.user_id).correlate(users).scalar_subquery()
+        users = users.union_all(select(following).where(users.c.user_id.is_not(None)))
+        first_due = select(_S.due_at).where(_S.user_id == users.c.user_id, _S.due_at.is_not(None))
+        due = first_due.order_by(_S.due_at).limit(1).correlate(users).scalar_subquery() <= self.now
+        held = select(_H.user_id).where(_H.endpoint == bindparam("endpoint"), _H.user_id == users.c.user_id)
+        return (
+            select(users.c.user_id)
+            .where(users.c.user_id.is_not(None), due, ~held.correlate(users).exists())
+            .limit(bindparam("limit"))
+        )
+
     def _claim(self, chosen: ColumnElement[bool]) -> Executable:
         due = (
             select(_S.media_id)
@@ -167,7 +198,7 @@ class Statements:
             .where(_S.media_id.in_(select(due.c.media_id)))
             .values(
                 due_at=self.now + bindparam("lease"),
-                lease_epoch=_S.lease_epoch + _ONE,
+                lease_epoch=_S.lease_epoch + ONE,
                 # An owner still there is one that died or froze: nobody knows how far its send came.
                 uncertain=or_(_S.uncertain, _S.lease_owner.is_not(None)),
                 lease_owner=bindparam("owner"),
@@ -180,99 +211,7 @@ class Statements:
     @cached_property
     def heads(self) -> Executable:
         """The head messages of streams, with what fences their outcomes. Parameter: media, a list."""
-        return _heads_of(STREAM).where(self._among(_S.media_id))
-
-    @cached_property
-    def acknowledge(self) -> Executable:
-        """Moves claimed streams on to their next messages and returns media, `acked_seq` and `last_seq`.
-
-        Parameters: media, a list; rows, a list of {media_id, lease_epoch, seq}; go_on, whether the claims keep their
-        leases for the messages behind; lease.
-        """
-        more = _S.last_seq > _S.acked_seq + 1
-        fences = self._rows(_S.media_id, _S.lease_epoch, _M.seq)
-        kept = and_(more, bindparam("go_on", type_=Boolean()))
-        return (
-            update(STREAM)
-            .where(
-                self._among(_S.media_id),
-                tuple_(_S.media_id, _S.lease_epoch, _S.acked_seq + 1).in_(fences),
-                _S.lease_owner.is_not(None),
-            )
-            .values(
-                acked_seq=_S.acked_seq + _ONE,
-                due_at=case((kept, self.now + bindparam("lease")), (more, self.now)),
-                lease_owner=case((kept, _S.lease_owner)),
-                head_since=case((more, self.now)),
-                attempts=_ZERO,
-                refusals=_ZERO,
-                uncertain=false(),
-                last_status=null(),
-                last_error=null(),
-            )
-            .returning(_S.media_id, _S.acked_seq, _S.last_seq)
-        )
-
-    @cached_property
-    def resume(self) -> Executable:
-        """Takes up claims that an acknowledgement nobody heard of has moved on, and returns their media.
-
-        Parameters: media, a list; rows, a list of {media_id, lease_epoch, seq}, seq being what was acknowledged; go_on,
-        whether they keep their leases, or else are let go; lease.
-        """
-        moved_on = self._rows(_S.media_id, _S.lease_epoch, _M.seq)
-        kept = bindparam("go_on", type_=Boolean())
-        return (
-            update(STREAM)
-            .where(
-                self._among(_S.media_id),
-                tuple_(_S.media_id, _S.lease_epoch, _S.acked_seq).in_(moved_on),
-                _S.lease_owner.is_not(None),
-            )
-            .values(
-                due_at=case((kept, self.now + bindparam("lease")), else_=self.now),
-                lease_owner=case((kept, _S.lease_owner)),
-            )
-            .returning(_S.media_id)
-        )
-
-    @cached_property
-    def end_messages(self) -> Executable:
-        """Marks messages as delivered and returns how long each waited.
-
-        Parameters: outcome; media, a list; rows, a list of {media_id, seq}.
-        """
-        return (
-            update(MESSAGE)
-            .where(
-                self._among(_M.media_id),  # SQLite finds no index for pairs alone
-                tuple_(_M.media_id, _M.seq).in_(self._rows(_M.media_id, _M.seq)),
-            )
-            .values(delivered_at=self.now, outcome=bindparam("outcome"))
-            .returning((_M.delivered_at - _M.created_at).label("latency"))
-        )
-
-    @cached_property
-    def add_attempts(self) -> Executable:
-        """Inserts what was tried. Parameter: rows, a list of every column's value but the id."""
-        columns = [column for column in ATTEMPT.c if not column.primary_key]
-        return insert(ATTEMPT).from_select([column.name for column in columns], self._rows(*columns))
-
-    def _among(self, column: ColumnElement[str]) -> ColumnElement[bool]:
-        """Is it in the list `media`? One parameter however long the list, in a form that both search by index."""
-        if self.dialect == "postgresql":
-            return column == any_(bindparam("media", type_=ARRAY(String)))
-        return column.in_(select(func.json_each(bindparam("media", type_=JSON())).table_valued("value").c.value))
-
-    def _rows(self, *columns: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
-        """The list `rows` as a table of these columns: one parameter too, because hundreds of them take their time."""
-        given = bindparam("rows", type_=JSON())
-        if self.dialect == "postgresql":
-            typed = [Column(column.key, column.type) for column in columns]
-            table = func.json_to_recordset(given).table_valued(*typed, name="given").render_derived(with_types=True)
-            return select(*table.c)
-        value = func.json_each(given).table_valued("value", name="given").c.value
-        return select(*(func.json_extract(value, f"$.{column.key}") for column in columns))
+        return _heads_of(STREAM).where(self.among(_S.media_id))
 
 
 def _known_at_once() -> dict[str, ColumnElement[Any]]:
@@ -294,7 +233,9 @@ def _heads_of(streams: FromClause) -> Select[*tuple[Any, ...]]:
         stream.uncertain,
         stream.lease_epoch,
         stream.attempts,
-        stream.refusals,
+        stream.failures,
+        stream.counted_attempts,
+        stream.refused_since,
         func.coalesce(_M.changed_at, _M.created_at).label("changed_at"),
-        func.coalesce(_EPOCH, _ONE).label("epoch"),
-    ).join_from(streams, MESSAGE, and_(stream.media_id == _M.media_id, _M.seq == stream.acked_seq + _ONE))
+        func.coalesce(_EPOCH, ONE).label("epoch"),
+    ).join_from(streams, MESSAGE, and_(stream.media_id == _M.media_id, _M.seq == stream.acked_seq + ONE))

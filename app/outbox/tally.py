@@ -14,7 +14,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
 from app.models import OutboxTally
-from app.outbox.queue import Try
+from app.outbox.decide import Transition
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0, 86400.0, float("inf"))
 """Upper bounds, in seconds, of the time from a message's commit to its acknowledgement."""
@@ -53,9 +53,13 @@ _ADD: dict[str, Executable] = {
 }
 
 
-def of_attempts(tries: Iterable[Try]) -> Counter[str]:
-    """One for each try, by kind and verdict."""
-    return Counter(_SEPARATOR.join((ATTEMPTS, tried.claim.message.kind, tried.answer.verdict)) for tried in tries)
+def of_attempts(transitions: Iterable[Transition]) -> Counter[str]:
+    """One for each attempt, by kind and verdict."""
+    return Counter(
+        _SEPARATOR.join((ATTEMPTS, one.claim.message.kind, one.attempt.classification.verdict))
+        for one in transitions
+        if one.attempt is not None
+    )
 
 
 def of_latencies(seconds: Iterable[float]) -> Mapping[str, float]:

@@ -53,10 +53,13 @@ class TokenSettings:
 
 @dataclass(frozen=True, slots=True)
 class AnnotationsSettings:
-    """Where messages go. Without `url` they wait; without `token` one is minted for each send."""
+    """Where messages go. Without `url` they wait; without `token` one is minted for each send, which names `audience`
+    and `issuer`."""
 
     url: str | None
     token: str | None = field(default=None, repr=False)
+    audience: str | None = None
+    issuer: str | None = None
 
 
 def token_settings(read: Reader) -> TokenSettings:
@@ -141,4 +144,9 @@ def annotations_settings(read: Reader, tokens: TokenSettings) -> AnnotationsSett
         raise SettingsError(
             "ANNOTATIONS_TOKEN is needed: without JWT_SECRET_KEY no token can be minted for ANNOTATIONS_URL."
         )
-    return AnnotationsSettings(url=url.rstrip("/") if url else None, token=token)
+    return AnnotationsSettings(
+        url=url.rstrip("/") if url else None,
+        token=token,
+        audience=read.text("ANNOTATIONS_AUDIENCE") or tokens.audience,
+        issuer=read.text("ANNOTATIONS_ISSUER") or tokens.issuer,
+    )

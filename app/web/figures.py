@@ -9,8 +9,9 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from app.outbox import operations, tally
+from app.outbox.circuit import Circuit
+from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.counts import OutboxCounts
-from app.outbox.gate import Gate
 
 PREFIX = "detections_outbox"
 
@@ -19,12 +20,16 @@ class OutboxCollector(Collector):
     """Yields the outbox's state as one session sees it."""
 
     def __init__(
-        self, session: Session, now: ColumnElement[float], gate: Gate | None, counts: OutboxCounts | None = None
+        self,
+        session: Session,
+        now: ColumnElement[float],
+        breaker: CircuitBreaker | None,
+        counts: OutboxCounts | None = None,
     ) -> None:
         self._session = session
         self._counts = counts
         self._now = now
-        self._gate = gate
+        self._breaker = breaker
 
     def collect(self) -> Iterator[Metric]:
         yield from self._state()
@@ -32,20 +37,23 @@ class OutboxCollector(Collector):
 
     def _state(self) -> Iterator[Metric]:
         status = operations.status(self._session, self._now, self._counts)
-        gate_open = self._gate is None or self._gate.condition(self._session).is_open
+        circuit = self._breaker.fetch(self._session).endpoint.circuit if self._breaker else Circuit()
+        held = self._breaker.held_users(self._session) if self._breaker else []
         for name, text, value in (
             ("pending_messages", "Messages waiting to be delivered.", status.pending),
             ("active_streams", "Media with messages waiting to be delivered.", status.active),
             ("parked_media", "Media whose messages wait for a person.", status.parked),
             ("oldest_age_seconds", "How long the longest waiting message has waited.", status.oldest_age or 0),
             ("delivered_last_hour", "Messages delivered within the last hour.", status.delivered_last_hour),
-            ("gate_open", "1 while messages may pass to the annotations service.", int(gate_open)),
+            ("circuit_open", "1 while the circuit breaker is open or half-open.", int(not circuit.is_closed)),
+            ("held_users", "Users of whom nothing is sent for a while, because they were refused.", len(held)),
+            ("held_messages", "Messages of held users that wait.", sum(one.waiting for one in held)),
         ):
             yield GaugeMetricFamily(f"{PREFIX}_{name}", text, float(value))
 
 
 def _grown(figures: dict[tuple[str, ...], float]) -> Iterator[Metric]:
-    attempts = CounterMetricFamily(f"{PREFIX}_attempts", "Tries to deliver a message.", labels=("kind", "verdict"))
+    attempts = CounterMetricFamily(f"{PREFIX}_attempts", "Attempts to deliver a message.", labels=("kind", "verdict"))
     for name, value in figures.items():
         if name[0] == tally.ATTEMPTS:
             attempts.add_metric(name[1:], value)

@@ -48,7 +48,7 @@ def metrics() -> Response:
     process_figures().detector_sandbox(services().detector_sandbox())
     registry = CollectorRegistry(auto_describe=False)
     with services().database.reading() as session:
-        registry.register(OutboxCollector(session, services().database.now, services().gate, services().counts))
+        registry.register(OutboxCollector(session, services().database.now, services().breaker, services().counts))
         registry.register(RunCollector(session))
         registry.register(HistoryCollector(session, services().folders))
         stored = generate_latest(registry)

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from flask import Blueprint, Response, jsonify, request
 
-from app import history
 from app.current import services
 from app.errors import MalformedUpload, MediaNotFound, Unavailable
 from app.media_hash import MEDIA_ID
@@ -31,13 +30,9 @@ _REASON = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_REASON}}}")
 
 @blueprint.get("")
 def status() -> Response:
-    """What waits, since when, and how the gate stands."""
-    database, gate = services().database, services().gate
-    with database.reading() as session:
-        found = operations.status(session, database.now, services().counts)
-        condition = gate.condition(session) if gate else None
-        document = documents.status(found, condition, operations.clock(session, database.now))
-        return jsonify(document | documents.database(history.get(session)))
+    """What waits, since when, how the circuit breaker stands, and who is held."""
+    with services().database.reading() as session:
+        return jsonify(services().outbox_status(session, services().counts))
 
 
 @blueprint.get("/throughput")

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 
 LEASED_STREAMS = sa.text("lease_owner IS NOT NULL")
 LEASED_RUNS = sa.text("lease_until IS NOT NULL")

@@ -10,7 +10,7 @@ import pytest
 
 from app.annotations import AnnotationsClient
 from app.annotations.deadline import MAX_ANSWER_BYTES, DeadlineSession, Endpoint
-from app.annotations.replies import read_reply
+from app.annotations.replies import read_response
 from app.annotations.resolver import Resolver
 from app.outbox.messages import Kind, Verdict
 from app.tokens import MintedTokens, StaticToken
@@ -35,18 +35,18 @@ def one_byte_chunks(peer: Peer) -> None:
 
 
 HUGE = [
-    (ten_gib(b"HTTP/1.1 200 OK\r\nContent-Length: 10737418240"), Verdict.DELIVERED),
-    (ten_gib(b"HTTP/1.1 200 OK"), Verdict.DELIVERED),
-    (ten_gib(b"HTTP/1.1 422 No\r\nContent-Length: 10737418240"), Verdict.PARK),
-    (ten_gib(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 10737418240"), Verdict.CLOSE_GATE),
-    (ten_gib(b"HTTP/1.1 503 Busy\r\nContent-Length: 10737418240"), Verdict.CLOSE_GATE),
+    (ten_gib(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10737418240"), Verdict.DELIVERED),
+    (ten_gib(b"HTTP/1.1 200 OK"), Verdict.UNFIT),
+    (ten_gib(b"HTTP/1.1 422 No\r\nContent-Length: 10737418240"), Verdict.REFUSED),
+    (ten_gib(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 10737418240"), Verdict.UNFIT),
+    (ten_gib(b"HTTP/1.1 503 Busy\r\nContent-Length: 10737418240"), Verdict.UNFIT),
     (ten_gib(b"HTTP/1.1 500 Oops\r\nContent-Length: 10737418240"), Verdict.RETRY),
-    (one_byte_chunks, Verdict.DELIVERED),
+    (one_byte_chunks, Verdict.UNFIT),
 ]
 
 
 @pytest.mark.parametrize(("huge", "verdict"), HUGE, ids=range(len(HUGE)))
-def test_an_endless_answer_is_judged_by_its_head_and_its_connection_closed(
+def test_an_endless_answer_is_classified_by_its_head_and_its_connection_closed(
     make_client: MakeClient, huge: Step, verdict: Verdict
 ) -> None:
     with Server(huge, OK) as server:
@@ -66,7 +66,7 @@ def test_at_most_64_kib_of_an_answer_are_read(huge: Step) -> None:
     ):
         session.exchange.ends_at = time.monotonic() + 5
         with session.get(server.url, stream=True, allow_redirects=False) as response:
-            reply = read_reply(response, session.exchange)
+            reply = read_response(response, session.exchange)
         assert session.exchange.received == MAX_ANSWER_BYTES == 65536
         assert len(reply.body) < MAX_ANSWER_BYTES
 
@@ -78,11 +78,11 @@ def test_a_gzip_bomb_is_not_unpacked(make_client: MakeClient, status: int) -> No
     with Server(packed) as server:
         client = make_client(server.url)
         tracemalloc.start()
-        judged = client.deliver(message())
+        found = client.deliver(message())
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < 4 * MIB
-    assert judged.excerpt == "(compressed, though that was not asked for)"
+    assert found.excerpt == "(compressed, though that was not asked for)"
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
@@ -91,23 +91,23 @@ def test_no_redirect_is_followed_and_no_token_leaves_for_another_host(
     make_client: MakeClient, kind: Kind, status: int
 ) -> None:
     with Server(OK) as elsewhere, Server(answer(status, location=f"{elsewhere.url}/steal")) as server:
-        judged = make_client(server.url).deliver(message(kind))
+        found = make_client(server.url).deliver(message(kind))
     assert (elsewhere.connections, len(server.requests)) == (0, 1)
-    assert judged.verdict is Verdict.CLOSE_GATE
-    assert judged.detail.endswith(f"answered {status} to {elsewhere.url}/steal")
+    assert found.verdict is Verdict.UNFIT
+    assert found.detail.endswith(f"answered {status} to {elsewhere.url}/steal")
 
 
 def test_a_look_follows_no_redirect_either(make_client: MakeClient) -> None:
     with Server(OK) as elsewhere, Server(answer(409), answer(302, location=elsewhere.url)) as server:
-        assert make_client(server.url).deliver(message()).verdict is Verdict.CLOSE_GATE
+        assert make_client(server.url).deliver(message()).verdict is Verdict.RETRY_LIMITED
     assert elsewhere.connections == 0
 
 
 @pytest.mark.parametrize("location", ["//", "http://[", "http://\xff", "\\\\", "http://a..b:99999/", "\x01"])
 def test_a_redirect_to_nonsense_is_still_a_redirect(make_client: MakeClient, location: str) -> None:
     with Server(f"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: {location}\r\n\r\n".encode()) as server:
-        judged = make_client(server.url).deliver(message())
-    assert (judged.verdict, judged.status) == (Verdict.CLOSE_GATE, 302)
+        found = make_client(server.url).deliver(message())
+    assert (found.verdict, found.status) == (Verdict.UNFIT, 302)
 
 
 ECHOES: dict[str, Step] = {
@@ -136,17 +136,17 @@ def test_a_token_that_is_echoed_reaches_neither_an_answer_nor_the_log(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with Server(echo) as server:
-        judged = make_client(server.url, deadline_seconds=1.0).deliver(message())
+        found = make_client(server.url, deadline_seconds=1.0).deliver(message())
     for secret in (TOKEN, TOKEN[:32]):
-        assert secret not in repr(judged)
+        assert secret not in repr(found)
         assert secret not in caplog.text
 
 
 def test_a_record_that_echoes_the_token_does_not_bring_it_into_an_answer(make_client: MakeClient) -> None:
     with Server(answer(409), answer(200, f'{{"mediaType": "{TOKEN}"}}'.encode())) as server:
-        judged = make_client(server.url).deliver(message())
-    assert judged.verdict is Verdict.PARK
-    assert TOKEN not in repr(judged)
+        found = make_client(server.url).deliver(message())
+    assert found.verdict is Verdict.PARK
+    assert TOKEN not in repr(found)
 
 
 def test_another_json_web_token_in_an_answer_is_hidden_too(make_client: MakeClient) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.annotations.resolver import Resolver
-from app.outbox.messages import Answer, Verdict
+from app.outbox.messages import Classification, Verdict
 from tests.annotations.conftest import MakeClient, message
 from tests.annotations.servers import Peer, Server, Step, answer, free_port, full_backlog
 
@@ -25,8 +25,8 @@ def in_time() -> Iterator[None]:
     assert time.monotonic() - started < DEADLINE + GRACE
 
 
-def unknown_fate(judged: Answer) -> bool:
-    return judged.verdict is Verdict.RETRY and judged.uncertain and not judged.unsent
+def unknown_outcome(found: Classification) -> bool:
+    return found.verdict is Verdict.RETRY and found.outcome_unknown and not found.unsent
 
 
 def drip_head(peer: Peer) -> None:
@@ -61,10 +61,10 @@ def test_no_send_outlasts_its_deadline(make_client: MakeClient, slow: Step, befo
         for _ in range(before):
             client.deliver(message())
         with in_time():
-            judged = client.deliver(message())
+            found = client.deliver(message())
         assert len(server.requests) == before + 1
-    assert unknown_fate(judged)
-    assert judged.detail == "POST /api/media: timed out"
+    assert unknown_outcome(found)
+    assert found.detail == "POST /api/media: timed out"
 
 
 def test_one_deadline_covers_the_look_after_a_conflict(make_client: MakeClient) -> None:
@@ -74,21 +74,23 @@ def test_one_deadline_covers_the_look_after_a_conflict(make_client: MakeClient) 
 
     with Server(late_conflict, drip_body) as server:
         started = time.monotonic()
-        judged = make_client(server.url, deadline_seconds=DEADLINE).deliver(message())
+        found = make_client(server.url, deadline_seconds=DEADLINE).deliver(message())
         assert time.monotonic() - started < DEADLINE * 1.5
-    assert (judged.verdict, judged.status, judged.uncertain) == (Verdict.RETRY, 409, False)
+    assert (found.verdict, found.status, found.outcome_unknown) == (Verdict.RETRY, 409, False)
 
 
 def test_no_time_left_for_a_second_request_is_no_trouble_of_the_endpoint(make_client: MakeClient) -> None:
     class SlowTokens:
+        is_one_for_all = False
+
         def token_for(self, user_id: str, *, fresh: bool = False) -> str:
             time.sleep(DEADLINE if fresh else 0)
             return "token"
 
     with Server(answer(401)) as server:
-        judged = make_client(server.url, tokens=SlowTokens(), deadline_seconds=DEADLINE).deliver(message())
+        found = make_client(server.url, tokens=SlowTokens(), deadline_seconds=DEADLINE).deliver(message())
     assert len(server.requests) == 1
-    assert (judged.verdict, judged.uncertain, judged.unsent) == (Verdict.RETRY, False, False)
+    assert (found.verdict, found.outcome_unknown, found.unsent) == (Verdict.RETRY, False, False)
 
 
 def test_a_deadline_that_cut_one_send_leaves_the_next_one_its_full_time(make_client: MakeClient) -> None:
@@ -98,7 +100,7 @@ def test_a_deadline_that_cut_one_send_leaves_the_next_one_its_full_time(make_cli
 
     with Server(drip_body, slow_but_whole) as server:
         client = make_client(server.url, deadline_seconds=DEADLINE)
-        assert unknown_fate(client.deliver(message()))
+        assert unknown_outcome(client.deliver(message()))
         assert client.deliver(message()).verdict is Verdict.DELIVERED
 
 
@@ -130,43 +132,109 @@ CUT = [
 
 
 @pytest.mark.parametrize("cut", CUT, ids=range(len(CUT)))
-def test_an_answer_that_is_cut_off_leaves_the_fate_unknown(make_client: MakeClient, cut: Step) -> None:
+def test_an_answer_that_is_cut_off_leaves_the_outcome_unknown(make_client: MakeClient, cut: Step) -> None:
     with Server(cut) as server:
-        assert unknown_fate(make_client(server.url).deliver(message()))
+        assert unknown_outcome(make_client(server.url).deliver(message()))
         assert len(server.requests) == 1
 
 
-GARBAGE = [
-    b"\x00\xff\x16\x03",
-    b"SSH-2.0-OpenSSH_9.2\r\n",
+NOT_HTTP = {
+    b"\x00\xff\x16\x03": "00 ff 16 03",
+    b"\x15\x03\x01\x00\x02\x02\x46": "15 03 01 00 02 02: TLS?",
+    b"\x00\x00\x12\x04\x00\x00\x00\x00\x00": "00 00 12 04 00 00: HTTP/2?",
+    b"SSH-2.0-OpenSSH_9.2\r\n": "'SSH-2.': SSH?",
+    b"ICY 200 OK\r\n\r\n": "'ICY 20'",
+    b"{}": "'{}'",
+}
+
+
+@pytest.mark.parametrize(("garbage", "named"), NOT_HTTP.items())
+@pytest.mark.parametrize("closed", [True, False])
+def test_what_is_not_http_is_named_by_its_first_bytes_and_unfit(
+    make_client: MakeClient, garbage: bytes, named: str, closed: bool
+) -> None:
+    def answered(peer: Peer) -> None:
+        peer.send(garbage)
+        if not closed:
+            peer.gone.wait(GRACE)
+
+    with Server(answered, OK) as server:
+        client = make_client(server.url)
+        with in_time():
+            found = client.deliver(message())
+        assert (found.verdict, found.outcome_unknown, found.unsent) == (Verdict.UNFIT, True, False)
+        assert found.detail == f"POST /api/media: the answer is not HTTP (begins {named})"
+        assert client.deliver(message()).verdict is Verdict.DELIVERED
+
+
+MALFORMED = [
     b"HTTP/1.1 abc OK\r\n\r\n",
     b"HTTP/1.1 99 Low\r\n\r\n",
     b"HTTP/1.1 1000 High\r\n\r\n",
     b"HTTP/9.9 200 OK\r\n\r\n",
-    b"ICY 200 OK\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-    b"HTTP/1.1 101 Switching Protocols\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-    b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n",
     b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000,
+    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 10_000,
 ]
 
 
-@pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
-def test_an_answer_that_is_no_http_leaves_the_fate_unknown(make_client: MakeClient, garbage: bytes) -> None:
+@pytest.mark.parametrize("garbage", MALFORMED, ids=range(len(MALFORMED)))
+def test_an_answer_that_is_malformed_leaves_the_outcome_unknown(make_client: MakeClient, garbage: bytes) -> None:
     with Server(say(garbage), OK) as server:
         client = make_client(server.url)
-        assert unknown_fate(client.deliver(message()))
+        assert unknown_outcome(client.deliver(message()))
         assert client.deliver(message()).verdict is Verdict.DELIVERED
     assert server.connections == 2
 
 
-@pytest.mark.parametrize("status", [101, 102, 103])
-def test_an_interim_answer_is_never_followed_by_another_request(make_client: MakeClient, status: int) -> None:
-    with Server(f"HTTP/1.1 {status} Interim\r\n\r\n".encode(), OK) as server:
+@pytest.mark.parametrize("interim", [b"100 Continue", b"102 Processing", b"103 Early Hints\r\nLink: </a>; rel=preload"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_interim_answers_are_read_past(make_client: MakeClient, interim: bytes, times: int) -> None:
+    """Row 37 of the field log: one request, and the connection is used again."""
+    whole = b"HTTP/1.1 " + interim + b"\r\n\r\n"
+    with Server(whole * times + answer(201), OK) as server:
         client = make_client(server.url)
-        assert unknown_fate(client.deliver(message()))
+        found = client.deliver(message())
+        assert (found.verdict, found.status) == (Verdict.DELIVERED, 201)
+        assert client.deliver(message()).status == 200
+    assert (len(server.requests), server.connections) == (2, 1)
+
+
+def test_interim_answers_of_several_kinds_are_read_past_one_after_the_other(make_client: MakeClient) -> None:
+    heads = b"".join(b"HTTP/1.1 %d X\r\n\r\n" % status for status in (102, 100, 103, 100))
+    with Server(heads + answer(422)) as server:
+        assert make_client(server.url).deliver(message()).status == 422
+
+
+def hints_for_ever(peer: Peer) -> None:
+    for _ in range(500):
+        peer.drip(b"HTTP/1.1 103 Early Hints\r\n\r\n", every=0.01)
+
+
+def test_interim_answers_for_ever_end_at_the_deadline(make_client: MakeClient) -> None:
+    with Server(hints_for_ever) as server:
+        client = make_client(server.url, deadline_seconds=DEADLINE)
+        with in_time():
+            assert unknown_outcome(client.deliver(message()))
+
+
+def test_switching_to_another_protocol_is_unfit(make_client: MakeClient) -> None:
+    with Server(say(b"HTTP/1.1 101 Switching Protocols\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"), OK) as server:
+        client = make_client(server.url)
+        found = client.deliver(message())
+        assert (found.verdict, found.outcome_unknown) == (Verdict.UNFIT, True)
+        assert found.detail.endswith("the answer switches to another protocol (101)")
+        assert client.deliver(message()).verdict is Verdict.DELIVERED
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("status", [102, 103])
+def test_an_interim_answer_alone_is_never_followed_by_another_request(make_client: MakeClient, status: int) -> None:
+    with Server(say(f"HTTP/1.1 {status} Interim\r\n\r\n".encode()), OK) as server:
+        client = make_client(server.url)
+        assert unknown_outcome(client.deliver(message()))
         assert client.deliver(message()).verdict is Verdict.DELIVERED
     assert server.connections == 2
 
@@ -194,7 +262,7 @@ def test_a_service_that_closes_every_time_is_not_asked_again_and_again(make_clie
     with Server(OK, say(b"")) as server:
         client = make_client(server.url)
         client.deliver(message())
-        assert unknown_fate(client.deliver(message()))
+        assert unknown_outcome(client.deliver(message()))
     assert len(server.requests) == 3
 
 
@@ -202,7 +270,7 @@ def test_a_used_connection_that_ends_inside_an_answer_is_not_replaced(make_clien
     with Server(OK, say(b"HTTP/1.1 200 OK\r\nContent-Le"), OK) as server:
         client = make_client(server.url)
         client.deliver(message())
-        assert unknown_fate(client.deliver(message()))
+        assert unknown_outcome(client.deliver(message()))
     assert len(server.requests) == 2
 
 
@@ -212,38 +280,38 @@ def test_a_send_that_may_have_arrived_is_not_unsent_because_the_next_connection_
     with Server(OK, lambda _: server.refuse()) as server:
         client = make_client(server.url)
         client.deliver(message())
-        judged = client.deliver(message())
-    assert (judged.verdict, judged.uncertain, judged.unsent) == (Verdict.CLOSE_GATE, True, False)
+        found = client.deliver(message())
+    assert (found.verdict, found.outcome_unknown, found.unsent) == (Verdict.UNFIT, True, False)
 
 
-def test_a_refused_connection_closes_the_gate_with_nothing_sent(make_client: MakeClient) -> None:
+def test_a_refused_connection_is_unfit_with_nothing_sent(make_client: MakeClient) -> None:
     port = free_port()
-    judged = make_client(f"http://127.0.0.1:{port}").deliver(message())
-    assert (judged.verdict, judged.unsent, judged.uncertain, judged.status) == (Verdict.CLOSE_GATE, True, False, None)
-    assert judged.detail == f"POST /api/media: no connection to http://127.0.0.1:{port}: [Errno 111] Connection refused"
+    found = make_client(f"http://127.0.0.1:{port}").deliver(message())
+    assert (found.verdict, found.unsent, found.outcome_unknown, found.status) == (Verdict.UNFIT, True, False, None)
+    assert found.detail == f"POST /api/media: no connection to http://127.0.0.1:{port}: [Errno 111] Connection refused"
 
 
 def test_nothing_sent_now_keeps_an_older_doubt(make_client: MakeClient) -> None:
-    judged = make_client(f"http://127.0.0.1:{free_port()}").deliver(message(uncertain=True))
-    assert (judged.unsent, judged.uncertain) == (True, True)
+    found = make_client(f"http://127.0.0.1:{free_port()}").deliver(message(outcome_unknown=True))
+    assert (found.unsent, found.outcome_unknown) == (True, True)
 
 
-def test_a_connection_that_does_not_come_about_closes_the_gate_in_time(make_client: MakeClient) -> None:
+def test_a_connection_that_does_not_come_about_is_unfit_in_time(make_client: MakeClient) -> None:
     with full_backlog() as port:
         client = make_client(f"http://127.0.0.1:{port}", connect_timeout=0.3, deadline_seconds=10)
         with in_time():
-            judged = client.deliver(message())
-    assert (judged.verdict, judged.unsent) == (Verdict.CLOSE_GATE, True)
-    assert judged.detail.endswith("timed out")
+            found = client.deliver(message())
+    assert (found.verdict, found.unsent) == (Verdict.UNFIT, True)
+    assert found.detail.endswith("timed out")
 
 
-def test_a_name_that_is_none_closes_the_gate(make_client: MakeClient) -> None:
+def test_a_name_that_is_none_is_unfit(make_client: MakeClient) -> None:
     def unknown(*_: object, **__: object) -> list[tuple[object, ...]]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    judged = make_client("http://annotations.test:81", resolver=Resolver(unknown)).deliver(message())
-    assert (judged.verdict, judged.unsent) == (Verdict.CLOSE_GATE, True)
-    assert "http://annotations.test:81: [Errno -2] Name or service not known" in judged.detail
+    found = make_client("http://annotations.test:81", resolver=Resolver(unknown)).deliver(message())
+    assert (found.verdict, found.unsent) == (Verdict.UNFIT, True)
+    assert "http://annotations.test:81: [Errno -2] Name or service not known" in found.detail
 
 
 def test_a_name_server_that_is_silent_holds_no_send_beyond_the_time_to_connect(make_client: MakeClient) -> None:
@@ -255,9 +323,9 @@ def test_a_name_server_that_is_silent_holds_no_send_beyond_the_time_to_connect(m
 
     client = make_client("http://annotations.test", resolver=Resolver(silent), connect_timeout=0.3)
     with in_time():
-        judged = client.deliver(message())
+        found = client.deliver(message())
     enough.set()
-    assert (judged.verdict, judged.unsent) == (Verdict.CLOSE_GATE, True)
+    assert (found.verdict, found.unsent) == (Verdict.UNFIT, True)
 
 
 def test_the_next_address_is_tried_where_one_swallows_everything(make_client: MakeClient) -> None:

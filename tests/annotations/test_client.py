@@ -165,6 +165,8 @@ class Tokens:
     def __init__(self) -> None:
         self.given: list[tuple[str, bool]] = []
 
+    is_one_for_all = False
+
     def token_for(self, user_id: str, *, fresh: bool = False) -> str:
         self.given.append((user_id, fresh))
         return f"token-{len(self.given)}"
@@ -173,22 +175,22 @@ class Tokens:
 def test_a_refused_token_is_followed_by_a_fresh_one(make_client: MakeClient) -> None:
     tokens = Tokens()
     with Server(answer(401), OK) as server:
-        judged = make_client(server.url, tokens=tokens).deliver(message())
-    assert judged.verdict is Verdict.DELIVERED
+        found = make_client(server.url, tokens=tokens).deliver(message())
+    assert found.verdict is Verdict.DELIVERED
     assert tokens.given == [("ada", False), ("ada", True)]
     assert [one.headers["authorization"] for one in server.requests] == ["Bearer token-1", "Bearer token-2"]
 
 
 def test_a_fresh_token_is_tried_once_only(make_client: MakeClient) -> None:
     with Server(answer(401)) as server:
-        judged = make_client(server.url).deliver(message())
-    assert (judged.verdict, judged.status, len(server.requests)) == (Verdict.CLOSE_GATE, 401, 2)
+        found = make_client(server.url).deliver(message())
+    assert (found.verdict, found.status, len(server.requests)) == (Verdict.UNFIT, 401, 2)
 
 
 def test_a_look_after_a_fresh_token_asks_for_no_fresher_one(make_client: MakeClient) -> None:
     with Server(answer(401), answer(409), answer(401)) as server:
-        judged = make_client(server.url).deliver(message())
-    assert (judged.verdict, len(server.requests)) == (Verdict.CLOSE_GATE, 3)
+        found = make_client(server.url).deliver(message())
+    assert (found.verdict, len(server.requests)) == (Verdict.RETRY_LIMITED, 3)
 
 
 def test_the_idempotency_key_is_the_same_at_every_try_and_the_look_has_none(make_client: MakeClient) -> None:

@@ -13,9 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from app.annotations.classify import Sent, classify_error
 from app.annotations.deadline import Exchange
-from app.annotations.replies import NoAnswer
-from app.annotations.verdicts import judge_no_answer
+from app.annotations.replies import transport_error
 from app.outbox.messages import Verdict
 from tests.annotations.conftest import MakeClient, message
 from tests.annotations.servers import Peer, Server, answer
@@ -61,52 +61,53 @@ def test_a_trusted_service_is_spoken_to_over_one_connection(make_client: MakeCli
     assert (len(server.requests), server.connections) == (5, 1)
 
 
-def test_an_untrusted_certificate_closes_the_gate_before_the_token_is_sent(make_client: MakeClient, ours: Path) -> None:
+def test_an_untrusted_certificate_is_unfit_before_the_token_is_sent(make_client: MakeClient, ours: Path) -> None:
     with Server(OK, tls=serving(ours)) as server:
-        judged = make_client(server.url).deliver(message())
+        found = make_client(server.url).deliver(message())
     assert server.requests == []
-    assert (judged.verdict, judged.unsent, judged.uncertain) == (Verdict.CLOSE_GATE, True, False)
-    assert "certificate verify failed" in judged.detail
+    assert (found.verdict, found.unsent, found.outcome_unknown) == (Verdict.UNFIT, True, False)
+    assert "certificate verify failed" in found.detail
 
 
-def test_a_certificate_of_another_host_closes_the_gate(make_client: MakeClient, tmp_path: Path) -> None:
+def test_a_certificate_of_another_host_is_unfit(make_client: MakeClient, tmp_path: Path) -> None:
     theirs = certificate(tmp_path, "127.0.0.2")
     with Server(OK, tls=serving(theirs)) as server:
-        judged = make_client(server.url, ca_file=str(theirs)).deliver(message())
+        found = make_client(server.url, ca_file=str(theirs)).deliver(message())
     assert server.requests == []
-    assert judged.verdict is Verdict.CLOSE_GATE
+    assert found.verdict is Verdict.UNFIT
 
 
-def test_a_service_that_speaks_no_tls_closes_the_gate(make_client: MakeClient) -> None:
+def test_a_service_that_speaks_no_tls_is_unfit(make_client: MakeClient) -> None:
     with Server(OK) as server:
         url = server.url.replace("http:", "https:")
-        judged = make_client(url, connect_timeout=0.3).deliver(message())
-    assert (judged.verdict, judged.unsent) == (Verdict.CLOSE_GATE, True)
+        found = make_client(url, connect_timeout=0.3).deliver(message())
+    assert (found.verdict, found.unsent) == (Verdict.UNFIT, True)
 
 
-def test_a_service_that_wants_a_certificate_of_ours_closes_the_gate(make_client: MakeClient, ours: Path) -> None:
+def test_a_service_that_wants_a_certificate_of_ours_is_unfit(make_client: MakeClient, ours: Path) -> None:
     wanting = serving(ours)
     wanting.verify_mode = ssl.CERT_REQUIRED
     wanting.maximum_version = ssl.TLSVersion.TLSv1_2  # which says so before the request
     with Server(OK, tls=wanting) as server:
-        judged = make_client(server.url, ca_file=str(ours)).deliver(message())
+        found = make_client(server.url, ca_file=str(ours)).deliver(message())
     assert server.requests == []
-    assert (judged.verdict, judged.unsent) == (Verdict.CLOSE_GATE, True)
+    assert (found.verdict, found.unsent) == (Verdict.UNFIT, True)
 
 
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
-        (ssl.SSLError(1, "tlsv13 alert certificate required"), Verdict.CLOSE_GATE),
+        (ssl.SSLError(1, "tlsv13 alert certificate required"), Verdict.UNFIT),
         (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), Verdict.RETRY),
     ],
     ids=["refused", "cut"],
 )
-def test_tls_that_fails_after_the_request_leaves_its_fate_unknown(error: ssl.SSLError, verdict: Verdict) -> None:
+def test_tls_that_fails_after_the_request_leaves_its_outcome_unknown(error: ssl.SSLError, verdict: Verdict) -> None:
     wrapped = requests.exceptions.SSLError(urllib3.exceptions.SSLError(error))
-    trouble = NoAnswer.after(wrapped, Exchange(connected_anew=True, sent=True), "https://annotations.test:443")
-    judged = judge_no_answer("POST /api/media", trouble, doubtful=False, sent_before=True)
-    assert (judged.verdict, judged.uncertain, judged.unsent) == (verdict, True, False)
+    failed = transport_error(wrapped, Exchange(connected_anew=True, sent=True), "https://annotations.test:443")
+    sent = Sent(message(), "POST /api/media", outcome_unknown=False, one_token=False, now=0.0)
+    found = classify_error(sent, failed, sent_before=True)
+    assert (found.verdict, found.outcome_unknown, found.unsent) == (verdict, True, False)
 
 
 def drip(peer: Peer) -> None:
@@ -118,12 +119,12 @@ def test_a_slow_drip_over_tls_is_cut_at_the_deadline(make_client: MakeClient, ou
     with Server(drip, tls=serving(ours)) as server:
         client = make_client(server.url, ca_file=str(ours), deadline_seconds=0.5)
         started = time.monotonic()
-        judged = client.deliver(message())
+        found = client.deliver(message())
         assert time.monotonic() - started < 2.5
-    assert (judged.verdict, judged.uncertain) == (Verdict.RETRY, True)
+    assert (found.verdict, found.outcome_unknown) == (Verdict.RETRY, True)
 
 
-def test_a_cut_off_tls_answer_leaves_the_fate_unknown(make_client: MakeClient, ours: Path) -> None:
+def test_a_cut_off_tls_answer_leaves_the_outcome_unknown(make_client: MakeClient, ours: Path) -> None:
     with Server(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nh"), tls=serving(ours)) as server:
-        judged = make_client(server.url, ca_file=str(ours)).deliver(message())
-    assert (judged.verdict, judged.uncertain) == (Verdict.RETRY, True)
+        found = make_client(server.url, ca_file=str(ours)).deliver(message())
+    assert (found.verdict, found.outcome_unknown) == (Verdict.RETRY, True)

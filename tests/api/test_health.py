@@ -9,7 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from app.demo.annotations import ReferenceService
+from app.media_hash import media_id_of_bytes
 from tests.api.conftest import Api, MakeApi, picture
+from tests.outbox.refusals import refused_for_long
 
 PUBLIC = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
@@ -116,7 +118,8 @@ def test_the_figures_count_what_waits(make_api: MakeApi) -> None:
     assert told["detections_outbox_parked_media"] == 0
     assert 0 <= told["detections_outbox_oldest_age_seconds"] < 60
     assert told["detections_outbox_delivered_last_hour"] == 0
-    assert told["detections_outbox_gate_open"] == 1
+    assert told["detections_outbox_circuit_open"] == 0
+    assert told["detections_outbox_held_users"] == 0
 
 
 def test_the_figures_count_what_was_delivered_and_what_is_parked(
@@ -125,9 +128,10 @@ def test_the_figures_count_what_was_delivered_and_what_is_parked(
     api = make_api(annotations)
     api.upload("/media", picture(3))
     annotations.wait_for(lambda entries: any(entry["applied"] for entry in entries))
-    annotations.control(fail={"status": 422})
+    annotations.control(fail={"status": 422, "times": 2})
     api.upload("/media", picture(4))
-    annotations.wait_for(lambda entries: any(entry["status"] == 422 for entry in entries))
+    refused_for_long(api.services.settings.database.url, media_id_of_bytes(picture(4)))
+    annotations.wait_for(lambda entries: len([entry for entry in entries if entry["status"] == 422]) == 2)
     api.services.stop()  # what has been answered is recorded now
     told = figures(api)
     assert told["detections_outbox_delivered_last_hour"] == 1
@@ -135,12 +139,13 @@ def test_the_figures_count_what_was_delivered_and_what_is_parked(
     assert told["detections_outbox_pending_messages"] == 0
 
 
-def test_the_figures_show_a_closed_gate(make_api: MakeApi, annotations: ReferenceService) -> None:
+def test_the_figures_show_an_open_circuit(make_api: MakeApi, annotations: ReferenceService) -> None:
     annotations.control(fail={"status": 503, "times": 1000})
     api = make_api(annotations)
-    api.upload("/media", picture(5))
-    annotations.wait_for(lambda entries: any(entry["status"] == 503 for entry in entries))
+    for number in range(5, 10):
+        api.upload("/media", picture(number))
+    annotations.wait_for(lambda entries: len([entry for entry in entries if entry["status"] == 503]) >= 5)
     api.services.stop()
     told = figures(api)
-    assert told["detections_outbox_gate_open"] == 0
-    assert told["detections_outbox_pending_messages"] == 1
+    assert told["detections_outbox_circuit_open"] == 1
+    assert told["detections_outbox_pending_messages"] == 5

@@ -12,6 +12,7 @@ from app.db import News
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes
 from tests.api.conftest import Api, MakeApi, Untouched, picture
+from tests.outbox.refusals import refused_for_long
 from tests.system.service import token
 
 UNKNOWN = "0123456789abcdef"
@@ -49,8 +50,9 @@ def retry(api: Api, **body: Any) -> int:
 def parked(api: Api, annotations: ReferenceService, number: int) -> str:
     """A media whose create was refused."""
     media_id = media_id_of_bytes(picture(number))
-    annotations.control(fail={"status": 422, "times": 1})
+    annotations.control(fail={"status": 422, "times": 2, "match": {"mediaId": media_id}})
     api.upload("/media", picture(number))
+    refused_for_long(api.services.settings.database.url, media_id)
     wait(lambda: told(api, f"/outbox/media/{media_id}")["parkedAt"] is not None)
     return media_id
 
@@ -93,17 +95,33 @@ def test_what_waits_is_told_without_an_annotations_service_too(make_api: MakeApi
     assert (status["pending"], status["parked"], status["deliveredLastHour"]) == (3, 0, 0)
     assert 0 <= status["oldestAgeSeconds"] < 60
     assert status["oldestAgeSeconds"] == round(status["oldestAgeSeconds"], 3)
-    assert status["gate"] == {"state": "open", "until": None, "reason": None}
+    assert status["circuit"] == {"state": "closed", "since": None, "retryAt": None, "reason": None}
+    assert status["held"] == []
 
 
-def test_a_closed_gate_is_told_with_its_reason(make_api: MakeApi, annotations: ReferenceService) -> None:
+def test_an_open_circuit_is_told_with_its_reason(make_api: MakeApi, annotations: ReferenceService) -> None:
     annotations.control(fail={"status": 503, "times": 1000})
     api = make_api(annotations)
     api.upload("/media", picture(2))
-    wait(lambda: told(api, "/outbox")["gate"]["state"] == "closed")
-    gate = told(api, "/outbox")["gate"]
-    assert "503" in gate["reason"]
-    assert gate["until"].endswith("Z")
+    for number in range(40, 44):
+        api.upload("/media", picture(number))
+    wait(lambda: told(api, "/outbox")["circuit"]["state"] != "closed")
+    circuit = told(api, "/outbox")["circuit"]
+    assert "503" in circuit["reason"]
+    assert circuit["retryAt"].endswith("Z")
+    assert circuit["since"].endswith("Z")
+
+
+def test_a_held_user_is_told_with_the_reason_and_what_waits(make_api: MakeApi, annotations: ReferenceService) -> None:
+    annotations.control(fail={"status": 403, "times": 1000})
+    api = make_api(annotations)
+    api.upload("/media", picture(44))
+    wait(lambda: told(api, "/outbox")["held"] != [])
+    [held] = told(api, "/outbox")["held"]
+    assert held["waiting"] == 1
+    assert "403" in held["reason"]
+    assert held["since"] < held["until"]
+    assert told(api, "/outbox")["circuit"]["state"] == "closed"
 
 
 def test_messages_are_listed_by_state_and_turned_over(make_api: MakeApi) -> None:
@@ -130,8 +148,8 @@ def test_a_refused_media_is_shown_retried_and_then_delivered_at_once(
     shown = told(api, f"/outbox/media/{media_id}")
     assert "422" in shown["parkReason"]
     [message] = shown["messages"]
-    [attempt] = message["attempts"]
-    assert (message["state"], attempt["status"], attempt["verdict"]) == ("parked", 422, "park")
+    assert message["state"] == "parked"
+    assert [(one["status"], one["verdict"]) for one in message["attempts"]] == [(422, "refused")] * 2
     assert [item["mediaId"] for item in told(api, "/outbox/messages", state="parked")["items"]] == [media_id]
     assert retry(api, mediaIds=[media_id, UNKNOWN]) == 1
     annotations.wait_for(lambda entries: any(entry["applied"] for entry in entries))
@@ -150,6 +168,8 @@ def test_all_or_those_of_one_reason_are_retried(make_api: MakeApi, annotations: 
     assert retry(api, reason="no reason has this") == 0
     annotations.control(fail={"status": 422, "times": 1000})
     assert retry(api, reason="422") == 2
+    for number in (7, 8):
+        refused_for_long(api.services.settings.database.url, media_id_of_bytes(picture(number)))
     wait(lambda: told(api, "/outbox")["parked"] == 2)
     assert retry(api, all=True) == 2
 

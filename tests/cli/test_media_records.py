@@ -71,7 +71,7 @@ def test_an_unknown_status_is_wrong_usage(lonely_shell: Shell) -> None:
 def test_a_media_is_shown_as_the_api_shows_it(shell: Shell, annotations: ReferenceService) -> None:
     media_id = shell.upload(1)
     annotations.control(fail={"status": 422, "body": "no, thank you"})
-    shell.run("outbox", "flush", exit_code=3)
+    shell.run("outbox", "flush", exit_code=1)
     assert shell.json("media", "show", media_id) == shell.api.get(f"/media/{media_id}").json
     table = shell.run("media", "show", media_id).stdout
     assert f"{media_id}.jpg" in table  # where its file is

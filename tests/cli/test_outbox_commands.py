@@ -15,6 +15,7 @@ import pytest
 from app.demo.annotations import ReferenceService
 from tests.cli.conftest import Shell
 from tests.cli.terminal import on_terminal
+from tests.outbox.refusals import refused_for_long
 
 ROOT = Path(__file__).parents[2]
 UNKNOWN = "0123456789abcdef"
@@ -29,8 +30,10 @@ def applied(annotations: ReferenceService) -> list[str]:
 def parked(shell: Shell, annotations: ReferenceService, number: int) -> str:
     """A media whose create was refused."""
     media_id = shell.upload(number)
-    annotations.control(fail=REFUSED)
-    shell.run("outbox", "flush", exit_code=3)
+    annotations.control(fail=REFUSED | {"times": 2, "match": {"mediaId": media_id}})
+    shell.run("outbox", "flush", "--media", media_id, exit_code=1)
+    refused_for_long(shell.settings["DATABASE_URL"], media_id)
+    shell.run("outbox", "flush", "--media", media_id, exit_code=3)
     return media_id
 
 
@@ -124,8 +127,8 @@ def test_on_a_terminal_a_flush_in_an_outage_says_once_and_in_words_what_is_wrong
     code, told = on_terminal("outbox", "flush", "--wait", "--timeout", "3", columns=200, environment=shell.settings)
     assert code == 1
     assert '"event"' not in told
-    assert told.count("gate closed: endpoint") == len(set(re.findall("gate closed: .*", told)))
-    assert "The gate is closed: POST /api/media: no connection" in told
+    assert told.count("circuit open: endpoint") == len(set(re.findall("circuit open: .*", told)))
+    assert re.search("The circuit is (half-)?open: POST /api/media: no connection", told)
 
 
 @pytest.mark.parametrize("command", [("flush",), ("status",), ("list",), ("prune",)])
@@ -146,7 +149,8 @@ def test_the_status_counts_what_waits(shell: Shell) -> None:
         "deliveredLastHour": 0,
         "epoch": 1,
         "restoredAt": None,
-        "gate": {"state": "open", "until": None, "reason": None},
+        "circuit": {"state": "closed", "since": None, "retryAt": None, "reason": None},
+        "held": [],
     }
     shell.upload(1)
     waiting = shell.json("outbox", "status")
@@ -157,15 +161,27 @@ def test_the_status_counts_what_waits(shell: Shell) -> None:
     assert (delivered["pending"], delivered["deliveredLastHour"]) == (0, 1)
 
 
-def test_the_status_tells_of_a_closed_gate(shell: Shell, annotations: ReferenceService) -> None:
-    shell.upload(1)
+def test_the_status_tells_of_an_open_circuit(shell: Shell, annotations: ReferenceService) -> None:
+    for number in (1, 2):
+        shell.upload(number)
     annotations.stop()
     shell.run("outbox", "flush", exit_code=1)
-    gate = shell.json("outbox", "status")["gate"]
-    assert gate.keys() == {"state", "until", "reason"}
-    assert gate["state"] == "closed"
-    assert gate["until"].endswith("Z")
-    assert gate["reason"]
+    circuit = shell.json("outbox", "status")["circuit"]
+    assert circuit.keys() == {"state", "since", "retryAt", "reason"}
+    assert circuit["state"] in ("open", "half-open")
+    assert circuit["retryAt"].endswith("Z")
+    assert circuit["reason"]
+
+
+def test_a_held_user_is_told_of_by_the_status_and_by_a_flush(shell: Shell, annotations: ReferenceService) -> None:
+    shell.upload(1)
+    annotations.control(fail={"status": 403, "times": 100})
+    flushed = shell.run("outbox", "flush", exit_code=1)
+    [held] = shell.json("outbox", "status")["held"]
+    assert held.keys() == {"userId", "since", "until", "reason", "waiting"}
+    assert held["waiting"] == 1
+    assert f"User {held['userId']} is held until" in flushed.stderr
+    assert held["userId"] in shell.run("outbox", "status").stdout
 
 
 def test_the_status_counts_parked_media_apart(shell: Shell, annotations: ReferenceService) -> None:

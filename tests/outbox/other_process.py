@@ -14,7 +14,7 @@ from pathlib import Path
 from app.db import Database
 from app.lifecycle import create_media
 from app.models import Media
-from app.outbox.messages import Answer, Kind, Message
+from app.outbox.messages import Classification, Kind, Message
 from app.outbox.queue import OutboxQueue
 from app.outbox.watch import ChangeWatcher
 from tests.outbox.world import OK, World
@@ -57,14 +57,14 @@ def dispatch(database: Database) -> None:
 
     begun = threading.Event()
 
-    def deliver(message: Message) -> Answer:
+    def deliver(message: Message) -> Classification:
         print(message.media_id, flush=True)
         begun.set()
         sys.stdin.readline()
         return OK
 
     with closing(World(database)) as world:
-        dispatcher = world.dispatcher(deliver, senders=1, lease=LEASE, deadline=LEASE / 2)
+        dispatcher = world.dispatcher(deliver, workers=1, lease=LEASE, deadline=LEASE / 2)
         while not begun.wait(0.02):
             dispatcher.turn()
 
@@ -72,13 +72,13 @@ def dispatch(database: Database) -> None:
 def deliver(database: Database, name: str, arrivals: str) -> None:
     """Delivers until a line comes in, by adding `<name> <media> <seq>` to a file that others add to too."""
 
-    def add(message: Message) -> Answer:
+    def add(message: Message) -> Classification:
         with Path(arrivals).open("a") as file:  # one write of one short line: whole, and after all before it
             file.write(f"{name} {message.media_id} {message.seq}\n")
         return OK
 
     with closing(World(database)) as world:
-        dispatcher = world.dispatcher(add, senders=2)
+        dispatcher = world.dispatcher(add, workers=2)
         watcher = ChangeWatcher(database, dispatcher.wake)
         dispatcher.start()
         watcher.start()

@@ -38,7 +38,7 @@ class Counter:
             self.statements.append((statement, parameters))
 
 
-def add_backlog(database: Database, count: int, *, due_at: float, delivered: bool = False) -> None:
+def add_backlog(database: Database, count: int, *, due_at: float, delivered: bool = False, user_id: str = "u") -> None:
     """So many more media with one message each, waiting until `due_at` or delivered at that time."""
     ids = [f"{number:015x}b" for number in range(count)]
     media = [
@@ -48,7 +48,7 @@ def add_backlog(database: Database, count: int, *, due_at: float, delivered: boo
             "path": f"/images/{media_id}.jpg",
             "media_type": "Image",
             "media_status": 1,
-            "user_id": "u",
+            "user_id": user_id,
             "size_bytes": 1,
             "created_at": 1.0,
         }
@@ -57,12 +57,14 @@ def add_backlog(database: Database, count: int, *, due_at: float, delivered: boo
     streams = [
         {
             "media_id": media_id,
+            "user_id": user_id,
             "last_seq": 1,
             "acked_seq": 1 if delivered else 0,
             "due_at": None if delivered else due_at,
             "lease_epoch": 0,
             "attempts": 0,
-            "refusals": 0,
+            "failures": 0,
+            "counted_attempts": 0,
             "uncertain": False,
             "head_since": None if delivered else 1.0,
         }
@@ -75,7 +77,7 @@ def add_backlog(database: Database, count: int, *, due_at: float, delivered: boo
             "kind": "create",
             "payload": {"mediaStatus": 1},
             "idempotency_key": media_id,
-            "user_id": "u",
+            "user_id": user_id,
             "created_at": 1.0,
             "delivered_at": due_at if delivered else None,
             "outcome": "accepted" if delivered else None,

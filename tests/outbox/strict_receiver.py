@@ -4,10 +4,25 @@ It answers as it is told, so that what it has taken in and what the sender hears
 """
 
 from collections import Counter, deque
+from dataclasses import replace
 from enum import Enum, auto
 
-from app.outbox.messages import Answer, Message
-from tests.outbox.world import BUSY, LOST, NOT_FOUND, OK, REFUSED, TROUBLE, UNREACHABLE, busy_for
+from app.outbox.messages import Classification, Message
+from tests.outbox.world import (
+    BUSY,
+    CONTRADICTED,
+    DUPLICATE,
+    HELD,
+    LOST,
+    NOT_FOUND,
+    OK,
+    REFUSED,
+    TROUBLE,
+    UNCONFIRMED,
+    UNREACHABLE,
+    busy_for,
+    held_for,
+)
 
 
 class Fate(Enum):
@@ -18,7 +33,12 @@ class Fate(Enum):
     REQUEST_LOST = auto()
     TROUBLE = auto()
     REFUSED = auto()
+    REFUSED_FOR_NOW = auto()  # it says when to return
+    CONTRADICTED = auto()
     NOT_FOUND = auto()
+    AT_WORK = auto()  # its first request is still being worked on, which ends well; until then the key is a conflict
+    HELD = auto()
+    HELD_FOR_LONG = auto()
     BUSY = auto()
     BUSY_FOR_LONG = auto()
     UNREACHABLE = auto()
@@ -31,14 +51,22 @@ ANSWERS = {
     Fate.REQUEST_LOST: LOST,
     Fate.TROUBLE: TROUBLE,
     Fate.REFUSED: REFUSED,
+    Fate.REFUSED_FOR_NOW: replace(REFUSED, retry_after=20.0),
+    Fate.CONTRADICTED: CONTRADICTED,
     Fate.NOT_FOUND: NOT_FOUND,
+    Fate.AT_WORK: LOST,
+    Fate.HELD: HELD,
+    Fate.HELD_FOR_LONG: held_for(300),
     Fate.BUSY: BUSY,
     Fate.BUSY_FOR_LONG: busy_for(300),
     Fate.UNREACHABLE: UNREACHABLE,
 }
 TAKEN_IN = (Fate.ACCEPTED, Fate.ANSWER_LOST)
-ENOUGH = 5
-WEIGHT = {Fate.REFUSED: ENOUGH, Fate.NOT_FOUND: 1}
+REFUSALS = {Fate.REFUSED: 2, Fate.NOT_FOUND: 5, Fate.CONTRADICTED: 1}
+"""How often a message must at least have been answered so before it may be parked."""
+
+AT_WORK_FOR = 3
+"""Requests with a key that is being worked on are answered with a conflict, so many times."""
 
 
 class StrictReceiver:
@@ -48,7 +76,8 @@ class StrictReceiver:
         self.fates: deque[Fate] = deque()
         self.violations: list[str] = []
         self.requests: Counter[str] = Counter()
-        self._refusals: Counter[tuple[str, int]] = Counter()
+        self._refusals: Counter[tuple[str, int, Fate]] = Counter()
+        self._at_work: dict[str, int] = {}
         self._skipped: set[tuple[str, int]] = set()
         self._keys: dict[str, tuple[str, int, str]] = {}
         self._last: dict[str, int] = {}
@@ -58,23 +87,37 @@ class StrictReceiver:
         return (media_id, seq) in {(media, number) for media, number, _content in self._keys.values()}
 
     def deserves_parking(self, media_id: str, seq: int) -> bool:
-        """Was this message refused outright, or often enough?"""
-        return self._refusals[media_id, seq] >= ENOUGH
+        """Was this message refused often enough?"""
+        return sum(self._refusals[media_id, seq, fate] / often for fate, often in REFUSALS.items()) >= 1
 
     def expect_no(self, media_id: str, seq: int) -> None:
         """A person has skipped this message: the next one may come without it."""
         self._skipped.add((media_id, seq))
 
-    def __call__(self, message: Message) -> Answer:
+    def __call__(self, message: Message) -> Classification:
         self.requests[message.media_id] += 1
         self._check(message)
+        if message.idempotency_key in self._at_work:
+            return self._conflict(message)
         fate = self.fates.popleft() if self.fates else Fate.ACCEPTED
-        self._refusals[message.media_id, message.seq] += WEIGHT.get(fate, 0)
+        self._refusals[message.media_id, message.seq, fate] += 1
+        if fate is Fate.AT_WORK and message.idempotency_key not in self._keys:
+            self._at_work[message.idempotency_key] = AT_WORK_FOR
         if fate in TAKEN_IN:
             self._take_in(message)
         if fate is Fate.BREAKS:
             raise ConnectionError("what is this")
         return ANSWERS[fate]
+
+    def _conflict(self, message: Message) -> Classification:
+        """The key is being worked on; once that is done, what a look finds confirms it."""
+        left = self._at_work[message.idempotency_key] - 1
+        self._at_work[message.idempotency_key] = left
+        if left > 0:
+            return UNCONFIRMED
+        del self._at_work[message.idempotency_key]
+        self._take_in(message)
+        return DUPLICATE
 
     def _check(self, message: Message) -> None:
         name = f"{message.media_id} {message.seq}"
@@ -89,7 +132,7 @@ class StrictReceiver:
             self.violations.append(f"{name}: comes after {last}, and is new")
         if message.seq < last:
             self.violations.append(f"{name}: sent again though {last} was taken in")
-        if message.idempotency_key in self._keys and not message.uncertain:
+        if message.idempotency_key in self._keys and not message.outcome_unknown:
             self.violations.append(f"{name}: sent again as if it could not have arrived")
 
     def _take_in(self, message: Message) -> None:

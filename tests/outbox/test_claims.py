@@ -8,7 +8,7 @@ from sqlalchemy import event, text
 
 from app.models import MediaStatus, OutboxStream
 from app.outbox.dispatcher import Dispatcher
-from app.outbox.messages import Answer, Message, Verdict
+from app.outbox.messages import Classification, Message, Verdict
 from tests.conftest import Clock
 from tests.outbox.statements import LATER, Counter, add_backlog
 from tests.outbox.world import (
@@ -31,7 +31,7 @@ PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 def test_a_message_is_claimed_by_one_dispatcher_only(live_world: World) -> None:
     world, receiver = live_world, Receiver()
     media_ids = [world.media(PROCESSING) for _ in range(20)]
-    dispatchers = [world.dispatcher(receiver, senders=3) for _ in range(4)]
+    dispatchers = [world.dispatcher(receiver, workers=3) for _ in range(4)]
     threads = [threading.Thread(target=world.drive, args=(dispatcher,)) for dispatcher in dispatchers]
     for thread in threads:
         thread.start()
@@ -74,7 +74,7 @@ def test_different_media_go_side_by_side(world: World) -> None:
     for _ in range(5):
         world.media()
     slow = world.slow_receiver()
-    dispatcher = world.dispatcher(slow, senders=4)
+    dispatcher = world.dispatcher(slow, workers=4)
     dispatcher.turn()
     slow.wait_for(4)
     dispatcher.turn()
@@ -90,7 +90,7 @@ def test_the_longest_due_goes_first(world: World, clock: Clock, receiver: Receiv
     for _ in range(4):
         media_ids.append(world.media())
         clock.advance(1)
-    world.drive(world.dispatcher(receiver, senders=1))
+    world.drive(world.dispatcher(receiver, workers=1))
     assert receiver.seen == [(media_id, 1) for media_id in media_ids]
 
 
@@ -118,8 +118,8 @@ def test_a_lease_that_ran_out_makes_its_message_uncertain(world: World, clock: C
     slow.wait_for(1)
     clock.advance(LEASE + 1)
     world.drive(world.dispatcher(receiver))
-    assert [message.uncertain for message in slow.arrived] == [False]
-    assert [(message.media_id, message.uncertain) for message in receiver.arrived] == [(media_id, True)]
+    assert [message.outcome_unknown for message in slow.arrived] == [False]
+    assert [(message.media_id, message.outcome_unknown) for message in receiver.arrived] == [(media_id, True)]
     assert receiver.arrived[0].idempotency_key == slow.arrived[0].idempotency_key
     slow.release.set()
 
@@ -133,7 +133,7 @@ def test_a_lost_answer_makes_its_message_uncertain_and_the_next_one_not(
     for _ in range(3):
         world.drive(dispatcher)
         clock.advance(60)
-    told = [(message.seq, message.uncertain) for message in receiver.arrived]
+    told = [(message.seq, message.outcome_unknown) for message in receiver.arrived]
     assert told == [(1, False), (1, True), (1, True), (2, False)]
 
 
@@ -149,12 +149,12 @@ LATE_OUTCOMES = {
 
 
 @pytest.fixture(params=sorted(LATE_OUTCOMES))
-def late_outcome(request: pytest.FixtureRequest) -> Answer:
+def late_outcome(request: pytest.FixtureRequest) -> Classification:
     return LATE_OUTCOMES[str(request.param)]
 
 
 def test_a_late_writer_changes_nothing_while_another_is_sending(
-    world: World, clock: Clock, late_outcome: Answer
+    world: World, clock: Clock, late_outcome: Classification
 ) -> None:
     media_id = world.media(PROCESSING)
     frozen, slow = world.slow_receiver(late_outcome), world.slow_receiver()
@@ -168,14 +168,16 @@ def test_a_late_writer_changes_nothing_while_another_is_sending(
     frozen.release.set()
     late.finish()
     assert world.values(media_id) == before
-    assert world.gate_is_open
+    assert world.circuit.is_closed
     assert world.attempts(media_id) == []
     slow.release.set()
     world.drive(current)
     assert slow.of(media_id) == [1, 2]
 
 
-def test_a_late_writer_changes_nothing_after_another_was_done(world: World, clock: Clock, late_outcome: Answer) -> None:
+def test_a_late_writer_changes_nothing_after_another_was_done(
+    world: World, clock: Clock, late_outcome: Classification
+) -> None:
     media_id = world.media(PROCESSING)
     frozen, receiver = world.slow_receiver(late_outcome), Receiver()
     late = world.dispatcher(frozen)
@@ -187,7 +189,7 @@ def test_a_late_writer_changes_nothing_after_another_was_done(world: World, cloc
     frozen.release.set()
     late.finish()
     assert world.values(media_id) == before
-    assert world.gate_is_open
+    assert world.circuit.is_closed
     assert [attempt.verdict for attempt in world.attempts(media_id)] == ["delivered", "delivered"]
     assert receiver.of(media_id) == [1, 2]
 
@@ -257,10 +259,10 @@ def test_a_repeated_try_does_not_start_with_too_little_lease(world: World) -> No
     seconds = _Seconds()
     arrived: list[str] = []
 
-    def connect_slowly(message: Message) -> Answer:
+    def connect_slowly(message: Message) -> Classification:
         arrived.append(message.media_id)
         seconds.now += 10
-        return Answer(Verdict.RETRY, "no connection", unsent=True)
+        return Classification(Verdict.RETRY, "no connection", unsent=True)
 
     world.drive(world.dispatcher(connect_slowly, lease=30, deadline=12, monotonic=seconds))
     # Started at 0 and 10 seconds; at 20 there are 10 left, which is less than the deadline.
@@ -274,7 +276,7 @@ def test_a_dispatcher_that_can_send_no_more_asks_nothing_of_the_database(world: 
     seconds, slow = _Seconds(), world.slow_receiver()
     answered = threading.Event()
 
-    def deliver(message: Message) -> Answer:
+    def deliver(message: Message) -> Classification:
         if answered.is_set():
             return slow(message)
         answered.set()
@@ -282,7 +284,7 @@ def test_a_dispatcher_that_can_send_no_more_asks_nothing_of_the_database(world: 
         return OK
 
     # A receiver that turns out slow makes it take fewer claims than it already has.
-    dispatcher = world.dispatcher(deliver, senders=4, monotonic=seconds)
+    dispatcher = world.dispatcher(deliver, workers=4, monotonic=seconds)
     dispatcher.turn()
     slow.wait_for(4)
     dispatcher.turn()
@@ -294,7 +296,7 @@ def test_a_dispatcher_that_can_send_no_more_asks_nothing_of_the_database(world: 
 def test_letting_go_returns_what_was_not_sent_and_records_what_was(world: World, clock: Clock) -> None:
     media_ids = [world.media(PROCESSING) for _ in range(3)]
     slow = world.slow_receiver()
-    dispatcher = world.dispatcher(slow, senders=3)
+    dispatcher = world.dispatcher(slow, workers=3)
     dispatcher.turn()
     slow.wait_for(3)
     slow.release.set()
@@ -315,7 +317,7 @@ def test_the_cost_of_a_turn_depends_neither_on_the_backlog_nor_on_the_history(wo
         if backlog == 10:
             _forget_backlog(world)
     assert costs[0] == costs[1] == costs[2]
-    # The look, gate, claim, head; then gate, acknowledgement, message, attempt, figures, next head, and a claim again.
+    # The look, circuit, claim, head; then circuit, stream, message, attempt, counters, next head, and a claim again.
     # On PostgreSQL a claim brings its heads with it.
     assert costs[0] <= (12 if world.database.is_sqlite else 11)
 
@@ -335,7 +337,7 @@ def _cost_of_delivering(world: World) -> int:
 
 
 def _has_come_back(dispatcher: Dispatcher) -> bool:
-    return dispatcher._senders.collectable
+    return dispatcher._workers.collectable
 
 
 def _forget_backlog(world: World) -> None:
@@ -382,11 +384,11 @@ def test_with_a_slow_receiver_what_no_thread_can_send_soon_is_left_to_others(liv
     for _ in range(12):
         live_world.media()
 
-    def slowly(_message: Message) -> Answer:
+    def slowly(_message: Message) -> Classification:
         time.sleep(0.3)
         return OK
 
-    dispatcher = live_world.dispatcher(slowly, senders=2)
+    dispatcher = live_world.dispatcher(slowly, workers=2)
     give_up = time.monotonic() + 20
     while sum(stream.acked_seq for stream in live_world.streams()) < 6:
         assert time.monotonic() < give_up

@@ -11,10 +11,11 @@ from app.db import News
 from app.detection.claims import LEASE_SECONDS, RUN_BOUNDS, Claimant, Claims
 from app.models import DetectionRun, MediaStatus, RunState
 from app.outbox import operations
+from app.outbox.circuit import LONGEST_WAIT
 from app.outbox.flush import Flush
-from app.outbox.schedule import LONGEST_LEASE, LONGEST_WAIT, OUTBOX_BOUNDS
+from app.outbox.schedule import LONGEST_LEASE, OUTBOX_BOUNDS
 from tests.conftest import Clock
-from tests.outbox.world import BUSY, LEASE, TROUBLE, Receiver, World, busy_for
+from tests.outbox.world import BUSY, LEASE, TROUBLE, Receiver, World
 
 STEPS = [30 * 60.0, 86_400.0, 3650 * 86_400.0]
 BOUNDS = [*OUTBOX_BOUNDS, *RUN_BOUNDS]
@@ -101,15 +102,14 @@ def test_a_send_under_way_while_the_clock_steps_is_recorded_under_its_one_key(
     assert len(slow.arrived) == (1 if step < 0 else 2), "a lease that is a day old is over"
 
 
-@pytest.mark.parametrize("answer", [BUSY, busy_for(3600)])
-def test_what_suspends_delivery_to_all_is_over_at_once(world: World, clock: Clock, answer: Any) -> None:
-    media_id, receiver = world.media(), Receiver(answer)
-    world.drive(world.dispatcher(receiver))
-    assert not world.gate_is_open
-    receiver.otherwise = Receiver().otherwise
+@pytest.mark.parametrize("delay", [2.0, 3600.0])
+def test_an_open_circuit_is_probed_at_once(world: World, clock: Clock, receiver: Receiver, delay: float) -> None:
+    media_id = world.media()
+    world.open_circuit(delay=delay)
     set_back(world, clock, 86_400.0)
     world.drive(world.dispatcher(receiver))
-    assert (world.gate_is_open, world.stream(media_id).acked_seq) == (True, 1)
+    assert world.stream(media_id).acked_seq == 1
+    assert world.circuit.is_closed
 
 
 @pytest.mark.parametrize("seconds", STEPS)
@@ -118,7 +118,7 @@ def test_flush_reaches_what_the_step_left_far_ahead(world: World, clock: Clock, 
     media_ids = [world.media(), world.media()]
     world.drive(world.dispatcher(lambda message: (waiting if message.media_id == media_ids[0] else suspended)(message)))
     clock.advance(-seconds)
-    report = Flush(world.database, world.gate, world.dispatcher(Receiver())).run(wait=True, timeout=10)
+    report = Flush(world.database, world.breaker, world.dispatcher(Receiver())).run(wait=True, timeout=10)
     assert (report.delivered, report.pending) == (2, 0)
 
 
@@ -126,9 +126,9 @@ def test_flush_reaches_a_dead_lease_that_the_step_left_far_ahead(world: World, c
     media_id = world.media()
     world.set_stream(media_id, lease_owner="of one that died", due_at=clock.seconds + LEASE, lease_epoch=1)
     clock.advance(-86_400.0)
-    assert Flush(world.database, world.gate, None).run(wait=False, timeout=0).pending == 1
+    assert Flush(world.database, world.breaker, None).run(wait=False, timeout=0).pending == 1
     clock.advance(LONGEST_LEASE)
-    assert Flush(world.database, world.gate, world.dispatcher(Receiver())).run(wait=True, timeout=10).pending == 0
+    assert Flush(world.database, world.breaker, world.dispatcher(Receiver())).run(wait=True, timeout=10).pending == 0
 
 
 @pytest.mark.parametrize("seconds", STEPS)

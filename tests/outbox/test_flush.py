@@ -10,21 +10,23 @@ from tenacity import wait_none
 from app.models import MediaStatus
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.flush import Flush, FlushReport
-from app.outbox.messages import Answer, Deliver, Message, Verdict
-from app.outbox.retry import RetryPolicy
+from app.outbox.messages import Classification, Deliver, Message
+from app.outbox.retry_policy import RetryPolicy
 from tests.conftest import Clock
 from tests.outbox.test_operations import park
 from tests.outbox.world import (
     BUSY,
+    CONTRADICTED,
     GIVE_UP,
+    HELD,
     LEASE,
     OK,
-    REFUSED,
     TROUBLE,
     UNREACHABLE,
     Receiver,
     World,
     busy_for,
+    held_for,
 )
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
@@ -46,7 +48,7 @@ def flush(
     began = time.monotonic()
     report = Flush(
         world.database,
-        world.gate,
+        world.breaker,
         world.dispatcher(deliver),
         media_id=media_id,
         on_progress=on_progress,
@@ -79,15 +81,12 @@ def test_a_flush_heeds_no_backoff(world: World, receiver: Receiver) -> None:
     assert receiver.of(media_id) == [1, 1]
 
 
-def test_a_flush_heeds_no_closed_gate(world: World, receiver: Receiver) -> None:
+def test_a_flush_heeds_no_open_circuit(world: World, receiver: Receiver) -> None:
     media_ids = [world.media(), world.media()]
-    receiver.otherwise = busy_for(3000)
-    world.drive(world.dispatcher(receiver))
-    assert not world.gate_is_open
-    receiver.otherwise = OK
+    world.open_circuit(delay=3000)
     assert flush(world, receiver).pending == 0
     assert all(world.stream(media_id).acked_seq == 1 for media_id in media_ids)
-    assert world.gate_is_open
+    assert world.circuit.is_closed
 
 
 def test_without_waiting_each_media_is_tried_once(world: World) -> None:
@@ -105,7 +104,7 @@ def test_without_waiting_a_flush_ends_though_every_backoff_is_short(live_world: 
     for _ in range(30):
         world.media()
     flush_ended = threading.Event()
-    beside = world.dispatcher(receiver, senders=2, policy=_no_backoff())
+    beside = world.dispatcher(receiver, workers=2, policy=_no_backoff())
     thread = threading.Thread(target=_turn_until, args=(beside, flush_ended))
     thread.start()
     try:
@@ -123,19 +122,19 @@ def _turn_until(dispatcher: Dispatcher, ended: threading.Event) -> None:
 
 
 def _no_backoff() -> RetryPolicy:
-    return RetryPolicy(media_wait=wait_none(), gate_wait=wait_none(), wait_within_claim=wait_none())
+    return RetryPolicy(media_wait=wait_none(), circuit_wait=wait_none(), wait_within_claim=wait_none())
 
 
 class _SlowTrouble(Receiver):
     def __init__(self) -> None:
         super().__init__(TROUBLE)
 
-    def respond(self, _message: Message, answer: Answer) -> Answer:
+    def respond(self, _message: Message, answer: Classification) -> Classification:
         time.sleep(0.02)
         return answer
 
 
-def test_without_waiting_a_closed_gate_ends_the_flush_after_one_probe(world: World) -> None:
+def test_without_waiting_an_open_circuit_ends_the_flush_after_one_probe(world: World) -> None:
     for _ in range(5):
         world.media()
     receiver = Receiver(UNREACHABLE)
@@ -170,7 +169,7 @@ def test_what_is_parked_is_not_waited_for_and_not_called_delivered(world: World)
     before = park(world)
     refused = world.media(PROCESSING, PROCESSED)
     receiver = Receiver()
-    receiver.answer(refused, OK, REFUSED)
+    receiver.answer(refused, OK, CONTRADICTED)
     report = flush(world, receiver, wait=True)
     assert report == FlushReport(total=3, delivered=1, pending=0, parked=2, timed_out=False)
     assert receiver.of(before) == []
@@ -178,7 +177,7 @@ def test_what_is_parked_is_not_waited_for_and_not_called_delivered(world: World)
 
 def test_what_comes_in_meanwhile_does_not_keep_a_flush(world: World) -> None:
     class Feeding(Receiver):
-        def respond(self, _message: Message, answer: Answer) -> Answer:
+        def respond(self, _message: Message, answer: Classification) -> Classification:
             if len(self.arrived) <= 40:
                 world.media()
             return answer
@@ -192,7 +191,7 @@ def test_what_is_added_behind_meanwhile_is_not_counted(world: World) -> None:
     media_id = world.media()
 
     class Adding(Receiver):
-        def respond(self, message: Message, answer: Answer) -> Answer:
+        def respond(self, message: Message, answer: Classification) -> Classification:
             if message.seq == 1:
                 world.change(media_id, PROCESSING)
                 return answer
@@ -200,6 +199,34 @@ def test_what_is_added_behind_meanwhile_is_not_counted(world: World) -> None:
 
     report = flush(world, Adding(), wait=True)
     assert report == FlushReport(total=1, delivered=1, pending=0, parked=0, timed_out=False)
+
+
+def test_a_flush_probes_held_users_at_once(world: World, receiver: Receiver) -> None:
+    media_ids = [world.media(user_id="ada"), world.media(user_id="ada")]
+    world.drive(world.dispatcher(Receiver(held_for(3000))))
+    assert world.holds.keys() == {"ada"}
+    assert flush(world, receiver).pending == 0
+    assert all(world.stream(media_id).acked_seq == 1 for media_id in media_ids)
+    assert world.holds == {}
+
+
+def test_without_waiting_a_held_user_ends_the_flush_after_one_probe_and_others_are_delivered(world: World) -> None:
+    held = [world.media(user_id="ada") for _ in range(4)]
+    receiver = Receiver()
+    for media_id in held:
+        receiver.answer(media_id, *[HELD] * 20)
+    world.drive(world.dispatcher(receiver))
+    receiver.arrived.clear()
+    world.media(user_id="bob")
+    report = flush(world, receiver)
+    assert (report.delivered, report.pending) == (1, 4)
+    assert len([one for one in receiver.arrived if one.user_id == "ada"]) == 1
+
+
+def test_one_media_of_a_held_user_can_be_flushed_alone(world: World, receiver: Receiver) -> None:
+    wanted = world.media(user_id="ada")
+    world.drive(world.dispatcher(Receiver(held_for(3000))))
+    assert flush(world, receiver, media_id=wanted).pending == 0
 
 
 def test_one_media_can_be_flushed_alone(world: World, receiver: Receiver) -> None:
@@ -213,9 +240,9 @@ def test_one_media_can_be_flushed_alone(world: World, receiver: Receiver) -> Non
     assert flush(world, receiver, media_id=parked).parked == 1
 
 
-def test_one_media_can_be_flushed_through_a_closed_gate(world: World, receiver: Receiver) -> None:
+def test_one_media_can_be_flushed_through_an_open_circuit(world: World, receiver: Receiver) -> None:
     wanted = world.media()
-    world.drive(world.dispatcher(Receiver(busy_for(3000))))
+    world.open_circuit(delay=3000)
     world.media()
     assert flush(world, receiver, media_id=wanted).pending == 0
     assert receiver.seen == [(wanted, 1)]
@@ -225,7 +252,7 @@ def test_a_flush_works_beside_a_running_dispatcher(live_world: World) -> None:
     world, receiver = live_world, Receiver()
     media_ids = [world.media(PROCESSING, PROCESSED) for _ in range(20)]
     ended = threading.Event()
-    beside = world.dispatcher(receiver, senders=2)
+    beside = world.dispatcher(receiver, workers=2)
     thread = threading.Thread(target=_turn_until, args=(beside, ended))
     thread.start()
     try:
@@ -267,13 +294,13 @@ def test_a_flush_does_not_break_the_lease_of_another_dispatcher(world: World, re
     assert receiver.seen == []
 
 
-def test_a_lease_whose_owner_died_does_not_keep_a_flush_at_a_closed_gate(world: World, clock: Clock) -> None:
+def test_a_lease_whose_owner_died_does_not_keep_a_flush_at_an_open_circuit(world: World, clock: Clock) -> None:
     dead = world.slow_receiver()
     world.media()
     world.dispatcher(dead).turn()
     dead.wait_for(1)
     world.media()
-    world.drive(world.dispatcher(Receiver(busy_for(3000))))
+    world.open_circuit(delay=3000)
     clock.advance(LEASE + 1)
     receiver = Receiver(busy_for(3000))
     report = flush(world, receiver)
@@ -281,7 +308,7 @@ def test_a_lease_whose_owner_died_does_not_keep_a_flush_at_a_closed_gate(world: 
     assert 1 <= len(receiver.arrived) <= 2
 
 
-def test_a_flush_at_a_closed_gate_waits_until_the_lease_of_a_dead_owner_has_run_out_and_then_probes(
+def test_a_flush_at_an_open_circuit_waits_until_the_lease_of_a_dead_owner_has_run_out_and_then_probes(
     world: World, clock: Clock
 ) -> None:
     dead = world.slow_receiver()
@@ -289,7 +316,7 @@ def test_a_flush_at_a_closed_gate_waits_until_the_lease_of_a_dead_owner_has_run_
     world.dispatcher(dead).turn()
     dead.wait_for(1)
     world.media()
-    world.drive(world.dispatcher(Receiver(busy_for(3000))))
+    world.open_circuit(delay=3000)
     timer = threading.Timer(0.5, clock.advance, (LEASE + 1,))
     timer.start()
     receiver = Receiver()
@@ -299,11 +326,11 @@ def test_a_flush_at_a_closed_gate_waits_until_the_lease_of_a_dead_owner_has_run_
     assert len(receiver.arrived) == 2
 
 
-def test_waiting_at_a_closed_gate_sends_one_probe_at_a_time(live_world: World) -> None:
+def test_waiting_at_an_open_circuit_sends_one_probe_at_a_time(live_world: World) -> None:
     world = live_world
     for _ in range(6):
         world.media()
-    world.drive(world.dispatcher(Receiver(busy_for(3000))))
+    world.open_circuit(delay=3000)
     slow = world.slow_receiver(busy_for(3000))
     timer = threading.Timer(1, slow.release.set)
     timer.start()
@@ -344,7 +371,7 @@ def test_without_a_place_to_deliver_to_everything_stays_pending(world: World) ->
     assert report == FlushReport(total=2, delivered=0, pending=2, parked=0, timed_out=False)
 
 
-def test_a_refused_flush_leaves_nothing_pending_but_parked(world: World) -> None:
+def test_a_flush_of_what_is_contradicted_leaves_nothing_pending_but_parked(world: World) -> None:
     world.media()
-    report = flush(world, Receiver(Answer(Verdict.PARK, "400", 400)))
+    report = flush(world, Receiver(CONTRADICTED))
     assert report == FlushReport(total=1, delivered=0, pending=0, parked=1, timed_out=False)

@@ -11,7 +11,7 @@ from app.outbox.operations import State
 from app.sql_functions import whole
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog
-from tests.outbox.world import REFUSED, TROUBLE, Receiver, World
+from tests.outbox.world import CONTRADICTED, TROUBLE, Receiver, World
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 
@@ -32,7 +32,7 @@ def fill(world: World, clock: Clock) -> None:
     """Five media with three messages each: two delivered, one parked behind its first, two that wait."""
     made = [world.media(PROCESSING, PROCESSED) for _ in range(5)]
     receiver = Receiver()
-    receiver.answer(made[2], REFUSED)
+    receiver.answer(made[2], CONTRADICTED)
     receiver.answer(made[3], TROUBLE)
     receiver.answer(made[4], TROUBLE)
     world.drive(world.dispatcher(receiver))
@@ -138,7 +138,7 @@ def test_a_retry_by_reason_takes_those_whose_reason_contains_the_text(world: Wor
     def parked(reason: str) -> str:
         media_id = world.media()
         receiver = Receiver()
-        receiver.answer(media_id, REFUSED)
+        receiver.answer(media_id, CONTRADICTED)
         world.drive(world.dispatcher(receiver))
         world.set_stream(media_id, park_reason=reason)
         reasons[media_id] = reason

@@ -5,10 +5,11 @@ import pytest
 from app.errors import MediaNotFound
 from app.models import MediaStatus
 from app.outbox import listing, operations
-from app.outbox.messages import Answer, Message, Outcome
+from app.outbox.decide import CONCLUDED_AFTER, LIMITED_ATTEMPTS
+from app.outbox.messages import Classification, Message, Outcome
 from app.outbox.verify import broken_invariants
 from tests.conftest import Clock
-from tests.outbox.world import LOST, MEDIA_WAIT, NOT_FOUND, OK, REFUSED, TROUBLE, Receiver, World
+from tests.outbox.world import CONTRADICTED, LOST, MEDIA_WAIT, NOT_FOUND, OK, TROUBLE, Receiver, World
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 DAY = 86400.0
@@ -18,7 +19,7 @@ def park(world: World, *before: MediaStatus) -> str:
     """A media whose first message was refused."""
     media_id = world.media(*before)
     receiver = Receiver()
-    receiver.answer(media_id, REFUSED)
+    receiver.answer(media_id, CONTRADICTED)
     world.drive(world.dispatcher(receiver))
     assert world.stream(media_id).parked_at is not None
     return media_id
@@ -54,18 +55,14 @@ def test_a_retry_gives_a_limited_answer_its_whole_limit_again(world: World, cloc
     media_id = world.media()
     receiver = Receiver(NOT_FOUND)
     dispatcher = world.dispatcher(receiver)
-    for _ in range(5):
-        world.drive(dispatcher)
-        clock.advance(MEDIA_WAIT * 2)
-    assert world.stream(media_id).parked_at is not None
-    retry(world, media_id)
-    for _ in range(4):
-        world.drive(dispatcher)
-        clock.advance(MEDIA_WAIT * 2)
-    assert world.stream(media_id).parked_at is None
-    world.drive(dispatcher)
-    assert len(receiver.arrived) == 10
-    assert world.stream(media_id).parked_at is not None
+    for _ in range(2):
+        for _ in range(LIMITED_ATTEMPTS):
+            assert world.stream(media_id).parked_at is None
+            world.drive(dispatcher)
+            clock.advance(CONCLUDED_AFTER / 4)
+        assert world.stream(media_id).parked_at is not None
+        retry(world, media_id)
+    assert len(receiver.arrived) == 2 * LIMITED_ATTEMPTS
 
 
 def test_a_retry_of_all_takes_every_parked_one_and_nothing_else(world: World, clock: Clock) -> None:
@@ -90,14 +87,14 @@ def test_a_retry_does_not_forget_that_the_message_may_have_arrived(
     world: World, receiver: Receiver, clock: Clock
 ) -> None:
     media_id = world.media()
-    receiver.answer(media_id, LOST, REFUSED, OK)
+    receiver.answer(media_id, LOST, CONTRADICTED, OK)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     clock.advance(MEDIA_WAIT * 2)
     world.drive(dispatcher)
     retry(world, media_id)
     world.drive(dispatcher)
-    assert [message.uncertain for message in receiver.arrived] == [False, True, True]
+    assert [message.outcome_unknown for message in receiver.arrived] == [False, True, True]
 
 
 def test_a_skip_drops_the_head_and_goes_on_with_the_next(world: World, receiver: Receiver, clock: Clock) -> None:
@@ -161,7 +158,7 @@ def test_pruning_never_touches_what_came_before_something_parked(
     world: World, receiver: Receiver, clock: Clock
 ) -> None:
     media_id = world.media(PROCESSING)
-    receiver.answer(media_id, OK, REFUSED)
+    receiver.answer(media_id, OK, CONTRADICTED)
     world.drive(world.dispatcher(receiver))
     clock.advance(1000 * DAY)
     assert prune(world) == 0
@@ -184,12 +181,12 @@ def test_whatever_a_batch_leaves_still_verifies(world: World, clock: Clock, step
     media_id = world.media(PROCESSING, PROCESSED, PROCESSING, MediaStatus.ERROR)
 
     class Ticking(Receiver):
-        def respond(self, _message: Message, answer: Answer) -> Answer:
+        def respond(self, _message: Message, answer: Classification) -> Classification:
             clock.advance(step)
             return answer
 
     began = clock.seconds
-    world.drive(world.dispatcher(Ticking(), senders=1))
+    world.drive(world.dispatcher(Ticking(), workers=1))
     clock.advance(began + 7 * DAY - 5 - clock.seconds)
     while world.messages(media_id):
         if not prune(world, batch=1):
@@ -217,7 +214,7 @@ def test_the_status_counts_messages_that_wait_and_media_that_are_parked(
 
 def test_the_history_shows_every_attempt_of_every_message(world: World, receiver: Receiver, clock: Clock) -> None:
     media_id = world.media(PROCESSING)
-    receiver.answer(media_id, TROUBLE, OK, REFUSED)
+    receiver.answer(media_id, TROUBLE, OK, CONTRADICTED)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     clock.advance(MEDIA_WAIT * 2)
@@ -226,7 +223,7 @@ def test_the_history_shows_every_attempt_of_every_message(world: World, receiver
         history = operations.history(session, media_id)
     told = [(message.seq, [attempt.verdict for attempt in attempts]) for message, attempts in history.messages]
     assert told == [(1, ["retry", "delivered"]), (2, ["park"])]
-    assert history.stream.park_reason == "422"
+    assert history.stream.park_reason == "409, a video there"
 
 
 def test_a_media_without_messages_has_no_history(world: World) -> None:

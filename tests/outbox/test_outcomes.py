@@ -4,15 +4,18 @@ import pytest
 
 from app.errors import Unavailable
 from app.models import MediaStatus
+from app.outbox.decide import CONCLUDED_AFTER
 from app.outbox.dispatcher import Dispatcher
-from app.outbox.messages import Answer, Outcome, Verdict
+from app.outbox.messages import Classification, Outcome, Verdict
 from app.outbox.operations import retry_parked
 from tests.conftest import Clock
 from tests.outbox.world import (
     BUSY,
+    CIRCUIT_WAIT,
+    CONTRADICTED,
     DUPLICATE,
-    GATE_WAIT,
     LEASE,
+    LIMITED_WAIT,
     LOST,
     MEDIA_WAIT,
     NOT_FOUND,
@@ -50,6 +53,7 @@ def test_trouble_backs_the_media_off_and_no_other(world: World, receiver: Receiv
     assert receiver.of(fine) == [1, 2]
     stream = world.stream(troubled)
     assert (stream.attempts, stream.due_at, stream.lease_owner) == (1, clock.seconds + MEDIA_WAIT, None)
+    assert stream.failures == 1
     clock.advance(MEDIA_WAIT - 0.1)
     world.drive(dispatcher)
     assert receiver.of(troubled) == [1]
@@ -61,38 +65,94 @@ def test_trouble_backs_the_media_off_and_no_other(world: World, receiver: Receiv
 
 def test_a_retry_after_beyond_the_backoff_is_honoured(world: World, receiver: Receiver, clock: Clock) -> None:
     media_id = world.media()
-    receiver.answer(media_id, Answer(Verdict.RETRY, "408", 408, retry_after=MEDIA_WAIT * 5))
+    receiver.answer(media_id, Classification(Verdict.RETRY, "408", 408, retry_after=MEDIA_WAIT * 5))
     world.drive(world.dispatcher(receiver))
     assert world.stream(media_id).due_at == clock.seconds + MEDIA_WAIT * 5
 
 
-def test_a_refused_media_is_parked_and_others_go_on(world: World, receiver: Receiver, clock: Clock) -> None:
+def test_a_media_refused_among_others_is_parked_at_its_second_attempt_and_others_go_on(
+    world: World, receiver: Receiver, clock: Clock
+) -> None:
     refused, fine = world.media(PROCESSING), world.media(PROCESSING)
-    receiver.answer(refused, OK, REFUSED)
+    receiver.answer(refused, OK, REFUSED, REFUSED)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
-    clock.advance(100_000)
+    assert world.stream(refused).parked_at is None
+    clock.advance(0.5)
     world.change(fine, PROCESSED)
     world.drive(dispatcher)
-    assert receiver.of(refused) == [1, 2]
+    clock.advance(1)
+    world.drive(dispatcher)
+    assert receiver.of(refused) == [1, 2, 2]
     assert receiver.of(fine) == [1, 2, 3]
     stream = world.stream(refused)
     assert (stream.due_at, stream.lease_owner, stream.acked_seq) == (None, None, 1)
-    assert (stream.park_reason, stream.last_status) == ("422", 422)
-    assert stream.parked_at == clock.seconds - 100_000
+    assert (stream.park_reason, stream.last_status, stream.attempts) == ("422", 422, 2)
+    assert stream.parked_at == clock.seconds
 
 
-def test_the_fifth_refusal_of_a_limited_answer_parks(world: World, receiver: Receiver, clock: Clock) -> None:
-    media_id = world.media(PROCESSING)
-    receiver.answer(media_id, OK, *[NOT_FOUND] * 5)
+def test_what_is_contradicted_there_is_parked_at_once(world: World, receiver: Receiver, clock: Clock) -> None:
+    media_id = world.media()
+    receiver.answer(media_id, CONTRADICTED)
+    world.drive(world.dispatcher(receiver))
+    assert world.stream(media_id).parked_at == clock.seconds
+
+
+def test_a_media_refused_alone_is_parked_at_its_third_attempt_after_ten_minutes(world: World, clock: Clock) -> None:
+    media_id = world.media()
+    receiver = Receiver(REFUSED)
     dispatcher = world.dispatcher(receiver)
-    for tries in range(1, 6):
+    began = clock.seconds
+    while world.stream(media_id).parked_at is None:
         world.drive(dispatcher)
-        assert receiver.of(media_id) == [1, *[2] * tries]
-        assert (world.stream(media_id).parked_at is not None) == (tries == 5)
-        clock.advance(MEDIA_WAIT * 2)
+        clock.advance(1)
+    assert receiver.of(media_id) == [1, 1, 1]
+    assert clock.seconds - began == pytest.approx(CONCLUDED_AFTER, abs=2)
+
+
+def test_where_everything_is_refused_nothing_is_parked_and_all_arrives_once_it_is_accepted(
+    world: World, clock: Clock
+) -> None:
+    """Reliability row 38: the circuit opens, says why, and what had been parked in that streak goes back."""
+    receiver = Receiver()
+    dispatcher = world.dispatcher(receiver)
+    unlucky, before = world.media(PROCESSING), world.media(PROCESSING)
+    receiver.answer(unlucky, OK, *[REFUSED] * 2)
     world.drive(dispatcher)
-    assert len(receiver.arrived) == 6
+    clock.advance(1)
+    world.change(before, PROCESSED)
+    world.drive(dispatcher)  # one other gets through just before everything is refused
+    assert world.stream(unlucky).parked_at is not None
+    receiver.otherwise = REFUSED
+    refused = [world.media(PROCESSING) for _ in range(30)]
+    for _ in range(60):
+        world.drive(dispatcher)
+        clock.advance(1)
+    assert world.circuit_row().reason == "refuses everything: 422"
+    assert [stream.media_id for stream in world.streams() if stream.parked_at] == [unlucky]
+    assert len(receiver.arrived) < 100
+    receiver.otherwise = OK
+    for _ in range(60):
+        world.drive(dispatcher)
+        clock.advance(1)
+    assert world.circuit.is_closed
+    assert all(world.stream(media_id).acked_seq == 2 for media_id in [*refused, unlucky])
+
+
+def test_a_limited_answer_is_asked_for_five_times_over_ten_minutes_before_it_parks(
+    world: World, receiver: Receiver, clock: Clock
+) -> None:
+    media_id = world.media(PROCESSING)
+    receiver.answer(media_id, OK, *[NOT_FOUND] * 100)
+    dispatcher = world.dispatcher(receiver)
+    began = clock.seconds
+    while world.stream(media_id).parked_at is None:
+        world.drive(dispatcher)
+        clock.advance(LIMITED_WAIT * 2)
+    assert clock.seconds - began >= CONCLUDED_AFTER
+    assert receiver.of(media_id) == [1, *[2] * 31]
+    assert world.stream(media_id).park_reason == "404 for long"
+    assert world.stream(media_id).attempts == 31
 
 
 def test_trouble_never_counts_towards_the_limit_of_refusals(world: World, receiver: Receiver, clock: Clock) -> None:
@@ -101,7 +161,7 @@ def test_trouble_never_counts_towards_the_limit_of_refusals(world: World, receiv
     dispatcher = world.dispatcher(receiver)
     for _ in range(13):
         world.drive(dispatcher)
-        clock.advance(MEDIA_WAIT * 2)
+        clock.advance(60)
     assert world.stream(media_id).parked_at is None
     assert world.stream(media_id).acked_seq == 1
 
@@ -128,12 +188,12 @@ def test_five_hundred_troubles_park_nothing(sqlite_world: World, receiver: Recei
     assert (stream.parked_at, stream.acked_seq) == (None, 1)
 
 
-def test_a_deliver_function_that_breaks_is_trouble_of_unknown_fate(world: World, clock: Clock) -> None:
+def test_a_deliver_function_that_breaks_is_trouble_of_unknown_outcome(world: World, clock: Clock) -> None:
     media_id = world.media()
     calls: list[bool] = []
 
-    def deliver(message: object) -> Answer:
-        calls.append(getattr(message, "uncertain", False))
+    def deliver(message: object) -> Classification:
+        calls.append(getattr(message, "outcome_unknown", False))
         if len(calls) == 1:
             raise ValueError("what is this")
         return OK
@@ -149,7 +209,7 @@ def test_a_deliver_function_that_breaks_is_trouble_of_unknown_fate(world: World,
 
 def test_every_attempt_is_kept_with_its_answer(world: World, receiver: Receiver, clock: Clock) -> None:
     media_id = world.media()
-    receiver.answer(media_id, Answer(Verdict.RETRY, "PUT answered 500", 500, excerpt="<h1>Oops</h1>"), OK)
+    receiver.answer(media_id, Classification(Verdict.RETRY, "PUT answered 500", 500, excerpt="<h1>Oops</h1>"), OK)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     clock.advance(MEDIA_WAIT * 2)
@@ -164,12 +224,12 @@ def test_no_text_of_an_answer_can_keep_its_outcome_from_being_recorded(
     world: World, receiver: Receiver, verdict: Verdict
 ) -> None:
     media_id, other = world.media(), world.media()
-    receiver.answer(media_id, Answer(verdict, "a NUL \0 and half a pair \ud83d", 500, excerpt="\0\udc80"))
+    receiver.answer(media_id, Classification(verdict, "a NUL \0 and half a pair \ud83d", 500, excerpt="\0\udc80"))
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     assert len(world.attempts(media_id)) == 1
     assert world.stream(media_id).lease_owner is None
-    if verdict is not Verdict.CLOSE_GATE:
+    if verdict is not Verdict.HOLD:
         assert world.stream(other).acked_seq == 1
 
 
@@ -179,7 +239,7 @@ def test_what_never_reached_the_other_side_is_tried_again_at_once(world: World, 
     world.drive(world.dispatcher(receiver))
     assert receiver.of(media_id) == [1, 1, 1]
     assert world.stream(media_id).acked_seq == 1
-    assert world.gate_is_open
+    assert world.circuit.is_closed
 
 
 def test_what_may_have_reached_the_other_side_is_not_tried_again_at_once(world: World, receiver: Receiver) -> None:
@@ -203,7 +263,7 @@ def test_everything_arrives_in_order_after_a_long_outage(sqlite_world: World, cl
     back_at = clock.seconds
     while any(stream.due_at is not None for stream in world.streams()):
         world.drive(dispatcher)
-        clock.advance(GATE_WAIT)
+        clock.advance(CIRCUIT_WAIT)
         assert clock.seconds - back_at <= 120
     assert all(stream.parked_at is None and stream.acked_seq == 3 for stream in world.streams())
     assert all(receiver.of(media_id) == [1, 2, 3] for media_id in media_ids)

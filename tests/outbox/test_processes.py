@@ -151,7 +151,7 @@ def test_a_dispatcher_that_was_frozen_for_twice_its_lease_changes_nothing(live_w
         frozen.stdin.write("\n")
         frozen.stdin.flush()
         assert frozen.wait(GIVE_UP) == 0
-    assert [(message.seq, message.uncertain) for message in receiver.arrived] == [(1, True), (2, False)]
+    assert [(message.seq, message.outcome_unknown) for message in receiver.arrived] == [(1, True), (2, False)]
     assert _written(world, media_id) == before
     assert world.stream(media_id).acked_seq == 2
 
@@ -223,7 +223,7 @@ def test_stopping_lets_go_of_every_lease_and_records_what_was_sent(live_world: W
     world = live_world
     media_ids = [world.media(MediaStatus.AI_PROCESSING) for _ in range(30)]
     slow = world.slow_receiver()
-    dispatcher = world.dispatcher(slow, senders=2)
+    dispatcher = world.dispatcher(slow, workers=2)
     dispatcher.start()
     slow.wait_for(2)
     stopping = threading.Thread(target=dispatcher.stop)

@@ -29,14 +29,15 @@ from app.lifecycle import ALLOWED_FROM
 from app.models import DetectionRun, Media, MediaStatus, RunState
 from app.outbox import operations
 from app.outbox.dispatcher import Dispatcher
-from app.outbox.messages import Answer, Message, Outcome
+from app.outbox.messages import Classification, Message, Outcome
 from app.outbox.verify import broken_invariants
 from tests.conftest import Clock
 from tests.outbox.strict_receiver import Fate, StrictReceiver
 from tests.outbox.world import LEASE, MEDIA_WAIT, OK, World, commits_that_seem_to_fail, wait_until
 
 MOST_MEDIA = 3
-ROUNDS_TO_DRAIN = 60
+USERS = 2
+ROUNDS_TO_DRAIN = 120
 
 which_media = st.integers(min_value=0, max_value=MOST_MEDIA - 1)
 fates = st.lists(st.sampled_from(Fate), max_size=4)
@@ -53,7 +54,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.database = type(self).fresh_database(self.clock)
         self.world = World(self.database)
         self.receiver = StrictReceiver()
-        self.dispatchers = [self.world.dispatcher(self.receiver, senders=1) for _ in range(2)]
+        self.dispatchers = [self._dispatcher() for _ in range(2)]
         self.dead: list[Dispatcher] = []
         self.media: list[str] = []
         self.enqueued: dict[str, int] = {}
@@ -65,10 +66,13 @@ class OutboxMachine(RuleBasedStateMachine):
             self.world.close()
             self.database.close()
 
+    def _dispatcher(self) -> Dispatcher:
+        return self.world.dispatcher(self.receiver, workers=1)
+
     @precondition(lambda self: len(self.media) < MOST_MEDIA)
     @rule()
     def create_a_media(self) -> None:
-        media_id = self.world.media()
+        media_id = self.world.media(user_id=f"user-{len(self.media) % USERS}")
         with self.database.writing() as session:
             run = {"detector": "d", "confidence": 0.5, "frame_interval": 0.5, "created_at": 1.0, "lease_until": 1.0}
             session.execute(insert(DetectionRun).values(media_id=media_id, user_id="u", state=RunState.RUNNING, **run))
@@ -122,13 +126,13 @@ class OutboxMachine(RuleBasedStateMachine):
     def a_dispatcher_dies_after_its_send(self, which: int, fate: Fate, outlived: bool) -> None:
         sent: list[Message] = []
 
-        def deliver(message: Message) -> Answer:
+        def deliver(message: Message) -> Classification:
             try:
                 return replace(self.receiver(message), unsent=False)
             finally:
                 sent.append(message)
 
-        dying = self.world.dispatcher(deliver, senders=1)
+        dying = self.world.dispatcher(deliver, workers=1)
         self.receiver.fates.append(fate)
         dying.turn(self._chosen(which))
         if self.world.leased_to(dying):
@@ -142,11 +146,11 @@ class OutboxMachine(RuleBasedStateMachine):
     def a_dispatcher_dies_before_its_send(self, which: int) -> None:
         ticks = count(step=100)
 
-        def deliver(message: Message) -> Answer:
+        def deliver(message: Message) -> Classification:
             self.receiver.violations.append(f"{message.media_id} {message.seq}: sent though its lease was too short")
             return OK
 
-        dying = self.world.dispatcher(deliver, senders=1, monotonic=lambda: float(next(ticks)))
+        dying = self.world.dispatcher(deliver, workers=1, monotonic=lambda: float(next(ticks)))
         dying.turn(self._chosen(which))
         self.dead.append(dying)
 
@@ -158,6 +162,12 @@ class OutboxMachine(RuleBasedStateMachine):
         dead.finish()
         if before:
             assert self._everything() == before
+
+    @rule(which=st.integers(min_value=0, max_value=1))
+    def a_dispatcher_is_restarted(self, which: int) -> None:
+        self.dispatchers[which].finish()
+        assert not self.world.leased_to(self.dispatchers[which])
+        self.dispatchers[which] = self._dispatcher()
 
     @rule(seconds=st.sampled_from([0.1, 2.0, 11.0, LEASE + 1, 400.0]))
     def time_passes(self, seconds: float) -> None:
@@ -217,21 +227,21 @@ class OutboxMachine(RuleBasedStateMachine):
             assert len(self.world.attempts(media_id)) <= self.receiver.requests[media_id]
 
     def _work(self, dispatcher: Dispatcher, fates: list[Fate]) -> None:
-        """Drive it while time stands still: what is leased, backs off, is parked or behind the gate must rest."""
-        with self.database.reading() as session:
-            gate = self.world.gate.condition(session)
-        closed = (gate.closed_for or 0) > 0
+        """Drive it while time stands still: what is leased, backs off, is parked or held must rest."""
+        circuit, holds = self.world.circuit, self.world.holds
+        suspended = circuit.wait(self.clock.seconds) > 0
+        held = {user for user, hold in holds.items() if hold.until > self.clock.seconds}
         before = self.receiver.requests.total()
         resting = {
             stream.media_id: self.receiver.requests[stream.media_id]
             for stream in self.world.streams()
-            if closed or stream.due_at is None or stream.due_at > self.clock.seconds
+            if suspended or stream.user_id in held or stream.due_at is None or stream.due_at > self.clock.seconds
         }
         self.receiver.fates.extend(fates)
         self.world.drive(dispatcher)
         self.receiver.fates.clear()
         assert {media_id: self.receiver.requests[media_id] for media_id in resting} == resting
-        if not gate.is_open and fates == [Fate.BUSY] * MOST_MEDIA:
+        if not circuit.is_closed and fates == [Fate.BUSY] * MOST_MEDIA:
             assert self.receiver.requests.total() <= before + 1, "one probe at a time"
 
     def _timing(self, media_id: str) -> tuple[object, ...]:
@@ -243,10 +253,9 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def _everything(self) -> list[object]:
         """What a late writer must not change."""
-        with self.database.reading() as session:
-            gate = self.world.gate.condition(session)
         streams = [self.world.values(media_id) for media_id in self.media]
-        return [gate, streams, [len(self.world.attempts(media_id)) for media_id in self.media]]
+        attempts = [len(self.world.attempts(media_id)) for media_id in self.media]
+        return [self.world.circuit, self.world.holds, streams, attempts]
 
     def _drain(self) -> None:
         for _ in range(ROUNDS_TO_DRAIN):

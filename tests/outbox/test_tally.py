@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +14,10 @@ from sqlalchemy import text
 from app.db import Database
 from app.models import MediaStatus
 from app.outbox import tally
+from app.outbox.circuit import Circuit
 from app.web.figures import OutboxCollector
 from tests.conftest import Clock
-from tests.outbox.world import GIVE_UP, MEDIA_WAIT, REFUSED, TROUBLE, Receiver, World, wait_until
+from tests.outbox.world import CONTRADICTED, GIVE_UP, MEDIA_WAIT, TROUBLE, Receiver, World, wait_until
 
 
 def figures(world: World) -> dict[tuple[str, ...], float]:
@@ -27,16 +29,16 @@ def exposed(world: World) -> dict[tuple[str, tuple[str, ...]], float]:
     """What a scrape shows: a value for each name and its labels' values."""
     registry = CollectorRegistry()
     with world.database.reading() as session:
-        registry.register(OutboxCollector(session, world.database.now, world.gate))
+        registry.register(OutboxCollector(session, world.database.now, world.breaker))
         exposition = generate_latest(registry).decode()
     samples = [sample for family in text_string_to_metric_families(exposition) for sample in family.samples]
     return {(sample.name, tuple(sample.labels.values())): sample.value for sample in samples}
 
 
-def test_each_try_is_counted_by_kind_and_verdict(world: World, receiver: Receiver, clock: Clock) -> None:
+def test_each_attempt_is_counted_by_kind_and_verdict(world: World, receiver: Receiver, clock: Clock) -> None:
     smooth, refused = world.media(MediaStatus.AI_PROCESSING), world.media()
     receiver.answer(smooth, TROUBLE)
-    receiver.answer(refused, REFUSED)
+    receiver.answer(refused, CONTRADICTED)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     clock.advance(MEDIA_WAIT)
@@ -64,7 +66,7 @@ def test_the_time_from_commit_to_acknowledgement_falls_into_its_bucket(
 
 
 def test_what_waits_and_what_is_parked_is_shown(world: World, receiver: Receiver) -> None:
-    receiver.answer(world.media(), REFUSED)
+    receiver.answer(world.media(), CONTRADICTED)
     world.drive(world.dispatcher(receiver))
     world.media(MediaStatus.AI_PROCESSING)
     shown = exposed(world)
@@ -124,8 +126,8 @@ def test_every_latency_falls_into_one_bucket_that_holds_it(latencies: list[float
         assert held == sum(latency <= bound for latency in latencies)
 
 
-def test_whoever_counts_while_it_holds_the_gate_is_not_waited_for_by_one_who_has_counted(postgres_url: str) -> None:
-    """The one is a dispatcher that judges a probe's answer, the other one that records a message and wants to probe."""
+def test_whoever_counts_while_it_holds_the_circuit_is_not_waited_for_by_one_who_has_counted(postgres_url: str) -> None:
+    """One is a dispatcher that decides on a probe's answer, the other records a message and wants to decide too."""
     with closing(Database(postgres_url)) as database, closing(World(database)) as world, ThreadPoolExecutor(1) as other:
         slow = world.slow_receiver(TROUBLE)
         dispatcher = world.dispatcher(slow)
@@ -133,13 +135,15 @@ def test_whoever_counts_while_it_holds_the_gate_is_not_waited_for_by_one_who_has
         dispatcher.turn()
         slow.wait_for(1)
         with database.writing() as session:
-            world.gate.close(session, failures=1, delay=0, reason="503")
+            found = world.breaker.lock(session)
+            opened = replace(found.endpoint, circuit=Circuit().opened(found.now, 0, "503"))
+            world.breaker.save(session, found.endpoint, opened)
         slow.release.set()
         dispatcher.sleep(GIVE_UP)  # until the answer is there
         with database.writing() as session:
-            world.gate.hold(session)
+            world.breaker.lock(session)
             turn = other.submit(dispatcher.turn)
-            wait_until(lambda: waiting_for_locks(database) == 1, "the other to want the gate")
+            wait_until(lambda: waiting_for_locks(database) == 1, "the other to want the circuit")
             tally.count(session, {"attempts:create:retry": 1.0})
         turn.result(GIVE_UP)
         with database.reading() as session:

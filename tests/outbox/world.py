@@ -8,6 +8,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, event, func, select
@@ -16,39 +17,58 @@ from tenacity import wait_fixed, wait_none
 
 from app.db import Database
 from app.lifecycle import change_status, create_media
-from app.models import Media, MediaStatus, OutboxAttempt, OutboxGate, OutboxMessage, OutboxStream
+from app.models import Media, MediaStatus, OutboxAttempt, OutboxCircuit, OutboxMessage, OutboxStream
+from app.outbox.circuit import Circuit, Hold
+from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
-from app.outbox.gate import Gate
-from app.outbox.messages import Answer, Deliver, Message, Outcome, Verdict
+from app.outbox.messages import Classification, Deliver, Message, Outcome, Verdict
 from app.outbox.queue import OutboxQueue
-from app.outbox.retry import RetryPolicy
+from app.outbox.retry_policy import RetryPolicy
 
 ENDPOINT = "http://annotations.test"
 MEDIA_WAIT = 10.0
-GATE_WAIT = 2.0
+CIRCUIT_WAIT = 2.0
+UNFIT_WAIT = 1.0
+HOLD_WAIT = 3.0
+LIMITED_WAIT = 10.0
 LEASE = 30.0
 GIVE_UP = 20.0
 """Seconds of real time after which a test that waits has failed."""
 
-OK = Answer(Verdict.DELIVERED, "200", 200)
-DUPLICATE = Answer(Verdict.DELIVERED, "409, the same there", 409, Outcome.DUPLICATE)
-TROUBLE = Answer(Verdict.RETRY, "500", 500)
-LOST = Answer(Verdict.RETRY, "the answer was lost", uncertain=True)
-REFUSED = Answer(Verdict.PARK, "422", 422)
-NOT_FOUND = Answer(Verdict.RETRY, "404", 404, max_tries=5)
-BUSY = Answer(Verdict.CLOSE_GATE, "503", 503)
-UNREACHABLE = Answer(Verdict.CLOSE_GATE, "connection refused", unsent=True)
+OK = Classification(Verdict.DELIVERED, "200", 200)
+DUPLICATE = Classification(Verdict.DELIVERED, "409, the same there", 409, Outcome.DUPLICATE)
+TROUBLE = Classification(Verdict.RETRY, "500", 500)
+LOST = Classification(Verdict.RETRY, "the answer was lost", outcome_unknown=True)
+REFUSED = Classification(Verdict.REFUSED, "422", 422)
+CONTRADICTED = Classification(Verdict.PARK, "409, a video there", 409)
+NOT_FOUND = Classification(
+    Verdict.RETRY_LIMITED, "404", 404, conclusion=Classification(Verdict.REFUSED, "404 for long", 404)
+)
+UNCONFIRMED = Classification(Verdict.RETRY_LIMITED, "409, not there", 409, outcome_unknown=True)
+HELD = Classification(Verdict.HOLD, "403", 403)
+BUSY = Classification(Verdict.UNFIT, "503", 503)
+UNREACHABLE = Classification(Verdict.UNFIT, "connection refused", unsent=True)
 
 
-def busy_for(seconds: float) -> Answer:
-    """429 or 503 with a Retry-After."""
-    return Answer(Verdict.CLOSE_GATE, f"503, come back in {seconds:g} s", 503, retry_after=seconds)
+def busy_for(seconds: float) -> Classification:
+    """503 with a Retry-After."""
+    return Classification(Verdict.UNFIT, f"503, come back in {seconds:g} s", 503, retry_after=seconds)
+
+
+def held_for(seconds: float) -> Classification:
+    """429 with a Retry-After."""
+    return Classification(Verdict.HOLD, f"429, come back in {seconds:g} s", 429, retry_after=seconds)
 
 
 def short_waits() -> RetryPolicy:
     """Fixed waits on the database's clock, and none within a claim."""
     return RetryPolicy(
-        media_wait=wait_fixed(MEDIA_WAIT), gate_wait=wait_fixed(GATE_WAIT), wait_within_claim=wait_none()
+        media_wait=wait_fixed(MEDIA_WAIT),
+        circuit_wait=wait_fixed(CIRCUIT_WAIT),
+        unfit_wait=wait_fixed(UNFIT_WAIT),
+        hold_wait=wait_fixed(HOLD_WAIT),
+        limited_wait=wait_fixed(LIMITED_WAIT),
+        wait_within_claim=wait_none(),
     )
 
 
@@ -78,15 +98,15 @@ def commits_that_seem_to_fail(database: Database) -> Iterator[None]:
 class Receiver:
     """The other side: answers each media from its own list, then with `otherwise`; keeps what arrived, in order."""
 
-    def __init__(self, otherwise: Answer = OK) -> None:
+    def __init__(self, otherwise: Classification = OK) -> None:
         self.otherwise = otherwise
         self.arrived: list[Message] = []
         self.most_at_once = 0
-        self._scripts: dict[str, deque[Answer]] = defaultdict(deque)
+        self._scripts: dict[str, deque[Classification]] = defaultdict(deque)
         self._lock = threading.Lock()
         self._at_once = 0
 
-    def answer(self, media_id: str, *answers: Answer) -> None:
+    def answer(self, media_id: str, *answers: Classification) -> None:
         self._scripts[media_id].extend(answers)
 
     @property
@@ -96,7 +116,7 @@ class Receiver:
     def of(self, media_id: str) -> list[int]:
         return [message.seq for message in self.arrived if message.media_id == media_id]
 
-    def __call__(self, message: Message) -> Answer:
+    def __call__(self, message: Message) -> Classification:
         with self._lock:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
@@ -109,18 +129,18 @@ class Receiver:
             with self._lock:
                 self._at_once -= 1
 
-    def respond(self, _message: Message, answer: Answer) -> Answer:
+    def respond(self, _message: Message, answer: Classification) -> Classification:
         return answer
 
 
 class SlowReceiver(Receiver):
     """Keeps every request waiting until `release` is set."""
 
-    def __init__(self, otherwise: Answer = OK) -> None:
+    def __init__(self, otherwise: Classification = OK) -> None:
         super().__init__(otherwise)
         self.release = threading.Event()
 
-    def respond(self, _message: Message, answer: Answer) -> Answer:
+    def respond(self, _message: Message, answer: Classification) -> Classification:
         assert self.release.wait(GIVE_UP), "the test never let the receiver answer"
         return answer
 
@@ -135,7 +155,7 @@ class World:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.queue = OutboxQueue(database.now)
-        self.gate = Gate(ENDPOINT, database.now)
+        self.breaker = CircuitBreaker(ENDPOINT, database.now)
         self._made = 0
         self._dispatchers: list[Dispatcher] = []
         self._slow: list[SlowReceiver] = []
@@ -150,17 +170,17 @@ class World:
         self,
         deliver: Deliver,
         *,
-        senders: int = 8,
+        workers: int = 8,
         lease: float = LEASE,
         deadline: float = 12.0,
         policy: RetryPolicy | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> Dispatcher:
-        limits = DispatcherLimits(senders=senders, lease=lease, deadline=deadline)
+        limits = DispatcherLimits(workers=workers, lease=lease, deadline=deadline)
         made = Dispatcher(
             self.database,
             self.queue,
-            self.gate,
+            self.breaker,
             deliver,
             policy=policy or short_waits(),
             limits=limits,
@@ -169,7 +189,7 @@ class World:
         self._dispatchers.append(made)
         return made
 
-    def slow_receiver(self, otherwise: Answer = OK) -> SlowReceiver:
+    def slow_receiver(self, otherwise: Classification = OK) -> SlowReceiver:
         """A receiver that answers when it is told to, at the latest when the world ends."""
         self._slow.append(SlowReceiver(otherwise))
         return self._slow[-1]
@@ -238,14 +258,26 @@ class World:
             rows = select(OutboxAttempt).where(OutboxAttempt.media_id == media_id).order_by(OutboxAttempt.id)
             return list(session.scalars(rows))
 
-    def gate_row(self) -> OutboxGate:
+    def circuit_row(self) -> OutboxCircuit:
         with self.database.reading() as session:
-            return session.get_one(OutboxGate, ENDPOINT)
+            return session.get_one(OutboxCircuit, ENDPOINT)
 
     @property
-    def gate_is_open(self) -> bool:
+    def circuit(self) -> Circuit:
         with self.database.reading() as session:
-            return self.gate.condition(session).is_open
+            return self.breaker.fetch(session).endpoint.circuit
+
+    @property
+    def holds(self) -> dict[str, Hold]:
+        with self.database.reading() as session:
+            return {one.user_id: one.hold for one in self.breaker.held_users(session)}
+
+    def open_circuit(self, *, delay: float = CIRCUIT_WAIT, reason: str = "503") -> None:
+        """Put it into the state that five unfit answers bring about."""
+        with self.database.writing() as session:
+            found = self.breaker.lock(session)
+            opened = replace(found.endpoint, circuit=Circuit().opened(found.now, delay, reason))
+            self.breaker.save(session, found.endpoint, opened)
 
     def set_stream(self, media_id: str, **values: Any) -> None:
         """Put a stream's row into a state that would otherwise take long to reach."""

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes
+from tests.outbox.refusals import refused_for_long
 from tests.page.conftest import OpenTab
 from tests.page.pictures import ASTRONAUT, card, glimpse, unseen
 from tests.page.watched import Tab
@@ -22,16 +23,18 @@ def media(service: Service, annotations: ReferenceService, tmp_path_factory: pyt
     """A photo, a video and a parked media, by what they are."""
     clip = glimpse(tmp_path_factory.mktemp("clips")) + b"seen by axe"
     match = {"mediaId": media_id_of_bytes(card(2000))}
-    annotations.control(fail={"status": 422, "body": "no", "match": match})
+    annotations.control(fail={"status": 422, "body": "no", "match": match, "times": 2})
     files = {
         "photo": ("/detect", unseen(ASTRONAUT, "axe"), "axe.jpg"),
         "video": ("/detect", clip, "axe.mp4"),
         "parked": ("/media", card(2000), "axe.png"),
     }
-    return {
+    uploaded: dict[str, str] = {
         kind: service.upload(path, content, name=name).json()["media"]["id"]
         for kind, (path, content, name) in files.items()
     }
+    refused_for_long(service.environment["DATABASE_URL"], uploaded["parked"])
+    return uploaded
 
 
 def assert_accessible(tab: Tab, view: str) -> None:

@@ -9,6 +9,7 @@ from playwright.sync_api import Locator, expect
 
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes
+from tests.outbox.refusals import refused_for_long
 from tests.page.pictures import card
 from tests.page.watched import Tab
 from tests.system.service import Service, token
@@ -48,27 +49,31 @@ def upload(service: Service, number: int) -> str:
 def upload_refused(service: Service, annotations: ReferenceService, number: int, status: int = 422) -> str:
     """A media whose first message the other side refuses for good, once."""
     match = {"mediaId": media_id_of_bytes(card(number))}
-    annotations.control(fail={"status": status, "body": REFUSAL, "match": match})
-    return upload(service, number)
+    annotations.control(fail={"status": status, "body": REFUSAL, "match": match, "times": 2})
+    media_id = upload(service, number)
+    refused_for_long(service.environment["DATABASE_URL"], media_id)
+    return media_id
 
 
-def test_an_outage_closes_the_gate_lets_the_backlog_grow_and_ends_with_everything_delivered(
+def test_an_outage_opens_the_circuit_lets_the_backlog_grow_and_ends_with_everything_delivered(
     tab: Tab, service: Service, annotations: ReferenceService, admin: str
 ) -> None:
     tab.sign_in(admin, "#/outbox")
-    expect(tab.page.locator(".gate")).to_contain_text("Delivering")
+    expect(tab.page.locator(".circuit")).to_contain_text("Delivering")
     expect(tile(tab, "Messages waiting")).to_have_text("0")
     annotations.stop()
     media_id = upload(service, 1000)
     expect(tile(tab, "Messages waiting")).to_have_text("1")
-    expect(tab.page.locator(".gate")).to_contain_text(re.compile("Connection refused.* (Next try in|Trying again now)"))
+    expect(tab.page.locator(".circuit")).to_contain_text(
+        re.compile("Connection refused.* (Next try in|Trying again now)")
+    )
     expect(tab.page.get_by_role("row").filter(has_text=media_id).get_by_text("1. Create")).to_be_visible()
     for number in (1001, 1002, 1003):
         upload(service, number)
     expect(tile(tab, "Messages waiting")).to_have_text("4")
     expect(tile(tab, "Oldest waits for")).to_have_text(re.compile(r"^\d+ s$"))
     annotations.start()
-    expect(tab.page.locator(".gate")).to_contain_text("Delivering")
+    expect(tab.page.locator(".circuit")).to_contain_text("Delivering")
     expect(tile(tab, "Messages waiting")).to_have_text("0")
     expect(tab.page.get_by_text("Nothing waits: everything has arrived.")).to_be_visible()
     plot = tab.page.get_by_role("region", name="Throughput")

@@ -7,8 +7,8 @@ from contextlib import closing
 
 from app.annotations import AnnotationsClient
 from app.db import Database
+from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
-from app.outbox.gate import Gate
 from app.outbox.queue import OutboxQueue
 from app.tokens import MintedTokens
 from tests.system.service import SECRET
@@ -19,8 +19,10 @@ LEASE_SECONDS, DEADLINE_SECONDS = 2.0, 1.5
 def dispatcher(database: Database, url: str) -> Dispatcher:
     """A dispatcher that lets go of a media after LEASE_SECONDS."""
     client = AnnotationsClient(url, MintedTokens(SECRET), deadline_seconds=DEADLINE_SECONDS)
-    limits = DispatcherLimits(senders=2, lease=LEASE_SECONDS, deadline=DEADLINE_SECONDS)
-    return Dispatcher(database, OutboxQueue(database.now), Gate(url, database.now), client.deliver, limits=limits)
+    limits = DispatcherLimits(workers=2, lease=LEASE_SECONDS, deadline=DEADLINE_SECONDS)
+    return Dispatcher(
+        database, OutboxQueue(database.now), CircuitBreaker(url, database.now), client.deliver, limits=limits
+    )
 
 
 def main() -> None:

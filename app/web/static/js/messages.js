@@ -8,7 +8,15 @@ const ENDS = {
   superseded: ["Superseded", "good"],
   skipped: ["Skipped", "calm"],
 };
-const VERDICTS = { delivered: "accepted", retry: "try again", park: "parked", close_gate: "gate closed" };
+const VERDICTS = {
+  delivered: "accepted",
+  retry: "try again",
+  retry_limited: "try again, for a limited time",
+  refused: "refused",
+  park: "parked",
+  hold: "user held",
+  unfit: "service unfit",
+};
 
 export function kindWords({ kind, payload }) {
   const status = payload?.mediaStatus;

@@ -9,6 +9,7 @@ import { Plot } from "./plot.js";
 import { poll } from "./poll.js";
 
 const LOOK_AGAIN = 2;
+const HELD_SHOWN = 5;
 
 export function outboxView({ api, signal }) {
   return new OutboxView(api, signal);
@@ -23,11 +24,12 @@ class OutboxView {
     parked: tile("Parked media"),
     delivered: tile("Delivered, last hour"),
   };
-  #gate = h("div", { class: "gate" });
-  #gateTitle = h("strong");
-  #gateText = h("span");
-  #gateState = null;
+  #circuit = h("div", { class: "circuit" });
+  #circuitTitle = h("strong");
+  #circuitText = h("span");
+  #circuitState = null;
   #restored = null;
+  #held = h("ul", { class: "held", "aria-label": "Held users" });
   #plot = new Plot();
   #messages;
   #look;
@@ -36,7 +38,7 @@ class OutboxView {
     this.title = "Outbox";
     this.#api = api;
     this.#signal = signal;
-    this.#gate.append(this.#gateTitle, this.#gateText);
+    this.#circuit.append(this.#circuitTitle, this.#circuitText);
     this.#messages = new MessageList(api, signal, (body, question) => this.retry(body, question));
     const tiles = h(
       "dl",
@@ -45,7 +47,16 @@ class OutboxView {
     );
     const intro = h("p", { class: "lead" }, "What this service has to tell the annotations service.");
     const head = h("div", { class: "section-head" }, h("div", {}, h("h1", { tabindex: "-1" }, "Outbox"), intro));
-    this.node = h("div", { class: "page" }, head, this.#gate, tiles, this.#plot.node, this.#messages.node);
+    this.node = h(
+      "div",
+      { class: "page" },
+      head,
+      this.#circuit,
+      this.#held,
+      tiles,
+      this.#plot.node,
+      this.#messages.node,
+    );
     this.#look = poll(() => this.#refresh(), {
       signal,
       failed: (problem) => problem.status === 401 || complain(problem),
@@ -64,14 +75,15 @@ class OutboxView {
     return LOOK_AGAIN;
   }
 
-  #showStatus({ pending, parked, oldestAgeSeconds, deliveredLastHour, gate, restoredAt }) {
+  #showStatus({ pending, parked, oldestAgeSeconds, deliveredLastHour, circuit, held, restoredAt }) {
     const tiles = this.#tiles;
     tiles.pending.show(pending.toLocaleString("en"), pending ? "wait" : null);
     tiles.oldest.show(oldestAgeSeconds === null ? "–" : duration(oldestAgeSeconds), null);
     tiles.parked.show(parked.toLocaleString("en"), parked ? "bad" : null);
     tiles.delivered.show(deliveredLastHour.toLocaleString("en"), null);
     this.#messages.parked = parked;
-    this.#showGate(gate);
+    this.#showCircuit(circuit);
+    this.#showHeld(held);
     this.#showRestored(restoredAt);
   }
 
@@ -79,16 +91,25 @@ class OutboxView {
     if ((this.#restored !== null) === (restoredAt !== null)) return;
     this.#restored?.remove();
     this.#restored = restoredAt === null ? null : restoredNotice(restoredAt);
-    if (this.#restored) this.#gate.after(this.#restored);
+    if (this.#restored) this.#circuit.after(this.#restored);
   }
 
-  #showGate(gate) {
-    const [title, text] = gateWords(gate);
-    if (this.#gateState !== null && this.#gateState !== gate.state) announce(`${title}. ${text}`);
-    this.#gateState = gate.state;
-    setAttribute(this.#gate, "data-tone", gate.state === "open" ? "good" : "wait");
-    setText(this.#gateTitle, title);
-    setText(this.#gateText, text);
+  #showCircuit(circuit) {
+    const [title, text] = circuitWords(circuit);
+    const flows = circuit.state === "closed";
+    // Open and half-open take turns while it lasts: that is told once.
+    if (this.#circuitState !== null && this.#circuitState !== flows) announce(`${title}. ${text}`);
+    this.#circuitState = flows;
+    setAttribute(this.#circuit, "data-tone", flows ? "good" : "wait");
+    setText(this.#circuitTitle, title);
+    setText(this.#circuitText, text);
+  }
+
+  #showHeld(held) {
+    const shown = held.slice(0, HELD_SHOWN).map((one) => h("li", {}, heldWords(one)));
+    const more = held.length - HELD_SHOWN;
+    if (more > 0) shown.push(h("li", {}, `${plural(more, "more user is held", "more users are held")}.`));
+    this.#held.replaceChildren(...shown);
   }
 
   /** Put parked media back to pending, after a question. */
@@ -108,7 +129,7 @@ class OutboxView {
 function restoredNotice(restoredAt) {
   return h(
     "div",
-    { class: "gate", "data-tone": "wait" },
+    { class: "circuit", "data-tone": "wait" },
     h("strong", {}, "The database was restored"),
     h("span", {}, `from an earlier copy, as was found at ${moment(restoredAt)}. On the server, run`),
     h("code", {}, "flask outbox resend --missing"),
@@ -116,11 +137,25 @@ function restoredNotice(restoredAt) {
   );
 }
 
-function gateWords({ state, until, reason }) {
-  if (state === "open") return ["Delivering", "The annotations service takes messages."];
-  const seconds = until ? (Date.parse(until) - Date.now()) / 1000 : null;
-  const next = seconds === null ? "" : seconds < 1 ? " Trying again now." : ` Next try in ${duration(seconds)}.`;
-  return ["Held back", `${sentence(reason ?? "The annotations service does not take messages")}${next}`];
+function circuitWords({ state, since, retryAt, reason }) {
+  if (state === "closed") return ["Delivering", "The annotations service takes messages."];
+  const why = sentence(reason ?? "The annotations service does not take messages");
+  return ["Suspended", `${why}${sinceWords(since)}${nextWords(retryAt)}`];
+}
+
+function heldWords({ userId, since, until, reason, waiting }) {
+  const waits = `${plural(waiting, "message waits", "messages wait")}.`;
+  return `User ${userId} is held: ${sentence(reason)} ${waits}${sinceWords(since)}${nextWords(until)}`;
+}
+
+function sinceWords(since) {
+  return since ? ` Since ${duration((Date.now() - Date.parse(since)) / 1000)}.` : "";
+}
+
+function nextWords(time) {
+  const seconds = time ? (Date.parse(time) - Date.now()) / 1000 : null;
+  if (seconds === null) return "";
+  return seconds < 1 ? " Trying again now." : ` Next try in ${duration(seconds)}.`;
 }
 
 function sentence(text) {

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.outbox.messages import Answer, Verdict
-from app.outbox.retry import RetryPolicy
+from app.outbox.messages import Classification, Verdict
+from app.outbox.retry_policy import RetryPolicy
 
 POLICY = RetryPolicy()
 LONGEST_FOR_A_MEDIA = 15 * 60
-LONGEST_FOR_THE_GATE = 30
-UNSENT = Answer(Verdict.CLOSE_GATE, "connection refused", unsent=True)
-SENT = Answer(Verdict.RETRY, "500", 500)
+LONGEST_FOR_THE_CIRCUIT = 30
+UNSENT = Classification(Verdict.UNFIT, "connection refused", unsent=True)
+SENT = Classification(Verdict.RETRY, "500", 500)
 
 counts = st.integers(min_value=1, max_value=10_000)
 
@@ -26,15 +26,36 @@ def test_a_media_waits_at_least_a_second_and_at_most_a_quarter_of_an_hour(attemp
 
 
 @given(counts)
-def test_the_gate_stays_closed_for_at_least_a_second_and_at_most_half_a_minute(failures: int) -> None:
-    assert 1 <= POLICY.gate_delay(failures, None) <= LONGEST_FOR_THE_GATE
+def test_the_circuit_stays_open_for_at_least_a_second_and_at_most_half_a_minute(failures: int) -> None:
+    assert 1 <= POLICY.circuit_delay(failures, None) <= LONGEST_FOR_THE_CIRCUIT
 
 
 @given(counts, st.floats(min_value=0, max_value=3600))
-def test_the_gate_heeds_a_retry_after_where_it_is_the_longer_one(failures: int, retry_after: float) -> None:
-    delay = POLICY.gate_delay(failures, retry_after)
+def test_the_circuit_heeds_a_retry_after_where_it_is_the_longer_one(failures: int, retry_after: float) -> None:
+    delay = POLICY.circuit_delay(failures, retry_after)
     assert delay >= retry_after
-    assert delay <= max(retry_after, LONGEST_FOR_THE_GATE)
+    assert delay <= max(retry_after, LONGEST_FOR_THE_CIRCUIT)
+
+
+@given(counts)
+def test_a_held_user_waits_at_least_a_second_and_at_most_five_minutes(failures: int) -> None:
+    assert 1 <= POLICY.hold_delay(failures) <= 300
+
+
+@given(counts)
+def test_what_is_not_the_last_word_waits_at_least_a_second_and_at_most_half_a_minute(counted: int) -> None:
+    assert 1 <= POLICY.limited_delay(counted) <= 30
+
+
+@given(counts)
+def test_an_unfit_answer_makes_a_message_wait_a_second_for_long_and_half_a_minute_at_most(attempts: int) -> None:
+    assert 1 <= POLICY.unfit_delay(attempts) <= (1.25 if attempts <= 10 else 30.25)
+
+
+@given(counts, st.floats(min_value=0, max_value=3600))
+def test_every_wait_is_at_least_as_long_as_was_asked_for(count: int, retry_after: float) -> None:
+    waits = (POLICY.media_delay, POLICY.circuit_delay, POLICY.unfit_delay, POLICY.hold_delay, POLICY.limited_delay)
+    assert all(wait(count, retry_after) >= retry_after for wait in waits)
 
 
 @pytest.mark.parametrize("attempts", range(1, 12))
@@ -59,11 +80,11 @@ def test_no_count_makes_a_wait_without_a_lower_bound(attempts: int) -> None:
     assert POLICY.media_delay(attempts) >= 1
 
 
-def _tries(*answers: Answer, stopping: threading.Event | None = None) -> tuple[int, object]:
+def _tries(*answers: Classification, stopping: threading.Event | None = None) -> tuple[int, object]:
     left = list(answers)
     made = 0
 
-    def once() -> Answer:
+    def once() -> Classification:
         nonlocal made
         made += 1
         return left.pop(0)

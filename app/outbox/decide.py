@@ -1,0 +1,195 @@
+"""What comes of attempts: for each a transition of its stream, and for all the condition of the endpoint.
+
+A pure function of what was claimed, what came back, and how circuit breaker and holds stand; waits with jitter are
+drawn from the policy that it is handed. `app.outbox.transitions` applies what is decided here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from app.outbox.circuit import Endpoint, Window
+from app.outbox.decide_endpoint import Situation, decide_endpoint, is_put_off
+from app.outbox.messages import Attempt, Claim, Classification, Returned, Verdict
+from app.outbox.retry_policy import RetryPolicy
+
+LIMITED_ATTEMPTS = 5
+"""So often, and over at least CONCLUDED_AFTER seconds, an answer that is not the last word is asked for."""
+
+REFUSED_ATTEMPTS = 3
+"""So often, and over at least CONCLUDED_AFTER seconds, a media item is refused alone before it is parked."""
+
+CONCLUDED_AFTER = 600.0
+REFUSED_AGAIN_SECONDS = 1.0
+"""Until a refused message is sent a second time; what others got meanwhile tells whether it is the item's own fault."""
+
+_NO_LAST_WORD = (Verdict.RETRY_LIMITED, Verdict.REFUSED, Verdict.PARK)
+
+
+class Action(StrEnum):
+    """What is done to a stream."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    PARK = "park"
+    RELEASE = "release"
+    LEASE_LOST = "lease_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What becomes of one claimed stream.
+
+    DELIVERED `goes_on` with the next message where one waits; RETRY is due in `delay` seconds. `failures` and
+    `counted_attempts` are the stream's from now on, `refused` says that it is in a time of refusals.
+    """
+
+    action: Action
+    claim: Claim
+    attempt: Attempt | None = None
+    goes_on: bool = False
+    delay: float = 0.0
+    failures: int = 0
+    counted_attempts: int = 0
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A transition for each claim, and how the endpoint stands from now on."""
+
+    transitions: Sequence[Transition]
+    endpoint: Endpoint
+    window: Window
+
+
+def may_conclude(claim: Claim, waited: float) -> bool:
+    """Whether the claim's next answer may be the last before a conclusion, refusals having gone on for `waited`
+    seconds."""
+    return claim.counted_attempts + 1 >= LIMITED_ATTEMPTS and waited >= CONCLUDED_AFTER
+
+
+def decide(returned: Sequence[Returned], situation: Situation, policy: RetryPolicy) -> Decision:
+    """Decide all that came back at once: first the endpoint's condition, then each stream by it."""
+    verdicts = {one.claim.key: _concluded(one, situation) for one in returned}
+    endpoint, window = decide_endpoint(returned, verdicts, situation, policy)
+    streams = _Streams(returned, endpoint, situation, policy)
+    return Decision([streams.transition(one, verdicts[one.claim.key]) for one in returned], endpoint, window)
+
+
+def _concluded(one: Returned, situation: Situation) -> Classification | None:
+    """What the answer means, with how long answers of its kind have gone on."""
+    if one.attempt is None:
+        return None
+    found, waited = one.attempt.classification, situation.seconds_since(one.claim.refused_since)
+    if found.verdict is not Verdict.RETRY_LIMITED or is_put_off(found, waited) or not may_conclude(one.claim, waited):
+        return found
+    return found.conclusion or replace(found, verdict=Verdict.PARK)
+
+
+class _Streams:
+    """Decides each stream by the condition that the endpoint has come to."""
+
+    def __init__(
+        self, returned: Sequence[Returned], endpoint: Endpoint, situation: Situation, policy: RetryPolicy
+    ) -> None:
+        self._endpoint = endpoint
+        self._situation = situation
+        self._policy = policy
+        self._delivered_now = {
+            one.claim.message.media_id
+            for one in returned
+            if one.attempt and one.attempt.classification.verdict is Verdict.DELIVERED
+        }
+
+    def transition(self, one: Returned, found: Classification | None) -> Transition:
+        claim, attempt = one.claim, one.attempt
+        if claim.message.media_id in self._situation.lost:
+            return Transition(Action.LEASE_LOST, claim, attempt)
+        if attempt is None or found is None:
+            return Transition(Action.RELEASE, claim, failures=claim.failures, counted_attempts=claim.counted_attempts)
+        return self._after(claim, replace(attempt, classification=found))
+
+    def _after(self, claim: Claim, attempt: Attempt) -> Transition:
+        found = attempt.classification
+        if found.verdict in _NO_LAST_WORD and is_put_off(found, self._waited(claim)):
+            delay = self._policy.limited_delay(claim.failures + 1, found.retry_after)
+            return self._retry(claim, attempt, delay, failed=True, refused=True)
+        by_verdict = {
+            Verdict.DELIVERED: self._delivered,
+            Verdict.RETRY: self._failed,
+            Verdict.RETRY_LIMITED: self._limited,
+            Verdict.REFUSED: self._refused,
+            Verdict.PARK: self._park,
+            Verdict.HOLD: self._held,
+            Verdict.UNFIT: self._unfit,
+        }
+        return by_verdict[found.verdict](claim, attempt)
+
+    def _delivered(self, claim: Claim, attempt: Attempt) -> Transition:
+        held = claim.message.user_id in self._endpoint.holds
+        flows = self._endpoint.circuit.is_closed and not held and not self._situation.stopping
+        return Transition(Action.DELIVERED, claim, attempt, goes_on=flows)
+
+    def _failed(self, claim: Claim, attempt: Attempt) -> Transition:
+        if claim.is_probe and not self._endpoint.circuit.is_closed:  # a probe without an answer
+            return self._unfit(claim, attempt)
+        delay = self._policy.media_delay(claim.failures + 1, attempt.classification.retry_after)
+        return self._retry(claim, attempt, delay, failed=True)
+
+    def _limited(self, claim: Claim, attempt: Attempt) -> Transition:
+        delay = self._policy.limited_delay(claim.counted_attempts + 1)
+        return self._retry(claim, attempt, delay, counted=True, refused=True)
+
+    def _held(self, claim: Claim, attempt: Attempt) -> Transition:
+        hold = self._endpoint.holds[claim.message.user_id]
+        return self._retry(claim, attempt, max(0.0, hold.until - self._situation.now))
+
+    def _refused(self, claim: Claim, attempt: Attempt) -> Transition:
+        if self._endpoint.circuit.refuses_everything:
+            return self._unfit(claim, attempt)
+        counted, waited = claim.counted_attempts + 1, self._waited(claim)
+        if (counted > 1 and self._others_got_through(claim)) or (
+            counted >= REFUSED_ATTEMPTS and waited >= CONCLUDED_AFTER
+        ):
+            return self._park(claim, attempt)
+        delay = REFUSED_AGAIN_SECONDS if counted == 1 else max(REFUSED_AGAIN_SECONDS, CONCLUDED_AFTER - waited)
+        return self._retry(claim, attempt, delay, counted=True, refused=True)
+
+    def _waited(self, claim: Claim) -> float:
+        return self._situation.seconds_since(claim.refused_since)
+
+    def _others_got_through(self, claim: Claim) -> bool:
+        """Another media item's message was delivered between this one's refusals."""
+        since, last = claim.refused_since, self._situation.last_delivery
+        return bool(self._delivered_now - {claim.message.media_id}) or (
+            since is not None and last is not None and last > since
+        )
+
+    def _unfit(self, claim: Claim, attempt: Attempt) -> Transition:
+        circuit, asked = self._endpoint.circuit, attempt.classification.retry_after
+        if circuit.is_closed:
+            delay = self._policy.unfit_delay(claim.attempts + 1, asked)
+        else:
+            delay = max(circuit.wait(self._situation.now), self._policy.circuit_delay(1, asked))
+        return self._retry(claim, attempt, delay)
+
+    def _park(self, claim: Claim, attempt: Attempt) -> Transition:
+        return Transition(
+            Action.PARK, claim, attempt, failures=claim.failures, counted_attempts=claim.counted_attempts + 1,
+            refused=True,
+        )  # fmt: skip
+
+    def _retry(
+        self, claim: Claim, attempt: Attempt, delay: float, *, failed: bool = False, counted: bool = False,
+        refused: bool = False,
+    ) -> Transition:  # fmt: skip
+        return Transition(
+            Action.RETRY,
+            claim,
+            attempt,
+            delay=delay,
+            failures=claim.failures + int(failed),
+            counted_attempts=claim.counted_attempts + int(counted),
+            refused=refused,
+        )

@@ -1,0 +1,190 @@
+"""An annotations service that is half well, at work, or a wrong one: for the campaign of what answers mean.
+
+It keeps to the contract where it is not told otherwise: each key is applied once, and a key that is being worked on is
+answered 409.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+import jwt
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request as it came, before anything is done with it."""
+
+    number: int
+    method: str
+    media_id: str
+    user_id: str
+    key: str | None
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer instead of the service's own."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    media_type: str | None = JSON
+
+
+Rule = Callable[[Arrival], Answered | None]
+
+
+class OtherSide:
+    """Serves on a free port while it is a context. `rule` may answer in its place; `work` says how many seconds the
+    first request with a key takes; `dies` what becomes of it then ("before" or "after" its commit, or None);
+    `look` answers every GET of a record in its place."""
+
+    def __init__(
+        self,
+        rule: Rule = lambda _arrival: None,
+        *,
+        work: Callable[[Arrival], float] = lambda _arrival: 0.0,
+        dies: Callable[[Arrival], str | None] = lambda _arrival: None,
+        look: Rule = lambda _arrival: None,
+    ) -> None:
+        self.rule = rule
+        self.look = look
+        self.records: dict[str, dict[str, Any]] = {}
+        self.arrivals: list[tuple[float, Arrival]] = []
+        self._work, self._dies = work, dies
+        self._applied: set[str] = set()
+        self._at_work: set[str] = set()
+        self._seen: set[str] = set()
+        self._lock = threading.Lock()
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.other_side = self
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def status_of(self, media_id: str) -> int | None:
+        """The status that its record has; None where there is none."""
+        record = self.records.get(media_id)
+        return None if record is None else int(record["mediaStatus"])
+
+    def arrived_within(self, seconds: float) -> int:
+        """How many requests came within so many seconds of the first."""
+        first = self.arrivals[0][0]
+        return sum(at - first <= seconds for at, _arrival in self.arrivals)
+
+    def answer(self, arrival: Arrival) -> Answered | None:
+        """What a request is answered with; None where the connection ends without an answer."""
+        with self._lock:
+            self.arrivals.append((time.monotonic(), arrival))
+        if arrival.method == "GET":
+            return self.look(arrival) or self._record(arrival)
+        planted = self.rule(arrival)
+        if planted is not None:
+            return planted
+        key = arrival.key or ""
+        with self._lock:
+            if key in self._at_work:
+                return Answered(409, b'{"title": "this key is being worked on"}')
+            first = key not in self._seen
+            self._seen.add(key)
+            self._at_work.add(key)
+        try:
+            return self._take(arrival, key, first=first)
+        finally:
+            with self._lock:
+                self._at_work.discard(key)
+
+    def _take(self, arrival: Arrival, key: str, *, first: bool) -> Answered | None:
+        dies = self._dies(arrival) if first else None
+        if first:
+            time.sleep(self._work(arrival))
+        if dies == "before":
+            return None
+        with self._lock:
+            answered = Answered(200) if key in self._applied else self._apply(arrival, key)
+        return None if dies == "after" else answered
+
+    def _apply(self, arrival: Arrival, key: str) -> Answered:
+        if arrival.method == "POST":
+            if arrival.media_id in self.records:
+                return Answered(409, b'{"title": "exists"}')
+            self.records[arrival.media_id] = arrival.body
+        elif arrival.media_id not in self.records:
+            return Answered(404, b'{"title": "unknown"}')
+        else:
+            self.records[arrival.media_id] |= arrival.body
+        self._applied.add(key)
+        return Answered(201 if arrival.method == "POST" else 200, json.dumps(self.records[arrival.media_id]).encode())
+
+    def _record(self, arrival: Arrival) -> Answered:
+        with self._lock:
+            record = self.records.get(arrival.media_id)
+        return Answered(404, b"{}") if record is None else Answered(200, json.dumps(record).encode())
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    other_side: OtherSide
+    requests = 0
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def _serve(self) -> None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = json.loads(raw) if raw else {}
+        parts = self.path.split("/")
+        claims = jwt.decode(self.headers["Authorization"].partition(" ")[2], options={"verify_signature": False})
+        self.server.requests += 1
+        arrival = Arrival(
+            self.server.requests,
+            self.command,
+            body["id"] if self.command == "POST" else parts[3],
+            claims["sub"],
+            self.headers.get("Idempotency-Key"),
+            body,
+        )
+        answered = self.server.other_side.answer(arrival)
+        if answered is None:
+            self.close_connection = True
+            return
+        self._send(answered)
+
+    def _send(self, answered: Answered) -> None:
+        try:
+            self.send_response(answered.status)
+            if answered.media_type and answered.status != 204:
+                self.send_header("Content-Type", answered.media_type)
+            for name, value in answered.headers.items():
+                self.send_header(name, value)
+            if answered.status != 204:
+                self.send_header("Content-Length", str(len(answered.body)))
+            self.end_headers()
+            self.wfile.write(answered.body)
+        except OSError:
+            self.close_connection = True
+
+    do_GET = do_POST = do_PUT = _serve
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the campaign prints its own table."""

@@ -1,0 +1,40 @@
+"""Media items that a person has to look after, without waiting for the ten minutes that it takes to come to that."""
+
+import time
+from contextlib import closing
+
+from sqlalchemy import update
+
+from app.db import Database
+from app.models import OutboxStream
+from app.outbox.decide import CONCLUDED_AFTER, REFUSED_ATTEMPTS
+
+_ENOUGH_SECONDS = 20.0
+
+
+def refused_for_long(database_url: str, media_id: str) -> None:
+    """Have a media item, which is refused at this moment, stand as if that had gone on for as long as it may: its next
+    refusal parks it."""
+    give_up = time.monotonic() + _ENOUGH_SECONDS
+    with closing(Database(database_url)) as database:
+        while not _make_old(database, media_id):
+            assert time.monotonic() < give_up, f"{media_id} was not refused"
+            time.sleep(0.02)
+
+
+def _make_old(database: Database, media_id: str) -> bool:
+    with database.writing() as session:
+        changed = session.execute(
+            update(OutboxStream)
+            .where(
+                OutboxStream.media_id == media_id,
+                OutboxStream.counted_attempts > 0,
+                OutboxStream.lease_owner.is_(None),
+                OutboxStream.due_at.is_not(None),
+            )
+            .values(
+                counted_attempts=REFUSED_ATTEMPTS - 1, refused_since=database.now - CONCLUDED_AFTER, due_at=database.now
+            )
+            .returning(OutboxStream.media_id)
+        )
+        return changed.first() is not None

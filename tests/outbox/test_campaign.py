@@ -1,0 +1,11 @@
+"""The quick forms of rows 29, 36, 38 and 40 of docs/reliability.md; the full figures are the command's."""
+
+import pytest
+
+from app.db import Database
+from tests.outbox.campaign import SMALL, parts
+
+
+@pytest.mark.parametrize("part", parts())
+def test_what_an_answer_means_holds_over_real_http(database: Database, part: str) -> None:
+    assert parts()[part](database, SMALL).problems == []

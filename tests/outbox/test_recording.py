@@ -1,0 +1,71 @@
+"""Outcomes that cannot be stored together are stored one by one; one that cannot be stored at all stops nobody else."""
+
+import pytest
+from sqlalchemy import text
+
+from app.models import MediaStatus
+from app.outbox.messages import Classification, Verdict
+from tests.conftest import Clock
+from tests.outbox.world import LEASE, OK, Receiver, World, wait_until
+
+REASON = "500, 写真 is not stored here"
+REFUSE = {
+    "words": "NEW.last_error LIKE '%写真%'",
+    "everything": "NEW.last_error LIKE '%500%'",
+}
+
+
+def refuse(world: World, condition: str) -> None:
+    """A database that does not store such an outcome, as one of another encoding does not."""
+    body = f"CREATE TRIGGER picky BEFORE UPDATE ON outbox_stream FOR EACH ROW WHEN ({condition})"
+    with world.database.writing() as session:
+        if world.database.is_sqlite:
+            session.execute(text(f"{body} BEGIN SELECT RAISE(ABORT, 'cannot be stored'); END"))
+            return
+        session.execute(
+            text(
+                "CREATE FUNCTION picky() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE EXCEPTION 'cannot be stored' USING ERRCODE = '22P05'; END $$"
+            )
+        )
+        session.execute(text(f"{body} EXECUTE FUNCTION picky()"))
+
+
+def deliver(world: World, condition: str) -> tuple[str, list[str]]:
+    """One outcome that cannot be stored among others that can; returns their media."""
+    refuse(world, condition)
+    picky, others = world.media(), [world.media(MediaStatus.AI_PROCESSING) for _ in range(5)]
+    receiver = Receiver(OK)
+    receiver.answer(picky, Classification(Verdict.RETRY, REASON, 500, excerpt="写真"))
+    dispatcher = world.dispatcher(receiver)
+    dispatcher.turn()
+    wait_until(lambda: len(receiver.arrived) >= 1 + len(others), "the first of each")
+    for _ in range(20):
+        dispatcher.sleep(min(dispatcher.turn(), 0.02))
+    dispatcher.finish()
+    return picky, others
+
+
+def test_an_outcome_in_words_that_cannot_be_stored_is_stored_in_plain_text(world: World) -> None:
+    """Row 62 of the field log."""
+    picky, others = deliver(world, REFUSE["words"])
+    assert all(world.stream(media_id).acked_seq == 2 for media_id in others)
+    stream = world.stream(picky)
+    assert (stream.last_error, stream.failures, stream.lease_owner) == ("500, ?? is not stored here", 1, None)
+    assert [attempt.excerpt for attempt in world.attempts(picky)] == ["??"]
+
+
+def test_an_outcome_that_cannot_be_stored_at_all_is_left_to_its_lease_and_said(
+    world: World, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picky, others = deliver(world, REFUSE["everything"])
+    assert all(world.stream(media_id).acked_seq == 2 for media_id in others)
+    assert world.stream(picky).lease_owner is not None
+    said = capsys.readouterr().out
+    assert f"media_id={picky}" in said.partition("outcome_left_to_its_lease")[2]
+    clock.advance(LEASE + 1)
+    receiver = Receiver()
+    world.drive(world.dispatcher(receiver))
+    assert receiver.of(picky) == [1]
+    assert receiver.arrived[0].outcome_unknown
+    assert world.stream(picky).acked_seq == 1
