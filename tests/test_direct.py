@@ -30,12 +30,14 @@ MEDIA = {
 }
 STREAM = {
     "media_id": MEDIA["id"],
+    "user_id": "ada",
     "last_seq": 1,
     "acked_seq": 0,
     "due_at": 5,
     "lease_epoch": 0,
     "attempts": 0,
-    "refusals": 0,
+    "failures": 0,
+    "counted_attempts": 0,
     "uncertain": True,
     "head_since": 5.5,
 }
