@@ -204,10 +204,11 @@ def _annotations_client(settings: Settings) -> AnnotationsClient | None:
     annotations = settings.annotations
     if annotations.url is None:
         return None
-    return AnnotationsClient(annotations.url, _token_source(settings), deadline_seconds=settings.delivery_deadline)
+    return AnnotationsClient(annotations.url, token_source(settings), deadline_seconds=settings.delivery_deadline)
 
 
-def _token_source(settings: Settings) -> TokenSource:
+def token_source(settings: Settings) -> TokenSource:
+    """Where the tokens for the annotations service come from, as the settings say."""
     tokens, annotations = settings.tokens, settings.annotations
     if annotations.token is not None or tokens.secret is None:
         return StaticToken(annotations.token or "")

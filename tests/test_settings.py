@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
+import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.bootstrap import token_source
 from app.errors import SettingsError
 from app.processors import granted
 from app.settings import DatabaseSettings, DetectorOptions, DetectorSettings, Settings
@@ -36,6 +38,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
     assert (found.annotations.url, found.annotations.token) == (None, None)
     assert (found.tokens.algorithm, found.tokens.identity_claim) == ("HS256", "sub")
     assert (found.tokens.audience, found.tokens.issuer) == (None, None)
+    assert (found.annotations.audience, found.annotations.issuer) == (None, None)
     assert (found.tokens.secret, found.tokens.public_key, found.tokens.jwks_url) == (SECRET, None, None)
     assert found.max_upload_bytes == 17179869184
     assert (found.upload_idle_timeout, found.sync_wait) == (30, 60)
@@ -63,6 +66,10 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
         ("JWT_IDENTITY_CLAIM", "user", lambda found: found.tokens.identity_claim == "user"),
         ("JWT_AUDIENCE", "suite", lambda found: found.tokens.audience == "suite"),
         ("JWT_ISSUER", "login", lambda found: found.tokens.issuer == "login"),
+        ("JWT_AUDIENCE", "ours", lambda found: found.annotations.audience == "ours"),
+        ("JWT_ISSUER", "issuer", lambda found: found.annotations.issuer == "issuer"),
+        ("ANNOTATIONS_AUDIENCE", "annotations", lambda found: found.annotations.audience == "annotations"),
+        ("ANNOTATIONS_ISSUER", "detections", lambda found: found.annotations.issuer == "detections"),
         ("MAX_UPLOAD_BYTES", "1", lambda found: found.max_upload_bytes == 1),
         ("UPLOAD_IDLE_TIMEOUT_SECONDS", "0.5", lambda found: found.upload_idle_timeout == 0.5),
         ("SYNC_WAIT_SECONDS", "1e2", lambda found: found.sync_wait == 100),
@@ -337,3 +344,23 @@ def test_any_text_is_either_read_or_refused_in_one_line_that_names_the_setting(n
         message = str(error)
     assert name in message
     assert "\n" not in message
+
+
+def test_tokens_for_the_annotations_service_name_its_own_audience_and_issuer_before_ours(tmp_path: Path) -> None:
+    """Row 38 of the field log: a service checks that `aud` is itself."""
+    environ = {
+        "JWT_SECRET_KEY": SECRET,
+        "JWT_AUDIENCE": "detections",
+        "JWT_ISSUER": "login",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/d.db",
+        "VIDEOS_DIR": str(tmp_path / "videos"),
+        "IMAGES_DIR": str(tmp_path / "images"),
+        "ANNOTATIONS_AUDIENCE": "annotations",
+    }
+    for audience, issuer, more in (
+        ("annotations", "login", {}),
+        ("annotations", "us", {"ANNOTATIONS_ISSUER": "us"}),
+    ):
+        source = token_source(Settings.from_env(environ | more))
+        claims = jwt.decode(source.token_for("ada"), SECRET, algorithms=["HS256"], audience=audience, issuer=issuer)
+        assert (claims["aud"], claims["iss"]) == (audience, issuer)

@@ -14,9 +14,7 @@ from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.decide import may_conclude
 from app.outbox.messages import Claim
 from app.outbox.queue import OutboxQueue
-
-USERS_AT_ONCE = 8
-"""While any user is held, claims are taken from so many users in a turn, and the next ones in the next."""
+from app.outbox.statements import USERS_AT_ONCE
 
 
 class Claiming:
@@ -79,14 +77,14 @@ class Claiming:
         if media_id is not None:
             return self._pick_media(session, media_id)
         claims: list[Claim] = []
-        users = self._users(session, USERS_AT_ONCE)
-        for position, user_id in enumerate(users):
-            share = -(-(limit - len(claims)) // (len(users) - position))
-            claims += self._of_user(session, user_id, share)
+        users = self._users(session, min(limit, USERS_AT_ONCE))
         if users:
             self._last_user = users[-1]
-        for user_id in self._breaker.take_user_probes(session, self._lease, limit - len(claims)):
-            claims += self._probes(self._of_user(session, user_id, 1))
+            claims += self._queue.claim(session, self._owner, limit // len(users), self._lease, users=users)
+        free = min(limit - len(claims), USERS_AT_ONCE)
+        probed = self._breaker.take_user_probes(session, self._lease, free) if free > 0 else ()
+        if probed:
+            claims += self._probes(self._queue.claim(session, self._owner, 1, self._lease, users=probed))
         return claims
 
     def _pick_media(self, session: Session, media_id: str) -> list[Claim]:
@@ -101,9 +99,6 @@ class Claiming:
 
     def _probes(self, claims: list[Claim]) -> list[Claim]:
         return [replace(one, probes_user=True) for one in claims]
-
-    def _of_user(self, session: Session, user_id: str, limit: int) -> list[Claim]:
-        return self._queue.claim(session, self._owner, limit, self._lease, user_id=user_id) if limit > 0 else []
 
     def _users(self, session: Session, limit: int) -> list[str]:
         """Whose turn it is among users with something due who are not held, beginning behind those of the last turn."""

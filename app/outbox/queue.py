@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.db import News, announce, note_announced
 from app.outbox.messages import Claim, Kind, Message, Reference
-from app.outbox.statements import BEGIN_MESSAGE, BEGIN_STREAM, Statements, new_stream
+from app.outbox.statements import BEGIN_MESSAGE, BEGIN_STREAM, USERS_AT_ONCE, Statements, new_stream
 from app.outbox.transition_statements import TransitionStatements
 
 
@@ -93,18 +93,20 @@ class OutboxQueue:
         lease: float,
         *,
         media_id: str | None = None,
-        user_id: str | None = None,
+        users: Sequence[str] = (),
     ) -> list[Claim]:
         """Lease up to `limit` due streams for `lease` seconds, the longest due first; returns their head messages.
 
-        Of one media item or of one user only, if given.
+        Of one media item only, if given; of `users`, USERS_AT_ONCE at most, up to `limit` each.
         """
         statements = self.statements(session.connection())
         wanted = {"owner": owner, "limit": limit, "lease": lease}
         if media_id is not None:
             rows = session.execute(statements.claim_due_of_media, wanted | {"media": media_id}).all()
-        elif user_id is not None:
-            rows = session.execute(statements.claim_due_of_user, wanted | {"user": user_id}).all()
+        elif users:
+            named: dict[str, str | None] = dict.fromkeys(f"user_{position}" for position in range(USERS_AT_ONCE))
+            named |= {f"user_{position}": user_id for position, user_id in enumerate(users)}
+            rows = session.execute(statements.claim_due_of_users, wanted | named).all()
         else:
             rows = session.execute(statements.claim_due, wanted).all()
         if statements.dialect == "postgresql":

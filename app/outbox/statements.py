@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     Double,
     Executable,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -52,6 +54,9 @@ _HEAD = (
 )
 ZERO, ONE = literal_column("0", Integer()), literal_column("1", Integer())  # a number itself becomes a parameter
 _EPOCH = select(DatabaseInstance.epoch).scalar_subquery()  # none before the first start
+USERS_AT_ONCE = 8
+"""While any user is held, claims are taken from so many users in a turn, and from the next ones in the next."""
+
 _KNOWN_AT_ONCE = ("media_id", "kind", "payload", "idempotency_key", "user_id", "request_id")
 
 
@@ -158,9 +163,14 @@ class Statements(ListStatements):
         return self._claim(_S.media_id == bindparam("media"))
 
     @cached_property
-    def claim_due_of_user(self) -> Executable:
-        """The same of one user alone. Parameters: owner, lease, limit, user."""
-        return self._claim(_S.user_id == bindparam("user"))
+    def claim_due_of_users(self) -> Executable:
+        """The same of USERS_AT_ONCE users, `limit` of each. Parameters: owner, lease, limit, user_0, user_1 and so on,
+        None for those that are not needed."""
+        of_users = []
+        for position in range(USERS_AT_ONCE):
+            user: ColumnElement[str] = bindparam(f"user_{position}", type_=_S.user_id.type)
+            of_users.append(select(self._due(_S.user_id == user).subquery().c.media_id))
+        return self._lease(union_all(*of_users).cte("due"))
 
     @cached_property
     def users_waiting(self) -> Executable:
@@ -185,14 +195,18 @@ class Statements(ListStatements):
         )
 
     def _claim(self, chosen: ColumnElement[bool]) -> Executable:
-        due = (
+        return self._lease(self._due(chosen).cte("due"))
+
+    def _due(self, chosen: ColumnElement[bool]) -> Select[str]:
+        return (
             select(_S.media_id)
             .where(_S.due_at <= self.now, chosen)
             .order_by(_S.due_at)
             .limit(bindparam("limit"))
             .with_for_update(skip_locked=True)
-            .cte("due")
         )
+
+    def _lease(self, due: CTE) -> Executable:
         lease = (
             update(STREAM)
             .where(_S.media_id.in_(select(due.c.media_id)))
