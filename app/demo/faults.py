@@ -35,6 +35,26 @@ class Fault:
         return self.method in {None, method} and self.media_id in {None, media_id}
 
 
+class KeysAtWork:
+    """The Idempotency-Keys of requests that are being worked on: another one with such a key is a conflict."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._keys: set[str] = set()
+
+    def begin(self, key: str) -> bool:
+        """False where a request with that key is under way already."""
+        with self._lock:
+            if key in self._keys:
+                return False
+            self._keys.add(key)
+            return True
+
+    def end(self, key: str) -> None:
+        with self._lock:
+            self._keys.discard(key)
+
+
 class FaultQueue:
     """The planted failures that are still to happen, in the order in which they were planted."""
 

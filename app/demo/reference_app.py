@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from app.demo import faults, rules
 from app.demo.bearer import BearerRule
-from app.demo.faults import FaultQueue
+from app.demo.faults import FaultQueue, KeysAtWork
 from app.demo.loopback_server import DROP_CONNECTION, MAX_BODY_BYTES
 from app.demo.reference_store import Arrival, ReferenceStore, Reply
 from app.demo.rules import Refusal
@@ -35,6 +35,7 @@ class Parts:
     store: ReferenceStore
     faults: FaultQueue
     bearer: BearerRule
+    at_work: KeysAtWork
 
 
 def create_annotations_app(
@@ -56,6 +57,7 @@ def create_annotations_app(
         ReferenceStore(database),
         FaultQueue(),
         BearerRule(secret, static_token, identity_claim, audience, issuer, clock),
+        KeysAtWork(),
     )
     app = Flask("annotations")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -126,11 +128,15 @@ def _control_routes(parts: Parts) -> Blueprint:
 
 def _arrive(parts: Parts) -> Response | None:
     """Log the request before anything is judged, and let a planted failure happen to it."""
-    g.fault = None
+    g.fault = g.key = None
     if request.blueprint == "control":
         return None
     arrival = _arrival()
     g.index = parts.store.arrived(arrival)
+    if arrival.idempotency_key:
+        if not parts.at_work.begin(arrival.idempotency_key):
+            return _problem(409, "key-at-work", "A request with this Idempotency-Key is still being worked on.")
+        g.key = arrival.idempotency_key
     g.fault = fault = parts.faults.take(arrival.method, arrival.media_id)
     if fault is None:
         return None
@@ -146,6 +152,8 @@ def _leave(parts: Parts, response: Response) -> Response:
     for observe in observers:
         observe(request, response)
     fault = g.fault
+    if g.key:
+        parts.at_work.end(g.key)
     if fault is not None and (fault.close or g.interrupted):
         parts.store.answered(g.index, None)
         request.environ[DROP_CONNECTION]()

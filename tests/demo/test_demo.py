@@ -45,7 +45,7 @@ def test_it_tells_of_every_status_in_order_before_and_after_the_outage(performan
 
 def test_the_backlog_waits_through_the_outage_and_is_delivered_after_it(performance: Run) -> None:
     during, after = performance.output.split("start the annotations service again")
-    assert "pending 3, parked 0, gate closed" in during
+    assert "pending 3, parked 0, circuit open" in during
     assert '"pending": 3' in during
     assert '"pending": 0, "delivered": 3' in after
 

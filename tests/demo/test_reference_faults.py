@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import requests
@@ -108,6 +109,21 @@ def test_a_delayed_request_takes_effect_after_the_sender_gave_up(service: Refere
     assert service.records() == []
     service.wait_for(lambda entries: entries[0]["applied"])
     assert service.records() == [record()]
+
+
+def test_a_key_that_is_being_worked_on_is_a_conflict_until_it_is_done(
+    service: ReferenceService, sender: Sender
+) -> None:
+    key = str(uuid4())
+    service.control(fail={"delay": 0.5})
+    with ThreadPoolExecutor(1) as sending:
+        first = sending.submit(sender.create, key=key)
+        service.wait_for(lambda entries: len(entries) == 1)
+        meanwhile = sender.create(key=key)
+        assert (meanwhile.status_code, meanwhile.json()["type"]) == (409, "/problems/key-at-work")
+        assert first.result().status_code == 201
+    assert sender.create(key=key).status_code == 201
+    assert [applied for _status, applied in statuses(service)] == [True, False, False]
 
 
 def test_an_answer_can_have_any_body_and_headers(service: ReferenceService, sender: Sender) -> None:

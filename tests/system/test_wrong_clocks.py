@@ -63,8 +63,8 @@ def test_a_clock_by_which_no_token_is_valid_parks_nothing_and_all_arrives_once_i
     wrong_clock.wait_for(lambda log: [entry["status"] for entry in log].count(401) >= 2, seconds=SOON)
     status = _status(service)
     assert (status["parked"], status["pending"]) == (0, UPLOADS)
-    assert status["gate"]["state"] == "closed"
-    assert "401" in status["gate"]["reason"]
+    assert status["circuit"]["state"] == "closed"
+    assert "401" in status["held"][0]["reason"]
     wrong_clock.clock_offset = 0.0
     wrong_clock.wait_for(lambda log: sum(entry["applied"] for entry in log) == UPLOADS, seconds=2 * SOON)
     assert _status(service)["parked"] == 0
