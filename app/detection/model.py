@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.detection.boxes import Layout, layout_of
 from app.detection.model_metadata import class_names, input_size, unfit
+from app.detection.output_check import check_output, trial_input
 from app.detection.runtime import onnxruntime
 from app.errors import SettingsError
 from app.settings.detector import DetectorOptions, Provider
@@ -43,9 +44,9 @@ class Model:
         self._input_type = _INPUT_TYPES[entrance.type]
         self.input_height, self.input_width = input_size(path, entrance.shape, metadata)
         self._output_name = self._checked_output_name()
-        self.layout = self._checked_layout(
-            self._tried_shape(), "its names" if options.labels is None else "DETECTOR_LABELS"
-        )
+        tried = self._tried_output()
+        self.layout = self._checked_layout(tried.shape, "its names" if options.labels is None else "DETECTOR_LABELS")
+        check_output(path, tried, self.layout, self.input_height, self.input_width)
 
     def run(self, tensor: NDArray[np.float32]) -> NDArray[Any]:
         """The output for an input of [1, 3, input_height, input_width], 0..1."""
@@ -68,11 +69,11 @@ class Model:
         name: str = output.name
         return name
 
-    def _tried_shape(self) -> tuple[int, ...]:
-        """The output's shape as it is and not as the model declares it: many say it only when they run."""
+    def _tried_output(self) -> NDArray[Any]:
+        """What comes out for one picture: many models say only when they run what shape their output has."""
         shape = (1, 3, self.input_height, self.input_width)
         try:
-            return self.run(np.zeros(shape, dtype=np.float32)).shape
+            return self.run(trial_input(self.input_height, self.input_width))
         except MemoryError:
             raise
         # onnxruntime's exceptions have no base of their own.

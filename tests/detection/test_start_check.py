@@ -55,6 +55,14 @@ def test_what_does_not_fit_is_told(environ: dict[str, object], words: list[str],
         assert word in str(raised.value)
 
 
+def test_a_model_whose_boxes_are_nonsense_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "own.onnx"
+    offsets = np.random.default_rng(1).random((1, 84, 6), dtype=np.float32)
+    path.write_bytes(constant_model(offsets, (1, 3, 64, 64), metadata={"names": "['person', 'drone']"}))
+    with pytest.raises(SettingsError, match=r"own\.onnx.*all over an input of 64 by 64.*found centres from"):
+        check(DETECTOR_MODEL=path)
+
+
 def test_a_model_that_takes_more_memory_than_there_is_stops_the_start(tmp_path: Path) -> None:
     path = tmp_path / "own.onnx"
     path.write_bytes(constant_model(NOBODY, (1, 3, 60_000, 60_000), metadata={"names": "['person']"}))

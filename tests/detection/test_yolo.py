@@ -124,11 +124,18 @@ def test_dynamic_axes_take_the_size_from_the_metadata_or_640(
 
 def test_an_output_whose_shape_is_known_only_when_it_runs_is_recognised(tmp_path: Path) -> None:
     path = tmp_path / "dynamic.onnx"
-    reshape = node("Reshape", ["images", "shape"], "output0")
-    shape = {"shape": np.array([1, 6, -1], dtype=np.int64)}
+    reshape, empty = node("Reshape", ["images", "shape"], "reshaped"), node("Mul", ["reshaped", "zero"], "output0")
+    constants: dict[str, NDArray[Any]] = {
+        "shape": np.array([1, 6, -1], dtype=np.int64),
+        "zero": np.zeros(1, dtype=np.float32),
+    }
     path.write_bytes(
         model(
-            [reshape], shape, (1, 3, "height", "width"), output=((1, 6, "candidates"), "float32"), metadata=TWO_CLASSES
+            [reshape, empty],
+            constants,
+            (1, 3, "height", "width"),
+            output=((1, 6, "candidates"), "float32"),
+            metadata=TWO_CLASSES,
         )
     )
     assert YoloDetector(path).detect(PICTURE, 0.5) == []
