@@ -101,16 +101,16 @@ def fill_beside(database: Database, *, waiting: int, kept: int) -> None:
     `kept` messages, delivered one after the other within the last week."""
     sqlite = database.is_sqlite
     now = "((julianday('now') - 2440587.5) * 86400.0)" if sqlite else "extract(epoch from now())"
-    ended = "printf('%016x', i + 100000000)" if sqlite else "lpad(to_hex(i + 100000000), 16, '0')"
+    waits, ended = (_ID[sqlite].replace("i)", f"i + {offset})") for offset in (200_000_000, 100_000_000))
     payload = "'{\"mediaStatus\": 2}'" + ("" if sqlite else "::json")
     words = {"numbers": _NUMBERS[sqlite], "false": "0" if sqlite else "false", "now": now, "payload": payload}
     media = max(1, kept // 3)
     with database.writer.connect() as connection:
-        for identifier, count, streams in ((_ID[sqlite], waiting, _WAITING_STREAMS), (ended, media, _ENDED_STREAMS)):
+        for identifier, count, streams in ((waits, waiting, _WAITING_STREAMS), (ended, media, _ENDED_STREAMS)):
             whose = {"media": count, "user": "ada", "first": 0}
             connection.execute(text(_MEDIA.format(id=identifier, **words)), whose)
             connection.execute(text(streams.format(id=identifier, **words)), whose)
-        messages = _MESSAGES.format(id=_ID[sqlite], delivered="NULL", outcome="NULL", **words)
+        messages = _MESSAGES.format(id=waits, delivered="NULL", outcome="NULL", **words)
         connection.execute(text(messages.replace(":seq", "1")), {"media": waiting, "user": "ada", "first": 0})
         for seq in (1, 2, 3):
             delivered = f"{now} - {_WEEK} * (1 - i * 1.0 / {media})"
@@ -189,7 +189,7 @@ def measure(kind: str, waiting: int, kept: int, rounds: int) -> Iterator[tuple[s
         at = stack.enter_context(places())
         databases = [stack.enter_context(closing(Database(at.url(kind), limits=PATIENT))) for _ in range(2)]
         fill_beside(databases[1], waiting=waiting, kept=kept)
-        claims = [[_claims(database, f"{number:015x}c") for number in range(rounds)] for database in databases]
+        claims = [[_claims(database, f"c{number:015x}") for number in range(rounds)] for database in databases]
         yield "claim and acknowledgement", statistics.median(claims[0]), statistics.median(claims[1])
         folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in databases]
         urls = [database.url.render_as_string(hide_password=False) for database in databases]

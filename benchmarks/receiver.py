@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_PRINTING = threading.Lock()
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}"
 
 
@@ -36,7 +37,9 @@ def _answer(connection: socket.socket, quiet: bool) -> None:
         while len(rest) < length:
             rest += connection.recv(65536)
         if not quiet:
-            print(head.split(b"\r\n")[0].split(b" ")[1].decode(), rest[:length].decode(), time.time(), flush=True)
+            path = head.split(b"\r\n")[0].split(b" ")[1].decode()
+            with _PRINTING:  # print() writes a line in pieces
+                print(path, rest[:length].decode(), time.time(), flush=True)
         buffered = rest[length:]
         connection.sendall(ANSWER)
 

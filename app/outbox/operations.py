@@ -15,13 +15,13 @@ from sqlalchemy import (
     Select,
     Subquery,
     and_,
+    bindparam,
     case,
     delete,
     func,
     literal,
     null,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
@@ -192,13 +192,18 @@ def skip_head(session: Session, now: ColumnElement[float], media_id: str) -> int
     return int(seq)
 
 
+_DELETE = delete(OutboxMessage).where(
+    OutboxMessage.media_id == bindparam("media"), OutboxMessage.seq == bindparam("number")
+)
+"""One message, by its key: for a list of keys SQLite reads the whole table."""
+
+
 def prune(session: Session, now: ColumnElement[float], *, older_than_days: float, batch: int) -> int:
     """Delete one batch of delivered messages past retention; returns how many, 0 once none are left.
 
     Messages behind which something is parked stay: they tell a person what had arrived before. Of one media the first
     go first, whatever the clock did when they were delivered: a gap in what is left would tell of a loss.
     """
-    key = tuple_(OutboxMessage.media_id, OutboxMessage.seq)
     kept_after = now - older_than_days * DAY
     before = aliased(OutboxMessage)
     first_to_stay = and_(
@@ -214,7 +219,7 @@ def prune(session: Session, now: ColumnElement[float], *, older_than_days: float
         .order_by(OutboxMessage.delivered_at, OutboxMessage.media_id, OutboxMessage.seq)
         .limit(batch)
     )
-    victims = [(row.media_id, row.seq) for row in session.execute(old)]
+    victims = [{"media": row.media_id, "number": row.seq} for row in session.execute(old)]
     if victims:
-        session.execute(delete(OutboxMessage).where(key.in_(victims)).execution_options(synchronize_session=False))
+        session.connection().execute(_DELETE, victims)
     return len(victims)

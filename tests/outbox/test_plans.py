@@ -1,0 +1,127 @@
+"""The plans of the statements that run all the time: none reads what it then throws away.
+
+Read beside 8,000 streams that wait for later and 12,000 kept messages; PLAN_WAITING=400000 PLAN_KEPT=3000000 is the
+full figure.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError
+
+from app.db import Database
+from app.models import MediaStatus
+from app.outbox import listing, operations
+from app.outbox.counts import OutboxCounts
+from app.postgres_connection import PATIENT
+from benchmarks.backlog import fill_beside
+from tests.outbox.world import REFUSED, TROUBLE, Receiver, World
+
+WAITING, KEPT = int(os.environ.get("PLAN_WAITING", "8000")), int(os.environ.get("PLAN_KEPT", "12000"))
+FEW = 50
+"""Rows that may be read and thrown away: of tables that are small by their nature, a scan is the best plan."""
+
+
+class Statements:
+    """Every statement that a database was sent, once, with the parameters of its last time."""
+
+    def __init__(self, database: Database) -> None:
+        self.seen: dict[str, Any] = {}
+        for engine in {database.engine, database.writer, database._looker}:
+            event.listen(engine, "before_cursor_execute", self._note)
+
+    def _note(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        self.seen[statement] = parameters[-1] if isinstance(parameters, list) else parameters
+
+
+def work_through(world: World) -> None:
+    """Everything that a running service does with its outbox, and what those ask who watch it."""
+    receiver, counts = Receiver(), OutboxCounts(world.database)
+    dispatcher = world.dispatcher(receiver)
+    media_ids = [world.media(MediaStatus.AI_PROCESSING) for _ in range(6)]
+    receiver.answer(media_ids[0], TROUBLE)
+    receiver.answer(media_ids[1], REFUSED)
+    world.drive(dispatcher)
+    for _ in range(3):
+        with world.database.reading() as session:
+            operations.status(session, world.database.now, counts)
+    with world.database.reading() as session:
+        listing.throughput(session, world.database.now)
+        for state in listing.STATES:
+            first = listing.page(session, state=state, limit=5, cursor=None)
+            listing.page(session, state=state, limit=5, cursor=first.next_cursor)
+        operations.history(session, media_ids[0])
+    with world.database.writing() as session:
+        operations.prune(session, world.database.now, older_than_days=6.99, batch=50)
+
+
+@pytest.fixture
+def beside(database_url: str) -> Iterator[World]:
+    with closing(Database(database_url, limits=PATIENT)) as database, closing(World(database)) as world:
+        fill_beside(database, waiting=WAITING, kept=KEPT)
+        yield world
+
+
+@pytest.mark.timeout(1200)
+def test_no_statement_reads_what_it_throws_away(beside: World) -> None:
+    statements = Statements(beside.database)
+    work_through(beside)
+    wasteful = _wasteful_on_sqlite if beside.database.is_sqlite else _wasteful_on_postgres
+    explained = {
+        statement: parameters
+        for statement, parameters in statements.seen.items()
+        if statement.lstrip().split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
+    }
+    assert len(explained) > 20
+    found = {statement: wasteful(beside.database, statement, values) for statement, values in explained.items()}
+    counted_whole = [statement for statement in found if _counts_everything(statement)]
+    assert {statement: plan for statement, plan in found.items() if plan and statement not in counted_whole} == {}
+
+
+def _counts_everything(statement: str) -> bool:
+    """The count that a thread makes now and then, of all that waits."""
+    return statement.startswith("SELECT count(*)") and "LIMIT" not in statement
+
+
+def _wasteful_on_postgres(database: Database, statement: str, parameters: Any) -> list[str]:
+    with database.engine.connect() as connection:
+        try:
+            plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).scalar_one()
+        except IntegrityError:  # a new row, which is there by now
+            connection.rollback()
+            plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).scalar_one()
+        connection.rollback()
+    return list(_wasteful_nodes(plan[0]["Plan"]))
+
+
+def _wasteful_nodes(node: dict[str, Any]) -> Iterator[str]:
+    removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+    kept = node.get("Actual Rows", 0)
+    if removed > max(kept, FEW):
+        yield f"{node['Node Type']} on {node.get('Relation Name')}: {removed} rows removed by {node.get('Filter')}"
+    if node["Node Type"] == "Seq Scan" and kept > 10 * FEW:
+        yield f"all of {node.get('Relation Name')} is read"
+    for child in node.get("Plans", []):
+        yield from _wasteful_nodes(child)
+
+
+def _wasteful_on_sqlite(database: Database, statement: str, parameters: Any) -> list[str]:
+    large = ("media", "outbox_stream", "outbox_message")
+    with closing(database.engine.raw_connection()) as connection:
+        cursor = connection.cursor()
+        cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        details = [row[-1] for row in cursor.fetchall()]
+    return [detail for detail in details if detail in [f"SCAN {table}" for table in large]]
+
+
+def test_a_comparison_with_the_clock_bounds_the_scan_of_an_index(beside: World) -> None:
+    if beside.database.is_sqlite:
+        pytest.skip("SQLite takes its clock for a constant by itself")
+    with beside.database.reading() as session:
+        volatile = "SELECT media_id FROM outbox_stream WHERE due_at <= extract(epoch from clock_timestamp())"
+        plan = session.execute(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {volatile}")).scalar_one()
+    assert list(_wasteful_nodes(plan[0]["Plan"])) != [], "what this test is to find is found"
