@@ -129,8 +129,10 @@ class MediaFolders:
         except StorageFailed as error:
             missing = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
             return _not_ours(folder, None) if missing else str(error)
-        except DetectionsError as error:
+        except SettingsError as error:
             return str(error)
+        except DetectionsError as error:
+            return f"Whether the media folder {folder} is the one that it was cannot be told: {error}"
         return None
 
     def notice_restoration(self) -> bool:

@@ -1,5 +1,6 @@
 """What supervisors and scrapers are told: alive, ready or why not, and figures that are right."""
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -71,8 +72,6 @@ def test_a_disk_that_uploads_under_way_will_nearly_fill_makes_it_not_ready(make_
 
 def test_every_reason_is_told_at_once(make_api: MakeApi, tmp_path: Path) -> None:
     api = make_api(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.db'}")
-    for folder in (api.images, api.videos):
-        (folder / ".incoming").rmdir()
     detail = not_ready(api)
     assert all(reason in detail for reason in ("migrated", "images", "videos")), detail
 
@@ -103,8 +102,7 @@ def test_a_database_that_hangs_makes_it_not_ready_soon_and_holds_one_thread_howe
 
 def test_a_folder_that_is_gone_makes_it_not_ready(make_api: MakeApi) -> None:
     api = make_api()
-    (api.images / ".incoming").rmdir()
-    api.images.rmdir()
+    shutil.rmtree(api.images)
     assert "images" in not_ready(api)
 
 

@@ -95,4 +95,4 @@ def test_everything_that_was_lost_is_said_again_and_nothing_else(
     there = {record["id"]: record["mediaStatus"] for record in annotations.records()}
     assert there == {item["id"]: item["mediaStatus"] for item in recorded(service)}
     assert check_log(annotations.log(), forgotten=lost) == []
-    assert service.flask("outbox", "verify", "--remote").returncode == 0
+    assert service.flask("outbox", "verify", "--remote", timeout=SECONDS).returncode == 0
