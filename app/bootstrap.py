@@ -19,6 +19,7 @@ from app.detection.executor import RunExecutor
 from app.detection.limits import MediaLimits
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.process import DetectorProcess
+from app.detection.retention import PeriodicRetention, SupersededRuns
 from app.detection.runs import RunRequest, Runs
 from app.detection.sandbox.policy import Sandbox, offered
 from app.detection.uploaded_run import UploadedRun
@@ -159,6 +160,7 @@ class Services:
         if self.settings.detection == "embedded":
             self.executor.start(processes)
         self._background.append(PeriodicSweep(self.sweep))
+        self._background.append(PeriodicRetention(SupersededRuns(self.database, self.settings.outbox_retention_days)))
         if self.settings.dispatcher == "embedded":
             self._background += self.delivery()
         self._background += self.upkeep()

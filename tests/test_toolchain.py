@@ -19,6 +19,7 @@ BEGIN_WRITING = {
     "app/cli/outbox.py",
     "app/clock_guard.py",
     "app/db.py",  # to bury commits that failed
+    "app/detection/retention.py",
     "app/detection/runs.py",
     "app/history_keeper.py",
     "app/media_folders.py",  # at the first start, and where the database was restored

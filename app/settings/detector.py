@@ -1,6 +1,5 @@
 """What a detection needs, with or without the service around it."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +72,9 @@ def detector_values(read: Reader) -> dict[str, Any]:
 def detector_environment(options: DetectorOptions, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The whole environment of a detector process: where its libraries are and which card it has, and nothing that is
     a secret of the service."""
-    environ = os.environ if environ is None else environ
-    return _DETECTOR_VARIABLES | {name: environ[name] for name in _PASSED_ON[options.provider] if name in environ}
+    read = Reader(environ)
+    passed_on = {name: value for name in _PASSED_ON[options.provider] if (value := read.text(name)) is not None}
+    return _DETECTOR_VARIABLES | passed_on
 
 
 def _labels(read: Reader) -> tuple[str, ...] | None:

@@ -1,7 +1,10 @@
 """Picture files of a few dozen bytes whose headers ask for far more."""
 
+import io
 import struct
 import zlib
+
+from PIL import Image
 
 
 def png(width: int, height: int) -> bytes:
@@ -36,3 +39,12 @@ def extended_webp(width: int, height: int) -> bytes:
 
 def _webp(chunk: bytes, payload: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", 12 + len(payload)) + b"WEBP" + chunk + struct.pack("<I", len(payload)) + payload
+
+
+def many_scans(side: int, scans: int) -> bytes:
+    """A progressive JPEG of one colour whose last scan comes again and again: small, sound, and long to decode."""
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), "teal").save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * scans + content[-2:]

@@ -24,7 +24,7 @@ from app.detection.model_file import BUILT_IN_MODEL
 from app.detection.process import DetectorProcess, Job, OpenFile, Total
 from app.detection.results import FrameResult
 from app.errors import DetectorFailed, MediaTooLarge, SettingsError, Undecodable
-from tests.detection.bombs import png
+from tests.detection.bombs import many_scans, png
 from tests.detection.clips import Clip, without_pictures
 from tests.detection.onnx_bytes import constant_model
 
@@ -435,3 +435,21 @@ def test_under_a_flask_command_the_service_is_not_run_again_in_the_process(tmp_p
 
 def python_environment(**variables: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+
+
+def test_a_picture_that_is_decoded_without_end_fails_once_and_is_the_media_s_fault(astronaut: Path) -> None:
+    assert ProcessLimits().picture_seconds == 20
+    with started(ProcessLimits(picture_seconds=0.5)) as process:
+        process.load()
+        begun = time.monotonic()
+        with pytest.raises(MediaTooLarge, match=r"more than 0\.5 seconds to decode"):
+            list(process.run(Job(many_scans(3000, 4000), "Image")))
+        assert time.monotonic() - begun < 20
+        assert labels(process, Job(astronaut, "Image")) == [["person"]]
+
+
+def test_the_time_for_decoding_ends_with_it(clip: Path) -> None:
+    with started(ProcessLimits(picture_seconds=0.5)) as process:
+        process.load()
+        list(process.run(Job(many_scans(64, 1), "Image")))
+        assert len(labels(process, every_frame(clip))) == 30

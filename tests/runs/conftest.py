@@ -41,7 +41,7 @@ class World:
             path=f"{path}" if path.exists() else f"{path}-{self._made}",
             media_type=media_type,
             user_id="ada",
-            size_bytes=1,
+            size_bytes=path.stat().st_size if path.exists() else 1,
             created_at=1.0,
         )
         with self.database.writing() as session:
