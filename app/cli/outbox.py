@@ -1,5 +1,6 @@
 """`flask outbox …`: what a person may ask of the outbox, and do to it. This module begins transactions."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NoReturn
@@ -204,15 +205,21 @@ def skip(media_id: str, as_json: bool) -> None:
 @json_option
 @with_appcontext
 def prune(as_json: bool) -> None:
-    """Delete delivered messages past OUTBOX_RETENTION_DAYS, a batch at a time."""
+    """Delete delivered messages past OUTBOX_RETENTION_DAYS, a batch at a time.
+
+    It pauses after each batch for as long as the batch took, so that uploads have the database at least half of the
+    time.
+    """
     database, days = services().database, services().settings.outbox_retention_days
     total = 0
     while True:
+        started = time.monotonic()
         with database.writing() as session:
             count = operations.prune(session, database.now, older_than_days=days, batch=PRUNE_BATCH)
         total += count
         if count < PRUNE_BATCH:
             break
+        time.sleep(time.monotonic() - started)
     if as_json:
         show_json({"pruned": total})
     else:
