@@ -167,6 +167,15 @@ class Database:
                 version = session.execute(text("PRAGMA user_version")).scalar_one()
                 session.execute(text(f"PRAGMA user_version = {int(version)}"))
 
+    def truncate_log(self) -> None:
+        """Copy what SQLite's log holds into the database file and cut the log to nothing, unless somebody uses it.
+
+        A log keeps the size that it grew to behind a long reader or a VACUUM. PostgreSQL looks after its own.
+        """
+        if self.is_sqlite:
+            with closing(self.writer.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def on_announcement(self, news: News, listener: Callable[[], None]) -> None:
         """Call `listener` after each commit of this process in which such news were announced."""
         self._listeners[news].append(listener)

@@ -19,8 +19,12 @@ from app.file_systems import network_kind_of
 
 SHORTEST_PAUSE = 0.0003
 LONGEST_PAUSE = 0.01
+MAX_LOG_BYTES = 64 << 20
+"""A log that grew beyond this, behind a long reader, is cut to it when SQLite starts the log anew."""
 LOOKS = 20
 """A pause is this part of what was waited already: who has waited for 200 ms looks every 10."""
+
+_LIMIT_LOG = f"journal_size_limit={MAX_LOG_BYTES}"
 
 
 def reader(url: URL, busy_seconds: float) -> Engine:
@@ -84,7 +88,7 @@ def begin_writing(
 def _prepare(engine: Engine, *more: str) -> None:
     @event.listens_for(engine.pool, "connect")
     def _recipe(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", *more):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", _LIMIT_LOG, *more):
             connection.execute(f"PRAGMA {pragma}")
 
 

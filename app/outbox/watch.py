@@ -21,8 +21,12 @@ from app.postgres_connection import PostgresConnection
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 0.01
-"""Seconds between two looks at SQLite's data version: half of it is what a message waits on average."""
+DATA_VERSION_POLL_SECONDS = 0.01
+"""Between two readings of SQLite's data version: a message waits half of it on average."""
+
+IDLE_POLL_SECONDS = 0.075
+QUIET_SECONDS = 60.0
+"""After so long without a commit the watcher polls at the idle pace, and truncates SQLite's log once."""
 
 LISTEN_FOR = 0.5
 SILENT_SECONDS = 10.0
@@ -36,16 +40,23 @@ AFTER_TROUBLE = 1.0
 class ChangeWatcher(BackgroundWork):
     """Calls `on_change` soon after any process has committed to the database.
 
-    A server that said nothing for `silent_seconds` is asked whether it is still there.
+    A server that said nothing for `silent_seconds` is asked whether it is still there. Polling slows down once nobody
+    has committed for `quiet_seconds`.
     """
 
     def __init__(
-        self, database: Database, on_change: Callable[[], None], *, silent_seconds: float = SILENT_SECONDS
+        self,
+        database: Database,
+        on_change: Callable[[], None],
+        *,
+        silent_seconds: float = SILENT_SECONDS,
+        quiet_seconds: float = QUIET_SECONDS,
     ) -> None:
         super().__init__("change-watcher", pause=AFTER_TROUBLE)
         self._silent_seconds = silent_seconds
         self._database = database
         self._on_change = on_change
+        self._quiet_seconds = quiet_seconds
 
     def work(self) -> None:
         """Watch until stopped, or until the database is out of reach."""
@@ -59,12 +70,15 @@ class ChangeWatcher(BackgroundWork):
         pooled = self._database.engine.raw_connection()
         try:
             cursor = pooled.cursor()
-            seen = None
-            while not self._stopping.wait(LOOK_EVERY):
+            seen, pace, changed_at = None, DATA_VERSION_POLL_SECONDS, time.monotonic()
+            while not self._stopping.wait(pace):
                 version = cursor.execute("PRAGMA data_version").fetchone()
                 if version != seen:
-                    seen = version
+                    seen, pace, changed_at = version, DATA_VERSION_POLL_SECONDS, time.monotonic()
                     self._on_change()
+                elif pace != IDLE_POLL_SECONDS and time.monotonic() - changed_at >= self._quiet_seconds:
+                    pace = IDLE_POLL_SECONDS
+                    self._database.truncate_log()
         finally:
             pooled.close()
 

@@ -10,13 +10,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from app.db import Database, News
 from app.models import MediaStatus, OutboxMessage
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.operations import retry_parked
-from app.outbox.watch import ChangeWatcher
+from app.outbox.watch import QUIET_SECONDS, ChangeWatcher
 from app.postgres_connection import PATIENT
 from tests.outbox import other_process
 from tests.outbox.test_operations import park
@@ -46,10 +46,10 @@ def other(task: str, database: Database, *arguments: str) -> Iterator[subprocess
 
 
 @contextmanager
-def watching(database: Database) -> Iterator[threading.Event]:
+def watching(database: Database, *, quiet_seconds: float = QUIET_SECONDS) -> Iterator[threading.Event]:
     """An event that is set whenever the watcher says that something changed; its first word is not counted."""
     changed = threading.Event()
-    watcher = ChangeWatcher(database, changed.set)
+    watcher = ChangeWatcher(database, changed.set, quiet_seconds=quiet_seconds)
     watcher.start()
     try:
         assert changed.wait(GIVE_UP)
@@ -64,6 +64,25 @@ def test_a_commit_of_another_process_is_noticed(live_world: World) -> None:
     media_id = live_world.media()
     with watching(live_world.database) as changed, other("enqueue", live_world.database, media_id):
         assert changed.wait(GIVE_UP)
+
+
+def test_a_commit_after_a_quiet_time_is_noticed_too(live_world: World) -> None:
+    media_id = live_world.media()
+    with watching(live_world.database, quiet_seconds=0.1) as changed:
+        assert not changed.wait(0.3)
+        with other("enqueue", live_world.database, media_id):
+            assert changed.wait(GIVE_UP)
+
+
+def test_sqlites_log_is_cut_to_nothing_once_nobody_has_committed_for_a_while(sqlite_url: str) -> None:
+    with closing(Database(sqlite_url)) as database:
+        log = Path(f"{database.url.database}-wal")
+        with database.writing() as session:
+            session.execute(text("CREATE TABLE filler (bytes BLOB)"))
+            session.execute(text("INSERT INTO filler VALUES (zeroblob(200000))"))
+        assert log.stat().st_size > 200_000
+        with watching(database, quiet_seconds=0.1):
+            wait_until(lambda: log.stat().st_size == 0, "the log to be cut")
 
 
 def test_nothing_is_noticed_where_nothing_was_committed(live_world: World) -> None:
