@@ -53,9 +53,9 @@ def read(folder: Path) -> Marker | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise StorageFailed(f"The marker {path} cannot be read: {error.strerror}.") from error
+        raise StorageFailed(f"The marker of {folder.name} cannot be read: {error.strerror}.") from error
     except (ValueError, LookupError, TypeError) as error:
-        raise StorageFailed(f"The marker {path} is damaged: {error}.") from error
+        raise StorageFailed(f"The marker of {folder.name} ({FOLDER}/{FILE}) is damaged: {error}.") from error
 
 
 def read_if_possible(folder: Path) -> Marker | None:
@@ -123,7 +123,7 @@ def _locked(folder: Path) -> Iterator[None]:
         deadline = time.monotonic() + LOCK_SECONDS
         while not _taken(fd):
             if time.monotonic() > deadline:
-                raise Unavailable(f"Another process keeps the marker of {folder} locked.", retry_after=5)
+                raise Unavailable(f"Another process keeps the marker of {folder.name} locked.", retry_after=5)
             time.sleep(LOCK_POLL_SECONDS)
         yield
     finally:
@@ -139,4 +139,4 @@ def _taken(fd: int) -> bool:
 
 
 def _failed(folder: Path, error: OSError) -> StorageFailed:
-    return StorageFailed(f"The marker of {folder} cannot be written: {error.strerror}.")
+    return StorageFailed(f"The marker of {folder.name} cannot be written: {error.strerror}.")

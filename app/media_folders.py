@@ -91,7 +91,7 @@ class MediaFolders:
     def unusable_reason(self, folder: Path) -> str | None:
         """Why nothing may be stored in the folder now; None where it is the one that it was. Costs one `stat`.
 
-        A change is logged, once.
+        It names the folder without its path, because /readyz tells it to everybody. A change is logged, once.
         """
         if self._is_as_seen(folder):
             return None
@@ -124,15 +124,15 @@ class MediaFolders:
                 version = _version(path.stat())
             marker = folder_marker.read(folder)
             if marker is None or marker.instance != self._instance:
-                return _not_ours(folder, marker)
+                return _not_ours(folder.name, marker)
             self._seen[folder] = str(path), version
         except StorageFailed as error:
             missing = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
-            return _not_ours(folder, None) if missing else str(error)
-        except SettingsError as error:
-            return str(error)
+            return _not_ours(folder.name, None) if missing else str(error)
+        except SettingsError:
+            return f"A media folder is not the one that it was: the log says which. `{ACCEPT}` accepts it."
         except DetectionsError as error:
-            return f"Whether the media folder {folder} is the one that it was cannot be told: {error}"
+            return f"Whether the media folder {folder.name} is the one that it was cannot be told: {error}"
         return None
 
     def notice_restoration(self) -> bool:
@@ -219,7 +219,7 @@ def _version(stat: os.stat_result) -> _Version:
     return stat.st_dev, stat.st_ino, stat.st_mtime_ns
 
 
-def _not_ours(folder: Path, marker: Marker | None) -> str:
+def _not_ours(folder: Path | str, marker: Marker | None) -> str:
     what = f"belongs to another database ({marker.instance})" if marker else "has no marker of this database"
     return (
         f"The media folder {folder} {what}, so it is not the one that holds its files. Is its disk mounted, and is "
