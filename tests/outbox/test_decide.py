@@ -165,6 +165,11 @@ def test_a_delivery_of_another_item_in_the_same_pass_counts_as_getting_through()
     assert made.transitions[0].action is Action.PARK
 
 
+def test_a_first_refusal_never_parks_though_others_get_through_in_the_same_pass() -> None:
+    made = decided([back(claim(2), OK), back(claim(), REFUSED), back(claim(3), OK)])
+    assert made.transitions[1].action is Action.RETRY
+
+
 def test_an_item_refused_alone_is_parked_at_its_third_attempt_over_ten_minutes() -> None:
     """Reliability row 38."""
     nobody = situation(last_delivery=NOW - 5000)
