@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from app.file_systems import network_kind_of
+from app.private_files import make_private
 
 SHORTEST_PAUSE = 0.0003
 LONGEST_PAUSE = 0.01
@@ -88,6 +89,9 @@ def begin_writing(
 def _prepare(engine: Engine, *more: str) -> None:
     @event.listens_for(engine.pool, "connect")
     def _recipe(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+        # A new file is still empty now, and SQLite gives its log the rights that the database has.
+        for suffix in ("", "-wal", "-shm"):
+            make_private(Path(f"{engine.url.database}{suffix}"))
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", _LIMIT_LOG, *more):
             connection.execute(f"PRAGMA {pragma}")
 

@@ -1,9 +1,12 @@
 """What the start of a server checks once, and how a start that cannot succeed ends: with one line that says why, and
 exit status 1."""
 
+import ipaddress
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import structlog
 from sqlalchemy.engine import make_url
@@ -36,3 +39,27 @@ def warn_of_place(database_url: str) -> None:
     reason = place_warning(url) if url.get_backend_name() == "sqlite" else None
     if reason:
         log.warning("database_place", reason=reason)
+
+
+def warn_of_plain_http(settings: Settings) -> None:
+    """Log one line for each address of another machine that is reached without TLS."""
+    addresses = {
+        "ANNOTATIONS_URL": (settings.annotations.url, "tokens and records can be read and changed on their way"),
+        "JWT_JWKS_URL": (settings.tokens.jwks_url, "whoever sits between can put in keys of their own"),
+    }
+    for setting, (url, danger) in addresses.items():
+        parts = urlsplit(url or "")
+        if parts.scheme == "http" and not _is_this_machine(parts.hostname or ""):
+            log.warning(
+                "plain_http_to_another_host", setting=setting, host=parts.hostname, advice=f"{danger}; use https"
+            )
+
+
+def _is_this_machine(host: str) -> bool:
+    name = host.rstrip(".")
+    if name == "localhost" or name.endswith(".localhost") or name == socket.gethostname().lower():
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -23,6 +23,7 @@ from app.checksum import new_checksum
 from app.errors import StorageFailed, StorageFull, Unavailable
 from app.file_systems import is_inability
 from app.folder_trials import FolderTrial, Outcome
+from app.private_files import make_private
 from app.room import Room, incoming_name
 from app.writeback import Writeback
 
@@ -272,9 +273,13 @@ def hold(path: Path, *, wait: float, monotonic: Callable[[], float] = time.monot
 
 
 def make_folder(folder: Path) -> None:
-    """Make a media folder where it is missing; raises StorageFailed where that cannot be done."""
+    """Make a media folder where it is missing; raises StorageFailed where that cannot be done.
+
+    Nobody but its owner may enter the folder for files on their way in.
+    """
     with judged(folder):
-        (folder / INCOMING).mkdir(parents=True, exist_ok=True)
+        (folder / INCOMING).mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder / INCOMING)
 
 
 def is_taken(path: Path) -> bool:

@@ -17,6 +17,7 @@ from app.errors import DetectionsError, MediaNotFound
 from app.media_folders import AFTER_RESTORE
 from app.media_hash import MEDIA_ID
 from app.outbox import documents, listing, operations
+from app.startup import warn_of_plain_http
 
 STILL_PENDING, PARKED, UNKNOWN = 1, 3, 4
 PRUNE_BATCH = 500
@@ -76,6 +77,7 @@ def run() -> None:
     if not parts:
         raise click.ClickException("ANNOTATIONS_URL is not set: there is nowhere to deliver to.")
     check_database()
+    warn_of_plain_http(services().settings)
     try:
         services().folders.open()
     except DetectionsError as error:  # a dispatcher stores nothing, and may run where no folder is

@@ -24,7 +24,7 @@ from app.detection.sandbox.kernel import hide_memory
 from app.detection.start_check import check_model
 from app.media_folders import check_folders
 from app.settings import Settings
-from app.startup import check_file_systems, ending_on_faults, warn_of_place
+from app.startup import check_file_systems, ending_on_faults, warn_of_place, warn_of_plain_http
 from app.web import client_address
 from app.web.client_address import Proxies
 from app.web.connection import HeldContinue, is_off_the_connection
@@ -88,13 +88,14 @@ def _closing_while_unread(should_close: Callable[[], bool], body: Any) -> Callab
 
 def check_settings() -> None:
     """End this process with one line where a setting is wrong, the model or the database unfit, or a media folder not
-    the one that it was or on a file system that cannot publish, before any worker is made. From now on nobody but root
-    may look into this process, nor into the workers, its forks."""
+    the one that it was or on a file system that cannot publish, before any worker is made; warn of what is unwise. From
+    now on nobody but root may look into this process, nor into the workers, its forks."""
     hide_memory()
     with ending_on_faults():
         settings = Settings.from_env()
         logs.configure(settings.logs)
         warn_of_place(settings.database.url)
+        warn_of_plain_http(settings)
         check_model(settings)
         with closing(open_database(settings.database)) as database:
             noticed = database.check()

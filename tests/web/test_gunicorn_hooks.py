@@ -1,7 +1,5 @@
 """What the hooks do to sockets, and uploads under TLS, where the seam has to go through gunicorn's reader."""
 
-import datetime
-import ipaddress
 import socket
 import ssl
 import struct
@@ -9,12 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from app.web.gunicorn_hooks import limit_waits
+from tests.certificates import write_certificate
 from tests.web.conftest import Server
 from tests.web.framings import FRAMINGS, Framing
 from tests.web.raw_client import RawClient
@@ -47,24 +42,6 @@ def test_unix_sockets_are_limited_too(tmp_path: Path) -> None:
         listener.bind(str(tmp_path / "socket"))
         limit_waits([listener], receive=2, send=30)
         assert struct.unpack("ll", listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)) == (2, 0)
-
-
-def write_certificate(folder: Path) -> tuple[str, str]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    key_bytes = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "key.pem").write_bytes(key_bytes)
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(pem))
-    return str(folder / "certificate.pem"), str(folder / "key.pem")
 
 
 @pytest.fixture(scope="module")
