@@ -30,8 +30,8 @@ class Answer:
 
     @property
     def is_from_the_application(self) -> bool:
-        """Gunicorn's own refusals have no request id."""
-        return "X-Request-Id" in self.headers
+        """What gunicorn sends for the application names itself; its own refusals do not."""
+        return "Server" in self.headers
 
 
 @dataclass(frozen=True, repr=False)

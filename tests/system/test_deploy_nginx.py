@@ -163,11 +163,9 @@ def test_events_come_while_the_run_goes_on(proxied: Proxied) -> None:
         assert any(b"event: status" in client.line() for _ in range(40))
 
 
-@pytest.mark.parametrize(
-    ("path", "is_taken_off"), [(b"GET /media/x/detections", True), (b"GET /media/x/content", False)]
-)
+@pytest.mark.parametrize(("path", "is_taken_off"), [("/media/x/detections", True), ("/media/x/content", False)])
 def test_an_answer_is_taken_off_the_service_at_once_but_for_files(
-    proxied: Proxied, tmp_path: Path, path: bytes, is_taken_off: bool
+    proxied: Proxied, tmp_path: Path, path: str, is_taken_off: bool
 ) -> None:
     """A service whose answer exceeds what the kernel holds, and a client that reads nothing of it."""
     sent = threading.Event()
@@ -186,10 +184,10 @@ def test_an_answer_is_taken_off_the_service_at_once_but_for_files(
 
         thread = threading.Thread(target=answer_once)
         thread.start()
-        with Nginx(tmp_path, documented(tmp_path, port, upstream, str(proxied.trust), key), port):
-            with replace(proxied, port=port).connect(ANYBODY, window=4096) as client:
-                client.send(request(path))
-                assert sent.wait(5 if is_taken_off else 1) == is_taken_off
+        servers = documented(tmp_path, port, upstream, str(proxied.trust), key)
+        with Nginx(tmp_path, servers, port), replace(proxied, port=port).connect(ANYBODY, window=4096) as client:
+            client.send(request(f"GET {path}".encode()))
+            assert sent.wait(5 if is_taken_off else 1) == is_taken_off
         thread.join(20)
 
 

@@ -50,13 +50,13 @@ def check(answer: Answer) -> None:
     """No refusal but in the form that is promised, and no failure."""
     if not answer.is_from_the_application:
         assert answer.status in (0, *OF_GUNICORN), answer
-        return
-    assert answer.status < 500 or answer.status in OF_OURS, answer
+    else:
+        assert answer.status < 500 or answer.status in OF_OURS, answer
     if answer.status >= 400:
         assert answer.headers["Content-Type"] == "application/problem+json", answer
         if answer.body:  # HEAD has none
             problem = json.loads(answer.body)
-            assert problem.keys() - {"mediaId"} == {"type", "title", "status", "detail", "requestId"}
+            assert problem.keys() - {"mediaId", "mediaUrl"} == {"type", "title", "status", "detail", "requestId"}
             assert (problem["status"], problem["requestId"]) == (answer.status, answer.headers["X-Request-Id"])
 
 
