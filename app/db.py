@@ -280,6 +280,12 @@ def upsert(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.In
     return postgresql.insert(table) if session.get_bind().dialect.name == "postgresql" else sqlite.insert(table)
 
 
+def is_read_only(session: Session) -> bool:
+    """Whether a transaction may not write: on a PostgreSQL that is a standby, or was set so, as for a full disk."""
+    on_postgres = session.get_bind().dialect.name == "postgresql"
+    return on_postgres and session.scalar(text("SHOW transaction_read_only")) == "on"
+
+
 def schema_revision(session: Session) -> str | None:
     """The migration that the database stands at; None where it was never migrated."""
     connection = session.connection()

@@ -17,8 +17,9 @@ BY_KEYS = {"ANNOTATIONS_TOKEN": "token", "JWT_ALGORITHM": "RS256"}
 
 
 def warnings(capfd: pytest.CaptureFixture[str], **environ: str) -> list[dict[str, Any]]:
-    logs.configure()
-    warn_of_plain_http(Settings.from_env(environ))
+    settings = Settings.from_env(environ)
+    logs.configure(settings.logs)
+    warn_of_plain_http(settings)
     return [json.loads(line) for line in capfd.readouterr().err.splitlines()]
 
 

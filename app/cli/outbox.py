@@ -22,6 +22,8 @@ from app.startup import warn_of_plain_http
 STILL_PENDING, PARKED, UNKNOWN = 1, 3, 4
 PRUNE_BATCH = 500
 HELD_SHOWN = 5
+ALL_SECONDS = 600.0
+"""What is done to every parked stream at once may take its time."""
 
 
 @click.group(cls=Group)
@@ -170,7 +172,7 @@ def retry(media_ids: Sequence[str], everything: bool, as_json: bool) -> None:
     if everything == bool(media_ids):
         raise click.UsageError("Name parked media, or say --all.")
     database, possible = services().database, [one for one in media_ids if MEDIA_ID.fullmatch(one)]
-    with database.writing() as session:
+    with database.writing(statement_seconds=ALL_SECONDS) as session:
         put_back = operations.retry_parked(session, database.now, None if everything else possible)
     if as_json:
         show_json({"retried": put_back})

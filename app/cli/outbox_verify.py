@@ -4,19 +4,21 @@ This module begins transactions.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import click
 from flask.cli import with_appcontext
 
-from app.cli.output import json_option, note, show_json, show_table
+from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
 from app.errors import Unavailable
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.remote_audit import Difference, RemoteState
-from app.outbox.verify import broken_invariants
+from app.outbox.verify import walk
 
 BROKEN = 5
+PORTION_SECONDS = 30.0
 
 
 @click.command(
@@ -36,8 +38,8 @@ BROKEN = 5
 def verify(remote: bool, as_json: bool) -> None:
     """Check the invariants on the stored rows."""
     database = services().database
-    with database.reading() as session:
-        broken = broken_invariants(session)
+    with progress_bar("checking") as on_progress:
+        broken = walk(partial(database.reading, statement_seconds=PORTION_SECONDS), on_progress)
     differences = list(_differences()) if remote else []
     unlike = [{"mediaId": one.media_id, "problem": one.problem} for one in differences]
     warnings = database.warnings()

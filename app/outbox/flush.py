@@ -22,6 +22,9 @@ from app.time_bounds import enforce
 BRING_FORWARD_EVERY = 2.0
 LOOK_EVERY = 0.1
 
+PATIENT_SECONDS = 600.0
+"""Statements of a flush are about everything that waits, and a person waits for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class FlushReport:
@@ -118,7 +121,7 @@ class Flush:
     def _bring_forward(self) -> tuple[dict[str, _Target], float]:
         """Make every waiting stream due, but those being sent at this moment; returns what is pending."""
         stream = OutboxStream
-        with self._database.writing() as session:
+        with self._database.writing(statement_seconds=PATIENT_SECONDS) as session:
             now = self._now(session)
             enforce(session, self._database.now, OUTBOX_BOUNDS)
             session.execute(
@@ -158,7 +161,7 @@ class Flush:
     def _look(self, targets: dict[str, _Target], started: float) -> _Progress:
         delivered = sum(target.last - target.acked for target in targets.values())
         pending, parked, unsettled = 0, 0, False
-        with self._database.reading() as session:
+        with self._database.reading(statement_seconds=PATIENT_SECONDS) as session:
             now = self._now(session)
             suspended = self._suspended(session, now)
             for row in self._unfinished(session):

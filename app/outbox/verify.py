@@ -1,16 +1,27 @@
 """`flask outbox verify`: the invariants, asked of the rows themselves. Each query finds what must not be there.
 
-Nothing here begins or commits a transaction, and nothing is repaired: a broken invariant is a defect for a person.
+Media are walked in the order of their ids, a portion at a time, so no query and no snapshot takes longer the more there
+are. Nothing here commits a transaction, and nothing is repaired: a broken invariant is a defect for a person.
 """
 
-from sqlalchemy import Select, case, func, literal, or_, select
-from sqlalchemy.orm import Session, aliased
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import xxhash
+from sqlalchemy import ColumnElement, Select, case, func, literal, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.models import DetectionRun, Media, OutboxMessage, OutboxStream, RunState
 
 SHOWN = 20
 """How many broken rows of each kind are named."""
 
+PORTION = 5000
+"""Media that are checked together."""
+
+_SHARED = "two messages share an idempotency key"
 _STREAM, _MESSAGE = OutboxStream, OutboxMessage
 _ON_STREAM = _MESSAGE.media_id == _STREAM.media_id
 
@@ -58,14 +69,6 @@ def _delivered_above() -> Select[str, str]:
     )
 
 
-def _shared_key() -> Select[str, str]:
-    return (
-        select(func.min(_MESSAGE.media_id), literal("two messages share an idempotency key"))
-        .group_by(_MESSAGE.idempotency_key)
-        .having(func.count() > 1)
-    )
-
-
 def _status_disagrees() -> Select[str, str]:
     """The last message of a media carries the status that its row has."""
     newest = aliased(OutboxMessage)
@@ -91,21 +94,104 @@ def _processing_without_run() -> Select[str, str]:
     )
 
 
-CHECKS = (
-    _unnumbered,
-    _gap,
-    _undelivered_below,
-    _delivered_above,
-    _shared_key,
-    _status_disagrees,
-    _processing_without_run,
+_Check = tuple[Callable[[], Select[str, str]], InstrumentedAttribute[str]]
+
+CHECKS: tuple[_Check, ...] = (
+    (_unnumbered, _STREAM.media_id),
+    (_gap, _MESSAGE.media_id),
+    (_undelivered_below, _MESSAGE.media_id),
+    (_delivered_above, _MESSAGE.media_id),
+    (_status_disagrees, Media.id),
+    (_processing_without_run, Media.id),
 )
+"""Each with the column by which its rows belong to a portion."""
+
+
+def walk(
+    opened: Callable[[], AbstractContextManager[Session]],
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[dict[str, str]]:
+    """Every broken invariant found, as {"mediaId", "problem"}, at most SHOWN of each kind.
+
+    `opened` gives a session for each portion, `on_progress` is told how many media are done, and of how many.
+    """
+    found: list[tuple[str, str]] = []
+    keys, done = _Keys(), 0
+    with opened() as session:
+        total = session.scalars(select(func.count()).select_from(Media)).one()
+    for session, after, last, count in _portions(opened):
+        for check, column in CHECKS:
+            rows = session.execute(check().where(*_within(column, after, last)).limit(SHOWN))
+            found += [(media_id, problem) for media_id, problem in rows]
+        keys.add(session.scalars(select(_MESSAGE.idempotency_key).where(*_within(_MESSAGE.media_id, after, last))))
+        done += count
+        on_progress(done, total)
+    found += [(media_id, _SHARED) for media_id in _holders(opened, keys.met_twice())]
+    return _shown(found)
 
 
 def broken_invariants(session: Session) -> list[dict[str, str]]:
-    """Every broken invariant found, as {"mediaId", "problem"}, at most SHOWN of each kind."""
-    return [
-        {"mediaId": media_id, "problem": problem}
-        for check in CHECKS
-        for media_id, problem in session.execute(check().limit(SHOWN))
-    ]
+    """The same within one session."""
+    return walk(lambda: nullcontext(session))
+
+
+def _portions(
+    opened: Callable[[], AbstractContextManager[Session]],
+) -> Iterator[tuple[Session, str, str, int]]:
+    """A session for each portion, the id before its first media and that of its last, and how many they are."""
+    after = ""
+    while True:
+        with opened() as session:
+            ids = session.scalars(select(Media.id).where(Media.id > after).order_by(Media.id).limit(PORTION)).all()
+            if not ids:
+                return
+            yield session, after, ids[-1], len(ids)
+            after = ids[-1]
+
+
+def _within(column: InstrumentedAttribute[str], after: str, last: str) -> tuple[ColumnElement[bool], ...]:
+    return column > after, column <= last
+
+
+class _Keys:
+    """Which keys were met twice, told from 8 bytes of each: a hash of two keys may be the same, and is looked into."""
+
+    def __init__(self) -> None:
+        self._buckets = [array("Q") for _ in range(256)]
+
+    def add(self, keys: Iterator[str]) -> None:
+        for key in keys:
+            number = _hash(key)
+            self._buckets[number & 0xFF].append(number)
+
+    def met_twice(self) -> set[int]:
+        twice = set()
+        for bucket in self._buckets:
+            if len(set(bucket)) < len(bucket):
+                twice |= {number for number, times in Counter(bucket).items() if times > 1}
+        return twice
+
+
+def _hash(key: str) -> int:
+    return xxhash.xxh64_intdigest(key.encode())
+
+
+def _holders(opened: Callable[[], AbstractContextManager[Session]], numbers: set[int]) -> list[str]:
+    """One media for each key that several messages have, of those with these hashes."""
+    media: dict[str, list[str]] = defaultdict(list)
+    for session, after, last, _count in _portions(opened) if numbers else ():
+        query = select(_MESSAGE.idempotency_key, _MESSAGE.media_id).where(*_within(_MESSAGE.media_id, after, last))
+        for key, media_id in session.execute(query):
+            if _hash(key) in numbers:
+                media[key].append(media_id)
+    return [min(ids) for ids in media.values() if len(ids) > 1]
+
+
+def _shown(found: list[tuple[str, str]]) -> list[dict[str, str]]:
+    times: Counter[str] = Counter()
+    shown = []
+    for media_id, problem in found:
+        times[problem] += 1
+        if times[problem] <= SHOWN:
+            shown.append({"mediaId": media_id, "problem": problem})
+    return shown

@@ -69,7 +69,7 @@ def retry() -> Response:
     """Put parked media back to pending: those named, all, or those whose park reason contains a text."""
     media_ids, reason = _wanted(json_body.read_object())
     database = services().database
-    with database.writing() as session:
+    with database.writing(statement_seconds=60) as session:
         retried = operations.retry_parked(session, database.now, media_ids, reason=reason)
     return jsonify(retried=len(retried))
 

