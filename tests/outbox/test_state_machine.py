@@ -18,6 +18,7 @@ from pathlib import Path
 from shutil import copy
 from typing import ClassVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -293,6 +294,7 @@ def _run(fresh_database: Callable[[Clock], Database], *, examples: int) -> None:
     )
 
 
+@pytest.mark.timeout(600)
 def test_no_history_breaks_the_outbox_on_sqlite(sqlite_template: Path, tmp_path: Path) -> None:
     numbers = count()
 
@@ -303,6 +305,7 @@ def test_no_history_breaks_the_outbox_on_sqlite(sqlite_template: Path, tmp_path:
     _run(fresh, examples=30)
 
 
+@pytest.mark.timeout(600)
 def test_no_history_breaks_the_outbox_on_postgresql(postgres_url: str) -> None:
     tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
 
