@@ -107,7 +107,8 @@ def test_of_uploads_that_begin_at_once_in_many_processes_only_as_many_are_let_in
             return admitted
 
     with ThreadPoolExecutor(len(storages)) as clients:
-        assert sum(clients.map(upload, range(len(storages)))) == 1
+        for _time in range(20):
+            assert sum(clients.map(upload, range(len(storages)))) == 1
 
 
 def test_a_process_that_stands_still_while_it_is_admitted_does_not_keep_others_out(
