@@ -171,6 +171,7 @@ def test_verify_of_an_unknown_media_ends_with_4(lonely_shell: Shell) -> None:
 
 def test_orphans_alone_are_listed_but_no_damage(lonely_shell: Shell) -> None:
     stranger = lonely_shell.api.images / "somebody-elses.jpg"
+    lonely_shell.api.services.folders.open()
     stranger.write_bytes(b"untouched")
     found = lonely_shell.json("media", "verify")
     assert [(row["problem"], row["path"]) for row in found["findings"]] == [("orphaned", str(stranger))]
