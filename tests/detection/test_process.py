@@ -181,8 +181,8 @@ def test_the_fault_of_a_media_is_told_and_the_process_kept(
     detector_process: DetectorProcess, astronaut: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(astronaut.read_bytes()[:20_000])
-    with pytest.raises(Undecodable, match="damaged"):
+    broken.write_bytes(astronaut.read_bytes()[:200])
+    with pytest.raises(Undecodable, match="picture"):
         list(detector_process.run(Job(broken, "Image")))
     first = detector_process.pid
     with pytest.raises(Undecodable):
