@@ -94,6 +94,7 @@ class Services:
             ),
             workers=settings.detection_workers,
             on_left=self.waiters.notify,
+            max_boxes=settings.max_boxes_per_run,
         )
         self.database.on_announcement(News.RUNS, self.executor.wake)
         self.annotations = _annotations_client(settings)

@@ -13,6 +13,7 @@ DetectionsError
 │   └── NotParked            a known media, but nothing of it is parked
 ├── MediaIdCollision         the id exists with other content
 ├── AlreadyProcessing        a run of that media is under way
+├── NotProcessing            no run of that media is under way
 ├── Unavailable              busy beyond a limit, or shutting down; try again later
 │   ├── DatabaseUnfit        the database, or what stands before it, cannot be used until a person changes it
 │   └── RecordsNotReadable   the annotations service lets nobody look at its records
@@ -85,6 +86,10 @@ class MediaIdCollision(DetectionsError):
 
 class AlreadyProcessing(DetectionsError):
     """A run of that media is under way."""
+
+
+class NotProcessing(DetectionsError):
+    """No run of that media is under way."""
 
 
 class Unavailable(DetectionsError):

@@ -53,6 +53,7 @@ class RunFailure(StrEnum):
     UNDECODABLE = "undecodable"  # the media's: the decoder rejects it
     TOO_LARGE = "too-large"  # the media's: beyond a limit of the decoder
     DETECTOR = "detector"  # ours: the detector broke, more than once
+    CANCELLED = "cancelled"  # nobody's: a person ended it
 
 
 ACTIVE_RUN = text("state IN ('queued', 'running')")
@@ -91,7 +92,11 @@ class Media(Base):
 
 class DetectionRun(Base):
     """One run of a detector over one media, asked for by `user_id`; while running it is leased to one process, which
-    claimed it at `claimed_at`."""
+    claimed it at `claimed_at`.
+
+    What is found counts from the claim whose epoch is `results_epoch`. A run that yielded waits with a `position`, from
+    which its next claim goes on; any other claim begins anew and forgets what was found.
+    """
 
     __tablename__ = "detection_run"
     __table_args__ = (
@@ -99,8 +104,8 @@ class DetectionRun(Base):
         CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="running_is_leased"),
         CheckConstraint("(state IN ('done', 'failed')) = (finished_at IS NOT NULL)", name="ended_has_time"),
         CheckConstraint("(state = 'failed') = (failure IS NOT NULL)", name="failed_has_failure"),
-        CheckConstraint("failure IN ('undecodable', 'too-large', 'detector')", name="failure_allowed"),
-        CheckConstraint("frames_done >= 0", name="frames_not_negative"),
+        CheckConstraint("failure IN ('undecodable', 'too-large', 'detector', 'cancelled')", name="failure_allowed"),
+        CheckConstraint("frames_done >= 0 AND boxes_done >= 0", name="frames_not_negative"),
         Index("uq_detection_run_active", "media_id", unique=True, sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN),
         Index("ix_detection_run_waiting", "user_id", "id", sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN),
         Index("ix_detection_run_running", "user_id", sqlite_where=RUNNING_RUN, postgresql_where=RUNNING_RUN),
@@ -127,6 +132,9 @@ class DetectionRun(Base):
     lease_until: Mapped[float | None] = mapped_column(Double)
     frames_done: Mapped[int] = mapped_column(Integer, default=0)
     frames_total: Mapped[int | None] = mapped_column(Integer)
+    boxes_done: Mapped[int] = mapped_column(Integer, default=0)
+    results_epoch: Mapped[int] = mapped_column(Integer, default=0)
+    position: Mapped[str | None] = mapped_column(Text)
     packets_skipped: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[float] = mapped_column(Double)
     claimed_at: Mapped[float | None] = mapped_column(Double)

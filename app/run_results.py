@@ -29,6 +29,7 @@ _PAGE = (
     .order_by(Detection.frame, Detection.ordinal)
     .limit(PAGE_ROWS)
 )
+_EPOCH = select(DetectionRun.results_epoch).where(DetectionRun.id == bindparam("run"))
 _NEXT_FRAME = (
     select(Detection.frame, Detection.time)
     .where(
@@ -58,7 +59,7 @@ class Frames:
             end = _first_frame_at(session, run.id, to_seconds, end)
         if from_seconds is not None:
             first = _first_frame_at(session, run.id, from_seconds, end)
-        return cls(run.id, run.lease_epoch, first, end)
+        return cls(run.id, run.results_epoch, first, end)
 
 
 def pages(database: Database, frames: Frames) -> Iterator[Page]:
@@ -69,7 +70,7 @@ def pages(database: Database, frames: Frames) -> Iterator[Page]:
     last = {"frame": frames.first - 1, "ordinal": _BEHIND_ALL}
     while True:
         with database.reading() as session:
-            if session.scalar(select(DetectionRun.lease_epoch).where(DetectionRun.id == frames.run_id)) != frames.epoch:
+            if session.scalar(_EPOCH, {"run": frames.run_id}) != frames.epoch:
                 raise Unavailable(f"Run {frames.run_id} has begun anew meanwhile; ask again.")
             page = session.execute(_PAGE, {"run": frames.run_id, "end": frames.end, **last}).all()
         yield page

@@ -25,6 +25,7 @@ from app.file_systems import is_inability
 from app.folder_trials import FolderTrial, Outcome
 from app.private_files import make_private
 from app.room import Room, incoming_name
+from app.scratch import Scratch
 from app.writeback import Writeback
 
 log = structlog.get_logger()
@@ -98,13 +99,9 @@ class Storage:
         Its temporary name is gone at the end, unless `keep_name` was called on it. Raises StorageFull, or Unavailable
         where the folder was found to lack what publishing needs.
         """
-        folder = self._folders[media_type]
-        reason = self._refusal(folder)
-        if reason:
-            raise Unavailable(reason, RETRY_SECONDS)
+        folder = self._usable(media_type)
         with judged(folder), self._room.admission(folder, declared_bytes or 0):
-            if declared_bytes and not self._room.has(folder, declared_bytes):
-                raise StorageFull(f"There is no room for {declared_bytes} bytes in the {media_type} folder.")
+            self._ensure_room(media_type, declared_bytes)
             incoming = Incoming(folder, declared_bytes or 0)
         try:
             with incoming:
@@ -113,6 +110,18 @@ class Storage:
             if is_inability(error.__cause__):
                 self._trials[folder].outcome(max_age=0)  # the next upload is refused before it comes
             raise
+
+    @contextmanager
+    def scratch(self, media_type: str, declared_bytes: int | None) -> Iterator[Scratch]:
+        """A file without a name beside that type's files, gone at the end of the block or with this process.
+
+        Raises StorageFull where there is no room for so many bytes, or Unavailable as `incoming` does.
+        """
+        folder = self._usable(media_type)
+        with judged(folder):
+            self._ensure_room(media_type, declared_bytes)
+        with Scratch(folder / INCOMING) as scratch:
+            yield scratch
 
     def published(self) -> Iterator[Path]:
         """Everything in the folders that is no folder itself, in no order and without keeping a list."""
@@ -136,6 +145,17 @@ class Storage:
         """
         with judged(folder):
             return self._room.left(folder, enough)
+
+    def _usable(self, media_type: str) -> Path:
+        folder = self._folders[media_type]
+        reason = self._refusal(folder)
+        if reason:
+            raise Unavailable(reason, RETRY_SECONDS)
+        return folder
+
+    def _ensure_room(self, media_type: str, declared_bytes: int | None) -> None:
+        if declared_bytes and not self._room.has(self._folders[media_type], declared_bytes):
+            raise StorageFull(f"There is no room for {declared_bytes} bytes in the {media_type} folder.")
 
     def _refusal(self, folder: Path) -> str | None:
         """Why nothing may be stored in the folder now: it is not the one that it was, or cannot publish files."""

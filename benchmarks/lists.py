@@ -43,13 +43,13 @@ INSERT INTO media (id, name, path, media_type, media_status, user_id, size_bytes
     CASE WHEN i <= 2 THEN 6 ELSE 3 END, 'ada', 1, i FROM n
 """
 _STREAMS = """
-INSERT INTO outbox_stream (media_id, last_seq, acked_seq, lease_epoch, attempts, refusals, uncertain)
-{numbers} SELECT {id}, 0, 0, 0, 0, 0, {false} FROM n
+INSERT INTO outbox_stream (media_id, last_seq, acked_seq, lease_epoch, attempts, failures, counted_attempts, uncertain)
+{numbers} SELECT {id}, 0, 0, 0, 0, 0, 0, {false} FROM n
 """
 _RUNS = """
 INSERT INTO detection_run (media_id, user_id, detector, confidence, frame_interval, state, tries, lease_epoch,
-    frames_done, packets_skipped, created_at)
-{numbers} SELECT {id}, 'ada', 'detector', 0.45, 0.5, 'queued', 0, 0, 0, 0, 1 FROM n
+    results_epoch, frames_done, boxes_done, packets_skipped, created_at)
+{numbers} SELECT {id}, 'ada', 'detector', 0.45, 0.5, 'queued', 0, 0, 0, 0, 0, 0, 1 FROM n
 """
 
 
@@ -114,13 +114,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--media", type=int, default=1_000_000)
     arguments = parser.parse_args()
-    table = Table("what", "database", "median", box=None)
     with places() as at:
         for part in (lists, claims):
             for kind in KINDS:
+                table = Table("what", "database", "median", box=None, show_header=part is lists and kind == KINDS[0])
                 for row in part(at, kind, arguments.media):
                     table.add_row(*row)
-    Console().print(table)
+                Console().print(table)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
     assert (found.detection, found.dispatcher, found.outbox_retention_days) == ("embedded", "embedded", 7)
     assert found.detection_workers == granted()
     assert (found.max_picture_pixels, found.max_waiting_runs) == (1_000_000_000, 100_000)
+    assert found.max_boxes_per_run == 1_000_000
     assert (found.delivery_workers, found.delivery_deadline) == (8, 10)
     assert (found.logs.level, found.logs.format) == ("info", "json")
     assert (found.cors_origins, found.tokens.admin_claim) == ((), ("roles", "admin"))
@@ -82,6 +83,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
         ("DETECTION_WORKERS", "3", lambda found: found.detection_workers == 3),
         ("DETECTION", "off", lambda found: found.detection == "off"),
         ("MAX_PICTURE_PIXELS", "192000000", lambda found: found.max_picture_pixels == 192_000_000),
+        ("MAX_BOXES_PER_RUN", "5000", lambda found: found.max_boxes_per_run == 5000),
         ("MAX_WAITING_RUNS", "1000", lambda found: found.max_waiting_runs == 1000),
         ("DELIVERY_WORKERS", "32", lambda found: found.delivery_workers == 32),
         ("DELIVERY_DEADLINE_SECONDS", "2.5", lambda found: found.delivery_deadline == 2.5),
@@ -140,6 +142,8 @@ def test_each_setting_is_read(name: str, value: str, read: object) -> None:
         ("DELIVERY_WORKERS", "257"),
         ("DELIVERY_DEADLINE_SECONDS", "0"),
         ("DELIVERY_DEADLINE_SECONDS", "21"),
+        ("MAX_BOXES_PER_RUN", "0"),
+        ("DETECTOR_CONFIDENCE", "0.009"),
         ("LOG_LEVEL", "INFO"),
         ("LOG_LEVEL", "verbose"),
         ("LOG_FORMAT", "xml"),

@@ -3,6 +3,7 @@
 import click
 
 from app.cli.detect import detect
+from app.cli.detect_cancel import cancel
 from app.cli.detect_file import detect_file
 from app.cli.media import media
 from app.cli.media_folders import accept_folders
@@ -14,7 +15,8 @@ from app.cli.outbox_resend import resend
 from app.cli.outbox_verify import verify as verify_outbox
 from app.cli.token import token
 
-detect.add_command(detect_file)
+for command in (detect_file, cancel):
+    detect.add_command(command)
 for command in (accept_folders, list_media, show_media, upload, verify):
     media.add_command(command)
 for command in (resend, verify_outbox):

@@ -22,7 +22,7 @@ from app.detection.results import DetectedObject, FrameResult
 from app.detection.start_check import load_model
 from app.errors import DetectionsError, SettingsError
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, Kind, check_first_bytes, extension_of
-from app.settings import DetectorSettings
+from app.settings import MIN_CONFIDENCE, DetectorSettings
 
 DRAWN_AS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -42,10 +42,13 @@ class Outcome:
     error: str | None = None
 
 
-def _within(maximum: float) -> Callable[[click.Context, click.Parameter, float | None], float | None]:
+def _within(
+    maximum: float, least: float = 0.0
+) -> Callable[[click.Context, click.Parameter, float | None], float | None]:
     def check(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
-        if value is not None and not 0 < value <= maximum:
-            raise click.BadParameter(f"must be more than 0 and at most {maximum:g}, not {value:g}.")
+        if value is not None and not (0 < value <= maximum and value >= least):
+            bound = f"at least {least:g}" if least else "more than 0"
+            raise click.BadParameter(f"must be {bound} and at most {maximum:g}, not {value:g}.")
         return value
 
     return check
@@ -70,7 +73,7 @@ def _within(maximum: float) -> Callable[[click.Context, click.Parameter, float |
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the picture, or the frame of the video with most detections, with its boxes; of one PATH.",
 )
-@click.option("--confidence", type=float, callback=_within(1), help="Instead of DETECTOR_CONFIDENCE.")
+@click.option("--confidence", type=float, callback=_within(1, MIN_CONFIDENCE), help="Instead of DETECTOR_CONFIDENCE.")
 @click.option(
     "--frame-interval", metavar="SECONDS", type=float, callback=_within(3600), help="Instead of FRAME_INTERVAL_SECONDS."
 )

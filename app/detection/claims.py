@@ -11,7 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import CTE, ColumnElement, Double, Select, Update, and_, bindparam, func, literal_column, select, update
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Double,
+    Select,
+    Subquery,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from app.detection.statements import RUN, UNDER_WAY, claimable
@@ -32,6 +46,7 @@ class ClaimedRun:
 
     run_id: int
     media_id: str
+    user_id: str
     media_status: int
     path: Path
     size_bytes: int
@@ -41,6 +56,9 @@ class ClaimedRun:
     epoch: int
     tries: int
     request_id: str | None
+    position: str | None = None
+    """Where it goes on, with the frames and boxes that it has; None where it begins."""
+    boxes_done: int = 0
 
     @property
     def fence(self) -> ColumnElement[bool]:
@@ -66,6 +84,7 @@ class Claims:
 
     def __init__(self, now: ColumnElement[float]) -> None:
         self._lease = _lease_statement(now)
+        self._is_waited_for = {new_only: _newcomers(now, new_only=new_only) for new_only in (True, False)}
 
     def lease(self, session: Session, claimant: Claimant) -> ClaimedRun | None:
         """Lease the next run; None where there is none, or where another claims it right now."""
@@ -76,9 +95,17 @@ class Claims:
         ).one_or_none()
         return None if run is None else _claimed(run, session.get_one(Media, run.media_id))
 
+    def is_waited_for(self, session: Session, user: str, *, had_its_turn: bool) -> bool:
+        """Whether a run of this user is to yield: somebody else waits who has nothing under way.
+
+        Where what waits has yielded before, it waits until the run has had its turn.
+        """
+        return session.execute(self._is_waited_for[not had_its_turn], {"user": user}).first() is not None
+
 
 def _lease_statement(now: ColumnElement[float]) -> Update:
     chosen = _next(now).cte("chosen")
+    goes_on = and_(_R.state == RunState.QUEUED, _R.position.is_not(None), _R.detector == bindparam("name"))
     return (
         update(DetectionRun)
         .where(DetectionRun.id.in_(select(chosen.c.id)))
@@ -90,9 +117,12 @@ def _lease_statement(now: ColumnElement[float]) -> Update:
             lease_until=now + bindparam("lease", type_=Double()),
             tries=DetectionRun.tries + 1,
             claimed_at=now,
-            started_at=now,
-            frames_done=0,
-            packets_skipped=0,
+            started_at=case((goes_on, _R.started_at), else_=now),
+            frames_done=case((goes_on, _R.frames_done), else_=0),
+            boxes_done=case((goes_on, _R.boxes_done), else_=0),
+            packets_skipped=case((goes_on, _R.packets_skipped), else_=0),
+            results_epoch=case((goes_on, _R.results_epoch), else_=_R.lease_epoch + 1),
+            position=case((goes_on, _R.position)),
         )
         .returning(DetectionRun)
     )
@@ -112,7 +142,8 @@ def _next(now: ColumnElement[float]) -> Select[int]:
     )
 
 
-def _user_in_turn(now: ColumnElement[float]) -> ColumnElement[str]:
+def _waiting(now: ColumnElement[float]) -> Subquery:
+    """The users who have runs that wait or are under way, each with the oldest that can be claimed, if there is one."""
     users = _users_with_runs()
     oldest = (
         select(_R.id)
@@ -122,9 +153,25 @@ def _user_in_turn(now: ColumnElement[float]) -> ColumnElement[str]:
         .correlate(users)
         .scalar_subquery()
     )
-    waiting = select(users.c.user_id, oldest.label("oldest")).where(users.c.user_id.is_not(None)).subquery("waiting")
+    return select(users.c.user_id, oldest.label("oldest")).where(users.c.user_id.is_not(None)).subquery("waiting")
+
+
+def _busy(now: ColumnElement[float]) -> Subquery:
+    """The users who have runs under way, and how many."""
     held = select(_R.user_id, func.count().label("runs")).where(_RUNNING, _R.lease_until > now)
-    busy = held.group_by(_R.user_id).subquery("busy")
+    return held.group_by(_R.user_id).subquery("busy")
+
+
+def _newcomers(now: ColumnElement[float], *, new_only: bool) -> Select[int]:
+    """A run of somebody else than `user` who has nothing under way; with `new_only`, one that has not yielded."""
+    waiting, busy = _waiting(now), _busy(now)
+    wanted = select(_R.id).join(waiting, waiting.c.oldest == _R.id)
+    wanted = wanted.where(waiting.c.user_id != bindparam("user"), waiting.c.user_id.not_in(select(busy.c.user_id)))
+    return (wanted.where(_R.position.is_(None)) if new_only else wanted).limit(1)
+
+
+def _user_in_turn(now: ColumnElement[float]) -> ColumnElement[str]:
+    waiting, busy = _waiting(now), _busy(now)
     # A turn that lies ahead was dated before the clock was set back: it would keep its user behind all others.
     last_turn = (
         select(func.max(_R.claimed_at)).where(_R.user_id == waiting.c.user_id, _R.claimed_at <= now).correlate(waiting)
@@ -151,6 +198,7 @@ def _claimed(run: DetectionRun, media: Media) -> ClaimedRun:
     return ClaimedRun(
         run_id=run.id,
         media_id=run.media_id,
+        user_id=run.user_id,
         media_status=media.media_status,
         path=Path(media.path),
         size_bytes=media.size_bytes,
@@ -160,4 +208,6 @@ def _claimed(run: DetectionRun, media: Media) -> ClaimedRun:
         epoch=run.lease_epoch,
         tries=run.tries,
         request_id=run.request_id,
+        position=run.position,
+        boxes_done=run.boxes_done,
     )

@@ -2,7 +2,8 @@
 
 The threads take what the database says is waiting, whoever accepted it, so a run survives the process that took it in.
 An idle one may begin with a picture that is still being recorded: what it finds counts once the run's row is there.
-A heartbeat renews the leases of the runs under way; a run whose lease is lost is dropped at its next frame.
+A heartbeat renews the leases of the runs under way; a run whose lease is lost is dropped at its next frame. A video
+yields where somebody else waits who has nothing under way, and goes on later.
 """
 
 import os
@@ -19,10 +20,11 @@ import structlog
 
 from app.detection.claims import ClaimedRun
 from app.detection.head_start import HeadStart, IdleDetectors
-from app.detection.in_memory import Found, Line, Waiting
-from app.detection.jobs import Job, OpenFile, Total
+from app.detection.in_memory import BoundedQueue, Found, Waiting
+from app.detection.jobs import Job, OpenFile
 from app.detection.process import DetectorProcess
 from app.detection.results import FrameResult
+from app.detection.run_stream import RunLost, RunStream
 from app.detection.runs import MAX_TRIES, Runs
 from app.detection.sandbox.policy import Sandbox
 from app.errors import (
@@ -42,20 +44,17 @@ log = structlog.get_logger()
 LOOK_EVERY = 1.0
 RENEWALS = 3
 """Of a lease, within the time that it lasts."""
-RECORD_EVERY = 0.5
 STOP_SECONDS = 5.0
 HEAD_START_SECONDS = 5.0
 """How long a detector waits for the run that it works ahead of: a disk or a database is slow then, and others wait."""
+MAX_BOXES = 1_000_000
+"""Objects that one run may find."""
 WAITING_IN_MEMORY = 4
-"""Pictures held in memory that may wait for each detector process."""
+"""Pictures that are not stored which may wait for each detector process."""
 
 
 _Work = Callable[[DetectorProcess], bool]
 """Does one job, if there is any."""
-
-
-class _RunLost(Exception):
-    """The run's lease has gone to another process."""
 
 
 class RunExecutor:
@@ -70,6 +69,7 @@ class RunExecutor:
         workers: int,
         on_left: Callable[[int, bool], None] = lambda _run_id, _ended: None,
         head_start_seconds: float = HEAD_START_SECONDS,
+        max_boxes: int = MAX_BOXES,
     ) -> None:
         self._runs = runs
         self._make_process = make_process
@@ -80,7 +80,8 @@ class RunExecutor:
         self._idle = IdleDetectors()
         self._ahead: set[HeadStart] = set()
         self._workers = workers
-        self._in_memory = Line(WAITING_IN_MEMORY * workers)
+        self._in_memory = BoundedQueue(WAITING_IN_MEMORY * workers)
+        self._stream = RunStream(runs, self._stopping.is_set, self._in_memory.has_jobs_of_others, max_boxes)
         self._under_way: set[ClaimedRun] = set()
         self._processes: list[DetectorProcess] = []
         self._threads: list[threading.Thread] = []
@@ -88,7 +89,7 @@ class RunExecutor:
     def start(self, processes: int = 1) -> None:
         """Begin, as one of so many processes that share the workers out; each has one at least."""
         workers = -(-self._workers // processes)
-        self._in_memory.places = WAITING_IN_MEMORY * workers
+        self._in_memory.capacity = WAITING_IN_MEMORY * workers
         names = [f"run-worker-{number}" for number in range(workers)]
         self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for name in names]
         self._threads.append(threading.Thread(target=self._renew, name="run-heartbeat", daemon=True))
@@ -112,6 +113,7 @@ class RunExecutor:
         while waiting := self._in_memory.next():
             if waiting.result.set_running_or_notify_cancel():
                 waiting.result.set_exception(_shutting_down())
+            waiting.close()
 
     def wake(self) -> None:
         """Have a look now: a run was queued."""
@@ -135,18 +137,23 @@ class RunExecutor:
         head_start = HeadStart(file, confidence, frame_interval)
         return head_start if self._idle.give(head_start) else None
 
-    def ensure_room(self) -> None:
-        """Raise Unavailable where `detect` would take no job now: before a picture is read that could not wait."""
+    def ensure_room(self, user: str) -> None:
+        """Raise Unavailable where `detect` would take no job of this user now: before a picture is read that could not
+        wait."""
         if self._stopping.is_set():
             raise _shutting_down()
-        self._in_memory.ensure_room()
+        self._in_memory.ensure_room(user)
 
     def detect(self, job: Job, timeout: float, *, user: str) -> Found:
         """Run a job that has no row, for a client that waits; raises Unavailable where too many wait already."""
         if self._stopping.is_set():
             raise _shutting_down()
         waiting = Waiting(job)
-        self._in_memory.join(user, waiting)
+        try:
+            self._in_memory.join(user, waiting)
+        except Unavailable:
+            waiting.close()
+            raise
         self.wake()
         try:
             return waiting.result.result(timeout)
@@ -206,6 +213,7 @@ class RunExecutor:
                 waiting.result.set_exception(error)
             else:
                 waiting.result.set_result(Found(results, process.warnings))
+        waiting.close()
         return True
 
     def _do_one_run(self, process: DetectorProcess) -> bool:
@@ -242,7 +250,7 @@ class RunExecutor:
         """Do the run and record how it went; true where it is ended, false where another is to take it."""
         try:
             with nullcontext(begun) if begun is not None else _job_of(claimed) as job:
-                rest = self._stream(process, claimed, job)
+                rest = self._stream.follow(process, claimed, job)
         except Undecodable as error:
             return self._runs.fail(claimed, RunFailure.UNDECODABLE, str(error), skipped=process.skipped)
         except MediaTooLarge as error:
@@ -252,32 +260,13 @@ class RunExecutor:
             if not self._stopping.is_set() and claimed.tries >= MAX_TRIES:
                 return self._runs.fail(claimed, RunFailure.DETECTOR, str(error), skipped=process.skipped)
             self._runs.hand_back(claimed, counted=not self._stopping.is_set())
-        except _RunLost:
+        except RunLost:
             log.warning("run_lost", run_id=claimed.run_id, epoch=claimed.epoch)
         else:
-            if rest is not None:
-                return self._runs.finish(claimed, rest, skipped=process.skipped, warnings=process.warnings)
-            self._runs.hand_back(claimed, counted=False)
+            if rest.is_whole:
+                return self._runs.finish(claimed, rest.results, skipped=process.skipped, warnings=process.warnings)
+            self._runs.pause(claimed, rest.results, rest.position, skipped=process.skipped)
         return False
-
-    def _stream(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> list[FrameResult] | None:
-        """Record frames as they come; returns those not recorded yet, None where we are shutting down."""
-        total: int | None = None
-        batch: list[FrameResult] = []
-        recorded = time.monotonic()
-        with closing(process.run(job)) as items:
-            for item in items:
-                if self._stopping.is_set():
-                    return None
-                if isinstance(item, Total):
-                    total = item.frames
-                elif isinstance(item, FrameResult):
-                    batch.append(item)
-                if time.monotonic() - recorded >= RECORD_EVERY:
-                    if not self._runs.record(claimed, batch, total, skipped=process.skipped):
-                        raise _RunLost
-                    batch, recorded = [], time.monotonic()
-        return batch
 
     def _renew(self) -> None:
         while not self._stopping.wait(self._runs.lease_seconds / RENEWALS):
@@ -306,7 +295,7 @@ def _job_of(claimed: ClaimedRun) -> Iterator[Job]:
     except StorageFailed as error:
         raise DetectorFailed(str(error)) from error
     try:
-        yield Job(OpenFile(fd), claimed.media_type, claimed.confidence, claimed.frame_interval)
+        yield Job(OpenFile(fd), claimed.media_type, claimed.confidence, claimed.frame_interval, claimed.position)
     finally:
         os.close(fd)
 

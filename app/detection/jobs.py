@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from app.detection.results import DetectedObject, FrameResult
 from app.detection.sandbox.policy import Sandbox
+from app.detection.video_position import VideoPosition
 from app.settings.detector import MAX_LABEL_CHARACTERS
 
 MAX_MESSAGE_BYTES = 4 * 1024**2
@@ -44,6 +45,13 @@ class Job:
     media_type: Literal["Image", "Video"]
     confidence: float = 0.45
     frame_interval: float = 0.5
+    position: str | None = None
+    """Where a video goes on, as Paused gave it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Sent to the process: end the video that is under way, and say where it can go on. Without effect otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,15 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """The video was ended by Pause, behind the frames that were sent; `position` is where it can go on, None where that
+    is its beginning. `skipped` packets of it were corrupt."""
+
+    position: str | None
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The job is done; `skipped` packets of the video were corrupt, `warnings` say what of a picture is missing."""
 
@@ -120,7 +137,7 @@ class Failure:
     reason: str
 
 
-Message = Sealed | Drawn | Loaded | Total | FrameResult | Beat | Finished | Failure
+Message = Sealed | Drawn | Loaded | Total | FrameResult | Beat | Paused | Finished | Failure
 
 
 def encode(message: Message) -> bytes:
@@ -153,6 +170,7 @@ _READERS: Mapping[str, Callable[[dict[str, Any]], Message]] = MappingProxyType(
         "Loaded": lambda _fields: Loaded(),
         "Sealed": lambda fields: Sealed(Sandbox(**fields["sandbox"]), _text(fields["reason"], _MAX_REASON)),
         "Drawn": lambda fields: Drawn(int(fields["size"])),
+        "Paused": lambda fields: Paused(_position(fields["position"]), int(fields["skipped"])),
         "Finished": lambda fields: Finished(int(fields["skipped"]), _warnings(*fields["warnings"])),
         "Failure": lambda fields: Failure(Fault(fields["fault"]), _text(fields["reason"], _MAX_REASON)),
     }
@@ -161,6 +179,11 @@ _READERS: Mapping[str, Callable[[dict[str, Any]], Message]] = MappingProxyType(
 
 def _warnings(*texts: str) -> tuple[str, ...]:
     return tuple(_text(text, _MAX_WARNING) for text in texts[:_MAX_WARNINGS])
+
+
+def _position(text: str | None) -> str | None:
+    """It is stored, and handed to a later process: of what was sent nothing but the numbers is kept."""
+    return None if text is None else VideoPosition.decode(text).encode()
 
 
 def _object(class_num: int, label: str, **numbers: float) -> DetectedObject:

@@ -8,25 +8,28 @@ class MediaClock:
 
     `start` is the stream's first timestamp in seconds, None if the container does not say; `step` is the usual time
     between frames, which stands in for missing timestamps. A jump back of more than a second is a clock that was
-    reset (recordings joined together), and time goes on from where it was.
+    reset (recordings joined together), and time goes on from where it was. `last` is the time of the frame before, for
+    a clock that goes on with the `start` and the `last` of another.
     """
 
-    def __init__(self, start: float | None, step: float) -> None:
-        self._start = start
+    def __init__(self, start: float | None, step: float, last: float | None = None) -> None:
+        self.start = start
+        self.last = last
+        self.was_reset = False
         self._step = step
-        self._last: float | None = None
 
     def time_of(self, timestamp: float | None) -> float:
         """The time of the next frame, at least 0, from its timestamp in seconds, None where it has none."""
-        expected = 0.0 if self._last is None else self._last + self._step
+        expected = 0.0 if self.last is None else self.last + self._step
         if timestamp is None:
-            self._last = expected
+            self.last = expected
             return expected
-        if self._start is None:
-            self._start = timestamp - expected
-        time = max(0.0, timestamp - self._start)
+        if self.start is None:
+            self.start = timestamp - expected
+        time = max(0.0, timestamp - self.start)
         if time < expected - self._step - _REORDERED_SECONDS:
-            self._start = timestamp - expected
+            self.start = timestamp - expected
+            self.was_reset = True
             time = expected
-        self._last = time
+        self.last = time
         return time

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from app.detection.jobs import Drawing, Job, OpenFile
+from app.detection.jobs import Drawing, Job, OpenFile, Pause
 from app.detection.limits import MediaLimits, ProcessLimits, VideoLimits
 from app.detection.results import DetectedObject
 from app.settings.detector import DetectorOptions
@@ -34,7 +34,7 @@ class Load:
     """Load the model, no more."""
 
 
-Order = Start | Load | Job | Drawing
+Order = Start | Load | Job | Drawing | Pause
 
 
 def encode(order: Order) -> bytes:
@@ -57,6 +57,8 @@ def decode(message: bytes, source: Source | None = None) -> Order:
             return _start(**fields)
         case "Load", None:
             return Load()
+        case "Pause", None:
+            return Pause()
         case "Job", OpenFile() | bytes():
             return Job(source, **fields)
         case "Drawing", OpenFile() | bytes():

@@ -29,6 +29,8 @@ from app.detection.jobs import (
     Loaded,
     Message,
     OpenFile,
+    Pause,
+    Paused,
     Sealed,
     Total,
     decode,
@@ -104,8 +106,21 @@ class DetectorProcess:
         child.send(job)
         self._begun = (job, child)
 
-    def run(self, job: Job) -> Generator[FrameResult | Total | Beat]:
+    def pause(self) -> None:
+        """Have the video that is under way end soon.
+
+        The iterator that `run` gave goes on to a Paused, or to its end where that came first. To be called by whoever
+        iterates. Raises DetectorFailed.
+        """
+        child = self._child
+        if child is not None and not child.at_rest:
+            child.send(Pause())
+
+    def run(self, job: Job) -> Generator[FrameResult | Total | Beat | Paused]:
         """The job's Total, then a result for each sampled frame as soon as it is there, with a Beat now and then.
+
+        At the end comes a Paused where `pause` was called. Total comes once a video has found the position from which
+        it goes on, and `pause` is not to be called before.
 
         Nothing happens before the first `next`, unless `begin` was called before. Closing the iterator early ends the
         process with the job in it.
@@ -116,11 +131,11 @@ class DetectorProcess:
         self.skipped, self.warnings = 0, ()
         with self._conversation(job) as messages:
             for message in messages:
-                if isinstance(message, Beat | Finished):
+                if isinstance(message, Beat | Finished | Paused):
                     self.skipped = message.skipped
                 if isinstance(message, Finished):
                     self.warnings = message.warnings
-                if isinstance(message, Total | FrameResult | Beat):
+                if isinstance(message, Total | FrameResult | Beat | Paused):
                     yield message
 
     def draw(self, drawing: Drawing) -> bytes:
@@ -219,7 +234,7 @@ class _Child:
                     self.at_rest = message.fault in _HARMLESS
                     self._pass_on_errors()
                     raise _ERRORS[message.fault](message.reason)
-                case Finished() | Loaded():
+                case Finished() | Loaded() | Paused():
                     self.at_rest = True
                     self._pass_on_errors()
             yield message

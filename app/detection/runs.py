@@ -2,10 +2,10 @@
 
 A run's life: it is queued, in the transaction that records its media where that is new; claimed, under a lease that its
 process renews while it works and with every batch of frames that it records; done or failed at the end. A picture that
-an idle detector has begun with is claimed in the transaction that queues it, unless others wait. A process that
-is told to stop hands its runs back, which counts as no try; one that dies leaves them to whoever comes once the lease
-has run out. Either way the next try begins anew and forgets what was found. A run of which MAX_TRIES processes or
-detectors have died is failed, with the reason.
+an idle detector has begun with is claimed in the transaction that queues it, unless others wait. A run that yields, or
+whose process is told to stop, waits with the position from which its next claim goes on; it counts as no try. One whose
+process dies is left to whoever comes once the lease has run out, and begins anew. A run of which MAX_TRIES processes or
+detectors have died is failed, with the reason; one that a person ends is failed as well, "cancelled by" that person.
 
 A run belongs to the process whose lease it carries. Every write about it is fenced by the lease's epoch, so a process
 that lost its run (frozen, cut off) changes nothing. This module begins transactions.
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -25,8 +25,8 @@ from app.detection import tallies
 from app.detection.claims import LEASE_SECONDS, Claimant, ClaimedRun, Claims
 from app.detection.queue_room import QueueRoom
 from app.detection.results import FrameResult
-from app.detection.statements import FIRST, NO_LEASE, UNDER_WAY, RunStatements, add_results
-from app.errors import AlreadyProcessing
+from app.detection.statements import FIRST, NO_LEASE, UNDER_WAY, RunStatements, add_results, boxes_of
+from app.errors import AlreadyProcessing, Forbidden, NotProcessing
 from app.lifecycle import change_status
 from app.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
 from app.outbox.queue import OutboxQueue
@@ -87,6 +87,7 @@ class Runs:
         claimed = ClaimedRun(
             run_id=int(added.scalar_one()),
             media_id=media.id,
+            user_id=wanted.user_id,
             media_status=MediaStatus.NEW,
             path=Path(media.path),
             size_bytes=media.size_bytes,
@@ -140,11 +141,42 @@ class Runs:
                     return None
                 if claimed.media_status != MediaStatus.AI_PROCESSING:
                     self._report(session.connection(), claimed, MediaStatus.AI_PROCESSING)
-                _forget_results(session, claimed)
+                if claimed.position is None:
+                    _forget_results(session, claimed)
                 if claimed.tries <= MAX_TRIES:
                     return claimed
                 self._end_failed(session, claimed, RunFailure.DETECTOR, f"Given up: {MAX_TRIES} processes died of it.")
         return None
+
+    def is_waited_for(self, claimed: ClaimedRun, *, had_its_turn: bool) -> bool:
+        """Whether the run is to yield: somebody else waits who has nothing under way.
+
+        A run that has yielded itself waits until this one has had its turn.
+        """
+        with self._database.reading() as session:
+            return self._claims.is_waited_for(session, claimed.user_id, had_its_turn=had_its_turn)
+
+    def cancel(self, media_id: str, by: str, *, user: str | None) -> None:
+        """End the run under way of a media item: it fails as "cancelled by" whom `by` names, and is reported.
+
+        `user` is whose runs may be ended, None for everybody's. Raises NotProcessing where no run is under way,
+        Forbidden where it is another user's.
+        """
+        with self._database.writing() as session:
+            run = session.scalar(
+                select(DetectionRun).where(DetectionRun.media_id == media_id, UNDER_WAY).with_for_update()
+            )
+            if run is None:
+                raise NotProcessing(f"No run of media {media_id} is under way.")
+            if user is not None and run.user_id != user:
+                raise Forbidden(f"The run of media {media_id} is another user's; an administrator may end it too.")
+            media = session.get_one(Media, media_id)
+            if media.media_status != MediaStatus.AI_PROCESSING:
+                self._change_status(session.connection(), media_id, MediaStatus.AI_PROCESSING, run.request_id)
+            fence = and_(DetectionRun.id == run.id, UNDER_WAY)
+            seconds = self._fail(session, fence, RunFailure.CANCELLED, f"cancelled by {by}")
+            self._change_status(session.connection(), media_id, MediaStatus.ERROR, run.request_id)
+            tallies.count_end(session, RunState.FAILED, seconds or 0.0)
 
     def renew(self, claimed: ClaimedRun) -> bool:
         """Lengthen the lease; False if it was lost."""
@@ -177,7 +209,12 @@ class Runs:
         with self._database.writing() as session:
             connection = session.connection()
             fence = {"run": claimed.run_id, "epoch": claimed.epoch}
-            done = {"frames": len(results), "skipped": skipped, "warnings": list(warnings) or None}
+            done = {
+                "frames": len(results),
+                "boxes": boxes_of(results),
+                "skipped": skipped,
+                "warnings": list(warnings) or None,
+            }
             ended = connection.execute(self._statements.finish, fence | done).first()
             if ended is None:
                 return False
@@ -191,10 +228,26 @@ class Runs:
         with self._database.writing() as session:
             return self._end_failed(session, claimed, failure, reason, packets_skipped=skipped)
 
+    def pause(
+        self, claimed: ClaimedRun, results: Sequence[FrameResult], position: str | None, *, skipped: int = 0
+    ) -> bool:
+        """Let the run wait again, with these last frames and the position from which it is to go on; it counts as no
+        try. Without a position it begins anew. False if the lease was lost."""
+        if position is None:
+            return self.hand_back(claimed, counted=False)
+        waits = {"state": RunState.QUEUED, "tries": DetectionRun.tries - 1, "position": position, **NO_LEASE}
+        with self._database.writing() as session:
+            announce(session.connection(), News.RUNS)
+            paused = self._keep(session, claimed, results, packets_skipped=skipped, **waits)
+            if paused:
+                tallies.count_frames(session, len(results))
+            return paused
+
     def hand_back(self, claimed: ClaimedRun, *, counted: bool) -> bool:
         """Let another process begin anew at once; `counted` where this try is to count against the run."""
         tries = DetectionRun.tries if counted else DetectionRun.tries - 1
-        begin_anew = {"state": RunState.QUEUED, "tries": tries, "frames_done": 0, "packets_skipped": 0, **NO_LEASE}
+        nothing_done = {"frames_done": 0, "boxes_done": 0, "packets_skipped": 0, "position": None}
+        begin_anew = {"state": RunState.QUEUED, "tries": tries, **nothing_done, **NO_LEASE}
         with self._database.writing() as session:
             announce(session.connection(), News.RUNS)
             handed_back = self._write(session, claimed, **begin_anew)
@@ -230,9 +283,20 @@ class Runs:
     def _end_failed(
         self, session: Session, claimed: ClaimedRun, failure: RunFailure, reason: str, **values: object
     ) -> bool:
+        seconds = self._fail(session, claimed.fence, failure, reason, **values)
+        if seconds is None:
+            return False
+        self._report(session.connection(), claimed, MediaStatus.ERROR)
+        tallies.count_end(session, RunState.FAILED, seconds)
+        return True
+
+    def _fail(
+        self, session: Session, fence: ColumnElement[bool], failure: RunFailure, reason: str, **values: object
+    ) -> float | None:
+        """The seconds since the run's start, 0 where it never began; None where no run is within the fence."""
         ended = session.execute(
             update(DetectionRun)
-            .where(claimed.fence)
+            .where(fence)
             .values(
                 state=RunState.FAILED,
                 finished_at=self._database.now,
@@ -244,18 +308,22 @@ class Runs:
             .returning(DetectionRun.finished_at - DetectionRun.started_at)
             .execution_options(synchronize_session=False)
         ).first()
-        if ended is None:
-            return False
-        self._report(session.connection(), claimed, MediaStatus.ERROR)
-        tallies.count_end(session, RunState.FAILED, ended[0] or 0.0)
-        return True
+        return None if ended is None else ended[0] or 0.0
 
     def _report(self, connection: Connection, claimed: ClaimedRun, status: MediaStatus) -> None:
-        change_status(connection, self._queue, claimed.media_id, status, request_id=claimed.request_id)
+        self._change_status(connection, claimed.media_id, status, claimed.request_id)
+
+    def _change_status(
+        self, connection: Connection, media_id: str, status: MediaStatus, request_id: str | None
+    ) -> None:
+        change_status(connection, self._queue, media_id, status, request_id=request_id)
 
     def _keep(self, session: Session, claimed: ClaimedRun, results: Sequence[FrameResult], **values: object) -> bool:
-        frames_done = DetectionRun.frames_done + len(results)
-        kept = self._write(session, claimed, frames_done=frames_done, **values)
+        done = {
+            "frames_done": DetectionRun.frames_done + len(results),
+            "boxes_done": DetectionRun.boxes_done + boxes_of(results),
+        }
+        kept = self._write(session, claimed, **done, **values)
         if kept:
             add_results(session, claimed.run_id, results)
         return kept

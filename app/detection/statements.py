@@ -38,7 +38,7 @@ FIRST = 1
 """The epoch of a run's first lease, and the number of its first try."""
 
 _OF_A_REQUEST = ("media_id", "user_id", "detector", "confidence", "frame_interval", "request_id")
-_NOTHING_DONE: dict[str, Any] = {"frames_done": 0, "packets_skipped": 0}
+_NOTHING_DONE: dict[str, Any] = {"frames_done": 0, "boxes_done": 0, "packets_skipped": 0}
 
 NO_LEASE: dict[str, Any] = {"lease_owner": null(), "lease_until": null()}
 
@@ -56,13 +56,16 @@ class RunStatements:
         """A run to claim, if there is one."""
         new = {name: bindparam(name, type_=_R[name].type) for name in _OF_A_REQUEST} | _NOTHING_DONE
         self.queue: Executable = (
-            insert(RUN).values(new | {"state": RunState.QUEUED, "tries": 0, "lease_epoch": 0, "created_at": now})
+            insert(RUN).values(
+                new | {"state": RunState.QUEUED, "tries": 0, "lease_epoch": 0, "results_epoch": 0, "created_at": now}
+            )
         ).returning(_R.id)
         """Adds a run that waits, and returns its id. Parameters: what was asked for."""
         leased = {
             "state": RunState.RUNNING,
             "tries": FIRST,
             "lease_epoch": FIRST,
+            "results_epoch": FIRST,
             "lease_owner": bindparam("owner"),
             "lease_until": now + bindparam("lease", type_=Double()),
             "created_at": now,
@@ -80,6 +83,7 @@ class RunStatements:
                 finished_at=now,
                 frames_done=frames,
                 frames_total=frames,
+                boxes_done=_R.boxes_done + bindparam("boxes"),
                 packets_skipped=bindparam("skipped"),
                 warnings=bindparam("warnings", type_=_R.warnings.type),
                 **NO_LEASE,
@@ -88,7 +92,7 @@ class RunStatements:
         )
         """Ends a claimed run as done, and returns the seconds that it took, or no row where the lease was lost.
 
-        Parameters: run and epoch, which fence it; frames, which were not counted before; skipped; warnings.
+        Parameters: run and epoch, which fence it; frames and boxes, which were not counted before; skipped; warnings.
         """
 
 
@@ -102,6 +106,11 @@ def add_results(session: Session, run_id: int, results: Iterable[FrameResult]) -
     rows = [row for result in results for row in _rows(run_id, result)]
     if rows:
         session.connection().execute(_ADD_DETECTIONS, rows)
+
+
+def boxes_of(results: Iterable[FrameResult]) -> int:
+    """How many objects were found on these frames."""
+    return sum(len(result.objects) for result in results)
 
 
 def _rows(run_id: int, result: FrameResult) -> list[dict[str, object]]:

@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 from app.detection.detector import Frame, Picture
 from app.detection.limits import VideoLimits
 from app.detection.media_clock import MediaClock
+from app.detection.video_position import VideoPosition
 from app.errors import MediaTooLarge, Undecodable
 
 FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,asf,flv"
@@ -28,6 +29,9 @@ _READ_BYTES = 256 * 1024
 Matrix = tuple[float, float, float, float]
 """a, b, c, d, by which a point is shown at x' = a·x + c·y and y' = b·x + d·y."""
 _MATRIX_SIZE = 9
+_SOUGHT_BEFORE_SECONDS = 1
+"""How far before a frame it is sought: containers are searched by the order of decoding, which is ahead of that of
+showing by some frames."""
 _BROKEN_READS = 16  # in a row, after which the rest of a container is given up
 _MOST_ANAMORPHIC = 4
 """Pixels are at most so many times as wide as high, or the other way round; beyond that the file lies."""
@@ -45,7 +49,8 @@ class Video:
 
     `interval` is the seconds between samples, above 0. `fit` is the longest side, in pixels, that the caller can make
     use of: larger frames are reduced to it, keeping their proportions. `on_packet` is called for every packet: a sign
-    of life however far apart the samples are. `threads` is the decoder's.
+    of life however far apart the samples are. `threads` is the decoder's. With the `position` of another that was
+    paused, the frames are those behind it.
 
     Raises MediaTooLarge, Undecodable, or the OSError of the disk. The file stays the caller's to close.
     """
@@ -59,6 +64,7 @@ class Video:
         fit: int | None = None,
         on_packet: Callable[[], None] = _nothing,
         threads: int = 1,
+        position: str | None = None,
     ) -> None:
         if not interval > 0:
             raise ValueError("the interval must be above 0")
@@ -67,18 +73,31 @@ class Video:
         self._limits = limits or VideoLimits()
         self._fit = fit
         self._on_packet = on_packet
+        self._threads = threads
+        self._file = file
+        self._left_at = None if position is None else VideoPosition.decode(position)
+        self._behind = self._left_at
+        self._pausing = False
+        self.is_paused = False
         self._converter = VideoReformatter()
         self._pixel_aspect = 1.0
         self._rotation: int | None = None
         self._matrix: Matrix = (1, 0, 0, 1)
-        self._container = _open(file, self._limits.max_pixels)
+        self._open()
         try:
-            self._stream = _video_stream(self._container)
-            self._stream.codec_context.thread_count = threads
-            self._stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
             self._judge_size(self._stream.codec_context.width, self._stream.codec_context.height)
             self._pixel_aspect = _pixel_aspect(self._stream)
             self.total = self._estimate()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _open(self) -> None:
+        self._container = _open(self._file, self._limits.max_pixels)
+        try:
+            self._stream = _video_stream(self._container)
+            self._stream.codec_context.thread_count = self._threads
+            self._stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
         except BaseException:
             self._container.close()
             raise
@@ -93,35 +112,96 @@ class Video:
         """Lets go of the decoder. The file is left open."""
         self._container.close()
 
-    def frames(self) -> Iterator[Frame]:
+    def pause(self) -> None:
+        """Have `frames` end soon; may be called from any thread. Where it has not come to the end by then, `is_paused`
+        is true afterwards and `position` says where another Video goes on."""
+        self._pausing = True
+
+    @property
+    def position(self) -> str | None:
+        """Behind the last frame that was decoded; None where that is the beginning."""
+        return None if self._behind is None else self._behind.encode()
+
+    def frames(self, on_found: Callable[[], None] = _nothing) -> Iterator[Frame]:
         """The first frame at or after every multiple of the interval, upright; `time` counts from the stream's start.
 
         `source_frame` counts the frames that can be decoded, in the order of time. Frames whose pixels are not square
         are widened to their shown proportions.
 
+        `on_found` is called once the position where the frames are to begin has been found: at once where that is the
+        beginning. `pause` must not be called before.
+
         Raises Undecodable if there is not one, and MediaTooLarge where the video turns out longer than it said.
         """
-        index, last_slot = 0, -1
-        for number, (frame, time) in enumerate(self._timed()):
+        left_at = self._left_at
+        if left_at is None:
+            on_found()
+            yield from self._sampled(self._decoded_frames(), None)
+            return
+        source = self._frames_behind(left_at)
+        if source is not None:
+            on_found()
+            yield from self._sampled(source, left_at)
+            return
+        self._container.close()
+        self._file.seek(0)
+        self._open()
+        self.skipped = 0
+        for frame in self._sampled(self._decoded_frames(), None):
+            if frame.index == left_at.index:
+                on_found()
+            if frame.index >= left_at.index:
+                yield frame
+
+    def _sampled(self, source: Iterator[VideoFrame], left_at: VideoPosition | None) -> Iterator[Frame]:
+        index, last_slot = (0, -1) if left_at is None else (left_at.index, left_at.slot)
+        clock = self._clock(left_at)
+        for number, frame in enumerate(source, 0 if left_at is None else left_at.decoded):
+            time = clock.time_of(self._seconds(frame.pts))
             slot = math.floor((time + min(0.001, self._interval / 2)) / self._interval)
-            if slot <= last_slot:
-                continue
-            picture = self._picture(frame)
-            if picture is None:
-                continue
-            self._judge_length(index + 1, time)
-            yield Frame(index=index, time=time, picture=picture, source_frame=number)
-            index, last_slot = index + 1, slot
-        if index == 0:
+            picture = self._picture(frame) if slot > last_slot else None
+            if picture is not None:
+                self._judge_length(index + 1, time)
+                index, last_slot = index + 1, slot
+            pts = None if clock.was_reset else frame.pts
+            self._behind = VideoPosition(index, last_slot, number + 1, pts, clock.start, clock.last, self.skipped)
+            if picture is not None:
+                yield Frame(index=index - 1, time=time, picture=picture, source_frame=number)
+        if index == 0 and not self.is_paused:
             raise Undecodable("not one frame of the video can be decoded")
 
-    def _timed(self) -> Iterator[tuple[VideoFrame, float]]:
+    def _clock(self, left_at: VideoPosition | None) -> MediaClock:
         rate = self._stream.average_rate or self._stream.guessed_rate
-        clock = MediaClock(self._seconds(self._stream.start_time), float(1 / rate) if rate else 1 / 25)
+        step = float(1 / rate) if rate else 1 / 25
+        if left_at is None:
+            return MediaClock(self._seconds(self._stream.start_time), step)
+        return MediaClock(left_at.clock_start, step, left_at.clock_last)
+
+    def _decoded_frames(self) -> Iterator[VideoFrame]:
         for packet in self._packets():
             self._on_packet()
-            for frame in self._decoded(packet):
-                yield frame, clock.time_of(self._seconds(frame.pts))
+            yield from self._decoded(packet)
+            if self._pausing:
+                self.is_paused = True
+                return
+
+    def _frames_behind(self, left_at: VideoPosition) -> Iterator[VideoFrame] | None:
+        """The frames behind the one at which the video was left, found by its timestamp; None where it is not found."""
+        if left_at.pts is None or self._stream.time_base is None:
+            return None
+        before = left_at.pts - int(_SOUGHT_BEFORE_SECONDS / self._stream.time_base)
+        try:
+            self._container.seek(max(before, self._stream.start_time or 0), stream=self._stream, backward=True)
+        except av.FFmpegError:
+            return None
+        source = self._decoded_frames()
+        for frame in source:
+            if frame.pts == left_at.pts:
+                self.skipped = left_at.skipped  # what was corrupt on the way here was counted before
+                return source
+            if frame.pts is None or frame.pts > left_at.pts:
+                return None
+        return None
 
     def _packets(self) -> Iterator["av.Packet[VideoStream]"]:
         broken = 0

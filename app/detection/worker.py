@@ -40,6 +40,8 @@ from app.detection.jobs import (
     Loaded,
     Message,
     OpenFile,
+    Pause,
+    Paused,
     Sealed,
     Total,
     encode,
@@ -58,6 +60,8 @@ _LIBRARIES = (app.detection, av, np, onnxruntime, PIL)
 _BEAT_SECONDS = 1.0
 _ONE_PIECE = 1 << 20
 _BEATS_BEFORE_A_STALL = 4
+_LOOK_SECONDS = 0.05
+"""How often a video looks for a Pause."""
 _FAULTS: dict[type[DetectionsError], Fault] = {
     Undecodable: Fault.UNDECODABLE,
     MediaTooLarge: Fault.TOO_LARGE,
@@ -111,11 +115,14 @@ def _seal(start: Start) -> Sealed | Failure:
 
 
 def _received(channel: Channel) -> Order:
-    message, fd = channel.receive_with_file(MAX_ORDER_BYTES)
-    source: Source | None = None if fd is None else OpenFile(fd)
-    if source is None and orders.has_source(message):
-        source = channel.receive(MAX_CONTENT_BYTES)
-    return orders.decode(message, source)
+    order: Order = Pause()
+    while isinstance(order, Pause):  # one may come behind the end of the video that it was meant for
+        message, fd = channel.receive_with_file(MAX_ORDER_BYTES)
+        source: Source | None = None if fd is None else OpenFile(fd)
+        if source is None and orders.has_source(message):
+            source = channel.receive(MAX_CONTENT_BYTES)
+        order = orders.decode(message, source)
+    return order
 
 
 def _end_with_the_parent(channel: Channel) -> None:
@@ -132,7 +139,7 @@ class Worker:
         self._limits: MediaLimits = start.media_limits
         self._beat_seconds = min(_BEAT_SECONDS, start.limits.stall_seconds / _BEATS_BEFORE_A_STALL)
         self._sending = threading.Lock()
-        self._last_sent = time.monotonic()
+        self._last_sent = self._last_look = time.monotonic()
         self._detector: YoloDetector | None = None
 
     def answer(self, order: Order) -> None:
@@ -177,19 +184,19 @@ class Worker:
             interval=job.frame_interval,
             limits=self._limits.video,
             fit=detector.useful_side,
-            on_packet=lambda: self._beat(video.skipped),
+            on_packet=lambda: self._on_packet(video),
+            position=job.position,
         ) as video:
-            self._send(Total(video.total))
             try:
                 self._look_through(video, detector, job.confidence)
             except Exception:
                 self._send(Beat(video.skipped))
                 raise
-            self._send(Finished(video.skipped))
+            self._send(Paused(video.position, video.skipped) if video.is_paused else Finished(video.skipped))
 
     def _look_through(self, video: Video, detector: YoloDetector, confidence: float) -> None:
         skipped = 0
-        with closing(ahead(video.frames())) as frames:
+        with closing(ahead(video.frames(on_found=lambda: self._send(Total(video.total))))) as frames:
             for frame in frames:
                 objects = tuple(detector.detect(frame.picture, confidence, lambda: self._beat(video.skipped)))
                 if video.skipped != skipped:
@@ -204,6 +211,16 @@ class Worker:
         self._send(Drawn(len(picture)))
         for start in range(0, len(picture), _ONE_PIECE):
             self._channel.send(bytes(picture[start : start + _ONE_PIECE]))
+
+    def _on_packet(self, video: Video) -> None:
+        """Called in the thread that decodes: the only one that receives while a video is under way."""
+        self._beat(video.skipped)
+        now = time.monotonic()
+        if now - self._last_look >= _LOOK_SECONDS:
+            self._last_look = now
+            if self._channel.wait(0):
+                self._channel.receive(MAX_ORDER_BYTES)  # a Pause: nothing else is sent during a job
+                video.pause()
 
     def _beat(self, skipped: int = 0) -> None:
         """Called for each packet and for each pass of the model, from two threads."""

@@ -22,6 +22,7 @@ from app.settings.database import DatabaseSettings
 from app.settings.detector import (
     AS_IT_IS,
     MAX_LABEL_CHARACTERS,
+    MIN_CONFIDENCE,
     DetectorOptions,
     DetectorSettings,
     Provider,
@@ -34,6 +35,7 @@ from app.settings.reader import Reader
 __all__ = [
     "AS_IT_IS",
     "MAX_LABEL_CHARACTERS",
+    "MIN_CONFIDENCE",
     "AnnotationsSettings",
     "DatabaseSettings",
     "DetectorOptions",
@@ -64,6 +66,7 @@ class Settings(DetectorSettings):
     upload_idle_timeout: float
     sync_wait: float
     max_waiting_runs: int
+    max_boxes_per_run: int
     detection_workers: int
     detection: Literal["embedded", "off"]
     dispatcher: Literal["embedded", "off"]
@@ -97,6 +100,7 @@ class Settings(DetectorSettings):
             upload_idle_timeout=read.number("UPLOAD_IDLE_TIMEOUT_SECONDS", 30, above=0),
             sync_wait=read.number("SYNC_WAIT_SECONDS", 60, above=0),
             max_waiting_runs=read.integer("MAX_WAITING_RUNS", 100_000, minimum=1),
+            max_boxes_per_run=read.integer("MAX_BOXES_PER_RUN", 1_000_000, minimum=1),
             detection_workers=read.integer("DETECTION_WORKERS", processors.granted(), minimum=1, maximum=MAX_WORKERS),
             detection=read.either("DETECTION", "embedded", "off"),
             dispatcher=read.either("DISPATCHER", "embedded", "off"),

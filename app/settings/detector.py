@@ -9,6 +9,8 @@ from app.errors import SettingsError
 from app.settings.reader import Reader
 
 MIN_TILE = 64
+MIN_CONFIDENCE = 0.01
+"""Below it everything is found everywhere: a minute of video would give some hundred thousand boxes."""
 MAX_PIXELS = 1 << 40
 MAX_LABEL_CHARACTERS = 255
 
@@ -63,7 +65,7 @@ def detector_values(read: Reader) -> dict[str, Any]:
             provider=read.either("DETECTOR_PROVIDER", "cpu", "cuda"),
             sandbox=read.one_of("DETECTOR_SANDBOX", "auto", "required", "off"),
         ),
-        "detector_confidence": read.number("DETECTOR_CONFIDENCE", 0.45, above=0, maximum=1),
+        "detector_confidence": read.number("DETECTOR_CONFIDENCE", 0.45, least=MIN_CONFIDENCE, maximum=1),
         "frame_interval": read.number("FRAME_INTERVAL_SECONDS", 0.5, above=0),
         "max_picture_pixels": read.integer("MAX_PICTURE_PIXELS", 1_000_000_000, minimum=1, maximum=MAX_PIXELS),
     }

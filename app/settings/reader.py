@@ -3,6 +3,7 @@
 Whatever is wrong raises SettingsError with one line that names the variable; secrets never appear in it.
 """
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,11 +39,14 @@ class Reader:
             raise SettingsError(f"{name} must be at most {maximum}, not {value}.")
         return value
 
-    def number(self, name: str, default: float, *, above: float, maximum: float = 1e9) -> float:
-        """A number in (above, maximum]."""
+    def number(
+        self, name: str, default: float, *, above: float = -math.inf, least: float = -math.inf, maximum: float = 1e9
+    ) -> float:
+        """A number in (above, maximum], or in [least, maximum]."""
         value = self._parsed(name, default, float, "a number")
-        if not above < value <= maximum:
-            raise SettingsError(f"{name} must be more than {above:g} and at most {maximum:g}, not {value:g}.")
+        if not (above < value <= maximum and value >= least):
+            bound = f"at least {least:g}" if above == -math.inf else f"more than {above:g}"
+            raise SettingsError(f"{name} must be {bound} and at most {maximum:g}, not {value:g}.")
         return value
 
     def either(self, name: str, default: Word, other: Word) -> Word:

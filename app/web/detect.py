@@ -5,14 +5,13 @@ from http import HTTPStatus
 from flask import Blueprint, Response, g, jsonify, url_for
 
 from app import catalog, representation
-from app.checksum import checksum_of_bytes
 from app.current import services
-from app.detection.jobs import Job
+from app.detection.jobs import Job, OpenFile
 from app.detection.runs import RunRequest
 from app.errors import MediaTooLarge, Unavailable, Undecodable
-from app.media_hash import virtual_id_of_bytes
 from app.models import RunFailure, RunState
 from app.run_results import Frames
+from app.settings import MIN_CONFIDENCE
 from app.web import intake, parameters, request_slot, results
 from app.web.auth import authenticate
 
@@ -57,7 +56,9 @@ def _wanted() -> RunRequest:
     settings = services().settings
     return RunRequest(
         user_id=g.user_id,
-        confidence=parameters.number("confidence", default=settings.detector_confidence, above=0, maximum=1),
+        confidence=parameters.number(
+            "confidence", default=settings.detector_confidence, least=MIN_CONFIDENCE, maximum=1
+        ),
         frame_interval=parameters.number("frameInterval", default=settings.frame_interval, above=0, maximum=3600),
         request_id=g.request_id,
     )
@@ -68,19 +69,19 @@ def _detect_in_memory(wanted: RunRequest) -> Response:
         raise Unavailable("Detection in memory (persist=false) is off here: DETECTION=off.", retry_after=60)
     # `Prefer: respond-async` is not applied: it is a wish, and there would be nothing to come back for.
     with request_slot.slot():
-        services().executor.ensure_room()
-        name, content = intake.picture_in_memory()
-        job = Job(content, "Image", wanted.confidence, wanted.frame_interval)
-        found = services().executor.detect(job, services().settings.sync_wait, user=g.user_id)
+        services().executor.ensure_room(g.user_id)
+        with intake.unstored_picture() as picture:
+            job = Job(OpenFile(picture.fd), "Image", wanted.confidence, wanted.frame_interval)
+            found = services().executor.detect(job, services().settings.sync_wait, user=g.user_id)
     return jsonify(
         media={
-            "id": virtual_id_of_bytes(content),
-            "name": name,
+            "id": picture.virtual_id,
+            "name": picture.name,
             "mediaType": "Image",
             "mediaStatus": None,
             "userId": g.user_id,
-            "sizeBytes": len(content),
-            "checksum": checksum_of_bytes(content),
+            "sizeBytes": picture.size,
+            "checksum": picture.checksum,
             "createdAt": None,
             "run": None,
             "delivery": None,

@@ -1,7 +1,7 @@
 """Server-sent events of one media: what changed since the last look, until no run of it is under way.
 
 The database is asked, not this process, so a stream tells the same wherever the run is worked on, and an id says all
-that another process needs to go on from there: `<run>.<its lease's epoch>.<frames told>`. A run that begins anew
+that another process needs to go on from there: `<run>.<the epoch of its results>.<frames told>`. A run that begins anew
 after a crash has another epoch; the next `annotations` then say `restart`: what was told of that run is void.
 """
 
@@ -48,7 +48,7 @@ class Position:
 
     def is_in(self, run: DetectionRun) -> bool:
         """What was told is of the try that this run is at now."""
-        return (self.run_id, self.epoch) == (run.id, run.lease_epoch) and self.frames <= run.frames_done
+        return (self.run_id, self.epoch) == (run.id, run.results_epoch) and self.frames <= run.frames_done
 
 
 def stream(services: Services, media_id: str, last_event_id: str | None) -> Iterator[str]:
@@ -112,7 +112,7 @@ class Follower:
         restart = False
         if not self._position.is_in(run):
             restart = self._position.run_id == run.id and self._position.frames > 0
-            self._position = Position(run.id, run.lease_epoch)
+            self._position = Position(run.id, run.results_epoch)
         progress = representation.run(run)
         if progress is not None and progress != self._progress:
             self._progress = progress

@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from flask import g, request
 
 from app.current import services
 from app.display_name import clean_name
 from app.errors import UnsupportedMedia
-from app.media_types import MEDIA_TYPES, check_first_bytes, extension_of
+from app.media_hash import VIRTUAL_PREFIX, media_id_of_file
+from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 from app.uploads import Upload
 from app.web import request_slot
 from app.web.body import UploadBody, open_upload
 from app.web.connection import content_length
 from app.web.process_figures import process_figures
 
-MAX_IN_MEMORY = 64 << 20
+MAX_UNSTORED = 64 << 20
 
 
 @contextmanager
@@ -37,17 +39,34 @@ def upload() -> Iterator[Upload]:
         )
 
 
-def picture_in_memory() -> tuple[str, bytes]:
-    """The clean name and the whole content of an image of at most 64 MiB."""
-    limit = min(MAX_IN_MEMORY, services().settings.max_upload_bytes)
+@dataclass(frozen=True, slots=True)
+class UnstoredPicture:
+    """A picture that came whole and is kept nowhere: a file without a name, open at its beginning."""
+
+    name: str
+    fd: int
+    size: int
+    virtual_id: str
+    checksum: str
+
+
+@contextmanager
+def unstored_picture() -> Iterator[UnstoredPicture]:
+    """The request's image of at most 64 MiB, while the block runs.
+
+    It lies in a file that never has a name, because twelve of them in memory would be most of a small machine's.
+    """
+    limit = min(MAX_UNSTORED, services().settings.max_upload_bytes)
     body = _open(limit)
     name = clean_name(body.name)
     extension = extension_of(name)
     if MEDIA_TYPES[extension].kind != "Image":
         raise UnsupportedMedia(f"Only images are detected in memory; .{extension} is a video.")
-    content = b"".join(bytes(chunk) for chunk in process_figures().received(body.chunks()))
-    check_first_bytes(extension, content)
-    return name, content
+    with services().storage.scratch("Image", body.declared_bytes) as scratch:
+        checksum = scratch.take_in(process_figures().received(body.chunks()))
+        check_first_bytes(extension, scratch.head(HEAD_BYTES))
+        virtual_id = VIRTUAL_PREFIX + media_id_of_file(scratch.fd)
+        yield UnstoredPicture(name, scratch.fd, scratch.size, virtual_id, checksum)
 
 
 def _open(max_bytes: int) -> UploadBody:

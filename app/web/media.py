@@ -7,7 +7,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request, send_file, url_for
+from flask import Blueprint, Response, g, jsonify, request, send_file, url_for
 
 from app import catalog, representation
 from app.current import services
@@ -74,6 +74,15 @@ def detections(media_id: str) -> Response:
             run = catalog.run_of_media(session, media_id, run_id)
         frames = Frames.of(session, run, from_seconds, to_seconds)
     return results.answer({"run": representation.run(run)}, frames)
+
+
+@blueprint.delete("/media/<media_id>/run")
+def cancel_run(media_id: str) -> Response:
+    """End the run under way, of its user or by an administrator."""
+    with services().database.reading() as session:
+        catalog.view(session, media_id)
+    services().runs.cancel(media_id, g.user_id, user=None if g.is_admin else g.user_id)
+    return Response(status=HTTPStatus.NO_CONTENT)
 
 
 @blueprint.get("/media/<media_id>/content")

@@ -33,8 +33,8 @@ def integer(name: str, *, default: int | None, minimum: int, maximum: int) -> in
     return int(text)
 
 
-def number(name: str, *, default: float, above: float, maximum: float) -> float:
-    """A query parameter that is a number within bounds."""
+def number(name: str, *, default: float, above: float = -math.inf, least: float = -math.inf, maximum: float) -> float:
+    """A query parameter that is a number within bounds: above one, or at least one, and at most another."""
     text = request.args.get(name)
     if text is None:
         return default
@@ -42,8 +42,9 @@ def number(name: str, *, default: float, above: float, maximum: float) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not above < value <= maximum:
-        raise MalformedUpload(f"{name} must be more than {above:g} and at most {maximum:g}, not {text[:80]!r}.")
+    if not (above < value <= maximum and value >= least):
+        bound = f"at least {least:g}" if above == -math.inf else f"more than {above:g}"
+        raise MalformedUpload(f"{name} must be {bound} and at most {maximum:g}, not {text[:80]!r}.")
     return value
 
 

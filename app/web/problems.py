@@ -24,6 +24,7 @@ PROBLEMS: dict[type[errors.DetectionsError], tuple[int, str, str]] = {
     errors.MediaIdCollision: (409, "media-id-collision", "The id exists with other content"),
     errors.NotParked: (409, "not-parked", "Nothing is parked"),
     errors.AlreadyProcessing: (409, "already-processing", "A run is under way"),
+    errors.NotProcessing: (409, "not-processing", "No run is under way"),
     errors.MediaTooLarge: (413, "too-large", "Too large"),
     errors.UnsupportedMedia: (415, "unsupported-media", "Not a supported kind of file"),
     errors.Undecodable: (422, "undecodable", "The media cannot be decoded"),

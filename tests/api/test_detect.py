@@ -277,7 +277,7 @@ def wait_until_full(executor: RunExecutor) -> None:
     deadline = time.monotonic() + 30
     with suppress(Unavailable):
         while True:
-            executor.ensure_room()
+            executor.ensure_room("ada")
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -287,7 +287,7 @@ def test_in_memory_detection_without_a_place_in_its_queue_is_refused_unread(
 ) -> None:
     def wait(executor: RunExecutor) -> None:
         with pytest.raises(Unavailable):
-            executor.detect(Job(picture(22), "Image"), 60, user="bob")
+            executor.detect(Job(picture(22), "Image"), 60, user="ada")
 
     with closing(Api(settings_in(tmp_path, sqlite_template, None, {}))) as api, ThreadPoolExecutor() as waiting:
         executor = api.services.executor  # nothing has started it, so that whoever waits goes on waiting

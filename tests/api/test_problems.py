@@ -225,6 +225,8 @@ def test_a_wrong_method_is_answered_with_the_right_ones(api: Api, method: str, p
         ("rerun=maybe", "rerun"),
         ("persist=no", "persist"),
         ("confidence=0", "confidence"),
+        ("confidence=0.0099", "confidence"),
+        ("confidence=1e-300", "confidence"),
         ("confidence=1.01", "confidence"),
         ("confidence=nan", "confidence"),
         ("confidence=much", "confidence"),

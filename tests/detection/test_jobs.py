@@ -4,17 +4,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.detection.jobs import Beat, Drawn, Failure, Fault, Finished, Loaded, Message, Sealed, Total, decode, encode
+from app.detection.jobs import (
+    Beat,
+    Drawn,
+    Failure,
+    Fault,
+    Finished,
+    Loaded,
+    Message,
+    Paused,
+    Sealed,
+    Total,
+    decode,
+    encode,
+)
 from app.detection.results import DetectedObject, FrameResult
 from app.detection.sandbox.policy import Sandbox
+from app.detection.video_position import VideoPosition
 
 fraction = st.floats(0, 1)
 texts = st.text(max_size=255).filter(str.isprintable)
 objects = st.builds(DetectedObject, st.integers(0, 1000), texts, *[fraction] * 5)
+whole = st.integers(-(2**63), 2**63 - 1)
+seconds = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+positions = st.builds(VideoPosition, whole, whole, whole, st.none() | whole, seconds, seconds, whole)
 messages = st.one_of(
     st.builds(Loaded),
     st.builds(Beat, st.integers(0)),
     st.builds(Total, st.none() | st.integers(0)),
+    st.builds(Paused, st.none() | positions.map(VideoPosition.encode), st.integers(0)),
     st.builds(Finished, st.integers(0), st.lists(texts, max_size=8).map(tuple)),
     st.builds(Failure, st.sampled_from(Fault), texts),
     st.builds(Sealed, st.builds(Sandbox, st.integers(0, 9), st.booleans(), st.booleans()), texts),
@@ -44,6 +62,10 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
         b'{"type": "FrameResult", "index": 0, "time": NaN, "objects": [], "source_frame": 0}',
         encode(FrameResult(0, 0.0, (DetectedObject(1, "x", float("nan"), 0, 0, 0, 0),))),
         b'{"type": "Finished", "skipped": 0, "warnings": null}',
+        b'{"type": "Paused", "skipped": 0}',
+        b'{"type": "Paused", "skipped": 0, "position": 1}',
+        encode(Paused("a\0b", 0)),
+        encode(Paused(VideoPosition(0, 0, 0, 0, float("inf"), 0, 0).encode(), 0)),
         b'{"type": "FrameResult", "index": 0, "time": 0, "objects": [{"class_num": 1, "label": "x", "other": 1}]}',
     ],
 )

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,14 @@ import pytest
 import requests
 from PIL import Image
 
+from app.detection.jobs import Paused
 from app.detection.limits import MediaLimits, ProcessLimits, VideoLimits
 from app.detection.model_file import BUILT_IN_MODEL
 from app.detection.process import DetectorProcess, Job, OpenFile, Total
 from app.detection.results import FrameResult
+from app.detection.sandbox import policy
 from app.errors import DetectorFailed, MediaTooLarge, SettingsError, Undecodable
+from app.settings.detector import DetectorOptions
 from tests.detection.bombs import many_scans, png
 from tests.detection.clips import Clip, without_pictures
 from tests.detection.onnx_bytes import constant_model
@@ -175,6 +179,31 @@ def test_results_come_while_the_run_goes_on(detector_process: DetectorProcess, l
     first = time.monotonic() - begun
     assert sum(1 for _ in results) == 99
     assert first < (time.monotonic() - begun) / 5
+
+
+def test_a_video_pauses_under_the_sandbox_and_another_process_goes_on_with_the_very_next_frame(
+    long_clip: Path, astronaut: Path
+) -> None:
+    job = Job(long_clip, "Video", frame_interval=0.3)
+    options = DetectorOptions(sandbox="required" if policy.offered(DetectorOptions()).is_whole else "auto")
+    frames, position = [], None
+    with closing(DetectorProcess(BUILT_IN_MODEL, options=options)) as process:
+        for item in process.run(job):
+            match item:
+                case FrameResult():
+                    frames.append(item)
+                    process.pause()  # a second one comes too late, or to a video that ends anyway
+                case Paused():
+                    position = item.position
+        pid = process.pid
+        assert labels(process, Job(astronaut, "Image")) == [["person"]]
+        assert process.pid == pid
+    assert position is not None
+    assert 0 < len(frames) < 100
+    with closing(DetectorProcess(BUILT_IN_MODEL, options=options)) as process:
+        rest = [item for item in process.run(replace(job, position=position)) if isinstance(item, FrameResult)]
+        whole = [item for item in process.run(job) if isinstance(item, FrameResult)]
+    assert frames + rest == whole
 
 
 def test_the_fault_of_a_media_is_told_and_the_process_kept(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,9 @@ class Worker:
         self.world = world
         self.processes: list[DetectorProcess] = []
         self.waiters = RunWaiters(world.database)
-        self.executor = RunExecutor(world.runs, self._make, workers=1, on_left=self.waiters.notify)
+        self.executor = RunExecutor(world.runs, self.make, workers=1, on_left=self.waiters.notify)
 
-    def _make(self) -> DetectorProcess:
+    def make(self) -> DetectorProcess:
         self.processes.append(DetectorProcess(BUILT_IN_MODEL))
         return self.processes[-1]
 
@@ -147,8 +148,59 @@ def test_the_end_of_the_service_hands_back_what_is_under_way(worker: Worker, cli
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert worker.world.told(media_id) == [NEW, PROCESSING]
-    # Nobody has to wait for a lease: the next process begins at once, and the end did not count as a failure.
-    assert worker.world.claimed("next").tries == 1
+    # Nobody has to wait for a lease: the next process goes on at once, and the end did not count as a failure.
+    claimed = worker.world.claimed("next")
+    assert (claimed.tries, claimed.position is not None) == (1, True)
+    assert worker.world.run(run_id).frames_done > 0
+
+
+def test_a_video_yields_to_somebody_else_s_photo_and_goes_on_from_where_it_was(worker: Worker, clip: Path) -> None:
+    world = worker.world
+    _, video = worker.start(clip, "Video", EVERY_FRAME)
+    worker.until(lambda: world.run(video).frames_done > 0)
+    pid = worker.pid()
+    photo = world.runs.start_new(world.media(ASTRONAUT), replace(WANTED, user_id="bob"))
+    assert worker.ended(photo).state == RunState.DONE
+    done = world.run(video).frames_done
+    assert 0 < done < FRAMES
+    run = worker.ended(video)
+    assert (run.state, run.tries, run.frames_done) == (RunState.DONE, 1, FRAMES)
+    assert run.boxes_done == len(world.found(video))
+    assert run.lease_epoch > run.results_epoch == 1
+    assert worker.pid() == pid  # no detector was replaced for it
+
+
+def test_a_video_yields_to_a_picture_that_is_not_stored(worker: Worker, clip: Path) -> None:
+    _, video = worker.start(clip, "Video", EVERY_FRAME)
+    worker.until(lambda: worker.world.run(video).frames_done > 0)
+    [result] = worker.executor.detect(Job(ASTRONAUT.read_bytes(), "Image"), 60, user="bob").results
+    assert [found.label for found in result.objects] == ["person"]
+    assert worker.world.run(video).state != RunState.DONE
+    assert worker.ended(video).frames_done == FRAMES
+
+
+def test_a_run_that_is_cancelled_is_dropped_and_the_detector_goes_on_with_the_next(worker: Worker, clip: Path) -> None:
+    media_id, video = worker.start(clip, "Video", EVERY_FRAME)
+    worker.until(lambda: worker.world.run(video).frames_done > 0)
+    worker.world.runs.cancel(media_id, "ada", user="ada")
+    photo = worker.world.runs.start_new(worker.world.media(ASTRONAUT), WANTED)
+    worker.executor.wake()
+    assert worker.ended(photo).state == RunState.DONE
+    assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
+
+
+def test_a_run_that_finds_more_than_it_may_ends_at_error_and_says_so(worker: Worker, clip: Path) -> None:
+    executor = RunExecutor(worker.world.runs, worker.make, workers=1, on_left=worker.waiters.notify, max_boxes=3)
+    media_id = worker.world.media(clip, "Video")
+    run_id = worker.world.runs.start_new(media_id, EVERY_FRAME)
+    executor.start()
+    try:
+        run = worker.ended(run_id)
+    finally:
+        executor.stop()
+    assert (run.state, run.failure) == (RunState.FAILED, RunFailure.TOO_LARGE)
+    assert "MAX_BOXES_PER_RUN" in (run.error or "")
+    assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
 
 
 def test_a_run_that_went_to_another_process_is_dropped(worker: Worker, clip: Path, clock: Clock) -> None:

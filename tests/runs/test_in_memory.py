@@ -1,11 +1,12 @@
-"""The line of pictures in memory: short, and nobody stands behind all of another's."""
+"""The queue of pictures that are not stored: short, and nobody stands behind all of another's."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from app.detection.in_memory import Line, Waiting
-from app.detection.jobs import Job
+from app.detection.in_memory import BoundedQueue, Waiting
+from app.detection.jobs import Job, OpenFile
 from app.errors import Unavailable
 
 
@@ -14,7 +15,7 @@ def waiting() -> Waiting:
 
 
 def test_users_take_turns_and_each_comes_in_the_order_asked() -> None:
-    line = Line(10)
+    line = BoundedQueue(10)
     ada, bob = [waiting() for _ in range(4)], [waiting() for _ in range(2)]
     for user, jobs in (("ada", ada), ("bob", bob)):
         for job in jobs:
@@ -25,7 +26,7 @@ def test_users_take_turns_and_each_comes_in_the_order_asked() -> None:
 
 
 def test_whoever_comes_again_stands_behind_those_who_wait() -> None:
-    line = Line(10)
+    line = BoundedQueue(10)
     first, second, third = waiting(), waiting(), waiting()
     line.join("ada", first)
     assert line.next() is first
@@ -35,14 +36,32 @@ def test_whoever_comes_again_stands_behind_those_who_wait() -> None:
     assert line.next() is third
 
 
-def test_a_full_line_takes_nobody_until_one_has_left() -> None:
-    line = Line(2)
-    line.join("ada", waiting())
-    line.join("bob", waiting())
+def test_a_full_queue_takes_no_more_of_those_who_filled_it_until_one_has_left() -> None:
+    queue = BoundedQueue(2)
+    queue.join("ada", waiting())
+    queue.join("ada", waiting())
     with pytest.raises(Unavailable):
-        line.ensure_room()
+        queue.ensure_room("ada")
     with pytest.raises(Unavailable):
-        line.join("cleo", waiting())
-    assert line.next()
-    line.ensure_room()
-    line.join("cleo", waiting())
+        queue.join("ada", waiting())
+    queue.ensure_room("bob")
+    queue.join("bob", waiting())  # who has nothing waiting is never refused for what others have
+    with pytest.raises(Unavailable):
+        queue.ensure_room("bob")
+    with pytest.raises(Unavailable):
+        queue.join("bob", waiting())
+    for _ in range(2):
+        assert queue.next()
+    queue.ensure_room("ada")
+    queue.join("ada", waiting())
+
+
+def test_an_open_file_is_the_job_s_own_from_the_moment_it_waits(tmp_path: Path) -> None:
+    (tmp_path / "picture").write_bytes(b"a picture")
+    with (tmp_path / "picture").open("rb") as file:
+        job = Waiting(Job(OpenFile(file.fileno()), "Image"))
+    assert isinstance(job.job.source, OpenFile)
+    assert os.read(job.job.source.fd, 100) == b"a picture"
+    job.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.read(job.job.source.fd, 100)
