@@ -53,8 +53,9 @@ class RunStream:
     def follow(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> Rest:
         """Do the job, record its frames, and return what is not recorded yet.
 
-        A video pauses where this process is about to end, or where the run is to yield. Raises RunLost, MediaTooLarge
-        where more objects are found than may be, and what `DetectorProcess.run` raises.
+        A picture's one frame is left to its end, so that it costs no commit of its own. A video pauses where this
+        process is about to end, or where the run is to yield. Raises RunLost, MediaTooLarge where more objects are
+        found than may be, and what `DetectorProcess.run` raises.
         """
         rest, total, found = Rest(), None, claimed.boxes_done
         began = recorded = time.monotonic()
@@ -73,7 +74,7 @@ class RunStream:
                         rest.results.append(item)
                 if self._must_stop() and not can_pause:
                     return rest
-                is_due = time.monotonic() - recorded >= RECORD_EVERY
+                is_due = can_pause and time.monotonic() - recorded >= RECORD_EVERY
                 if is_due:
                     if not self._runs.record(claimed, rest.results, total, skipped=process.skipped):
                         raise RunLost
