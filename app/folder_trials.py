@@ -39,8 +39,9 @@ class FolderTrial:
         self._outcome = Outcome()
 
     def outcome(self, max_age: float = TRIAL_SECONDS) -> Outcome:
-        """Try the folder, unless that was done in the last `max_age` seconds or is being done by somebody else."""
-        if self._monotonic() - self._at >= max_age and self._under_way.acquire(blocking=False):
+        """Try the folder, unless that succeeded in the last `max_age` seconds or is being done by somebody else."""
+        is_old = self._outcome.refused is not None or self._monotonic() - self._at >= max_age
+        if is_old and self._under_way.acquire(blocking=False):
             try:
                 self._outcome = self._try()
                 self._at = self._monotonic()

@@ -44,7 +44,7 @@ def detector_of(service: Service) -> int:
 def _is_detector(process: Path, session: int) -> bool:
     try:
         fields = (process / "stat").read_text().rpartition(")")[2].split()
-        return int(fields[3]) == session and b"spawn_main" in (process / "cmdline").read_bytes()
+        return int(fields[3]) == session and b"child.py" in (process / "cmdline").read_bytes()
     except FileNotFoundError:
         return False
 

@@ -96,7 +96,7 @@ def workers_of(service: Service) -> list[psutil.Process]:
 
 
 def detectors_of(worker: psutil.Process) -> list[psutil.Process]:
-    return [child for child in worker.children() if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in worker.children() if "child.py" in " ".join(child.cmdline())]
 
 
 def shared_by_threads(process: psutil.Process) -> list[int]:
