@@ -42,7 +42,7 @@ def _shares_sessions(connector: Connector) -> bool:
                 second.begin()
                 if _mark(second) == mark or _mark(first) != mark:
                     return True
-                second.commit()
+                second.execute("COMMIT")
                 return _mark(second) == mark
         except psycopg.OperationalError:  # no session was left for the second, because the first keeps its own
             return False

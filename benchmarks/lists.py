@@ -43,8 +43,9 @@ INSERT INTO media (id, name, path, media_type, media_status, user_id, size_bytes
     CASE WHEN i <= 2 THEN 6 ELSE 3 END, 'ada', 1, i FROM n
 """
 _STREAMS = """
-INSERT INTO outbox_stream (media_id, last_seq, acked_seq, lease_epoch, attempts, failures, counted_attempts, uncertain)
-{numbers} SELECT {id}, 0, 0, 0, 0, 0, 0, {false} FROM n
+INSERT INTO outbox_stream (media_id, user_id, last_seq, acked_seq, lease_epoch, attempts, failures, counted_attempts,
+    uncertain)
+{numbers} SELECT {id}, 'ada', 0, 0, 0, 0, 0, 0, {false} FROM n
 """
 _RUNS = """
 INSERT INTO detection_run (media_id, user_id, detector, confidence, frame_interval, state, tries, lease_epoch,

@@ -14,7 +14,7 @@ from app.models import Media, MediaStatus
 from app.outbox.messages import Kind
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog
-from tests.outbox.world import GIVE_UP, OK, REFUSED, TROUBLE, Receiver, World
+from tests.outbox.world import CONTRADICTED, GIVE_UP, OK, TROUBLE, Receiver, World
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 
@@ -139,7 +139,7 @@ def test_enqueuing_does_not_break_a_lease(world: World, clock: Clock) -> None:
 
 def test_enqueuing_does_not_wake_a_parked_media(world: World, receiver: Receiver) -> None:
     media_id = world.media()
-    receiver.answer(media_id, REFUSED)
+    receiver.answer(media_id, CONTRADICTED)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     world.change(media_id, PROCESSING)
