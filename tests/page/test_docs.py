@@ -39,6 +39,6 @@ def test_a_call_can_be_tried_out_as_it_stands_with_a_token_alone(service: Servic
     expect(call.locator("tr[data-param-name=cursor]")).to_contain_text("For example")
     with page.expect_response("**/media?*") as answer:
         call.get_by_role("button", name="Execute").click()
-    assert answer.value.ok
+    assert answer.value.ok, f"{answer.value.status}: {answer.value.text()}"
     assert "cursor" not in answer.value.url
     page.close()
