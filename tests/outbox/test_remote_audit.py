@@ -9,7 +9,7 @@ from app.errors import RecordsNotReadable
 from app.models import MediaStatus
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.remote_audit import RemoteState
-from tests.outbox.world import REFUSED, Receiver, World
+from tests.outbox.world import CONTRADICTED, Receiver, World
 
 
 def record(media_id: str, **changes: Any) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_a_status_that_is_still_on_its_way_is_no_difference(world: World, receiv
 def test_a_parked_status_is_a_difference(world: World, receiver: Receiver) -> None:
     media_id = world.media()
     world.drive(world.dispatcher(receiver))
-    receiver.answer(media_id, REFUSED)
+    receiver.answer(media_id, CONTRADICTED)
     world.change(media_id, MediaStatus.AI_PROCESSING)
     world.drive(world.dispatcher(receiver))
     assert compared(world, {media_id: record(media_id)})[media_id][0] == "behind"

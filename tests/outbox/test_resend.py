@@ -12,7 +12,7 @@ from app.outbox.auditor import RemoteAuditor
 from app.outbox.messages import Kind, Message
 from app.outbox.resend import Resend, ResendReport, Wanted, append_again
 from app.outbox.verify import broken_invariants
-from tests.outbox.world import OK, REFUSED, Receiver, World
+from tests.outbox.world import CONTRADICTED, OK, REFUSED, Receiver, World
 
 PROCESSING, PROCESSED, ERROR = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED, MediaStatus.ERROR
 
@@ -91,7 +91,7 @@ def test_what_is_behind_there_is_told_again(world: World, other_side: OtherSide)
 
 def test_parked_messages_of_before_are_superseded(world: World, other_side: OtherSide) -> None:
     media_id, _other = delivered(world, other_side), delivered(world, other_side)
-    other_side.answer(media_id, REFUSED)
+    other_side.answer(media_id, CONTRADICTED)
     world.change(media_id, PROCESSING)
     world.change(media_id, PROCESSED)
     world.drive(world.dispatcher(other_side))
