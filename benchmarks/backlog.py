@@ -101,7 +101,7 @@ def fill_beside(database: Database, *, waiting: int, kept: int) -> None:
     `kept` messages, delivered one after the other within the last week."""
     sqlite = database.is_sqlite
     now = "((julianday('now') - 2440587.5) * 86400.0)" if sqlite else "extract(epoch from now())"
-    waits, ended = (_ID[sqlite].replace("i)", f"i + {offset})") for offset in (200_000_000, 100_000_000))
+    waits, ended = (_ID[sqlite].replace(":first", str(offset)) for offset in (200_000_000, 100_000_000))
     payload = "'{\"mediaStatus\": 2}'" + ("" if sqlite else "::json")
     words = {"numbers": _NUMBERS[sqlite], "false": "0" if sqlite else "false", "now": now, "payload": payload}
     media = max(1, kept // 3)
