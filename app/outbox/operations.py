@@ -36,6 +36,17 @@ State = Literal["pending", "parked", "delivered"]
 HOUR = 3600.0
 DAY = 86400.0
 
+NEW_HEAD: dict[str, Any] = {
+    "attempts": 0,
+    "failures": 0,
+    "counted_attempts": 0,
+    "refused_since": null(),
+    "uncertain": literal(False),
+    "last_status": null(),
+    "last_error": null(),
+}
+"""The columns of a stream that tell of its head's attempts, for a head of which there were none."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
@@ -167,13 +178,7 @@ def skip_head(session: Session, now: ColumnElement[float], media_id: str) -> int
             head_since=case((more, now)),
             parked_at=null(),
             park_reason=null(),
-            attempts=0,
-            failures=0,
-            counted_attempts=0,
-            refused_since=null(),
-            uncertain=literal(False),
-            last_status=null(),
-            last_error=null(),
+            **NEW_HEAD,
         )
         .returning(OutboxStream.acked_seq)
         .execution_options(synchronize_session=False)

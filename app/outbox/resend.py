@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sqlalchemy import literal, null, select, update
+from sqlalchemy import null, select, update
 from sqlalchemy.orm import Session
 
 from app import history
@@ -21,6 +21,7 @@ from app.lifecycle import StatusTimes, append_create_and_statuses
 from app.models import DetectionRun, Media, OutboxMessage, OutboxStream
 from app.outbox.auditor import Compared, RemoteAuditor
 from app.outbox.messages import Outcome
+from app.outbox.operations import NEW_HEAD
 from app.outbox.queue import OutboxQueue
 from app.outbox.remote_audit import Difference, ExpectedRemoteState, RemoteState, changed_since, expected_of
 from app.outbox.schedule import LONGEST_LEASE
@@ -225,13 +226,7 @@ def _supersede_waiting(session: Session, queue: OutboxQueue, stream: OutboxStrea
             head_since=null(),
             parked_at=null(),
             park_reason=null(),
-            attempts=0,
-            failures=0,
-            counted_attempts=0,
-            refused_since=null(),
-            uncertain=literal(False),
-            last_status=null(),
-            last_error=null(),
+            **NEW_HEAD,
         )
         .execution_options(synchronize_session=False)
     )
