@@ -1,7 +1,7 @@
 """Outcomes that cannot be stored together are stored one by one; one that cannot be stored at all stops nobody else."""
 
-import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from app.models import MediaStatus
 from app.outbox.messages import Classification, Verdict
@@ -55,14 +55,12 @@ def test_an_outcome_in_words_that_cannot_be_stored_is_stored_in_plain_text(world
     assert [attempt.excerpt for attempt in world.attempts(picky)] == ["??"]
 
 
-def test_an_outcome_that_cannot_be_stored_at_all_is_left_to_its_lease_and_said(
-    world: World, clock: Clock, capsys: pytest.CaptureFixture[str]
-) -> None:
-    picky, others = deliver(world, REFUSE["everything"])
+def test_an_outcome_that_cannot_be_stored_at_all_is_left_to_its_lease_and_said(world: World, clock: Clock) -> None:
+    with capture_logs() as logged:
+        picky, others = deliver(world, REFUSE["everything"])
     assert all(world.stream(media_id).acked_seq == 2 for media_id in others)
     assert world.stream(picky).lease_owner is not None
-    said = capsys.readouterr().out
-    assert f"media_id={picky}" in said.partition("outcome_left_to_its_lease")[2]
+    assert picky in [one["media_id"] for one in logged if one["event"] == "outcome_left_to_its_lease"]
     clock.advance(LEASE + 1)
     receiver = Receiver()
     world.drive(world.dispatcher(receiver))
