@@ -1,4 +1,4 @@
-"""Rows 29, 36, 38 and 40 of docs/reliability.md with their full figures: what an answer means, over real HTTP.
+"""Rows 12, 29, 36, 38 and 40 of docs/reliability.md with their full figures: what an answer means, over real HTTP.
 
     python -m tests.outbox.campaign [--only NAME] [--kind sqlite|postgresql] [--small]
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 import structlog
 from rich.console import Console
@@ -29,7 +30,8 @@ from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.queue import OutboxQueue
 from app.tokens import MintedTokens
 from benchmarks.places import places
-from tests.outbox.other_side import Answered, Arrival, OtherSide
+from tests.outbox.every_answer import FATES
+from tests.outbox.other_side import Answered, Arrival, Fate, OtherSide
 
 SECRET = "k" * 32
 HTML = Answered(200, b"<!DOCTYPE html><title>Sign in</title>", media_type="text/html")
@@ -279,9 +281,9 @@ LOOKS: dict[str, Callable[[Arrival], Answered | None]] = {
 def at_work(database: Database, size: Size, *, look: str) -> Result:
     """Row 40: first requests outlast the deadline and are killed before or after their commit, their keys answered 409
     meanwhile. Nothing counts as delivered that is not there, nothing is parked that was taken in the end."""
-    fates = ("before", "after", None)
+    fates = (Fate(applied=False), Fate(applied=True), None)
     with OtherSide(
-        work=lambda _arrival: size.work, dies=lambda arrival: fates[int(arrival.media_id, 16) % 3], look=LOOKS[look]
+        work=lambda _arrival: size.work, fate=lambda arrival: fates[int(arrival.media_id, 16) % 3], look=LOOKS[look]
     ) as other:
         outbox = Outbox(database, other.url, size.deadline)
         media_ids = outbox.add(max(6, size.items // 50))
@@ -290,6 +292,28 @@ def at_work(database: Database, size: Size, *, look: str) -> Result:
         problems = missing(outbox, other) + [f"parked: {media_id}" for media_id in outbox.parked()]
         problems += [f"{one} is at {other.status_of(one)} there" for one in media_ids if other.status_of(one) != 3]
     return Result(f"{len(media_ids)} items, all there, in {seconds:.1f} s", problems)
+
+
+def every_answer(database: Database, size: Size) -> Result:
+    """Row 12: the first request of each message is answered by one of all the codes, cuts, framings and delays that
+    there are, applied before it or not. Each message is applied once and in its order."""
+    media = max(len(FATES) // 3 + 1, size.items // 2)
+    numbers = count()
+
+    def fate(_arrival: Arrival) -> Fate | None:
+        return FATES[next(numbers) % len(FATES)]
+
+    with OtherSide(fate=fate, work=lambda arrival: size.work if arrival.number % 97 == 0 else 0.0) as other:
+        outbox = Outbox(database, other.url, size.deadline)
+        for first in range(0, media, 10):  # several users: some answers hold theirs
+            outbox.add(min(10, media - first), user_id=f"user-{first}", first=first)
+        with outbox.delivering():
+            seconds = outbox.drain(900.0)
+        problems = [f"parked: {media_id}" for media_id in outbox.parked()] + missing(outbox, other)
+        wrong = {media_id: told for media_id, told in other.statuses.items() if told != [1, 2, 3]}
+        problems += [f"{media_id}: {told}" for media_id, told in wrong.items()]
+        problems += [] if len(other.statuses) == media else [f"{len(other.statuses)} of {media} arrived"]
+    return Result(f"{3 * media} messages by {len(other.arrivals)} requests in {seconds:.1f} s", problems)
 
 
 Part = Callable[[Database, Size], Result]
@@ -303,6 +327,7 @@ _HELD = {
 def parts() -> dict[str, Part]:
     """Every part by its name."""
     found: dict[str, Part] = {
+        "12 every answer": every_answer,
         "29 wrong answerer": wrong_answerer,
         "36 half well": half_well,
         "36 total outage": total_outage,

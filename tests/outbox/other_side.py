@@ -37,6 +37,17 @@ class Answered:
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     media_type: str | None = JSON
+    raw: bytes | None = None
+    """Instead of all that: these bytes, and the end of the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of the first request with a key: whether it is applied, and what is answered instead of its own
+    answer; None ends the connection without one."""
+
+    applied: bool
+    answer: Answered | None = None
 
 
 Rule = Callable[[Arrival], Answered | None]
@@ -44,22 +55,24 @@ Rule = Callable[[Arrival], Answered | None]
 
 class OtherSide:
     """Serves on a free port while it is a context. `rule` may answer in its place; `work` says how many seconds the
-    first request with a key takes; `dies` what becomes of it then ("before" or "after" its commit, or None);
-    `look` answers every GET of a record in its place."""
+    first request with a key takes; `fate` what becomes of it then, None where nothing does; `look` answers every GET
+    of a record in its place."""
 
     def __init__(
         self,
         rule: Rule = lambda _arrival: None,
         *,
         work: Callable[[Arrival], float] = lambda _arrival: 0.0,
-        dies: Callable[[Arrival], str | None] = lambda _arrival: None,
+        fate: Callable[[Arrival], Fate | None] = lambda _arrival: None,
         look: Rule = lambda _arrival: None,
     ) -> None:
         self.rule = rule
         self.look = look
         self.records: dict[str, dict[str, Any]] = {}
         self.arrivals: list[tuple[float, Arrival]] = []
-        self._work, self._dies = work, dies
+        self.statuses: dict[str, list[int]] = {}
+        """Every status that was applied to a record, in order."""
+        self._work, self._fate = work, fate
         self._applied: set[str] = set()
         self._at_work: set[str] = set()
         self._seen: set[str] = set()
@@ -111,14 +124,14 @@ class OtherSide:
                 self._at_work.discard(key)
 
     def _take(self, arrival: Arrival, key: str, *, first: bool) -> Answered | None:
-        dies = self._dies(arrival) if first else None
+        fate = self._fate(arrival) if first else None
         if first:
             time.sleep(self._work(arrival))
-        if dies == "before":
-            return None
+        if fate and not fate.applied:
+            return fate.answer
         with self._lock:
             answered = Answered(200) if key in self._applied else self._apply(arrival, key)
-        return None if dies == "after" else answered
+        return fate.answer if fate else answered
 
     def _apply(self, arrival: Arrival, key: str) -> Answered:
         if arrival.method == "POST":
@@ -130,6 +143,7 @@ class OtherSide:
         else:
             self.records[arrival.media_id] |= arrival.body
         self._applied.add(key)
+        self.statuses.setdefault(arrival.media_id, []).append(int(arrival.body["mediaStatus"]))
         return Answered(201 if arrival.method == "POST" else 200, json.dumps(self.records[arrival.media_id]).encode())
 
     def _record(self, arrival: Arrival) -> Answered:
@@ -172,6 +186,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, answered: Answered) -> None:
         try:
+            if answered.raw is not None:
+                self.close_connection = True
+                self.wfile.write(answered.raw)
+                return
             self.send_response(answered.status)
             if answered.media_type and answered.status != 204:
                 self.send_header("Content-Type", answered.media_type)

@@ -1,4 +1,4 @@
-"""The quick forms of rows 29, 36, 38 and 40 of docs/reliability.md; the full figures are the command's."""
+"""The quick forms of rows 12, 29, 36, 38 and 40 of docs/reliability.md; the full figures are the command's."""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""The receiver of docs/receiving.md, as it is written there, against the service: killed, restored, told again."""
+"""The receiver of docs/receiving.md, as it is written there, against the service: killed, restored, told again.
+
+RECEIVER_ITEMS (default 6) is how many items it is told of.
+"""
 
 import os
 import re
@@ -23,6 +26,7 @@ from tests.system.service import ROOT, SECRET, Service, surroundings
 DOCUMENT = ROOT / "docs" / "receiving.md"
 LINES = 40
 SECONDS = 60
+ITEMS = int(os.environ.get("RECEIVER_ITEMS", "6"))
 
 
 class DocumentedReceiver:
@@ -100,13 +104,13 @@ def test_the_documented_receiver_is_right_through_kills_and_a_loss(
 ) -> None:
     assert len(receiver.lines) <= LINES
     uploads = Uploads()
-    for number in range(6):
+    for number in range(ITEMS):
         uploads.send(service, "/detect", photo(number))
-        if number % 3 == 1:
+        if number % max(3, ITEMS // 20) == 1:
             receiver.kill()
             receiver.start()
     expected = dict.fromkeys(uploads.promised, 3)
-    assert len(expected) == 6
+    assert len(expected) == ITEMS
     wait_until(lambda: receiver.statuses() == expected, "everything to arrive")
     lost = next(iter(expected))
     receiver.forget(lost)

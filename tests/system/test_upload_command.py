@@ -153,25 +153,27 @@ def test_nobody_at_the_address_ends_the_list(service: Service, tmp_path: Path) -
 
 def test_a_list_that_was_stopped_goes_on_where_it_was(service: Service, tmp_path: Path) -> None:
     files = [*photos(tmp_path, 20), video(tmp_path / "20.mp4", 4 * MIB), *photos(tmp_path, 21)]
-    with network(service, None, None, None, "stall midway") as proxy:
-        with subprocess.Popen(
+    with (
+        network(service, None, None, None, "stall midway") as proxy,
+        subprocess.Popen(
             [*COMMAND, "media", "upload", "--no-detect", *files],
             cwd=ROOT,
             env=surroundings() | environment(service, proxy) | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        ) as process:
-            try:
-                assert process.stdout is not None
-                assert "uploaded" in process.stdout.readline()
-                deadline = time.monotonic() + 30
-                while not proxy.met and time.monotonic() < deadline:
-                    time.sleep(0.05)
-                process.send_signal(signal.SIGINT)
-                _, told = process.communicate(timeout=30)
-            finally:
-                process.kill()
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            assert "uploaded" in process.stdout.readline()
+            deadline = time.monotonic() + 30
+            while not proxy.met and time.monotonic() < deadline:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 1
     assert "goes on from here" in told
     assert told.count("not tried") == 2

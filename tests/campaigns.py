@@ -1,0 +1,79 @@
+"""What once held, tried again: campaigns that take minutes, each by its name.
+
+    python -m tests.campaigns [NAME…]
+
+Without a name: all of them. Each step is a command of its own; a table says which held and how long each took, and the
+exit code is 1 where one did not. docs/reliability.md has the last results.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command: arguments of `python -m`, and settings for its environment."""
+
+    arguments: str
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return " ".join([*(f"{name}={value}" for name, value in self.settings.items()), self.arguments])
+
+    def run(self) -> bool:
+        """Whether it held; what it prints is seen."""
+        command = [sys.executable, "-m", *self.arguments.split()]
+        return subprocess.run(command, env=os.environ | self.settings, check=False).returncode == 0
+
+
+def pytest(tests: str, **settings: str) -> Step:
+    return Step(f"pytest -q --timeout=0 {tests}", settings)
+
+
+CAMPAIGNS: dict[str, Sequence[Step]] = {
+    # A receiver as its team would write it: every code, kills, slow and broken answers, restored, told again.
+    "receiver": (
+        Step("tests.outbox.campaign --only 12"),
+        pytest("tests/system/test_receiving.py", RECEIVER_ITEMS="497"),
+        pytest("tests/annotations tests/system/test_wrong_clocks.py"),
+        pytest("tests/system/test_outages.py -k network"),
+    ),
+    # PostgreSQL: backends ended at their commit, crashes, lost answers to COMMIT, clocks, frozen dispatchers, poolers.
+    "postgresql": (
+        pytest("tests/system/test_outages.py -k postgres", OUTAGE_UPLOADS="1000"),
+        pytest("tests/test_unknown_commits.py tests/test_postgres_connection.py tests/test_postgres.py"),
+        pytest("tests/system/test_frozen_dispatcher.py tests/outbox/test_clock_steps.py tests/outbox/test_hosts.py"),
+        pytest("tests/system/test_silent_database.py", SILENT_SECONDS="45"),
+        pytest("tests/system/test_poolers.py", FAILOVER_UPLOADS="1000"),
+    ),
+}
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(CAMPAIGNS)}")
+    names = parser.parse_args().names or list(CAMPAIGNS)
+    if unknown := [name for name in names if name not in CAMPAIGNS]:
+        parser.error(f"there is no campaign {unknown[0]}: {', '.join(CAMPAIGNS)}")
+    table, broken = Table("campaign", "step", "held", "seconds", box=None), False
+    for name in names:
+        for step in CAMPAIGNS[name]:
+            began = time.monotonic()
+            held = step.run()
+            broken |= not held
+            table.add_row(name, str(step), "yes" if held else "NO", f"{time.monotonic() - began:.0f}")
+    Console(width=160).print(table)
+    return int(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
