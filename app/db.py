@@ -103,6 +103,12 @@ class Database:
         self._writer_turn = threading.Lock()
         self._listeners: dict[News, list[Callable[[], None]]] = {news: [] for news in News}
 
+    def note_server(self) -> None:
+        """Have the database know with which server it is used, for connections that are older than its first row
+        (`app.postgres_failover`)."""
+        if self._connector is not None:
+            postgres_engine.connect(self._connector).close()
+
     @contextmanager
     def reading(self, *, statement_seconds: float | None = None) -> Iterator[Session]:
         """A session whose reads see one state of the database; nothing it does is kept.

@@ -1,14 +1,10 @@
-"""Keeps the media folders' markers within seconds of the database: one small commit for all that came meanwhile.
-
-This module begins transactions.
-"""
+"""Keeps the media folders' markers within seconds of the database: one small commit for all that came meanwhile."""
 
 import threading
 from contextlib import suppress
 
 from sqlalchemy.exc import DBAPIError
 
-from app import history
 from app.background import BackgroundWork
 from app.db import Database, News
 from app.errors import DetectionsError
@@ -22,7 +18,6 @@ class HistoryKeeper(BackgroundWork):
 
     def __init__(self, database: Database, folders: MediaFolders, *, every: float = ADVANCE_SECONDS) -> None:
         super().__init__("history-keeper", pause=every)
-        self._database = database
         self._folders = folders
         self._committed = threading.Event()
         self._committed.set()  # whoever ended without a word before may have committed something
@@ -49,10 +44,7 @@ class HistoryKeeper(BackgroundWork):
     def _count_on(self) -> None:
         self._committed.clear()
         try:
-            with self._database.writing() as session:
-                stored = history.advance(session)
+            self._folders.count_on()
         except BaseException:
             self._committed.set()
             raise
-        if stored is not None:
-            self._folders.advance(stored)

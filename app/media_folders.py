@@ -22,13 +22,12 @@ from app.db import Database
 from app.errors import DetectionsError, SettingsError, StorageFailed, Unavailable
 from app.folder_marker import Marker
 from app.models import Media
+from app.postgres_failover import AFTER_RESTORE
 from app.storage import judged, make_folder
 
 log = structlog.get_logger()
 
 ACCEPT = "flask media accept-folders"
-AFTER_RESTORE = ("flask outbox verify --remote", "flask outbox resend --missing", "flask media verify")
-"""What a person runs once a database was restored."""
 
 _Version = tuple[int, int, int]
 
@@ -156,6 +155,18 @@ class MediaFolders:
         )
         return True
 
+    def count_on(self) -> None:
+        """Count on, because messages were committed, and have the markers say so.
+
+        A database that is behind them by now is another one than before, put in its place while this process ran.
+        """
+        if self.notice_restoration():
+            return
+        with self._database.writing() as session:
+            stored = history.advance(session)
+        if stored is not None:
+            self.advance(stored)
+
     def advance(self, stored: history.Stored) -> None:
         """Have the markers say how far the database has come; one that is not ours, or cannot be written, is left."""
         for folder in self.paths:
@@ -202,6 +213,7 @@ class MediaFolders:
                 for folder in markers:
                     make_folder(folder)
                     folder_marker.place(folder, stored.marker)
+        self._database.note_server()
         markers |= {folder: folder_marker.read(folder) for folder in markers}
         return stored
 

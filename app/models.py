@@ -358,6 +358,7 @@ class DatabaseInstance(Base):
     `instance_id` is also in the marker of each media folder, as are `epoch` and `counter`. The counter grows soon after
     messages are committed. The epoch grows each time that the database turns out to be behind a marker: it was restored
     from a copy, at `restored_at`, which stays until a person has resent what the annotations service lacks.
+    `server_history` is the PostgreSQL server that it was last used with (`app.postgres_failover`).
     """
 
     __tablename__ = "database_instance"
@@ -372,3 +373,4 @@ class DatabaseInstance(Base):
     epoch: Mapped[int] = mapped_column(Integer)
     counter: Mapped[int] = mapped_column(BigInteger)
     restored_at: Mapped[float | None] = mapped_column(Double)
+    server_history: Mapped[str | None] = mapped_column(String(64))

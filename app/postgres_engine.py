@@ -7,6 +7,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, DBAPIModule
 from sqlalchemy.pool import PoolProxiedConnection
 
+from app import postgres_failover
 from app.database_errors import READ_ONLY, sqlstate
 from app.postgres_connection import Connector, PostgresConnection
 
@@ -22,7 +23,7 @@ def make(url: URL, connector: Connector, pool_seconds: float = POOL_SECONDS) -> 
     """
     transactions = create_engine(
         url,
-        creator=connector.connect,
+        creator=lambda: connect(connector),
         pool_pre_ping=True,
         pool_use_lifo=True,  # the last one used knows its statements, and has its server's caches warm
         pool_size=16,
@@ -37,6 +38,17 @@ def make(url: URL, connector: Connector, pool_seconds: float = POOL_SECONDS) -> 
     single = create_engine(url, pool=transactions.pool, use_native_hstore=False)
     _adapt(single)
     return transactions, single
+
+
+def connect(connector: Connector) -> PostgresConnection:
+    """A new connection, to the server that the database was last used with, or in a new epoch."""
+    connection = connector.connect()
+    try:
+        postgres_failover.notice(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _begin(connection: PoolProxiedConnection) -> None:

@@ -47,6 +47,18 @@ class Server:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
+    def stop_following(self) -> int:
+        """Keep a standby from taking in what the primary sends; returns the process to `forget`."""
+        [[receiver]] = self.execute("SELECT pid FROM pg_stat_wal_receiver")
+        assert isinstance(receiver, int)
+        os.kill(receiver, signal.SIGSTOP)
+        return receiver
+
+    def forget(self, receiver: int) -> None:
+        """Have what was sent to a standby meanwhile never arrive."""
+        os.kill(receiver, signal.SIGTERM)
+        os.kill(receiver, signal.SIGCONT)
+
     def promote(self) -> None:
         """Make a standby the server that writes; returns once it does."""
         self.control("promote")

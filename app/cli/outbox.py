@@ -14,9 +14,9 @@ from app.cli.output import json_option, note, progress_bar, show_json, show_tabl
 from app.cli.usage import usage
 from app.current import services
 from app.errors import DetectionsError, MediaNotFound
-from app.media_folders import AFTER_RESTORE
 from app.media_hash import MEDIA_ID
 from app.outbox import documents, listing, operations
+from app.postgres_failover import AFTER_RESTORE
 from app.startup import warn_of_plain_http
 
 STILL_PENDING, PARKED, UNKNOWN = 1, 3, 4
