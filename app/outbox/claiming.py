@@ -16,6 +16,12 @@ from app.outbox.messages import Claim
 from app.outbox.queue import OutboxQueue
 from app.outbox.statements import USERS_AT_ONCE
 
+LOOK_BACK_SECONDS = 10.0
+"""How far back streams are looked for: for longer than a transaction may take that adds messages, due now."""
+
+LOOK_AT_ALL_SECONDS = 5.0
+"""How often all are looked for, whenever they were due."""
+
 
 class Claiming:
     """Claims for one dispatcher, `owner`, each leased for `lease` seconds."""
@@ -26,6 +32,8 @@ class Claiming:
         self._owner = owner
         self._lease = lease
         self._last_user = ""
+        self._since = 0.0
+        self._looked_at = 0.0
 
     def claim(
         self,
@@ -40,6 +48,7 @@ class Claiming:
         """Up to `limit` claims that may be sent (of one media item only, if given), `circuit` and holds permitting."""
         if limit <= 0:
             return []
+        self._bound(session, now)
         if circuit.is_closed:
             claims = self._pick(session, limit, media_id, holds_any=holds_any)
         elif not self._breaker.take_probe(session, self._lease):
@@ -58,12 +67,13 @@ class Claiming:
         reference = self._queue.reference(session, claim.message.media_id)
         return replace(claim, message=replace(claim.message, reference=reference))
 
-    def due_in(self, session: Session, *, holds_any: bool, media_id: str | None = None) -> float | None:
+    def due_in(self, session: Session, *, now: float, holds_any: bool, media_id: str | None = None) -> float | None:
         """Seconds until the first claim may be taken, circuit permitting; None where nothing waits.
 
         Where a user is held that is not asked of every user: 0 if somebody's is due, else a second at most.
         """
-        due_in = self._queue.next_due_in(session, media_id=media_id)
+        self._bound(session, now)
+        due_in = self._queue.next_due_in(session, since=self._since, media_id=media_id)
         if due_in is None or due_in > 0 or not holds_any:
             return due_in
         if media_id is None and self._users(session, 1):
@@ -71,20 +81,36 @@ class Claiming:
         probe_in = self._breaker.next_user_probe_in(session)
         return min(1.0, 1.0 if probe_in is None else max(0.0, probe_in))
 
+    def _bound(self, session: Session, now: float) -> None:
+        """Have streams be looked for from the first one that waits, or from a little while ago.
+
+        What was delivered leaves its place in the index to the vacuum of PostgreSQL, which removes nothing while a long
+        report or backup holds its snapshot: from the start, each claim would pass over all of that.
+        """
+        if session.get_bind().dialect.name == "sqlite" or 0 <= now - self._looked_at < LOOK_AT_ALL_SECONDS:
+            return
+        first = self._queue.next_due_in(session)
+        self._since = now + min(0.0 if first is None else first, -LOOK_BACK_SECONDS)
+        self._looked_at = now
+
     def _pick(self, session: Session, limit: int, media_id: str | None, *, holds_any: bool) -> list[Claim]:
         if not holds_any:
-            return self._queue.claim(session, self._owner, limit, self._lease, media_id=media_id)
+            return self._queue.claim(session, self._owner, limit, self._lease, since=self._since, media_id=media_id)
         if media_id is not None:
             return self._pick_media(session, media_id)
         claims: list[Claim] = []
         users = self._users(session, min(limit, USERS_AT_ONCE))
         if users:
             self._last_user = users[-1]
-            claims += self._queue.claim(session, self._owner, limit // len(users), self._lease, users=users)
+            claims += self._queue.claim(
+                session, self._owner, limit // len(users), self._lease, since=self._since, users=users
+            )
         free = min(limit - len(claims), USERS_AT_ONCE)
         probed = self._breaker.take_user_probes(session, self._lease, free) if free > 0 else ()
         if probed:
-            claims += self._probes(self._queue.claim(session, self._owner, 1, self._lease, users=probed))
+            claims += self._probes(
+                self._queue.claim(session, self._owner, 1, self._lease, since=self._since, users=probed)
+            )
         return claims
 
     def _pick_media(self, session: Session, media_id: str) -> list[Claim]:
@@ -103,8 +129,8 @@ class Claiming:
     def _users(self, session: Session, limit: int) -> list[str]:
         """Whose turn it is among users with something due who are not held, beginning behind those of the last turn."""
         endpoint = self._breaker.endpoint
-        users = self._queue.users_waiting(session, endpoint, after=self._last_user, limit=limit)
+        users = self._queue.users_waiting(session, endpoint, after=self._last_user, limit=limit, since=self._since)
         if len(users) < limit and self._last_user:
-            first = self._queue.users_waiting(session, endpoint, after="", limit=limit)
+            first = self._queue.users_waiting(session, endpoint, after="", limit=limit, since=self._since)
             users += [one for one in first if one not in users][: limit - len(users)]
         return users

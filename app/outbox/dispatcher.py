@@ -150,7 +150,7 @@ class Dispatcher:
             return POLL_SECONDS
         with self._database.reading() as session:
             condition = self._breaker.fetch(session)
-            due_in = self._claiming.due_in(session, holds_any=condition.holds_any, media_id=media_id)
+            due_in = self._claiming.due_in(session, now=condition.now, holds_any=condition.holds_any, media_id=media_id)
             if due_in is None:
                 return POLL_SECONDS
             return max(due_in, condition.endpoint.circuit.wait(condition.now))

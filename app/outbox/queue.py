@@ -75,11 +75,12 @@ class OutboxQueue:
         BEGIN_MESSAGE.insert(connection, rows)
         announce(connection, News.MESSAGES)
 
-    def next_due_in(self, session: Session, *, media_id: str | None = None) -> float | None:
-        """Seconds until the first stream may be claimed (negative if overdue), None where nothing waits."""
+    def next_due_in(self, session: Session, *, since: float = 0.0, media_id: str | None = None) -> float | None:
+        """Seconds until the first stream may be claimed (negative if overdue) of those that are due at `since` or
+        later; None where none waits."""
         statements = self.statements(session.connection())
         due_in: float | None = (
-            session.scalar(statements.next_due_in)
+            session.scalar(statements.next_due_in, {"since": since})
             if media_id is None
             else session.scalar(statements.media_due_in, {"media": media_id})
         )
@@ -92,15 +93,17 @@ class OutboxQueue:
         limit: int,
         lease: float,
         *,
+        since: float = 0.0,
         media_id: str | None = None,
         users: Sequence[str] = (),
     ) -> list[Claim]:
         """Lease up to `limit` due streams for `lease` seconds, the longest due first; returns their head messages.
 
-        Of one media item only, if given; of `users`, USERS_AT_ONCE at most, up to `limit` each.
+        Of those only that are due at `since` or later; of one media item only, if given; of `users`, USERS_AT_ONCE at
+        most, up to `limit` each.
         """
         statements = self.statements(session.connection())
-        wanted = {"owner": owner, "limit": limit, "lease": lease}
+        wanted = {"owner": owner, "limit": limit, "lease": lease, "since": since}
         if media_id is not None:
             rows = session.execute(statements.claim_due_of_media, wanted | {"media": media_id}).all()
         elif users:
@@ -113,9 +116,12 @@ class OutboxQueue:
             return [_claim(row) for row in rows]
         return self._heads(session, [row.media_id for row in rows])
 
-    def users_waiting(self, session: Session, endpoint: str, *, after: str, limit: int) -> list[str]:
-        """Users behind `after`, by their ids, who have a stream that is due and are not held at that endpoint."""
-        parameters = {"endpoint": endpoint, "after": after, "limit": limit}
+    def users_waiting(
+        self, session: Session, endpoint: str, *, after: str, limit: int, since: float = 0.0
+    ) -> list[str]:
+        """Users behind `after`, by their ids, who have a stream that is due, at `since` or later, and are not held at
+        that endpoint."""
+        parameters = {"endpoint": endpoint, "after": after, "limit": limit, "since": since}
         return list(session.scalars(self.statements(session.connection()).users_waiting, parameters))
 
     def continue_with(self, session: Session, claims: Iterable[Claim]) -> list[Claim]:

@@ -24,7 +24,6 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
-    true,
     union_all,
     update,
 )
@@ -141,8 +140,8 @@ class Statements(ListStatements):
 
     @cached_property
     def next_due_in(self) -> Executable:
-        """Seconds until the first stream is due."""
-        return select(func.min(_S.due_at) - self.now).where(_S.due_at.is_not(None))
+        """Seconds until the first stream is due. Parameter: since."""
+        return select(func.min(_S.due_at) - self.now).where(_S.due_at >= _since())
 
     @cached_property
     def media_due_in(self) -> Executable:
@@ -151,25 +150,27 @@ class Statements(ListStatements):
 
     @cached_property
     def claim_due(self) -> Executable:
-        """Leases the longest due streams. Parameters: owner, lease, limit.
+        """Leases the longest due streams. Parameters: owner, lease, limit, since.
 
         Returns their media, for `heads`; on PostgreSQL, whose WITH can update, already what `heads` would.
         """
-        return self._claim(true())
+        return self._lease(self._due(_S.due_at >= _since()).cte("due"))
 
     @cached_property
     def claim_due_of_media(self) -> Executable:
         """The same of one media alone. Parameters: owner, lease, limit, media."""
-        return self._claim(_S.media_id == bindparam("media"))
+        return self._lease(self._due(_S.media_id == bindparam("media")).cte("due"))
 
     @cached_property
     def claim_due_of_users(self) -> Executable:
-        """The same of USERS_AT_ONCE users, `limit` of each. Parameters: owner, lease, limit, user_0, user_1 and so on,
-        None for those that are not needed."""
+        """The same of USERS_AT_ONCE users, `limit` of each. Parameters: owner, lease, limit, since, user_0, user_1 and
+        so on, None for those that are not needed."""
         of_users = []
         for position in range(USERS_AT_ONCE):
             user: ColumnElement[str] = bindparam(f"user_{position}", type_=_S.user_id.type)
-            of_users.append(select(self._due(_S.user_id == user).subquery().c.media_id))
+            due = self._due(and_(_S.user_id == user, _S.due_at >= _since()))
+            one = due.subquery()
+            of_users.append(select(one.c.media_id, one.c.due_at))
         return self._lease(union_all(*of_users).cte("due"))
 
     @cached_property
@@ -177,7 +178,7 @@ class Statements(ListStatements):
         """Users behind `after` with a stream that is due, but those held by `endpoint`, `limit` of them by their ids.
 
         It goes from each user's first stream to the next user's, so what it costs grows with the users passed over, and
-        with nothing that waits of any of them.
+        with nothing that waits of any of them. Parameters: endpoint, after, limit, since.
         """
         first = select(_S.user_id).where(_S.due_at.is_not(None)).order_by(_S.user_id).limit(1)
         users = select(first.where(_S.user_id > bindparam("after")).scalar_subquery().label("user_id")).cte(
@@ -185,7 +186,7 @@ class Statements(ListStatements):
         )
         following = first.where(_S.user_id > users.c.user_id).correlate(users).scalar_subquery()
         users = users.union_all(select(following).where(users.c.user_id.is_not(None)))
-        first_due = select(_S.due_at).where(_S.user_id == users.c.user_id, _S.due_at.is_not(None))
+        first_due = select(_S.due_at).where(_S.user_id == users.c.user_id, _S.due_at >= _since())
         due = first_due.order_by(_S.due_at).limit(1).correlate(users).scalar_subquery() <= self.now
         held = select(_H.user_id).where(_H.endpoint == bindparam("endpoint"), _H.user_id == users.c.user_id)
         return (
@@ -194,12 +195,9 @@ class Statements(ListStatements):
             .limit(bindparam("limit"))
         )
 
-    def _claim(self, chosen: ColumnElement[bool]) -> Executable:
-        return self._lease(self._due(chosen).cte("due"))
-
-    def _due(self, chosen: ColumnElement[bool]) -> Select[str]:
+    def _due(self, chosen: ColumnElement[bool]) -> Select[str, float]:
         return (
-            select(_S.media_id)
+            select(_S.media_id, _S.due_at)
             .where(_S.due_at <= self.now, chosen)
             .order_by(_S.due_at)
             .limit(bindparam("limit"))
@@ -219,13 +217,19 @@ class Statements(ListStatements):
             )
         )
         if self.dialect == "postgresql":
-            return _heads_of(lease.returning(*_HEAD).cte("leased"))
+            leased = lease.returning(*_HEAD).cte("leased")
+            return _heads_of(leased).join(due, due.c.media_id == leased.c.media_id).order_by(due.c.due_at)
         return lease.returning(_S.media_id)
 
     @cached_property
     def heads(self) -> Executable:
         """The head messages of streams, with what fences their outcomes. Parameter: media, a list."""
         return _heads_of(STREAM).where(self.among(_S.media_id))
+
+
+def _since() -> ColumnElement[float]:
+    """Nothing is due from before: an index that a long snapshot keeps from being tidied is not read from its start."""
+    return bindparam("since", type_=Double())
 
 
 def _known_at_once() -> dict[str, ColumnElement[Any]]:

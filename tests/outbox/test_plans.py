@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import IntegrityError
 
 from app.db import Database
@@ -19,6 +20,8 @@ from app.outbox import listing, operations
 from app.outbox.counts import OutboxCounts
 from app.postgres_connection import PATIENT
 from benchmarks.backlog import fill_beside
+from tests.conftest import Clock
+from tests.outbox.statements import add_backlog
 from tests.outbox.world import REFUSED, TROUBLE, Receiver, World
 
 WAITING, KEPT = int(os.environ.get("PLAN_WAITING", "8000")), int(os.environ.get("PLAN_KEPT", "12000"))
@@ -125,3 +128,36 @@ def test_a_comparison_with_the_clock_bounds_the_scan_of_an_index(beside: World) 
         volatile = "SELECT media_id FROM outbox_stream WHERE due_at <= extract(epoch from clock_timestamp())"
         plan = session.execute(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {volatile}")).scalar_one()
     assert list(_wasteful_nodes(plan[0]["Plan"])) != [], "what this test is to find is found"
+
+
+def test_what_a_long_snapshot_keeps_in_an_index_is_not_passed_over_by_each_claim(
+    postgres_url: str, clock: Clock
+) -> None:
+    """Row 70 of the field log."""
+    gone = 3000
+    with (
+        closing(Database(postgres_url, now=clock.sql)) as database,
+        closing(World(database)) as world,
+        psycopg.connect(make_url(postgres_url).set(drivername="postgresql").render_as_string()) as report,
+    ):
+        report.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        report.execute("SELECT count(*) FROM outbox_stream")
+        add_backlog(database, gone, due_at=clock.seconds)
+        with database.writing() as session:
+            session.execute(text("UPDATE outbox_stream SET due_at = NULL, acked_seq = last_seq, head_since = NULL"))
+        clock.advance(60)
+        world.media()
+        statements = Statements(database)
+        world.drive(world.dispatcher(Receiver()))
+        looks = [one for one in statements.seen if "due_at" in one and one.startswith(("WITH due", "SELECT min"))]
+        assert len(looks) == 2
+        pages = [_pages(database, one, statements.seen[one]) for one in looks]
+    assert max(pages) <= 10  # without a bound: 50
+
+
+def _pages(database: Database, statement: str, parameters: Any) -> int:
+    with database.engine.connect() as connection:
+        explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
+        [found] = connection.exec_driver_sql(explained, parameters).scalar_one()
+        connection.rollback()
+    return int(found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"])
