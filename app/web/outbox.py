@@ -14,7 +14,7 @@ from app.media_hash import MEDIA_ID
 from app.outbox import documents, listing, operations
 from app.outbox.resend import Resend, Wanted
 from app.timestamps import rfc3339
-from app.web import json_body, parameters
+from app.web import json_body, parameters, request_slot
 from app.web.auth import authenticate_admin
 
 blueprint = Blueprint("outbox", __name__, url_prefix="/outbox")
@@ -67,10 +67,11 @@ def show(media_id: str) -> Response:
 @blueprint.post("/retry")
 def retry() -> Response:
     """Put parked media back to pending: those named, all, or those whose park reason contains a text."""
-    media_ids, reason = _wanted(json_body.read_object())
     database = services().database
-    with database.writing(statement_seconds=60) as session:
-        retried = operations.retry_parked(session, database.now, media_ids, reason=reason)
+    with request_slot.slot():
+        media_ids, reason = _wanted(json_body.read_object())
+        with database.writing(statement_seconds=60) as session:
+            retried = operations.retry_parked(session, database.now, media_ids, reason=reason)
     return jsonify(retried=len(retried))
 
 
@@ -93,7 +94,8 @@ def resend(media_id: str) -> Response:
         raise Unavailable("ANNOTATIONS_URL is not set: there is nobody to say anything to.", NOT_CONFIGURED_SECONDS)
     if not auditor.expected([media_id]):
         raise MediaNotFound(f"There is no media item {media_id!r}.")
-    report = Resend(services().database, services().queue, auditor, wait_seconds=0).run(Wanted([media_id]))
+    with request_slot.slot():
+        report = Resend(services().database, services().queue, auditor, wait_seconds=0).run(Wanted([media_id]))
     messages = sum(count for _, _, count in report.resent)
     reasons = [reason for _, reason, _ in report.resent] + [reason for _, reason in report.left]
     return jsonify(mediaId=media_id, messages=messages, reason=reasons[0] if reasons else None)
