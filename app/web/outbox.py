@@ -23,6 +23,9 @@ blueprint.before_request(authenticate_admin)
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 MAX_NAMED = 1000
+MOST_SHOWN = 1000
+"""Messages of one media item in one answer, and attempts: a week of retries has thousands."""
+
 MAX_REASON = 500
 NOT_CONFIGURED_SECONDS = 60
 _REASON = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_REASON}}}")
@@ -59,7 +62,7 @@ def messages() -> Response:
 
 @blueprint.get("/media/<media_id>")
 def show(media_id: str) -> Response:
-    """One media's messages with every attempt."""
+    """One media's newest messages with their newest attempts."""
     _check_id(media_id)
     return _history(media_id)
 
@@ -103,7 +106,7 @@ def resend(media_id: str) -> Response:
 
 def _history(media_id: str) -> Response:
     with services().database.reading() as session:
-        return jsonify(documents.history(operations.history(session, media_id)))
+        return jsonify(documents.history(operations.history(session, media_id, newest=MOST_SHOWN)))
 
 
 def _check_id(media_id: str) -> None:
