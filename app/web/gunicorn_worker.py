@@ -140,11 +140,11 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
 
     def _unread(self, conn: Any) -> int:
         """How many bytes may still come that a reset would answer, and whose arrival the main loop can wait for."""
-        request = conn.parser.mesg if conn.parser else None
         if self.cfg.is_ssl:
             return 0
         if self._serving.refused:
             return LINGER_BYTES
+        request = getattr(conn.parser, "mesg", None)
         if request is None or is_off_the_connection(request.body):
             return 0
         unread = unread_bytes(request.body)
