@@ -40,7 +40,7 @@ _HEAD_END = b"\r\n\r\n"
 
 
 class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
-    """gthread, with heads awaited in the main loop and connections closed without lingering.
+    """gthread, with heads awaited, slow answers sent and closed connections lingered on in the main loop.
 
     Heads under TLS cannot be seen from outside, and Unix sockets cannot be told to wait for more: both are read in a
     thread, as gthread does, within the listening socket's SO_RCVTIMEO.
@@ -52,6 +52,7 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
     """A head is one or two packets: the slowest link that can carry an upload brings it within this."""
 
     reader_pace: Callable[[], ReaderPace] = ReaderPace
+    """Makes the pace of one answer's reader."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -93,7 +94,7 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
                 conn.sock.send(
                     self._refusal(431, f"The head has {HEAD_BYTES} bytes or more.", conn.client, buffered + arrived)
                 )
-            self._drop(conn)
+            self._lingering.add(conn.sock, LINGER_BYTES, closed=partial(self._drop, conn))
         else:
             self._await_head(conn, len(arrived))
 
