@@ -51,9 +51,9 @@ class _Piece(Protocol):
 class _Bytes:
     in_memory = True
 
-    def __init__(self, data: bytes) -> None:
-        self._view = memoryview(data)
-        self.left = len(self._view)
+    def __init__(self, data: memoryview) -> None:
+        self._view = data
+        self.left = len(data)
 
     def write(self, sock: socket.socket, most: int, flags: int) -> None:
         self._view = self._view[sock.send(self._view[:most], flags) :]
@@ -115,10 +115,13 @@ class AnswerSocket:
 
     def sendall(self, data: bytes) -> None:
         """Write these bytes, or keep what the kernel does not take. Raises OSError, ReaderTooSlow among them."""
-        piece = _Bytes(data)
+        sent = 0 if self._rest else self._send_now(data)
+        if sent == len(data):  # nearly always
+            return
+        piece = _Bytes(memoryview(data)[sent:])
         if self.holds_slot:
             self._write_waiting(piece)
-        elif not self._write_at_once(piece):
+        else:
             self._rest.append(piece)
 
     def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> None:
@@ -130,10 +133,13 @@ class AnswerSocket:
             return
         self._sock.setblocking(False)
         try:
-            if not self._write_at_once(piece):
-                self._rest.append(piece.kept_open())
+            with suppress(BlockingIOError):
+                while piece.left and not self._rest:
+                    self._write(piece, piece.left, 0)
         finally:
             self._sock.setblocking(True)
+        if piece.left:
+            self._rest.append(piece.kept_open())
 
     def send_rest(self, most: int) -> None:
         """Write of the rest what the kernel takes now, about `most` bytes. The socket must be non-blocking. Raises
@@ -194,12 +200,14 @@ class AnswerSocket:
                 self._write(piece, piece.left, 0)
             self.waited(time.monotonic() - began)
 
-    def _write_at_once(self, piece: _Piece) -> bool:
-        """Write what the kernel takes now; False where some is left."""
-        with suppress(BlockingIOError):
-            while piece.left and not self._rest:
-                self._write(piece, piece.left, socket.MSG_DONTWAIT)
-        return not piece.left
+    def _send_now(self, data: bytes) -> int:
+        """Write what the kernel takes now; how much that was."""
+        try:
+            sent: int = self._sock.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        self._written += sent
+        return sent
 
     def _write(self, piece: _Piece, most: int, flags: int) -> int:
         before = piece.left
