@@ -117,18 +117,29 @@ class StreamHistory:
     messages: list[tuple[OutboxMessage, list[OutboxAttempt]]]
 
 
-def history(session: Session, media_id: str) -> StreamHistory:
-    """Everything kept of one media's messages; raises MediaNotFound where it never had one."""
+def history(session: Session, media_id: str, *, newest: int | None = None) -> StreamHistory:
+    """Everything kept of one media's messages, or of its `newest` messages the newest so many attempts.
+
+    Raises MediaNotFound where it never had one.
+    """
     stream = session.get(OutboxStream, media_id)
     if stream is None:
         raise MediaNotFound(f"No message was ever written for a media {media_id!r}.")
-    attempts: dict[int, list[OutboxAttempt]] = {}
-    for attempt in session.scalars(
-        select(OutboxAttempt).where(OutboxAttempt.media_id == media_id).order_by(OutboxAttempt.id)
+    rows = session.scalars(
+        select(OutboxMessage).where(OutboxMessage.media_id == media_id).order_by(OutboxMessage.seq.desc()).limit(newest)
+    ).all()
+    attempts: dict[int, list[OutboxAttempt]] = {row.seq: [] for row in reversed(rows)}
+    of_these = OutboxAttempt.seq >= min(attempts, default=0)
+    for attempt in reversed(
+        session.scalars(
+            select(OutboxAttempt)
+            .where(OutboxAttempt.media_id == media_id, of_these)
+            .order_by(OutboxAttempt.seq.desc(), OutboxAttempt.id.desc())
+            .limit(newest)
+        ).all()
     ):
-        attempts.setdefault(attempt.seq, []).append(attempt)
-    rows = session.scalars(select(OutboxMessage).where(OutboxMessage.media_id == media_id).order_by(OutboxMessage.seq))
-    return StreamHistory(stream, [(row, attempts.get(row.seq, [])) for row in rows])
+        attempts.setdefault(attempt.seq, []).append(attempt)  # of a message that is new since, too
+    return StreamHistory(stream, [(row, attempts[row.seq]) for row in reversed(rows)])
 
 
 def retry_parked(

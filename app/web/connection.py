@@ -85,7 +85,7 @@ def open_source(environ: WSGIEnvironment, pace: Pace) -> BodySource:
     reader = body.reader.reader if isinstance(body.reader, HeldContinue) else body.reader
     if isinstance(reader, ChunkedReader):
         return _GunicornSource(body, length, pace, reader.req.unreader)
-    sock = environ["gunicorn.socket"]
+    sock = reader.unreader.sock  # the one of the environment is for answers
     if isinstance(sock, ssl.SSLSocket) or not isinstance(reader, LengthReader):
         return _GunicornSource(body, length, pace, reader.unreader)
     return _SocketSource(body, reader, sock, pace)
@@ -97,6 +97,14 @@ def is_off_the_connection(body: Any) -> bool:
     if isinstance(reader, LengthReader):
         return reader.length == 0 and not body.failed
     return isinstance(reader, ChunkedReader) and reader.parser is None and not body.failed
+
+
+def unread_bytes(body: Any) -> int | None:
+    """How much of a gunicorn body is still to be received; None where that cannot be known."""
+    reader = body.reader.reader if isinstance(body.reader, HeldContinue) else body.reader
+    if not isinstance(reader, LengthReader):
+        return None
+    return max(0, int(reader.length) - len(reader.unreader.buf.getvalue()))
 
 
 class _SocketSource:

@@ -1,4 +1,7 @@
-"""Small JSON bodies, read as patiently as uploads and no more, and taken apart strictly."""
+"""Small JSON bodies, read as patiently as uploads and no more, and taken apart strictly.
+
+Who reads one holds a slot: a client may take a minute to send it.
+"""
 
 import json
 from typing import Any, NoReturn

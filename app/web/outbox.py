@@ -14,7 +14,7 @@ from app.media_hash import MEDIA_ID
 from app.outbox import documents, listing, operations
 from app.outbox.resend import Resend, Wanted
 from app.timestamps import rfc3339
-from app.web import json_body, parameters
+from app.web import json_body, parameters, request_slot
 from app.web.auth import authenticate_admin
 
 blueprint = Blueprint("outbox", __name__, url_prefix="/outbox")
@@ -23,6 +23,9 @@ blueprint.before_request(authenticate_admin)
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 MAX_NAMED = 1000
+MOST_SHOWN = 1000
+"""Messages of one media item in one answer, and attempts: a week of retries has thousands."""
+
 MAX_REASON = 500
 NOT_CONFIGURED_SECONDS = 60
 _REASON = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_REASON}}}")
@@ -59,7 +62,7 @@ def messages() -> Response:
 
 @blueprint.get("/media/<media_id>")
 def show(media_id: str) -> Response:
-    """One media's messages with every attempt."""
+    """One media's newest messages with their newest attempts."""
     _check_id(media_id)
     return _history(media_id)
 
@@ -67,10 +70,11 @@ def show(media_id: str) -> Response:
 @blueprint.post("/retry")
 def retry() -> Response:
     """Put parked media back to pending: those named, all, or those whose park reason contains a text."""
-    media_ids, reason = _wanted(json_body.read_object())
     database = services().database
-    with database.writing(statement_seconds=60) as session:
-        retried = operations.retry_parked(session, database.now, media_ids, reason=reason)
+    with request_slot.slot():
+        media_ids, reason = _wanted(json_body.read_object())
+        with database.writing(statement_seconds=60) as session:
+            retried = operations.retry_parked(session, database.now, media_ids, reason=reason)
     return jsonify(retried=len(retried))
 
 
@@ -93,7 +97,8 @@ def resend(media_id: str) -> Response:
         raise Unavailable("ANNOTATIONS_URL is not set: there is nobody to say anything to.", NOT_CONFIGURED_SECONDS)
     if not auditor.expected([media_id]):
         raise MediaNotFound(f"There is no media item {media_id!r}.")
-    report = Resend(services().database, services().queue, auditor, wait_seconds=0).run(Wanted([media_id]))
+    with request_slot.slot():
+        report = Resend(services().database, services().queue, auditor, wait_seconds=0).run(Wanted([media_id]))
     messages = sum(count for _, _, count in report.resent)
     reasons = [reason for _, reason, _ in report.resent] + [reason for _, reason in report.left]
     return jsonify(mediaId=media_id, messages=messages, reason=reasons[0] if reasons else None)
@@ -101,7 +106,7 @@ def resend(media_id: str) -> Response:
 
 def _history(media_id: str) -> Response:
     with services().database.reading() as session:
-        return jsonify(documents.history(operations.history(session, media_id)))
+        return jsonify(documents.history(operations.history(session, media_id, newest=MOST_SHOWN)))
 
 
 def _check_id(media_id: str) -> None:

@@ -1,11 +1,17 @@
-"""How slow an uploading client may be, so that neither a stalled nor a dripping one keeps its slot."""
+"""How slow a client may be, one that uploads and one that reads its answer, so that neither a stalled nor a dripping
+one keeps its slot."""
 
+import errno
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from app.errors import UploadTimedOut
+
+READER_IDLE_SECONDS = 30.0
+READER_GRACE_SECONDS = 60.0
+READER_BYTES_PER_SECOND = 1024.0
 
 MOST_OWED_SECONDS = 600.0
 """What fast bytes may buy ahead: a gigabyte in a minute must not pay for twelve days of dripping."""
@@ -50,6 +56,47 @@ class Pace:
         if self._deadline is None:
             self._deadline = now + self._grace
         return self._deadline
+
+
+class ReaderTooSlow(ConnectionResetError):
+    """The client takes its answer slower than it may. gunicorn passes over it as over a client that has gone."""
+
+
+class ReaderPace:
+    """How slow a client may take its answer: `idle_timeout` seconds without acknowledging a byte, and in all `grace`
+    seconds plus one second for each `bytes_per_second` that it acknowledged, of which never more than `most_owed`
+    seconds are left.
+
+    Only the time in which the answer waits for its reader counts, or an event stream would be cut off because nothing
+    happens.
+    """
+
+    def __init__(
+        self,
+        idle_timeout: float = READER_IDLE_SECONDS,
+        *,
+        grace: float = READER_GRACE_SECONDS,
+        bytes_per_second: float = READER_BYTES_PER_SECOND,
+        most_owed: float = MOST_OWED_SECONDS,
+    ) -> None:
+        self._idle_timeout = idle_timeout
+        self._bytes_per_second = bytes_per_second
+        self._most_owed = max(most_owed, grace)
+        self._idle = 0.0
+        self._left = grace
+
+    def waited(self, seconds: float, acknowledged: int) -> None:
+        """Note that the answer waited so long, while so many bytes were acknowledged. Raises ReaderTooSlow when the
+        reader's time is used up."""
+        self._idle = 0.0 if acknowledged else self._idle + seconds
+        earned = acknowledged / self._bytes_per_second
+        self._left = min(self._left - seconds + earned, self._most_owed)
+        if self._idle >= self._idle_timeout:
+            raise ReaderTooSlow(errno.ECONNRESET, f"the client read nothing for {self._idle:.3g} s")
+        if self._left <= 0:
+            raise ReaderTooSlow(
+                errno.ECONNRESET, f"the client reads slower than {self._bytes_per_second:g} bytes a second"
+            )
 
 
 @contextmanager

@@ -1,15 +1,16 @@
 """The slot of a request: held while its view runs, or until its answer has been written.
 
-A slot is given back exactly once, whoever ends first: the view, the server that closes the answer, or an error.
+A slot is given back exactly once, whoever ends first: the view, the server that closes the answer, or an error. Only
+while it is held does the request's thread wait for whoever reads its answer.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
-from flask import Response, g
+from flask import Response, g, request
 
 from app.current import services
+from app.web.answer_socket import answer_socket_of
 
 
 @contextmanager
@@ -40,4 +41,13 @@ def take(*, following: bool = False) -> Callable[[], None]:
     """Take a slot for the request's user. The function returned gives it back, and needs no request to be called in."""
     slots, user = services().slots, g.user_id
     slots.acquire(user, following=following)
-    return partial(slots.release, user, following=following)
+    answer = answer_socket_of(request.environ)
+    if answer is not None:
+        answer.holds_slot = True
+
+    def give_back() -> None:
+        if answer is not None:
+            answer.holds_slot = False
+        slots.release(user, following=following)
+
+    return give_back

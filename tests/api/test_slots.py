@@ -14,6 +14,7 @@ from app.errors import Unavailable
 from app.media_hash import media_id_of_bytes
 from app.slots import ConcurrencyLimiter
 from tests.api.conftest import RUNS_OUT, Api, MakeApi, Untouched, picture
+from tests.system.service import token
 
 SLOTS = 2
 
@@ -92,6 +93,17 @@ def test_the_other_long_calls_need_a_slot_too(small: Api) -> None:
             assert small.request(method, f"/media/{media_id}/{path}").status_code == 503
         assert small.request("POST", f"/detect/{media_id}").status_code == 503
     assert small.services.slots.taken == 0
+
+
+def test_a_repair_by_an_administrator_needs_a_slot_before_its_body_is_read(small: Api) -> None:
+    body = Untouched(b'{"all": true}')
+    headers = {"Authorization": f"Bearer {token('root', roles=['admin'])}"}
+    with every_slot_taken(small):
+        refused = small.request(
+            "POST", "/outbox/retry", headers=headers, content_type="application/json", environ_overrides=body.environ
+        )
+    assert refused.status_code == 503
+    assert not body.was_read
 
 
 def test_short_calls_answer_while_every_slot_is_taken(small: Api) -> None:

@@ -226,6 +226,25 @@ def test_the_history_shows_every_attempt_of_every_message(world: World, receiver
     assert history.stream.park_reason == "409, a video there"
 
 
+def test_of_a_long_history_the_newest_part_can_be_asked_for(world: World, receiver: Receiver, clock: Clock) -> None:
+    media_id = world.media(PROCESSING)
+    receiver.answer(media_id, OK, TROUBLE, TROUBLE, OK)
+    dispatcher = world.dispatcher(receiver)
+    for _ in range(3):
+        world.drive(dispatcher)
+        clock.advance(MEDIA_WAIT * 4)
+    shown = {}
+    with world.database.reading() as session:
+        for newest in (1, 2, 100):
+            found = operations.history(session, media_id, newest=newest).messages
+            shown[newest] = [(message.seq, [attempt.verdict for attempt in attempts]) for message, attempts in found]
+    assert shown == {
+        1: [(2, ["delivered"])],
+        2: [(1, []), (2, ["retry", "delivered"])],
+        100: [(1, ["delivered"]), (2, ["retry", "retry", "delivered"])],
+    }
+
+
 def test_a_media_without_messages_has_no_history(world: World) -> None:
     with world.database.reading() as session, pytest.raises(MediaNotFound):
         operations.history(session, "f" * 16)

@@ -50,8 +50,11 @@ class Server:
     def connect(self) -> RawClient:
         return RawClient(socket.create_connection(("127.0.0.1", self.port), timeout=20))
 
-    def stop(self) -> int:
+    def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        self.terminate()
         try:
             return self._process.wait(20)
         except subprocess.TimeoutExpired:

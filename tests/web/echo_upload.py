@@ -2,22 +2,30 @@
 
     gunicorn -c gunicorn.conf.py "tests.web.echo_upload:create_app()"
 
-`POST /upload` answers `{"name", "length", "xxh3", "declared"}`; `GET /healthz` answers at once. What the
-fake services were told goes to stderr.
+`POST /upload` answers `{"name", "length", "xxh3", "declared"}`; `GET /bytes/N`, `/chunks/N` and `/file/N` answer with
+the first N bytes of PATTERN, with a slot where the query says `slot`; `GET /healthz` answers at once. What the fake
+services were told goes to stderr.
 """
 
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import xxhash
 
 from app.errors import DetectionsError, MalformedUpload, MediaTooLarge, Unauthorized, UnsupportedMedia, UploadTimedOut
+from app.web.answer_socket import answer_socket_of
 from app.web.body import open_upload
 from app.web.gunicorn_worker import HeadFirstWorker
+from app.web.pace import ReaderPace
 
+PATTERN = bytes(range(251)) * (1 << 15)
+PIECE = 100_000
 STATUS = {
     MalformedUpload: "400 Bad Request",
     Unauthorized: "401 Unauthorized",
@@ -31,6 +39,7 @@ class ImpatientWorker(HeadFirstWorker):
     """The project's worker, for tests that would wait for its limit."""
 
     head_seconds = 0.5
+    reader_pace = staticmethod(partial(ReaderPace, 3.0, grace=2.0, bytes_per_second=64 * 1024))
 
 
 class Services:
@@ -53,6 +62,8 @@ class EchoUpload:
         self._bytes_per_second = bytes_per_second
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"].count("/") == 2:
+            return _pattern(environ, start_response)
         try:
             answer = self._upload(environ) if environ["PATH_INFO"] == "/upload" else {"path": environ["PATH_INFO"]}
             status = "200 OK"
@@ -82,6 +93,26 @@ class EchoUpload:
             "xxh3": digest.hexdigest(),
             "declared": upload.declared_bytes,
         }
+
+
+def _pattern(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    _, kind, length = environ["PATH_INFO"].split("/")
+    answer = answer_socket_of(environ)
+    if answer is not None and environ["QUERY_STRING"] == "slot":
+        answer.holds_slot = True
+    content = PATTERN[: int(length)]
+    start_response("200 OK", [("Content-Length", length)] if kind != "chunks" else [])
+    if environ["REQUEST_METHOD"] == "HEAD":
+        return []
+    if kind == "bytes":
+        return [content]
+    if kind == "chunks":
+        return (content[at : at + PIECE] for at in range(0, len(content), PIECE))
+    fd, path = tempfile.mkstemp()
+    Path(path).write_bytes(content)
+    Path(path).unlink()
+    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](os.fdopen(fd, "rb"))
+    return wrapped
 
 
 def create_app() -> EchoUpload:

@@ -19,6 +19,22 @@ class Answer:
         return json.loads(self.body)
 
 
+def slow_connection(port: int, *, address: str = "127.0.0.1") -> socket.socket:
+    """A connection from that address of this machine, whose client takes little unread, and of whose answers the
+    server's kernel takes little."""
+    sock = socket.socket()
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        sock.settimeout(20)
+        sock.bind((address, 0))
+        sock.connect(("127.0.0.1", port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 class RawClient:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -55,10 +71,14 @@ class RawClient:
         while line := self.line():
             head.append(line.lower())
         length = next(int(line.split(b":")[1]) for line in head if line.startswith(b"content-length:"))
+        return Answer(status, b"\n".join(head), self.take(length))
+
+    def take(self, length: int) -> bytes:
+        """The next bytes, so many, or fewer at the end of the connection."""
         while len(self._received) < length and self._receive():
             pass
-        body, self._received = self._received[:length], self._received[length:]
-        return Answer(status, b"\n".join(head), body)
+        taken, self._received = self._received[:length], self._received[length:]
+        return taken
 
     def everything(self) -> bytes:
         """All bytes until the server closes."""
@@ -66,6 +86,13 @@ class RawClient:
             pass
         everything, self._received = self._received, b""
         return everything
+
+    def receive(self, most: int) -> int:
+        """Read so much at most and forget it; how much it was, nothing at the end of the connection."""
+        try:
+            return len(self.sock.recv(most))
+        except ConnectionError:
+            return 0
 
     def _receive(self) -> bytes:
         try:

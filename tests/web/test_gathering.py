@@ -68,7 +68,7 @@ def upload(length: int, idle_timeout: float = 20.0) -> Iterator[Upload]:
     accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, USUAL)
     with client, Noting(accepted) as server:
         body = Body(LengthReader(SocketUnreader(server), length))
-        environ = {"wsgi.input": body, "gunicorn.socket": server, "CONTENT_LENGTH": str(length)}
+        environ = {"wsgi.input": body, "CONTENT_LENGTH": str(length)}
         pace = Pace(idle_timeout, grace=60.0, bytes_per_second=1000.0)
         yield Upload(server, client, body, open_source(environ, pace))
 

@@ -3,6 +3,7 @@
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from app.web.gunicorn_hooks import limit_waits
 from tests.certificates import write_certificate
 from tests.web.conftest import Server
+from tests.web.echo_upload import PATTERN
 from tests.web.framings import FRAMINGS, Framing
-from tests.web.raw_client import RawClient
+from tests.web.raw_client import RawClient, slow_connection
 
 PHOTO = bytes(range(256)) * 800
 framings = pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS.keys())
@@ -55,7 +57,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, ssl.
 
 def connect(tls: tuple[Server, ssl.SSLContext]) -> RawClient:
     server, context = tls
-    plain = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    plain = slow_connection(server.port)
     return RawClient(context.wrap_socket(plain, server_hostname="127.0.0.1"))
 
 
@@ -82,3 +84,20 @@ def test_a_refused_client_under_tls_is_not_invited_to_send(
     with connect(tls) as client:
         client.send(framing.head(PHOTO, token=b"Expect: 100-continue\r\n"))
         assert client.answer().status == 401
+
+
+def test_answers_under_tls_come_whole(tls: tuple[Server, ssl.SSLContext]) -> None:
+    with connect(tls) as client:
+        for kind in ("bytes", "file"):
+            client.send(f"GET /{kind}/3000000 HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            time.sleep(0.5)
+            assert client.answer().body == PATTERN[:3_000_000]
+
+
+def test_a_reader_that_drips_under_tls_is_cut_off(tls: tuple[Server, ssl.SSLContext]) -> None:
+    with connect(tls) as client:
+        client.send(b"GET /bytes/3000000 HTTP/1.1\r\nHost: test\r\n\r\n")
+        began = time.monotonic()
+        while client.receive(2000) and time.monotonic() - began < 20:
+            time.sleep(0.1)
+        assert 1.5 < time.monotonic() - began < 15
