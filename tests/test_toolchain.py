@@ -19,6 +19,7 @@ BEGIN_WRITING = {
     "app/cli/outbox.py",
     "app/clock_guard.py",
     "app/db.py",  # to bury commits that failed
+    "app/detection/put_off.py",
     "app/detection/retention.py",
     "app/detection/runs.py",
     "app/history_keeper.py",
@@ -28,6 +29,7 @@ BEGIN_WRITING = {
     "app/outbox/flush.py",
     "app/outbox/resend.py",
     "app/recorder.py",
+    "app/relocation.py",
     "app/sweep.py",
     "app/uploads.py",
     "app/verification.py",

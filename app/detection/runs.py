@@ -6,6 +6,7 @@ an idle detector has begun with is claimed in the transaction that queues it, un
 whose process is told to stop, waits with the position from which its next claim goes on; it counts as no try. One whose
 process dies is left to whoever comes once the lease has run out, and begins anew. A run of which MAX_TRIES processes or
 detectors have died is failed, with the reason; one that a person ends is failed as well, "cancelled by" that person.
+One that a fault of the house keeps (`app.detection.house`) is put off: it waits, unclaimed, until it is released.
 
 A run belongs to the process whose lease it carries. Every write about it is fenced by the lease's epoch, so a process
 that lost its run (frozen, cut off) changes nothing. This module begins transactions.
@@ -25,8 +26,16 @@ from app.detection import tallies
 from app.detection.claims import LEASE_SECONDS, Claimant, ClaimedRun, Claims
 from app.detection.queue_room import QueueRoom
 from app.detection.results import FrameResult
-from app.detection.statements import FIRST, NO_LEASE, UNDER_WAY, RunStatements, add_results, boxes_of
-from app.errors import AlreadyProcessing, Forbidden, NotProcessing
+from app.detection.statements import (
+    FIRST,
+    NO_LEASE,
+    NOT_PUT_OFF,
+    UNDER_WAY,
+    RunStatements,
+    add_results,
+    boxes_of,
+)
+from app.errors import AlreadyProcessing, Forbidden, HouseFault, NotProcessing
 from app.lifecycle import change_status
 from app.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
 from app.outbox.queue import OutboxQueue
@@ -34,6 +43,9 @@ from app.outbox.queue import OutboxQueue
 MAX_TRIES = 2
 MAX_WAITING = 100_000
 """Runs that may wait or be under way before a user who has an equal share of them is refused."""
+
+
+_NOTHING_DONE: dict[str, Any] = {"frames_done": 0, "boxes_done": 0, "packets_skipped": 0, "position": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,14 +258,27 @@ class Runs:
     def hand_back(self, claimed: ClaimedRun, *, counted: bool) -> bool:
         """Let another process begin anew at once; `counted` where this try is to count against the run."""
         tries = DetectionRun.tries if counted else DetectionRun.tries - 1
-        nothing_done = {"frames_done": 0, "boxes_done": 0, "packets_skipped": 0, "position": None}
-        begin_anew = {"state": RunState.QUEUED, "tries": tries, **nothing_done, **NO_LEASE}
+        begin_anew = {"state": RunState.QUEUED, "tries": tries, **_NOTHING_DONE, **NO_LEASE}
         with self._database.writing() as session:
             announce(session.connection(), News.RUNS)
             handed_back = self._write(session, claimed, **begin_anew)
             if handed_back:
                 _forget_results(session, claimed)
             return handed_back
+
+    def put_off(self, claimed: ClaimedRun, fault: HouseFault, *, anew: bool) -> bool:
+        """Let the run wait, unclaimed, until it is released; it counts as no try. False if the lease was lost.
+
+        `anew` says that it has come further since it was claimed, and is to begin anew; otherwise a video goes on from
+        where it was.
+        """
+        waits = {"state": RunState.QUEUED, "tries": DetectionRun.tries - 1, **NO_LEASE}
+        values = {"waiting_kind": fault.kind, "waiting_for": str(fault)} | (_NOTHING_DONE if anew else {})
+        with self._database.writing() as session:
+            put_off = self._write(session, claimed, **waits, **values)
+            if put_off and anew:
+                _forget_results(session, claimed)
+            return put_off
 
     def active(self) -> dict[int, str | None]:
         """The runs that wait or are under way, with the owner of those whose lease has not expired."""
@@ -304,6 +329,7 @@ class Runs:
                 error=reason,
                 **values,
                 **NO_LEASE,
+                **NOT_PUT_OFF,
             )
             .returning(DetectionRun.finished_at - DetectionRun.started_at)
             .execution_options(synchronize_session=False)

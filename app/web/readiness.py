@@ -14,11 +14,13 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import schema
 from app.bootstrap import Services
 from app.db import is_read_only
+from app.detection import put_off
 from app.errors import DatabaseUnfit, DetectionsError
 from app.storage import INCOMING, Storage
 
@@ -85,11 +87,14 @@ def _database_troubles(services: Services) -> list[str]:
         with services.database.reading() as session:
             trouble = "the database is read-only: a standby, or set so" if is_read_only(session) else None
             trouble = trouble or schema.trouble(session)
+            all_wait_for = None if trouble else session.scalar(select(put_off.reason_for_all()))
     except DatabaseUnfit as error:
         return [str(error)]
     except (SQLAlchemyError, DetectionsError) as error:
         return [f"the database does not answer: {type(error).__name__}"]
-    return [trouble] if trouble else []
+    fault = services.executor.gate.fault
+    waits = str(fault) if fault else all_wait_for
+    return [trouble] if trouble else [f"detection waits: {waits}"] if waits else []
 
 
 def _folder_troubles(services: Services) -> list[str]:

@@ -7,7 +7,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from sqlalchemy.orm import Session
 
-from app.detection import tallies
+from app.detection import put_off, tallies
+from app.detection.house import Kind
 from app.models import RunState
 from app.outbox import tally
 
@@ -24,10 +25,21 @@ class RunCollector(Collector):
         for state in (RunState.QUEUED, RunState.RUNNING):
             queue.add_metric([state], counted.get(state, 0))
         yield queue
+        yield from _put_off(put_off.counts(self._session))
         figures = tally.read(self._session)
         frames = figures.get((tallies.FRAMES,), 0.0)
         yield CounterMetricFamily("detections_frames", "Frames that the detector looked at.", frames)
         yield from _ended(figures)
+
+
+def _put_off(counts: dict[Kind, int]) -> Iterator[Metric]:
+    faults = GaugeMetricFamily("detections_house_faults", "Runs that wait, by what keeps them.", labels=("kind",))
+    for kind, count in counts.items():
+        if kind != Kind.MISSING:
+            faults.add_metric([kind], count)
+    yield faults
+    missing = counts[Kind.MISSING]
+    yield GaugeMetricFamily("detections_missing_files", "Runs that wait for a stored file that is missing.", missing)
 
 
 def _ended(figures: dict[tuple[str, ...], float]) -> Iterator[Metric]:
