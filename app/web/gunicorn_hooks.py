@@ -23,6 +23,7 @@ from app.bootstrap import open_database
 from app.detection.sandbox.kernel import hide_memory
 from app.detection.start_check import check_model
 from app.media_folders import check_folders
+from app.relocation import check_rows
 from app.settings import Settings
 from app.startup import check_file_systems, ending_on_faults, warn_of_place, warn_of_plain_http
 from app.web import client_address
@@ -99,7 +100,8 @@ def check_settings() -> None:
         check_model(settings)
         with closing(open_database(settings.database)) as database:
             noticed = database.check()
-            check_folders(database, settings.media_folders)
+            if check_folders(database, settings.media_folders):
+                check_rows(database, settings.media_folders)
         check_file_systems(settings)
     if noticed:
         sys.stderr.write(f"detections: {noticed}\n")
