@@ -40,6 +40,7 @@ from app.outbox.queue import OutboxQueue
 from app.outbox.schedule import OUTBOX_BOUNDS
 from app.outbox.watch import ChangeWatcher
 from app.processors import stay_on
+from app.schema_watch import SchemaWatch
 from app.settings import DatabaseSettings, Settings
 from app.slots import ConcurrencyLimiter
 from app.storage import Storage
@@ -78,6 +79,7 @@ class Services:
         self.links = MediaLinks(self.database)
         self.sweep = Sweep(self.database, self.queue, self.storage)
         self.waiters = RunWaiters(self.database)
+        self.schema = SchemaWatch(self.database)
         model = settings.detector_model or BUILT_IN_MODEL
         self.runs = Runs(
             self.database,
@@ -163,7 +165,7 @@ class Services:
         if self.settings.detection == "embedded":
             self.executor.start(processes)
             self._background.append(self.put_off_runs())
-        self._background.append(PeriodicSweep(self.sweep))
+        self._background += [self.schema, PeriodicSweep(self.sweep)]
         self._background.append(PeriodicRetention(SupersededRuns(self.database, self.settings.outbox_retention_days)))
         if self.settings.dispatcher == "embedded":
             self._background += self.delivery()

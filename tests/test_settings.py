@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.bootstrap import token_source
 from app.errors import SettingsError
 from app.processors import granted
-from app.settings import DatabaseSettings, DetectorOptions, DetectorSettings, Settings
+from app.settings import DatabaseSettings, DetectorOptions, DetectorSettings, Settings, server_processes
 
 SECRET = "a secret of the tests that is long enough"
 LEAST = {"JWT_SECRET_KEY": SECRET}
@@ -416,3 +416,67 @@ def test_tokens_for_the_annotations_service_name_its_own_audience_and_issuer_bef
         source = token_source(Settings.from_env(environ | more))
         claims = jwt.decode(source.token_for("ada"), SECRET, algorithms=["HS256"], audience=audience, issuer=issuer)
         assert (claims["aud"], claims["iss"]) == (audience, issuer)
+
+
+@pytest.mark.parametrize("value", ['"text"', "'text'", '"/data', "1'"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DATABASE_URL", "VIDEOS_DIR", "IMAGES_DIR", "ANNOTATIONS_URL", "ANNOTATIONS_TOKEN", "ANNOTATIONS_AUDIENCE"),
+        *("JWT_SECRET_KEY", "JWT_SECRET_KEY_PREVIOUS", "JWT_ALGORITHM", "JWT_IDENTITY_CLAIM", "JWT_ADMIN_CLAIM"),
+        *("JWT_AUDIENCE", "JWT_ISSUER", "MAX_UPLOAD_BYTES", "SYNC_WAIT_SECONDS", "DETECTOR_MODEL", "DETECTOR_LABELS"),
+        *("DETECTION_WORKERS", "DISPATCHER", "LOG_LEVEL", "URL_PREFIX", "CORS_ORIGINS", "DATABASE_POOLER"),
+    ],
+)
+def test_a_value_in_quotes_is_refused_by_name_and_not_shown(name: str, value: str) -> None:
+    """As `docker run --env-file` leaves them."""
+    message = refusal(LEAST | {name: value})
+    assert message.startswith(f"{name} ")
+    assert value not in message
+
+
+@pytest.mark.parametrize("value", ["~/data", "$HOME/data", "${HOME}/data"])
+@pytest.mark.parametrize("name", ["VIDEOS_DIR", "IMAGES_DIR", "DETECTOR_MODEL", "DETECTOR_LABELS"])
+def test_a_path_that_a_shell_would_expand_is_refused(name: str, value: str) -> None:
+    assert refusal(LEAST | {name: value}).startswith(f"{name} ")
+
+
+def test_a_media_folder_is_neither_a_file_nor_the_root_nor_the_database_s(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    database = {"DATABASE_URL": f"sqlite:///{tmp_path}/detections.db"}
+    for name, value in (
+        ("VIDEOS_DIR", tmp_path / "file"),
+        ("IMAGES_DIR", "/"),
+        ("IMAGES_DIR", "/usr/.."),
+        ("VIDEOS_DIR", tmp_path),
+    ):
+        message = refusal(LEAST | database | {name: str(value)})
+        assert message.startswith(f"{name} ")
+
+
+def test_a_model_that_is_empty_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    assert "empty" in refusal(LEAST | {"DETECTOR_MODEL": str(tmp_path / "model.onnx")})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SYNC_WAIT_SECONDS", "60000"),
+        ("UPLOAD_IDLE_TIMEOUT_SECONDS", "30000"),
+        ("FRAME_INTERVAL_SECONDS", "0.0001"),
+        ("FRAME_INTERVAL_SECONDS", "86400"),
+        ("OUTBOX_RETENTION_DAYS", "604800"),
+        ("MAX_WAITING_RUNS", "1" + 12 * "0"),
+        ("MAX_BOXES_PER_RUN", "1" + 12 * "0"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_refused(name: str, value: str) -> None:
+    assert refusal(LEAST | {name: value}).startswith(f"{name} ")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1000000", '"2"'])
+def test_fewer_than_one_server_process_or_far_too_many_are_refused(value: str) -> None:
+    with pytest.raises(SettingsError, match="WEB_CONCURRENCY"):
+        server_processes({"WEB_CONCURRENCY": value})
+    assert server_processes({"WEB_CONCURRENCY": "3"}) == 3

@@ -44,7 +44,9 @@ BEGIN_READING = BEGIN_WRITING | {
     "app/detection/waiting.py",
     "app/outbox/auditor.py",
     "app/outbox/counts.py",  # counts anew in a thread of its own
+    "app/schema_watch.py",
     "app/run_results.py",  # a page at a time, so that no transaction is open while a client receives
+    "app/web/check.py",
     "app/web/detect.py",
     "app/web/events.py",
     "app/web/health.py",

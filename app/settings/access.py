@@ -74,7 +74,8 @@ class AnnotationsSettings:
 
 def token_settings(read: Reader) -> TokenSettings:
     """How clients' tokens are checked; raises SettingsError where that cannot be told, or is weak."""
-    secret, key_file, jwks_url = (read.text(name) for name in ("JWT_SECRET_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_JWKS_URL"))
+    secret, jwks_url = read.text("JWT_SECRET_KEY"), read.text("JWT_JWKS_URL")
+    key_file = read.file_name("JWT_PUBLIC_KEY_FILE")
     if sum(source is not None for source in (secret, key_file, jwks_url)) != 1:
         raise SettingsError("Set exactly one of JWT_SECRET_KEY, JWT_PUBLIC_KEY_FILE and JWT_JWKS_URL.")
     algorithm = read.text("JWT_ALGORITHM", "HS256") or ""

@@ -16,6 +16,7 @@ from app.tokens import ACTOR
 from app.web.jwks import LOOK_SECONDS, PublishedKeys
 from app.web.jwks_document import fetch_document
 from app.web.known_tokens import Bearer, KnownTokens
+from app.web.problems import refuse_other_schemas
 
 EXTENSION = "detections-known-tokens"
 LEEWAY_SECONDS = 30
@@ -65,6 +66,7 @@ def authenticate() -> None:
     """
     if request.method == "OPTIONS":
         return  # flask-jwt-extended looks at none either; Flask answers it by itself, and no view is reached
+    refuse_other_schemas()
     authorization = request.headers.get("Authorization", "")
     if len(authorization) > MAX_TOKEN_BYTES:
         raise Unauthorized("The token is too long.")

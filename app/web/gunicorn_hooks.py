@@ -27,6 +27,7 @@ from app.relocation import check_rows
 from app.settings import Settings
 from app.startup import check_file_systems, ending_on_faults, warn_of_place, warn_of_plain_http
 from app.web import client_address
+from app.web.check import why_not
 from app.web.client_address import Proxies
 from app.web.connection import HeldContinue, is_off_the_connection
 from app.web.gathering import timeval
@@ -105,6 +106,18 @@ def check_settings() -> None:
         check_file_systems(settings)
     if noticed:
         sys.stderr.write(f"detections: {noticed}\n")
+
+
+def reload_if_fit(server: Any, reload: Callable[[], None]) -> None:
+    """Let go of the workers only where new ones could start; otherwise say why not, in one line, and go on as before.
+
+    The new ones read files and code anew, in the environment of this process.
+    """
+    reason = why_not(server.cfg.chdir)
+    if reason is None:
+        reload()
+    else:
+        server.log.error("Not reloaded, the workers of before go on: %s", reason)
 
 
 def prepare_figures(folder: Path) -> None:
