@@ -12,6 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+# A file or socket that is opened later must not become a standard stream that was closed.
+for _stream in range(3):
+    try:
+        os.fstat(_stream)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)
+
 # Where the workers share their metrics. It must be said before anything imports prometheus_client, which decides at
 # its import whether metrics are shared at all, and be there before the application is, which --preload makes here. A
 # folder that was given is its giver's to remove. One of ours stays through a reload (HUP), which reads this file
@@ -31,10 +38,10 @@ if _needs_folder:
     _path = f"{tempfile.gettempdir()}/{_PREFIX}{uuid.uuid4().hex}"
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[_OURS] = _path
 
-from app import temp_folders  # noqa: E402
-from app.settings import server_processes  # noqa: E402
+from app import logs, temp_folders  # noqa: E402
+from app.settings import LogSettings, server_processes  # noqa: E402
 from app.startup import ending_on_faults  # noqa: E402
-from app.web import check, gunicorn_hooks, redaction  # noqa: E402
+from app.web import check, gunicorn_hooks, gunicorn_log, redaction  # noqa: E402
 
 
 def _remove_own_metrics() -> None:
@@ -57,6 +64,13 @@ bind = ["127.0.0.1:8000"]
 # share the detectors out.
 with ending_on_faults():
     workers = server_processes()
+
+# Every line in the form that LOG_FORMAT names, gunicorn's own included.
+logger_class = gunicorn_log.OneFormatLogger
+with ending_on_faults():
+    _logs = LogSettings.from_env()
+    loglevel = _logs.level
+    logs.configure(_logs)
 
 # Threads, because an upload or a waiting answer holds its worker for minutes: sync workers are killed by `timeout`
 # meanwhile. Ours is gthread that idle clients cannot stop.

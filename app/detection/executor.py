@@ -39,6 +39,7 @@ from app.errors import (
     SettingsError,
     Unavailable,
 )
+from app.threads import watched
 
 log = structlog.get_logger()
 
@@ -96,8 +97,8 @@ class RunExecutor:
         workers = -(-self._workers // processes)
         self._in_memory.capacity = WAITING_IN_MEMORY * workers
         names = [f"run-worker-{number}" for number in range(workers)]
-        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for name in names]
-        self._threads.append(threading.Thread(target=self._renew, name="run-heartbeat", daemon=True))
+        self._threads = [watched(self._work, name, self._stopping) for name in names]
+        self._threads.append(watched(self._renew, "run-heartbeat", self._stopping))
         for thread in self._threads:
             thread.start()
 

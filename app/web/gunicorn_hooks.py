@@ -141,6 +141,7 @@ def give_processor(server: Any, worker: Any) -> None:
 
 def start_services(worker: Any) -> None:
     """Start the application's threads in this worker process, now that it has forked."""
+    logs.log_what_nobody_caught()
     gc.collect()
     gc.freeze()  # what is there now stays: each search of it for garbage would hold every thread for 40 ms
     gc.set_threshold(_NEW_OBJECTS_BETWEEN_COLLECTIONS)

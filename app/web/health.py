@@ -6,6 +6,7 @@ from flask import Blueprint, Flask, Response, current_app, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from app.current import services
+from app.threads import DEAD
 from app.web.figures import OutboxCollector
 from app.web.history_figures import HistoryCollector
 from app.web.problems import problem
@@ -26,7 +27,11 @@ def install(app: Flask) -> None:
 
 @blueprint.get("/healthz")
 def alive() -> Response:
-    """This process answers."""
+    """This process answers, and has every thread that it cannot do without."""
+    if DEAD:
+        return problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Not alive", f"threads have ended: {', '.join(DEAD)}"
+        )
     return jsonify(status="alive")
 
 

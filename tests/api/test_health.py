@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url, text
 
+from app import threads
 from app.db import Database
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes
@@ -176,3 +177,13 @@ def test_a_schema_that_is_downgraded_beneath_is_told_by_the_first_call_that_fail
         session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     answer = api.get("/media")
     assert (answer.status_code, "alembic upgrade head" in answer.text) == (503, True)
+
+
+def test_a_thread_that_has_ended_makes_the_process_not_alive(make_api: MakeApi) -> None:
+    api = make_api()
+    threads.DEAD.append("outbox-dispatcher")
+    try:
+        answer = api.app.test_client().get("/healthz")
+    finally:
+        threads.DEAD.clear()
+    assert (answer.status_code, "outbox-dispatcher" in answer.text) == (503, True)
