@@ -12,7 +12,7 @@ A run belongs to the process whose lease it carries. Every write about it is fen
 that lost its run (frozen, cut off) changes nothing. This module begins transactions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -193,7 +193,8 @@ class Runs:
     def renew(self, claimed: ClaimedRun) -> bool:
         """Lengthen the lease; False if it was lost."""
         with self._database.writing() as session:
-            return self._write(session, claimed, lease_until=self._database.now + self.lease_seconds)
+            lease_until = self._database.now + self.lease_seconds
+            return self._update(session, claimed, {"lease_until": lease_until})
 
     def record(
         self, claimed: ClaimedRun, results: Sequence[FrameResult], total: int | None, *, skipped: int = 0
@@ -229,6 +230,7 @@ class Runs:
             }
             ended = connection.execute(self._statements.finish, fence | done).first()
             if ended is None:
+                _count_lost(session, claimed)
                 return False
             add_results(session, claimed.run_id, results)
             self._report(session.connection(), claimed, MediaStatus.AI_PROCESSED)
@@ -310,6 +312,7 @@ class Runs:
     ) -> bool:
         seconds = self._fail(session, claimed.fence, failure, reason, **values)
         if seconds is None:
+            _count_lost(session, claimed)
             return False
         self._report(session.connection(), claimed, MediaStatus.ERROR)
         tallies.count_end(session, RunState.FAILED, seconds)
@@ -355,6 +358,12 @@ class Runs:
         return kept
 
     def _write(self, session: Session, claimed: ClaimedRun, **values: object) -> bool:
+        kept = self._update(session, claimed, values)
+        if not kept:
+            _count_lost(session, claimed)
+        return kept
+
+    def _update(self, session: Session, claimed: ClaimedRun, values: Mapping[str, object]) -> bool:
         changed = session.execute(
             update(DetectionRun)
             .where(claimed.fence)
@@ -363,6 +372,12 @@ class Runs:
             .execution_options(synchronize_session=False)
         )
         return changed.first() is not None
+
+
+def _count_lost(session: Session, claimed: ClaimedRun) -> None:
+    """The run has gone to another process, unless a person has ended it."""
+    if session.get_one(DetectionRun, claimed.run_id).failure != RunFailure.CANCELLED:
+        tallies.count_lost(session)
 
 
 def _forget_results(session: Session, claimed: ClaimedRun) -> None:

@@ -25,7 +25,7 @@ from app.detection.start_check import check_model
 from app.media_folders import check_folders
 from app.relocation import check_rows
 from app.settings import Settings
-from app.startup import check_file_systems, ending_on_faults, warn_of_place, warn_of_plain_http
+from app.startup import check_file_systems, ending_on_faults, warn_of_nobody, warn_of_place, warn_of_plain_http
 from app.web import client_address
 from app.web.check import why_not
 from app.web.client_address import Proxies
@@ -98,6 +98,7 @@ def check_settings() -> None:
         logs.configure(settings.logs)
         warn_of_place(settings.database.url)
         warn_of_plain_http(settings)
+        warn_of_nobody(settings)
         check_model(settings)
         with closing(open_database(settings.database)) as database:
             noticed = database.check()

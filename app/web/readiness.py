@@ -26,6 +26,7 @@ from app.storage import INCOMING, Storage
 
 PATIENCE_SECONDS = 1.5
 NEARLY_FULL_BYTES = 256 << 20
+FOLDERS_SILENT = "the folders do not answer"
 
 Look = Callable[[], list[str]]
 """Returns what is wrong."""
@@ -37,7 +38,7 @@ class Readiness:
     def __init__(self, services: Services) -> None:
         looks = (
             (partial(_database_troubles, services), "the database does not answer"),
-            (partial(_folder_troubles, services), "the folders do not answer"),
+            (partial(_folder_troubles, services), FOLDERS_SILENT),
             # A trial waits for the disk's syncs, which take long under load: what was found last is good enough then.
             (partial(_trial_troubles, services.storage), None),
         )

@@ -1,14 +1,23 @@
 """What is told of runs that a fault of the house keeps: in the record, at /readyz and in the metrics."""
 
 import json
+import re
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app import revision
+from app.web.openapi import VERSION
 from tests.api.conftest import Api, MakeApi, picture
 from tests.api.test_health import figures, not_ready
 
+ALERTS = Path(__file__).parents[2] / "docs" / "deploy" / "alerts.yml"
 ASYNC = {"Prefer": "respond-async"}
 
 
@@ -73,3 +82,29 @@ def test_a_lost_file_that_is_sent_again_is_put_back_and_its_run_goes_on(api: Api
     assert answer.json is not None
     assert (answer.json["duplicate"], answer.json["media"]["mediaStatus"]) == (True, 3)
     assert (api.images / f"{media_id}.jpg").read_bytes() == content
+
+
+def test_what_an_operator_wakes_up_for_is_in_the_metrics(api: Api) -> None:
+    families = text_string_to_metric_families(api.app.test_client().get("/metrics").text)
+    found = [sample for family in families for sample in family.samples]
+    samples = {(sample.name, *sample.labels.values()): sample.value for sample in found}
+    [build] = [sample.labels for sample in found if sample.name == "detections_build_info"]
+    assert build == {"version": VERSION, "revision": revision.of_this_code()}
+    assert samples["detections_ready",] == 1
+    assert samples["detections_run_oldest_age_seconds",] >= 0
+    assert samples["detections_run_leases_lost_total",] == 0
+    assert samples["detections_log_lines_lost_total",] == 0
+    for place in ("images", "videos", "database"):
+        assert samples["detections_free_bytes", place] > 0
+
+
+def test_the_alerts_name_metrics_that_there_are(api: Api) -> None:
+    told = api.app.test_client().get("/metrics").text
+    names = set(re.findall(r"detections_[a-z_]+", re.sub(r"summary:.*", "", ALERTS.read_text())))
+    assert len(names) > 12
+    assert {name for name in names if f"\n# TYPE {name.removesuffix('_total')}" not in told} == set()
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_prometheus_takes_the_alerts() -> None:
+    subprocess.run(["promtool", "check", "rules", str(ALERTS)], check=True, capture_output=True, timeout=30)
