@@ -3,11 +3,21 @@
 import atexit
 import os
 import resource
+import shlex
 import shutil
+import sys
 import tempfile
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+# A file or socket that is opened later must not become a standard stream that was closed.
+for _stream in range(3):
+    try:
+        os.fstat(_stream)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)
 
 # Where the workers share their metrics. It must be said before anything imports prometheus_client, which decides at
 # its import whether metrics are shared at all, and be there before the application is, which --preload makes here. A
@@ -16,12 +26,22 @@ from typing import Any
 _OURS = "DETECTIONS_OWN_METRICS"
 _PREFIX = "detections-metrics-"
 _needs_folder = not os.environ.get("PROMETHEUS_MULTIPROC_DIR") or (_OURS in os.environ and "GUNICORN_PID" in os.environ)
+_SHARED_MEMORY = "/dev/shm"
+_has_shared_memory = os.access(_SHARED_MEMORY, os.W_OK | os.X_OK)
+try:
+    tempfile.gettempdir()
+except FileNotFoundError:  # a root file system that is read-only
+    if not _has_shared_memory:
+        sys.exit("detections: neither /tmp nor /dev/shm can be written: mount a tmpfs at /tmp, or set TMPDIR")
+    tempfile.tempdir = _SHARED_MEMORY
 if _needs_folder:
     _path = f"{tempfile.gettempdir()}/{_PREFIX}{uuid.uuid4().hex}"
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[_OURS] = _path
 
-from app import processors, temp_folders  # noqa: E402
-from app.web import gunicorn_hooks, redaction  # noqa: E402
+from app import logs, temp_folders  # noqa: E402
+from app.settings import LogSettings, server_processes  # noqa: E402
+from app.startup import ending_on_faults  # noqa: E402
+from app.web import check, gunicorn_hooks, gunicorn_log, redaction  # noqa: E402
 
 
 def _remove_own_metrics() -> None:
@@ -42,7 +62,15 @@ bind = ["127.0.0.1:8000"]
 
 # One for each processor, on which it stays: one alone takes in no more photos than Python gets through on one. They
 # share the detectors out.
-workers = int(os.environ.get("WEB_CONCURRENCY") or processors.to_serve_with())
+with ending_on_faults():
+    workers = server_processes()
+
+# Every line in the form that LOG_FORMAT names, gunicorn's own included.
+logger_class = gunicorn_log.OneFormatLogger
+with ending_on_faults():
+    _logs = LogSettings.from_env()
+    loglevel = _logs.level
+    logs.configure(_logs)
 
 # Threads, because an upload or a waiting answer holds its worker for minutes: sync workers are killed by `timeout`
 # meanwhile. Ours is gthread that idle clients cannot stop.
@@ -67,7 +95,7 @@ graceful_timeout = 30
 keepalive = 15
 
 # The heartbeat file is touched by the main loop: on the disk that takes the uploads it can hang behind their fsync.
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
+worker_tmp_dir = _SHARED_MEMORY if _has_shared_memory else tempfile.gettempdir()
 
 # ?name= carries file names of some thousand percent-encoded bytes (8190 is gunicorn's maximum); tokens with many
 # claims exceed the default of 8190 for a field; nobody sends more than a few dozen fields.
@@ -95,6 +123,7 @@ def on_starting(server: Any) -> None:
     # Here, because a worker that cannot start is started again for ever. Another application has settings of its own.
     if server.app.app_uri == wsgi_app:
         gunicorn_hooks.check_settings()
+        server.handle_hup = partial(gunicorn_hooks.reload_if_fit, server, server.handle_hup)
 
 
 def pre_fork(server: Any, worker: Any) -> None:
@@ -121,3 +150,8 @@ def child_exit(server: Any, worker: Any) -> None:
 
 def on_exit(server: Any) -> None:
     _remove_own_metrics()
+
+
+# gunicorn itself only imports the application then, and has no hook for it.
+if "--check-config" in [*sys.argv, *shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))]:
+    check.check()

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 
 import structlog
 
+from app.threads import watched
+
 log = structlog.get_logger()
 
 
@@ -15,7 +17,7 @@ class BackgroundWork(ABC):
         self._name = name
         self._pause = pause
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = watched(self._run, name, self._stopping)
 
     def start(self) -> None:
         """Begin, in a new thread."""

@@ -19,6 +19,7 @@ from app.detection.executor import RunExecutor
 from app.detection.limits import MediaLimits
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.process import DetectorProcess
+from app.detection.put_off import PutOffRuns
 from app.detection.retention import PeriodicRetention, SupersededRuns
 from app.detection.runs import RunRequest, Runs
 from app.detection.sandbox.policy import Sandbox, offered
@@ -39,6 +40,7 @@ from app.outbox.queue import OutboxQueue
 from app.outbox.schedule import OUTBOX_BOUNDS
 from app.outbox.watch import ChangeWatcher
 from app.processors import stay_on
+from app.schema_watch import SchemaWatch
 from app.settings import DatabaseSettings, Settings
 from app.slots import ConcurrencyLimiter
 from app.storage import Storage
@@ -77,6 +79,7 @@ class Services:
         self.links = MediaLinks(self.database)
         self.sweep = Sweep(self.database, self.queue, self.storage)
         self.waiters = RunWaiters(self.database)
+        self.schema = SchemaWatch(self.database)
         model = settings.detector_model or BUILT_IN_MODEL
         self.runs = Runs(
             self.database,
@@ -95,6 +98,7 @@ class Services:
             workers=settings.detection_workers,
             on_left=self.waiters.notify,
             max_boxes=settings.max_boxes_per_run,
+            folder_reason=self.folders.unusable_reason,
         )
         self.database.on_announcement(News.RUNS, self.executor.wake)
         self.annotations = _annotations_client(settings)
@@ -160,7 +164,8 @@ class Services:
             log.error("media_folders_not_open", reason=str(error))
         if self.settings.detection == "embedded":
             self.executor.start(processes)
-        self._background.append(PeriodicSweep(self.sweep))
+            self._background.append(self.put_off_runs())
+        self._background += [self.schema, PeriodicSweep(self.sweep)]
         self._background.append(PeriodicRetention(SupersededRuns(self.database, self.settings.outbox_retention_days)))
         if self.settings.dispatcher == "embedded":
             self._background += self.delivery()
@@ -168,9 +173,14 @@ class Services:
         for part in self._background:
             part.start()
 
-    def detection(self) -> "tuple[ChangeWatcher, RunExecutor]":
-        """What does runs, and what has it notice those that other processes accepted; neither started yet."""
-        return ChangeWatcher(self.database, self.executor.wake), self.executor
+    def detection(self) -> "tuple[ChangeWatcher, PutOffRuns, RunExecutor]":
+        """What does runs, what releases those that were put off, and what has it notice those that other processes
+        accepted; none started yet."""
+        return ChangeWatcher(self.database, self.executor.wake), self.put_off_runs(), self.executor
+
+    def put_off_runs(self) -> PutOffRuns:
+        """What releases runs that a fault of the house keeps, not yet started."""
+        return PutOffRuns(self.database, self.executor.gate, self.folders.unusable_reason)
 
     def delivery(self) -> "list[_Background]":
         """A dispatcher and what wakes it, not yet started; empty where nothing can be delivered."""

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, ScalarSelect, Select, and_, bindparam, func, select, tuple_, union_all
 from sqlalchemy.orm import Session
 
+from app.detection import put_off
 from app.detection.results import DetectedObject, FrameResult
 from app.errors import MalformedUpload, MediaNotFound
 from app.media_hash import MEDIA_ID
@@ -25,11 +26,13 @@ _CURSOR = re.compile(rf"(0x[01]\.[0-9a-f]{{1,13}}p-?[0-9]{{1,3}})_({MEDIA_ID.pat
 
 @dataclass(frozen=True, slots=True)
 class MediaView:
-    """A media with its last run and its outbox stream, where it has them."""
+    """A media with its last run and its outbox stream, where it has them; `all_wait_for` is what keeps all
+    detection."""
 
     media: Media
     run: DetectionRun | None
     stream: OutboxStream | None
+    all_wait_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +157,9 @@ def _filtered(
     return select(merged.c.id).order_by(merged.c.created_at.desc(), merged.c.id.desc()).limit(limit)
 
 
-def _views() -> Select[Media, DetectionRun, OutboxStream]:
+def _views() -> Select[Media, DetectionRun, OutboxStream, str]:
     return (
-        select(Media, DetectionRun, OutboxStream)
+        select(Media, DetectionRun, OutboxStream, put_off.reason_for_all())
         .outerjoin(DetectionRun, and_(DetectionRun.media_id == Media.id, DetectionRun.id == _last_run()))
         .outerjoin(OutboxStream, OutboxStream.media_id == Media.id)
     )

@@ -212,6 +212,16 @@ class Database:
             return None
         return " ".join(filter(None, noticed)) or None
 
+    def unreachable_reason(self) -> str | None:
+        """Why no connection can be had now, in the server's or the system's words; None where one can."""
+        if self._connector is None:
+            return None
+        try:
+            self._connector.connect().close()
+        except psycopg.Error as error:
+            return str(error)
+        return None
+
     def listen(self) -> PostgresConnection | None:
         """A new connection that hears the notifications of PG_CHANNEL, the caller's to close; None where there is none,
         as on SQLite and behind a pooler. Raises psycopg's errors."""

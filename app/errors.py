@@ -15,12 +15,15 @@ DetectionsError
 ├── AlreadyProcessing        a run of that media is under way
 ├── NotProcessing            no run of that media is under way
 ├── Unavailable              busy beyond a limit, or shutting down; try again later
+│   ├── HouseFault           a run cannot reach its file or its detector; the media item may be sound
 │   ├── DatabaseUnfit        the database, or what stands before it, cannot be used until a person changes it
 │   └── RecordsNotReadable   the annotations service lets nobody look at its records
 ├── StorageFull              no room on the disk
 ├── StorageFailed            the disk refused (EIO and the like)
+│   └── StoredFileUnreadable a stored file cannot be read to its end
 ├── IllegalTransition        a status change that the contract does not allow
 └── DetectorFailed           the detector itself broke, not the media
+    └── DetectorNotReady     the detector broke before it had its model, whatever the media
 """
 
 
@@ -119,9 +122,35 @@ class StorageFailed(DetectionsError):
     """The disk refused an operation (EIO and the like); the upload did not happen."""
 
 
+class StoredFileUnreadable(StorageFailed):
+    """The disk refused to read a stored file that could be opened."""
+
+
 class IllegalTransition(DetectionsError):
     """A change of status that the contract does not allow."""
 
 
 class DetectorFailed(DetectionsError):
     """The detector broke (crashed, hung, ran out of its limits); the media may be sound."""
+
+
+class DetectorNotReady(DetectorFailed):
+    """The detector could not be started, or broke before its model was loaded: no media item is to blame.
+
+    `said` is what it wrote to its standard error, for the log.
+    """
+
+    def __init__(self, reason: str, said: str = "") -> None:
+        super().__init__(reason)
+        self.said = said
+
+
+class HouseFault(Unavailable):
+    """What keeps a run from its file or its detector although the media item may be sound; the run waits.
+
+    `kind` is one of `app.detection.house.Kind`; the text names no path, because /readyz tells it to everybody.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason, retry_after=15)
+        self.kind = kind

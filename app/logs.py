@@ -11,12 +11,14 @@ import logging
 import re
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from app.log_target import TARGET
 from app.settings import LogSettings
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -34,10 +36,18 @@ def configure(settings: LogSettings) -> None:
             structlog.processors.JSONRenderer() if settings.format == "json" else _as_text,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
-        # Looked up anew each time: a stream that was put in its place for a while may be closed by now.
-        logger_factory=lambda *_names: structlog.WriteLogger(sys.stderr),
+        logger_factory=lambda *_names: LineLogger(),
         cache_logger_on_first_use=False,
     )
+
+
+def log_what_nobody_caught() -> None:
+    """Have exceptions that end a thread, or this process, logged as every other line."""
+    log = structlog.get_logger()
+    threading.excepthook = lambda of: log.critical(
+        "uncaught", thread=getattr(of.thread, "name", None), exc_info=of.exc_value
+    )
+    sys.excepthook = lambda _type, error, _traceback: log.critical("uncaught", exc_info=error)
 
 
 @contextmanager
@@ -68,6 +78,13 @@ def _as_text(_logger: WrappedLogger, _level: str, event: EventDict) -> str:
 def _plain(value: object) -> str:
     text = str(value)
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+class LineLogger:
+    """What structlog calls by the name of each event's level. It never raises."""
+
+    def __init__(self) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = self.msg = TARGET.write
 
 
 class _Speaker:

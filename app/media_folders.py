@@ -239,15 +239,17 @@ def _not_ours(folder: Path | str, marker: Marker | None) -> str:
     )
 
 
-def check_folders(database: Database, folders: Mapping[str, Path]) -> None:
+def check_folders(database: Database, folders: Mapping[str, Path]) -> bool:
     """The check of a start, before there are processes: raises SettingsError or StorageFailed as `open` does.
 
-    A database that is away or not migrated stops no start: the server says so at /readyz, and checks again.
+    A database that is away or not migrated stops no start: the server says so at /readyz, and checks again. False then.
     """
     file = database.url.database
     if database.is_sqlite and file and not Path(file).exists():
-        return
+        return False
     try:
         MediaFolders(database, folders).open()
     except Unavailable as error:
         log.warning("media_folders_not_open", reason=str(error))
+        return False
+    return True

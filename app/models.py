@@ -58,6 +58,7 @@ class RunFailure(StrEnum):
 
 ACTIVE_RUN = text("state IN ('queued', 'running')")
 RUNNING_RUN = text("state = 'running'")
+PUT_OFF_RUN = text("waiting_kind IS NOT NULL")
 
 
 class Media(Base):
@@ -95,7 +96,8 @@ class DetectionRun(Base):
     claimed it at `claimed_at`.
 
     What is found counts from the claim whose epoch is `results_epoch`. A run that yielded waits with a `position`, from
-    which its next claim goes on; any other claim begins anew and forgets what was found.
+    which its next claim goes on; any other claim begins anew and forgets what was found. One with a `waiting_kind` is
+    not claimed: a fault that is not its media item's keeps it, and `waiting_for` says which.
     """
 
     __tablename__ = "detection_run"
@@ -106,6 +108,12 @@ class DetectionRun(Base):
         CheckConstraint("(state = 'failed') = (failure IS NOT NULL)", name="failed_has_failure"),
         CheckConstraint("failure IN ('undecodable', 'too-large', 'detector', 'cancelled')", name="failure_allowed"),
         CheckConstraint("frames_done >= 0 AND boxes_done >= 0", name="frames_not_negative"),
+        CheckConstraint(
+            "waiting_kind IN ('missing', 'file', 'folder', 'detector', 'model', 'results')", name="waiting_kind_allowed"
+        ),
+        CheckConstraint("(waiting_kind IS NULL) = (waiting_for IS NULL)", name="waiting_has_reason"),
+        CheckConstraint("waiting_kind IS NULL OR state = 'queued'", name="waiting_is_queued"),
+        Index("ix_detection_run_put_off", "waiting_kind", "id", sqlite_where=PUT_OFF_RUN, postgresql_where=PUT_OFF_RUN),
         Index("uq_detection_run_active", "media_id", unique=True, sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN),
         Index("ix_detection_run_waiting", "user_id", "id", sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN),
         Index("ix_detection_run_running", "user_id", sqlite_where=RUNNING_RUN, postgresql_where=RUNNING_RUN),
@@ -144,6 +152,8 @@ class DetectionRun(Base):
     error: Mapped[str | None] = mapped_column(Text)
     warnings: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     request_id: Mapped[str | None] = mapped_column(String(64))
+    waiting_kind: Mapped[str | None] = mapped_column(String(8))
+    waiting_for: Mapped[str | None] = mapped_column(Text)
 
 
 class Detection(Base):

@@ -5,7 +5,7 @@ from typing import Any
 
 from app.catalog import MediaView
 from app.detection.results import FrameResult
-from app.models import DetectionRun, OutboxStream
+from app.models import DetectionRun, OutboxStream, RunState
 from app.timestamps import optional_rfc3339 as timestamp
 
 
@@ -21,13 +21,13 @@ def media(view: MediaView) -> dict[str, Any]:
         "sizeBytes": row.size_bytes,
         "checksum": row.checksum,
         "createdAt": timestamp(row.created_at),
-        "run": run(view.run),
+        "run": run(view.run, view.all_wait_for),
         "delivery": delivery(view.stream),
     }
 
 
-def run(row: DetectionRun | None) -> dict[str, Any] | None:
-    """A detection run."""
+def run(row: DetectionRun | None, all_wait_for: str | None = None) -> dict[str, Any] | None:
+    """A detection run; `all_wait_for` is what keeps all runs that wait."""
     if row is None:
         return None
     return {
@@ -39,6 +39,7 @@ def run(row: DetectionRun | None) -> dict[str, Any] | None:
         "packetsSkipped": row.packets_skipped,
         "startedAt": timestamp(row.started_at),
         "finishedAt": timestamp(row.finished_at),
+        "waitingFor": row.waiting_for or (all_wait_for if row.state == RunState.QUEUED else None),
         "error": row.error,
         "warnings": row.warnings or [],
     }

@@ -55,6 +55,16 @@ def warn_of_plain_http(settings: Settings) -> None:
             )
 
 
+def warn_of_nobody(settings: Settings) -> None:
+    """Log one line for each part of the work that nobody does as things are set."""
+    if settings.annotations.url is None:
+        log.warning("nothing_is_delivered", setting="ANNOTATIONS_URL", advice="messages wait until it is set")
+    elif settings.dispatcher == "off":
+        log.warning("not_delivered_here", setting="DISPATCHER=off", advice="`flask outbox run` is to run beside")
+    if settings.detection == "off":
+        log.warning("not_detected_here", setting="DETECTION=off", advice="`flask detect run` is to run beside")
+
+
 def _is_this_machine(host: str) -> bool:
     name = host.rstrip(".")
     if name == "localhost" or name.endswith(".localhost") or name == socket.gethostname().lower():

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from app.db import Database
 from app.direct import Direct
 from app.display_name import clean_name
-from app.errors import DetectionsError, MediaIdCollision, StorageFull, Unavailable
+from app.errors import DetectionsError, MediaIdCollision, StorageFailed, StorageFull, Unavailable
 from app.lifecycle import keep_checksum
 from app.media_hash import media_id_of_file
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
@@ -101,6 +101,7 @@ class Uploads:
         """Store the file and record it; `and_then` adds to the transaction that records a new media. `on_whole` is
         called before that file is durable, and may begin what takes nothing for granted yet.
 
+        A file that a row lacks is put back where its size and checksum are the row's: a duplicate.
         Raises UnsupportedMedia, MediaIdCollision, StorageFull, StorageFailed, Unavailable, and whatever
         `upload.chunks` raises; after any of them nothing is recorded.
         """
@@ -170,18 +171,36 @@ class _Settling:
         known = self._recorded()
         if known is None:
             return None
-        stored = open_stored(Path(known.path), known.size_bytes)
+        try:
+            stored = open_stored(Path(known.path), known.size_bytes)
+        except StorageFailed as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            return self._put_back(known, error)
         try:
             if not self._has_our_content(stored):
-                reason = (
-                    f"Media {known.id} ({known.name!r}, {known.size_bytes} bytes) has the same id and other content; "
-                    "it is untouched, and this file was not stored."
-                )
-                raise MediaIdCollision(reason, known.id)
+                raise _collision(known)
         finally:
             os.close(stored)
         if known.checksum is None:
             self._keep_checksum(known)
+        return Receipt(known, duplicate=True)
+
+    def _put_back(self, known: Media, missing: StorageFailed) -> Receipt | None:
+        """The row's file is missing, and these are its bytes: they get its name, as durably as a new file gets its own.
+
+        None where somebody has put it back meanwhile. A run that waits for the file goes on by itself.
+        """
+        path = Path(known.path)
+        if known.checksum is None or path.parent != self.incoming.folder:
+            raise missing
+        if (known.size_bytes, known.checksum) != (self.incoming.size, self.incoming.checksum):
+            raise _collision(known)
+        self.incoming.sync()
+        if not self.incoming.publish(path):
+            return None
+        sync_folder(path.parent)
+        log.info("stored_file_put_back", media_id=known.id)
         return Receipt(known, duplicate=True)
 
     def _keep_checksum(self, known: Media) -> None:
@@ -282,3 +301,11 @@ class _Settling:
     def _recorded(self) -> Media | None:
         row = self.database.look_up(_RECORDED, {"id": self.media.id})
         return None if row is None else Media(**dict(zip(_TABLE.columns.keys(), row, strict=True)))
+
+
+def _collision(known: Media) -> MediaIdCollision:
+    reason = (
+        f"Media {known.id} ({known.name!r}, {known.size_bytes} bytes) has the same id and other content; "
+        "it is untouched, and this file was not stored."
+    )
+    return MediaIdCollision(reason, known.id)

@@ -12,10 +12,22 @@ from hypothesis import strategies as st
 from app.bootstrap import token_source
 from app.errors import SettingsError
 from app.processors import granted
-from app.settings import DatabaseSettings, DetectorOptions, DetectorSettings, Settings
+from app.settings import DatabaseSettings, DetectorOptions, DetectorSettings, Settings, server_processes
 
 SECRET = "a secret of the tests that is long enough"
 LEAST = {"JWT_SECRET_KEY": SECRET}
+PUBLIC_KEY = """\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaNS+EVnotd/x2dh4qj2kBAqf/rif
+V5X/oBfSnGnfbrkwz4fIi90/ueelK9TWUphSOxIqC3aiuWmYI2Ew/i6PSQ==
+-----END PUBLIC KEY-----
+"""
+OTHER_PUBLIC_KEY = """\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEfYM9Q1NQNK0Z3h3VEkvQxmOMi+lj
+E0R2mScgFetSNs4aRQ5/e4hFI5HlytNCAEnCfCtwg2rRmEHIQwqCZd04aA==
+-----END PUBLIC KEY-----
+"""
 
 
 def settings(**environ: str) -> Settings:
@@ -39,7 +51,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
     assert (found.tokens.algorithm, found.tokens.identity_claim) == ("HS256", "sub")
     assert (found.tokens.audience, found.tokens.issuer) == (None, None)
     assert (found.annotations.audience, found.annotations.issuer) == (None, None)
-    assert (found.tokens.secret, found.tokens.public_key, found.tokens.jwks_url) == (SECRET, None, None)
+    assert (found.tokens.secret, found.tokens.public_keys, found.tokens.jwks_url) == (SECRET, (), None)
     assert found.max_upload_bytes == 17179869184
     assert (found.upload_idle_timeout, found.sync_wait) == (30, 60)
     assert (found.detector_model, found.detector_confidence, found.frame_interval) == (None, 0.45, 0.5)
@@ -232,9 +244,44 @@ def test_two_keys_for_tokens_are_one_too_many() -> None:
 
 def test_a_public_key_is_read_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
-    path.write_text("PUBLIC KEY")
-    found = Settings.from_env({"JWT_PUBLIC_KEY_FILE": str(path), "JWT_ALGORITHM": "RS256"})
-    assert (found.tokens.public_key, found.tokens.secret) == ("PUBLIC KEY", None)
+    path.write_text(f"the next one\n{PUBLIC_KEY}and the one of now\n{OTHER_PUBLIC_KEY}")
+    found = Settings.from_env({"JWT_PUBLIC_KEY_FILE": str(path), "JWT_ALGORITHM": "ES256"})
+    assert [f"{key}\n" for key in found.tokens.public_keys] == [PUBLIC_KEY, OTHER_PUBLIC_KEY]
+    assert found.tokens.secret is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (PUBLIC_KEY.replace("MFkw", "MFk"), "key 1 of 1"),
+        (PUBLIC_KEY + OTHER_PUBLIC_KEY.replace("MFkw", "MFk"), "key 2 of 2"),
+        (PUBLIC_KEY.replace("PUBLIC", "EC PRIVATE"), "private key"),
+        ("", "holds no key"),
+        (PUBLIC_KEY[:60], "holds no key"),
+    ],
+)
+def test_a_public_key_that_cannot_be_parsed_is_named(content: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text(content)
+    assert reason in refusal({"JWT_PUBLIC_KEY_FILE": str(path), "JWT_ALGORITHM": "ES256"})
+
+
+def test_a_public_key_of_another_algorithm_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text(PUBLIC_KEY)
+    assert "JWT_ALGORITHM=EdDSA" in refusal({"JWT_PUBLIC_KEY_FILE": str(path), "JWT_ALGORITHM": "EdDSA"})
+
+
+@pytest.mark.parametrize("value", [SECRET, "short"])
+def test_the_previous_secret_is_another_one_and_as_long(value: str) -> None:
+    message = refusal(LEAST | {"JWT_SECRET_KEY_PREVIOUS": value})
+    assert "JWT_SECRET_KEY_PREVIOUS" in message
+    assert value not in message
+
+
+def test_a_previous_secret_needs_one_of_now() -> None:
+    environ = {"JWT_JWKS_URL": "https://login/keys", "JWT_ALGORITHM": "RS256", "JWT_SECRET_KEY_PREVIOUS": SECRET}
+    assert "JWT_SECRET_KEY_PREVIOUS" in refusal(environ)
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00binary"])
@@ -270,11 +317,12 @@ def test_without_a_secret_sending_needs_a_token_of_its_own() -> None:
 
 def test_no_secret_shows_in_what_is_printed_of_the_settings(tmp_path: Path) -> None:
     key = tmp_path / "key.pem"
-    key.write_text("hidden-key")
+    key.write_text(PUBLIC_KEY)
     first = settings(ANNOTATIONS_TOKEN="hidden-token", DATABASE_URL="postgresql+psycopg://u:hidden-password@h/d")
-    second = Settings.from_env({"JWT_PUBLIC_KEY_FILE": str(key), "JWT_ALGORITHM": "RS256"})
+    second = Settings.from_env({"JWT_PUBLIC_KEY_FILE": str(key), "JWT_ALGORITHM": "ES256"})
     shown = f"{first} {first!r} {first.tokens!r} {first.annotations!r} {second!r}"
     assert "hidden" not in shown
+    assert "BEGIN" not in shown
     assert SECRET not in shown
 
 
@@ -368,3 +416,67 @@ def test_tokens_for_the_annotations_service_name_its_own_audience_and_issuer_bef
         source = token_source(Settings.from_env(environ | more))
         claims = jwt.decode(source.token_for("ada"), SECRET, algorithms=["HS256"], audience=audience, issuer=issuer)
         assert (claims["aud"], claims["iss"]) == (audience, issuer)
+
+
+@pytest.mark.parametrize("value", ['"text"', "'text'", '"/data', "1'"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DATABASE_URL", "VIDEOS_DIR", "IMAGES_DIR", "ANNOTATIONS_URL", "ANNOTATIONS_TOKEN", "ANNOTATIONS_AUDIENCE"),
+        *("JWT_SECRET_KEY", "JWT_SECRET_KEY_PREVIOUS", "JWT_ALGORITHM", "JWT_IDENTITY_CLAIM", "JWT_ADMIN_CLAIM"),
+        *("JWT_AUDIENCE", "JWT_ISSUER", "MAX_UPLOAD_BYTES", "SYNC_WAIT_SECONDS", "DETECTOR_MODEL", "DETECTOR_LABELS"),
+        *("DETECTION_WORKERS", "DISPATCHER", "LOG_LEVEL", "URL_PREFIX", "CORS_ORIGINS", "DATABASE_POOLER"),
+    ],
+)
+def test_a_value_in_quotes_is_refused_by_name_and_not_shown(name: str, value: str) -> None:
+    """As `docker run --env-file` leaves them."""
+    message = refusal(LEAST | {name: value})
+    assert message.startswith(f"{name} ")
+    assert value not in message
+
+
+@pytest.mark.parametrize("value", ["~/data", "$HOME/data", "${HOME}/data"])
+@pytest.mark.parametrize("name", ["VIDEOS_DIR", "IMAGES_DIR", "DETECTOR_MODEL", "DETECTOR_LABELS"])
+def test_a_path_that_a_shell_would_expand_is_refused(name: str, value: str) -> None:
+    assert refusal(LEAST | {name: value}).startswith(f"{name} ")
+
+
+def test_a_media_folder_is_neither_a_file_nor_the_root_nor_the_database_s(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    database = {"DATABASE_URL": f"sqlite:///{tmp_path}/detections.db"}
+    for name, value in (
+        ("VIDEOS_DIR", tmp_path / "file"),
+        ("IMAGES_DIR", "/"),
+        ("IMAGES_DIR", "/usr/.."),
+        ("VIDEOS_DIR", tmp_path),
+    ):
+        message = refusal(LEAST | database | {name: str(value)})
+        assert message.startswith(f"{name} ")
+
+
+def test_a_model_that_is_empty_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    assert "empty" in refusal(LEAST | {"DETECTOR_MODEL": str(tmp_path / "model.onnx")})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SYNC_WAIT_SECONDS", "60000"),
+        ("UPLOAD_IDLE_TIMEOUT_SECONDS", "30000"),
+        ("FRAME_INTERVAL_SECONDS", "0.0001"),
+        ("FRAME_INTERVAL_SECONDS", "86400"),
+        ("OUTBOX_RETENTION_DAYS", "604800"),
+        ("MAX_WAITING_RUNS", "1" + 12 * "0"),
+        ("MAX_BOXES_PER_RUN", "1" + 12 * "0"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_refused(name: str, value: str) -> None:
+    assert refusal(LEAST | {name: value}).startswith(f"{name} ")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1000000", '"2"'])
+def test_fewer_than_one_server_process_or_far_too_many_are_refused(value: str) -> None:
+    with pytest.raises(SettingsError, match="WEB_CONCURRENCY"):
+        server_processes({"WEB_CONCURRENCY": value})
+    assert server_processes({"WEB_CONCURRENCY": "3"}) == 3

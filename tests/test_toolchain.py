@@ -19,6 +19,7 @@ BEGIN_WRITING = {
     "app/cli/outbox.py",
     "app/clock_guard.py",
     "app/db.py",  # to bury commits that failed
+    "app/detection/put_off.py",
     "app/detection/retention.py",
     "app/detection/runs.py",
     "app/history_keeper.py",
@@ -28,6 +29,7 @@ BEGIN_WRITING = {
     "app/outbox/flush.py",
     "app/outbox/resend.py",
     "app/recorder.py",
+    "app/relocation.py",
     "app/sweep.py",
     "app/uploads.py",
     "app/verification.py",
@@ -42,7 +44,9 @@ BEGIN_READING = BEGIN_WRITING | {
     "app/detection/waiting.py",
     "app/outbox/auditor.py",
     "app/outbox/counts.py",  # counts anew in a thread of its own
+    "app/schema_watch.py",
     "app/run_results.py",  # a page at a time, so that no transaction is open while a client receives
+    "app/web/check.py",
     "app/web/detect.py",
     "app/web/events.py",
     "app/web/health.py",

@@ -8,6 +8,7 @@ from app.cli.detect_file import detect_file
 from app.cli.media import media
 from app.cli.media_folders import accept_folders
 from app.cli.media_records import list_media, show_media
+from app.cli.media_relocate import relocate
 from app.cli.media_upload import upload
 from app.cli.media_verify import verify
 from app.cli.outbox import outbox
@@ -17,7 +18,7 @@ from app.cli.token import token
 
 for command in (detect_file, cancel):
     detect.add_command(command)
-for command in (accept_folders, list_media, show_media, upload, verify):
+for command in (accept_folders, list_media, relocate, show_media, upload, verify):
     media.add_command(command)
 for command in (resend, verify_outbox):
     outbox.add_command(command)

@@ -15,6 +15,7 @@ from app.cli.usage import usage
 from app.current import services
 from app.detection.start_check import check_model
 from app.errors import Unavailable
+from app.relocation import check_rows
 
 
 @click.group(cls=Group)
@@ -34,6 +35,7 @@ def run() -> None:
     check_database()
     try:
         services().folders.open()
+        check_rows(services().database, services().settings.media_folders)
     except Unavailable as error:  # a database that is away is waited for, as ever
         note(str(error))
     run_until_stopped(

@@ -3,7 +3,8 @@
 The threads take what the database says is waiting, whoever accepted it, so a run survives the process that took it in.
 An idle one may begin with a picture that is still being recorded: what it finds counts once the run's row is there.
 A heartbeat renews the leases of the runs under way; a run whose lease is lost is dropped at its next frame. A video
-yields where somebody else waits who has nothing under way, and goes on later.
+yields where somebody else waits who has nothing under way, and goes on later. A run that a fault of the house keeps
+(`app.detection.house`) is put off; while detection itself cannot work, one thread tries it and the others wait.
 """
 
 import os
@@ -12,32 +13,33 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import BinaryIO
 
 import structlog
 
+from app.detection.attempts import NOT_RECORDED, RunAttempts
 from app.detection.claims import ClaimedRun
 from app.detection.head_start import HeadStart, IdleDetectors
+from app.detection.house import Gate, Kind, fault_of_detector, may_work
 from app.detection.in_memory import BoundedQueue, Found, Waiting
-from app.detection.jobs import Job, OpenFile
+from app.detection.jobs import Job
 from app.detection.process import DetectorProcess
 from app.detection.results import FrameResult
-from app.detection.run_stream import RunLost, RunStream
-from app.detection.runs import MAX_TRIES, Runs
+from app.detection.run_stream import RunStream
+from app.detection.runs import Runs
 from app.detection.sandbox.policy import Sandbox
 from app.errors import (
     DetectionsError,
     DetectorFailed,
-    MediaTooLarge,
+    DetectorNotReady,
+    HouseFault,
     SettingsError,
-    StorageFailed,
     Unavailable,
-    Undecodable,
 )
-from app.models import RunFailure
-from app.storage import open_stored
+from app.threads import watched
 
 log = structlog.get_logger()
 
@@ -59,7 +61,7 @@ _Work = Callable[[DetectorProcess], bool]
 
 class RunExecutor:
     """`workers` runs at once, or a share of them. `on_left` is called with a run's id when this process works on it no
-    more, and with whether it has ended it."""
+    more, and with whether it has ended it. `folder_reason` tells what is wrong with a media folder."""
 
     def __init__(
         self,
@@ -70,10 +72,13 @@ class RunExecutor:
         on_left: Callable[[int, bool], None] = lambda _run_id, _ended: None,
         head_start_seconds: float = HEAD_START_SECONDS,
         max_boxes: int = MAX_BOXES,
+        folder_reason: Callable[[Path], str | None] = lambda _folder: None,
+        gate: Gate | None = None,
     ) -> None:
         self._runs = runs
         self._make_process = make_process
         self._on_left = on_left
+        self.gate = gate or Gate()
         self._head_start_seconds = head_start_seconds
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._stopping = threading.Event()
@@ -81,7 +86,8 @@ class RunExecutor:
         self._ahead: set[HeadStart] = set()
         self._workers = workers
         self._in_memory = BoundedQueue(WAITING_IN_MEMORY * workers)
-        self._stream = RunStream(runs, self._stopping.is_set, self._in_memory.has_jobs_of_others, max_boxes)
+        stream = RunStream(runs, self._stopping.is_set, self._in_memory.has_jobs_of_others, max_boxes)
+        self._attempts = RunAttempts(runs, stream, self.gate, folder_reason, self._stopping)
         self._under_way: set[ClaimedRun] = set()
         self._processes: list[DetectorProcess] = []
         self._threads: list[threading.Thread] = []
@@ -91,8 +97,8 @@ class RunExecutor:
         workers = -(-self._workers // processes)
         self._in_memory.capacity = WAITING_IN_MEMORY * workers
         names = [f"run-worker-{number}" for number in range(workers)]
-        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for name in names]
-        self._threads.append(threading.Thread(target=self._renew, name="run-heartbeat", daemon=True))
+        self._threads = [watched(self._work, name, self._stopping) for name in names]
+        self._threads.append(watched(self._renew, "run-heartbeat", self._stopping))
         for thread in self._threads:
             thread.start()
 
@@ -134,6 +140,8 @@ class RunExecutor:
 
         None where no detector is idle, or where another job may be waiting for it; `file` is the caller's then.
         """
+        if self.gate.fault is not None:
+            return None
         head_start = HeadStart(file, confidence, frame_interval)
         return head_start if self._idle.give(head_start) else None
 
@@ -142,6 +150,8 @@ class RunExecutor:
         wait."""
         if self._stopping.is_set():
             raise _shutting_down()
+        if self.gate.fault is not None:
+            raise self.gate.fault
         self._in_memory.ensure_room(user)
 
     def detect(self, job: Job, timeout: float, *, user: str) -> Found:
@@ -166,14 +176,22 @@ class RunExecutor:
             self._processes.append(process)
             turns: list[_Work] = [self._answer_in_memory, self._do_one_run]
             while not self._stopping.is_set():
+                if not may_work(self.gate, process, self._stopping):
+                    continue
                 seen, has_looked = self._idle.calls, True
                 try:
                     worked = _take_turn(turns, process)
+                except NOT_RECORDED as error:
+                    self.gate.close(HouseFault(Kind.RESULTS, str(error)))
+                    continue
                 except Exception:
                     log.exception("run_worker_failed")
                     worked = has_looked = False
+                else:
+                    self.gate.open(Kind.RESULTS)
                 while not worked and (head_start := self._idle.wait(seen, LOOK_EVERY, is_idle=has_looked)):
                     self._follow(process, head_start)
+                    worked = self.gate.fault is not None
 
     def _follow(self, process: DetectorProcess, head_start: HeadStart) -> None:
         self._ahead.add(head_start)
@@ -209,6 +227,11 @@ class RunExecutor:
         if waiting.result.set_running_or_notify_cancel():
             try:
                 results = [item for item in process.run(waiting.job) if isinstance(item, FrameResult)]
+            except (DetectorNotReady, SettingsError) as error:
+                fault = fault_of_detector(error)
+                if not self._stopping.is_set():
+                    self.gate.close(fault, error)
+                waiting.result.set_exception(fault)
             except Exception as error:  # noqa: BLE001 (whoever waits is told, and decides)
                 waiting.result.set_exception(error)
             else:
@@ -234,7 +257,7 @@ class RunExecutor:
         )
         started, has_ended = time.monotonic(), False
         try:
-            has_ended = self._execute(process, claimed, begun)
+            has_ended = self._attempts.execute(process, claimed, begun)
         finally:
             self._under_way.discard(claimed)
             self._on_left(claimed.run_id, has_ended)
@@ -245,28 +268,6 @@ class RunExecutor:
             request_id=claimed.request_id,
             milliseconds=round((time.monotonic() - started) * 1000),
         )
-
-    def _execute(self, process: DetectorProcess, claimed: ClaimedRun, begun: Job | None) -> bool:
-        """Do the run and record how it went; true where it is ended, false where another is to take it."""
-        try:
-            with nullcontext(begun) if begun is not None else _job_of(claimed) as job:
-                rest = self._stream.follow(process, claimed, job)
-        except Undecodable as error:
-            return self._runs.fail(claimed, RunFailure.UNDECODABLE, str(error), skipped=process.skipped)
-        except MediaTooLarge as error:
-            return self._runs.fail(claimed, RunFailure.TOO_LARGE, str(error), skipped=process.skipped)
-        except (DetectorFailed, SettingsError) as error:  # the second: a model that is none
-            log.warning("detector_failed", run_id=claimed.run_id, tries=claimed.tries, reason=str(error))
-            if not self._stopping.is_set() and claimed.tries >= MAX_TRIES:
-                return self._runs.fail(claimed, RunFailure.DETECTOR, str(error), skipped=process.skipped)
-            self._runs.hand_back(claimed, counted=not self._stopping.is_set())
-        except RunLost:
-            log.warning("run_lost", run_id=claimed.run_id, epoch=claimed.epoch)
-        else:
-            if rest.is_whole:
-                return self._runs.finish(claimed, rest.results, skipped=process.skipped, warnings=process.warnings)
-            self._runs.pause(claimed, rest.results, rest.position, skipped=process.skipped)
-        return False
 
     def _renew(self) -> None:
         while not self._stopping.wait(self._runs.lease_seconds / RENEWALS):
@@ -285,19 +286,6 @@ def _take_turn(turns: list[_Work], process: DetectorProcess) -> bool:
             turns.append(work)
             return True
     return False
-
-
-@contextmanager
-def _job_of(claimed: ClaimedRun) -> Iterator[Job]:
-    """The run's job, whose file is open meanwhile. Raises DetectorFailed where it is not the file that was stored."""
-    try:
-        fd = open_stored(claimed.path, claimed.size_bytes)
-    except StorageFailed as error:
-        raise DetectorFailed(str(error)) from error
-    try:
-        yield Job(OpenFile(fd), claimed.media_type, claimed.confidence, claimed.frame_interval, claimed.position)
-    finally:
-        os.close(fd)
 
 
 def _shutting_down() -> Unavailable:

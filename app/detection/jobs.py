@@ -91,7 +91,7 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The model is loaded: the answer to a request for no more than that."""
+    """The model is loaded: the answer to a request for no more than that, and said once before the first job begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,7 @@ class Fault(StrEnum):
     OUT_OF_MEMORY = "out-of-memory"
     UNFIT_MODEL = "unfit-model"
     NO_SANDBOX = "no-sandbox"
+    UNREADABLE = "unreadable"
     BROKEN = "broken"
 
 

@@ -40,7 +40,15 @@ from app.detection.orders import Load, Order, Start
 from app.detection.results import FrameResult
 from app.detection.sandbox.policy import Sandbox
 from app.detection.spawn import Spawned
-from app.errors import DetectionsError, DetectorFailed, MediaTooLarge, SettingsError, Undecodable
+from app.errors import (
+    DetectionsError,
+    DetectorFailed,
+    DetectorNotReady,
+    MediaTooLarge,
+    SettingsError,
+    StoredFileUnreadable,
+    Undecodable,
+)
 from app.settings.detector import DetectorOptions
 
 __all__ = ["Beat", "DetectorProcess", "Drawing", "Job", "OpenFile", "Total"]
@@ -55,9 +63,12 @@ _ERRORS: dict[Fault, type[DetectionsError]] = {
     Fault.OUT_OF_MEMORY: MediaTooLarge,
     Fault.UNFIT_MODEL: SettingsError,
     Fault.NO_SANDBOX: SettingsError,
+    Fault.UNREADABLE: StoredFileUnreadable,
     Fault.BROKEN: DetectorFailed,
 }
-_HARMLESS = {Fault.UNDECODABLE, Fault.TOO_LARGE}
+_NOT_READY = {Fault.OUT_OF_MEMORY: "there is too little memory for the detector to load its model"}
+"""What these faults mean before the model is loaded: the media has nothing to do with them."""
+_HARMLESS = {Fault.UNDECODABLE, Fault.TOO_LARGE, Fault.UNREADABLE}
 """Faults that leave the process as it was; after any other it is replaced."""
 
 
@@ -125,8 +136,9 @@ class DetectorProcess:
         Nothing happens before the first `next`, unless `begin` was called before. Closing the iterator early ends the
         process with the job in it.
 
-        Raises Undecodable and MediaTooLarge, which are the media's fault, or DetectorFailed: the process died, or gave
-        no sign of life for `stall_seconds`. The run after that has a new process.
+        Raises Undecodable and MediaTooLarge, which are the media's fault, StoredFileUnreadable where the disk refused
+        to read it, or DetectorFailed: the process died, or gave no sign of life for `stall_seconds`; DetectorNotReady
+        where that was before its model was loaded. The run after that has a new process.
         """
         self.skipped, self.warnings = 0, ()
         with self._conversation(job) as messages:
@@ -196,6 +208,8 @@ class _Child:
         self._channel = self._process.channel
         self._channel.limit_waits(start.limits.stall_seconds)
         self.sandbox: Sandbox | None = None
+        self._has_model = False
+        self._is_loading = False
         self.at_rest = True
         self._send(start)
         self.at_rest = True
@@ -211,6 +225,7 @@ class _Child:
 
     def send(self, order: Order) -> None:
         """Send an order and the file that belongs to it. Raises DetectorFailed."""
+        self._is_loading = isinstance(order, Load)
         match order:
             case Job(source=Path() as path) | Drawing(source=Path() as path):
                 self._send_file(order, path)
@@ -233,8 +248,13 @@ class _Child:
                 case Failure():
                     self.at_rest = message.fault in _HARMLESS
                     self._pass_on_errors()
-                    raise _ERRORS[message.fault](message.reason)
-                case Finished() | Loaded() | Paused():
+                    raise self._error_of(message)
+                case Loaded():
+                    self._has_model = True
+                    if not self._is_loading:
+                        continue
+                    self.at_rest = True
+                case Finished() | Paused():
                     self.at_rest = True
                     self._pass_on_errors()
             yield message
@@ -294,6 +314,17 @@ class _Child:
         except (ValueError, LookupError, TypeError, ArithmeticError) as error:
             raise DetectorFailed("the detector sent what is no message") from error
 
+    def _error_of(self, failure: Failure) -> DetectionsError:
+        if not self._has_model and failure.fault in _NOT_READY:
+            return DetectorNotReady(_NOT_READY[failure.fault])
+        return _ERRORS[failure.fault](failure.reason)
+
+    def _broken(self, reason: str) -> DetectorFailed:
+        if self._has_model:
+            self._pass_on_errors()
+            return DetectorFailed(reason)
+        return DetectorNotReady(f"{reason} before it was ready", self._process.said())
+
     def _note(self, sealed: Sealed) -> None:
         if self.sandbox is None and sealed.reason:
             log.warning("detector_sandbox_failed", reason=sealed.reason)
@@ -305,15 +336,14 @@ class _Child:
             log.warning("detector_said", pid=self.pid, text=text)
 
     def _stalled(self) -> DetectorFailed:
-        return DetectorFailed(f"the detector gave no sign of life for {self._limits.stall_seconds:g} seconds")
+        return self._broken(f"the detector gave no sign of life for {self._limits.stall_seconds:g} seconds")
 
     def _gone(self) -> DetectionsError:
         code = self._process.exit_code(self._limits.stop_seconds)
-        self._pass_on_errors()
         if code is None:
-            return DetectorFailed("the detector closed its pipe")
+            return self._broken("the detector closed its pipe")
         if code == -signal.SIGPROF:
             return MediaTooLarge(f"this picture takes more than {self._limits.picture_seconds:g} seconds to decode")
         if code < 0:
-            return DetectorFailed(f"the detector was killed by {signal.Signals(-code).name}")
-        return DetectorFailed(f"the detector ended with exit status {code}")
+            return self._broken(f"the detector was killed by {signal.Signals(-code).name}")
+        return self._broken(f"the detector ended with exit status {code}")

@@ -6,12 +6,13 @@ an idle detector has begun with is claimed in the transaction that queues it, un
 whose process is told to stop, waits with the position from which its next claim goes on; it counts as no try. One whose
 process dies is left to whoever comes once the lease has run out, and begins anew. A run of which MAX_TRIES processes or
 detectors have died is failed, with the reason; one that a person ends is failed as well, "cancelled by" that person.
+One that a fault of the house keeps (`app.detection.house`) is put off: it waits, unclaimed, until it is released.
 
 A run belongs to the process whose lease it carries. Every write about it is fenced by the lease's epoch, so a process
 that lost its run (frozen, cut off) changes nothing. This module begins transactions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,16 @@ from app.detection import tallies
 from app.detection.claims import LEASE_SECONDS, Claimant, ClaimedRun, Claims
 from app.detection.queue_room import QueueRoom
 from app.detection.results import FrameResult
-from app.detection.statements import FIRST, NO_LEASE, UNDER_WAY, RunStatements, add_results, boxes_of
-from app.errors import AlreadyProcessing, Forbidden, NotProcessing
+from app.detection.statements import (
+    FIRST,
+    NO_LEASE,
+    NOT_PUT_OFF,
+    UNDER_WAY,
+    RunStatements,
+    add_results,
+    boxes_of,
+)
+from app.errors import AlreadyProcessing, Forbidden, HouseFault, NotProcessing
 from app.lifecycle import change_status
 from app.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
 from app.outbox.queue import OutboxQueue
@@ -34,6 +43,9 @@ from app.outbox.queue import OutboxQueue
 MAX_TRIES = 2
 MAX_WAITING = 100_000
 """Runs that may wait or be under way before a user who has an equal share of them is refused."""
+
+
+_NOTHING_DONE: dict[str, Any] = {"frames_done": 0, "boxes_done": 0, "packets_skipped": 0, "position": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +193,8 @@ class Runs:
     def renew(self, claimed: ClaimedRun) -> bool:
         """Lengthen the lease; False if it was lost."""
         with self._database.writing() as session:
-            return self._write(session, claimed, lease_until=self._database.now + self.lease_seconds)
+            lease_until = self._database.now + self.lease_seconds
+            return self._update(session, claimed, {"lease_until": lease_until})
 
     def record(
         self, claimed: ClaimedRun, results: Sequence[FrameResult], total: int | None, *, skipped: int = 0
@@ -217,6 +230,7 @@ class Runs:
             }
             ended = connection.execute(self._statements.finish, fence | done).first()
             if ended is None:
+                _count_lost(session, claimed)
                 return False
             add_results(session, claimed.run_id, results)
             self._report(session.connection(), claimed, MediaStatus.AI_PROCESSED)
@@ -246,14 +260,27 @@ class Runs:
     def hand_back(self, claimed: ClaimedRun, *, counted: bool) -> bool:
         """Let another process begin anew at once; `counted` where this try is to count against the run."""
         tries = DetectionRun.tries if counted else DetectionRun.tries - 1
-        nothing_done = {"frames_done": 0, "boxes_done": 0, "packets_skipped": 0, "position": None}
-        begin_anew = {"state": RunState.QUEUED, "tries": tries, **nothing_done, **NO_LEASE}
+        begin_anew = {"state": RunState.QUEUED, "tries": tries, **_NOTHING_DONE, **NO_LEASE}
         with self._database.writing() as session:
             announce(session.connection(), News.RUNS)
             handed_back = self._write(session, claimed, **begin_anew)
             if handed_back:
                 _forget_results(session, claimed)
             return handed_back
+
+    def put_off(self, claimed: ClaimedRun, fault: HouseFault, *, anew: bool) -> bool:
+        """Let the run wait, unclaimed, until it is released; it counts as no try. False if the lease was lost.
+
+        `anew` says that it has come further since it was claimed, and is to begin anew; otherwise a video goes on from
+        where it was.
+        """
+        waits = {"state": RunState.QUEUED, "tries": DetectionRun.tries - 1, **NO_LEASE}
+        values = {"waiting_kind": fault.kind, "waiting_for": str(fault)} | (_NOTHING_DONE if anew else {})
+        with self._database.writing() as session:
+            put_off = self._write(session, claimed, **waits, **values)
+            if put_off and anew:
+                _forget_results(session, claimed)
+            return put_off
 
     def active(self) -> dict[int, str | None]:
         """The runs that wait or are under way, with the owner of those whose lease has not expired."""
@@ -285,6 +312,7 @@ class Runs:
     ) -> bool:
         seconds = self._fail(session, claimed.fence, failure, reason, **values)
         if seconds is None:
+            _count_lost(session, claimed)
             return False
         self._report(session.connection(), claimed, MediaStatus.ERROR)
         tallies.count_end(session, RunState.FAILED, seconds)
@@ -304,6 +332,7 @@ class Runs:
                 error=reason,
                 **values,
                 **NO_LEASE,
+                **NOT_PUT_OFF,
             )
             .returning(DetectionRun.finished_at - DetectionRun.started_at)
             .execution_options(synchronize_session=False)
@@ -329,6 +358,12 @@ class Runs:
         return kept
 
     def _write(self, session: Session, claimed: ClaimedRun, **values: object) -> bool:
+        kept = self._update(session, claimed, values)
+        if not kept:
+            _count_lost(session, claimed)
+        return kept
+
+    def _update(self, session: Session, claimed: ClaimedRun, values: Mapping[str, object]) -> bool:
         changed = session.execute(
             update(DetectionRun)
             .where(claimed.fence)
@@ -337,6 +372,12 @@ class Runs:
             .execution_options(synchronize_session=False)
         )
         return changed.first() is not None
+
+
+def _count_lost(session: Session, claimed: ClaimedRun) -> None:
+    """The run has gone to another process, unless a person has ended it."""
+    if session.get_one(DetectionRun, claimed.run_id).failure != RunFailure.CANCELLED:
+        tallies.count_lost(session)
 
 
 def _forget_results(session: Session, claimed: ClaimedRun) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app import processors
 from app.detection.channel import Channel
-from app.errors import DetectorFailed
+from app.errors import DetectorNotReady
 from app.settings.detector import DetectorOptions, detector_environment
 
 _CHILD = Path(__file__).with_name("child.py")
@@ -34,7 +34,7 @@ class Spawned:
                 self._process = _start(theirs, says, options)
         except OSError as error:
             self._close()
-            raise DetectorFailed(f"the detector cannot be started: {error.strerror}") from error
+            raise DetectorNotReady(f"the detector cannot be started: {error.strerror}") from error
         finally:
             theirs.close()
             os.close(says)

@@ -18,18 +18,18 @@ from app.settings import DetectorOptions, DetectorSettings
 log = structlog.get_logger()
 
 
-def check_model(settings: DetectorSettings, limits: ProcessLimits | None = None) -> None:
+def check_model(settings: DetectorSettings, limits: ProcessLimits | None = None, *, always: bool = False) -> None:
     """Raises SettingsError, one line, where the model cannot be loaded and run as it is set up, or where a required
     sandbox cannot be had. Logs what an optional one lacks.
 
-    The built-in model as it is shipped fits, and is not loaded for that.
+    The built-in model as it is shipped fits, and is not loaded for that, unless `always`.
     """
     model, options = settings.detector_model, settings.detector_options
     missing = offered(options).missing
     if missing and options.sandbox == "auto":
         log.warning("detector_sandbox_incomplete", setting="DETECTOR_SANDBOX=auto", missing=missing)
     is_as_shipped = model is None and DetectorOptions(tile=options.tile, sandbox=options.sandbox) == options
-    if is_as_shipped and options.sandbox != "required":
+    if is_as_shipped and options.sandbox != "required" and not always:
         return
     path = model or BUILT_IN_MODEL
     with closing(DetectorProcess(path, None, limits, options)) as process:

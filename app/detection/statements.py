@@ -41,6 +41,9 @@ _OF_A_REQUEST = ("media_id", "user_id", "detector", "confidence", "frame_interva
 _NOTHING_DONE: dict[str, Any] = {"frames_done": 0, "boxes_done": 0, "packets_skipped": 0}
 
 NO_LEASE: dict[str, Any] = {"lease_owner": null(), "lease_until": null()}
+NOT_PUT_OFF: dict[str, Any] = {"waiting_kind": null(), "waiting_for": null()}
+PUT_OFF: ColumnElement[bool] = _R.waiting_kind.is_not(None)
+"""In the words of the partial index of the runs that a fault of the house keeps."""
 
 _ADD_DETECTIONS = insert(DETECTION)
 
@@ -97,8 +100,9 @@ class RunStatements:
 
 
 def claimable(now: ColumnElement[float]) -> ColumnElement[bool]:
-    """Does the run wait, or has its process died?"""
-    return and_(UNDER_WAY, or_(_R.state == RunState.QUEUED, _R.lease_until <= now))
+    """Does the run wait for a detector alone, or has its process died?"""
+    waits = and_(_R.state == RunState.QUEUED, _R.waiting_kind.is_(None))
+    return and_(UNDER_WAY, or_(waits, _R.lease_until <= now))
 
 
 def add_results(session: Session, run_id: int, results: Iterable[FrameResult]) -> None:

@@ -4,6 +4,7 @@ Imported only there, because it brings the decoders and the model's runtime with
 outlives it: whatever happens in here, its parent can kill it and start another.
 """
 
+import errno
 import io
 import logging
 import os
@@ -16,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import av
 import numpy as np
@@ -55,6 +56,9 @@ from app.detection.video import Video
 from app.detection.yolo import YoloDetector
 from app.errors import DetectionsError, MediaTooLarge, SettingsError, Undecodable
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 _LOG = logging.getLogger(__name__)
 _LIBRARIES = (app.detection, av, np, onnxruntime, PIL)
 _BEAT_SECONDS = 1.0
@@ -62,6 +66,7 @@ _ONE_PIECE = 1 << 20
 _BEATS_BEFORE_A_STALL = 4
 _LOOK_SECONDS = 0.05
 """How often a video looks for a Pause."""
+_DISK_REFUSES = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.EREMOTEIO, errno.ETIMEDOUT, errno.EACCES)
 _FAULTS: dict[type[DetectionsError], Fault] = {
     Undecodable: Fault.UNDECODABLE,
     MediaTooLarge: Fault.TOO_LARGE,
@@ -92,7 +97,9 @@ def serve(fd: int) -> None:
 def _limit(limits: ProcessLimits, start: Start) -> None:
     os.nice(limits.niceness)
     if start.options.provider == "cpu":  # CUDA reserves far more addresses than it will ever use memory
-        resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        most = limits.memory_bytes if hard == resource.RLIM_INFINITY else min(limits.memory_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.filterwarnings("ignore", module="PIL")
 
@@ -146,9 +153,10 @@ class Worker:
         """Send everything that the order gives, and how it ended."""
         try:
             match order:
+                case Load() if self._detector is not None:
+                    self._send(Loaded())
                 case Load():
                     self._loaded()
-                    self._send(Loaded())
                 case Job():
                     self._run(order, self._loaded())
                 case Drawing():
@@ -161,20 +169,26 @@ class Worker:
     def _loaded(self) -> YoloDetector:
         if self._detector is None:
             self._detector = YoloDetector(self._start.model, self._start.options)
+            self._send(Loaded())
         return self._detector
 
     def _run(self, job: Job, detector: YoloDetector) -> None:
         with _opened(job.source) as file:
-            if job.media_type == "Image":
-                self._run_picture(job, detector, file)
-            else:
-                self._run_video(job, detector, file)
+            try:
+                if job.media_type == "Image":
+                    self._run_picture(job, detector, file)
+                else:
+                    self._run_video(job, detector, file)
+            except Exception:
+                _check_disk(file)
+                raise
 
     def _run_picture(self, job: Job, detector: YoloDetector, file: BinaryIO) -> None:
         with _processor_time(self._start.limits.picture_seconds):
             frame = decode_picture(file, max_pixels=self._limits.picture_pixels, fit=detector.useful_side)
         self._send(Total(1))
         objects = tuple(detector.detect(frame.picture, job.confidence, self._beat))
+        _check_disk(file)
         self._send(FrameResult(frame.index, frame.time, objects))
         self._send(Finished(skipped=0, warnings=frame.warnings))
 
@@ -192,6 +206,7 @@ class Worker:
             except Exception:
                 self._send(Beat(video.skipped))
                 raise
+            _check_disk(file)
             self._send(Paused(video.position, video.skipped) if video.is_paused else Finished(video.skipped))
 
     def _look_through(self, video: Video, detector: YoloDetector, confidence: float) -> None:
@@ -249,9 +264,29 @@ def _opened(source: Path | Source) -> BinaryIO:
         case bytes():
             return io.BytesIO(source)
         case OpenFile(fd):
-            return os.fdopen(fd, "rb")
+            return io.BufferedReader(_StoredFile(fd))
         case Path():
             raise ValueError("a path, where an open file was to come")
+
+
+class _StoredFile(io.FileIO):
+    """Keeps the error with which the disk refused to be read: decoders take it for damage or the end of the media."""
+
+    refused: OSError | None = None
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            self.refused = error
+            raise
+
+
+def _check_disk(file: BinaryIO) -> None:
+    """Raise what the disk refused with, where it did."""
+    raw = getattr(file, "raw", None)
+    if isinstance(raw, _StoredFile) and raw.refused is not None:
+        raise raw.refused
 
 
 def _failure(error: Exception) -> Failure:
@@ -260,6 +295,8 @@ def _failure(error: Exception) -> Failure:
     for kind, fault in _FAULTS.items():
         if isinstance(error, kind):
             return Failure(fault, str(error))
+    if isinstance(error, OSError) and error.errno in _DISK_REFUSES:
+        return Failure(Fault.UNREADABLE, f"the stored file cannot be read: {error.strerror}")
     _LOG.error("the detector broke", exc_info=error)
     if isinstance(error, OSError):  # its text would name the file
         return Failure(Fault.BROKEN, f"the media cannot be read: {error.strerror}")

@@ -26,6 +26,7 @@ from app.outbox.messages import Claim, Deliver, Returned
 from app.outbox.queue import OutboxQueue
 from app.outbox.recording import Recorded, Recording, in_plain_text
 from app.outbox.retry_policy import RetryPolicy
+from app.threads import watched
 
 log = structlog.get_logger()
 
@@ -93,7 +94,7 @@ class Dispatcher:
 
     def start(self) -> None:
         """Run turns in a thread of its own until `stop`."""
-        self._thread = threading.Thread(target=self.run, name="outbox-dispatcher", daemon=True)
+        self._thread = watched(self.run, "outbox-dispatcher", self._stopping)
         self._thread.start()
 
     def stop(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from app import processors
+from app.errors import SettingsError
 from app.settings.access import (
     AnnotationsSettings,
     TokenSettings,
@@ -45,11 +46,15 @@ __all__ = [
     "SandboxMode",
     "Settings",
     "TokenSettings",
+    "server_processes",
 ]
 
 GIB = 1 << 30
 MAX_DELIVERY_WORKERS = 256  # each is a thread and a connection to the annotations service
 MAX_DELIVERY_DEADLINE = 20.0  # a message is leased for 30 s, and no request starts that could outlast its lease
+HOUR = 3600.0  # in seconds; more is milliseconds
+CENTURY = 36_525.0  # in days
+MANY = 1_000_000_000
 MAX_WORKERS = 1024  # each is a process with a model in memory; more is a slip of the keyboard
 
 
@@ -88,28 +93,41 @@ class Settings(DetectorSettings):
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Read and check every setting; raises SettingsError at the first that is wrong or missing."""
         read = Reader(environ)
-        tokens = token_settings(read)
+        tokens, database = token_settings(read), DatabaseSettings.read(read)
         return cls(
             **detector_values(read),
-            database=DatabaseSettings.read(read),
-            videos_dir=read.path("VIDEOS_DIR", "var/videos"),
-            images_dir=read.path("IMAGES_DIR", "var/images"),
+            database=database,
+            videos_dir=_media_folder(read, "VIDEOS_DIR", "var/videos", database),
+            images_dir=_media_folder(read, "IMAGES_DIR", "var/images", database),
             annotations=annotations_settings(read, tokens),
             tokens=tokens,
             max_upload_bytes=read.integer("MAX_UPLOAD_BYTES", 16 * GIB, minimum=1),
-            upload_idle_timeout=read.number("UPLOAD_IDLE_TIMEOUT_SECONDS", 30, above=0),
-            sync_wait=read.number("SYNC_WAIT_SECONDS", 60, above=0),
-            max_waiting_runs=read.integer("MAX_WAITING_RUNS", 100_000, minimum=1),
-            max_boxes_per_run=read.integer("MAX_BOXES_PER_RUN", 1_000_000, minimum=1),
+            upload_idle_timeout=read.number("UPLOAD_IDLE_TIMEOUT_SECONDS", 30, above=0, maximum=HOUR),
+            sync_wait=read.number("SYNC_WAIT_SECONDS", 60, above=0, maximum=HOUR),
+            max_waiting_runs=read.integer("MAX_WAITING_RUNS", 100_000, minimum=1, maximum=MANY),
+            max_boxes_per_run=read.integer("MAX_BOXES_PER_RUN", 1_000_000, minimum=1, maximum=MANY),
             detection_workers=read.integer("DETECTION_WORKERS", processors.granted(), minimum=1, maximum=MAX_WORKERS),
             detection=read.either("DETECTION", "embedded", "off"),
             dispatcher=read.either("DISPATCHER", "embedded", "off"),
             delivery_workers=read.integer("DELIVERY_WORKERS", 8, minimum=1, maximum=MAX_DELIVERY_WORKERS),
             delivery_deadline=read.number("DELIVERY_DEADLINE_SECONDS", 10, above=0, maximum=MAX_DELIVERY_DEADLINE),
-            outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0),
+            outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0, maximum=CENTURY),
             url_prefix=url_prefix(read),
             cors_origins=cors_origins(read),
             worker_processors=read.either("WORKER_PROCESSORS", "one", "all"),
             logs=LogSettings.from_env(environ),
             shared_figures_dir=read.existing_folder("PROMETHEUS_MULTIPROC_DIR"),
         )
+
+
+def _media_folder(read: Reader, name: str, default: str, database: DatabaseSettings) -> Path:
+    folder = read.folder(name, default)
+    file = database.file
+    if file is not None and file.parent.resolve() == folder.resolve():
+        raise SettingsError(f"{name} must be a folder of its own, not {str(folder)!r}, which holds the database.")
+    return folder
+
+
+def server_processes(environ: Mapping[str, str] | None = None) -> int:
+    """How many server processes there are; raises SettingsError where WEB_CONCURRENCY is no number of them."""
+    return Reader(environ).integer("WEB_CONCURRENCY", processors.to_serve_with(), minimum=1, maximum=MAX_WORKERS)

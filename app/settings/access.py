@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jwt import InvalidKeyError, get_algorithm_by_name
+
 from app.errors import SettingsError
 from app.settings.reader import Reader
 
@@ -29,6 +31,7 @@ OWN_PATHS = frozenset(
 )
 """The first segments of the service's own paths, those to come included."""
 
+_PEM = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]+)-----.*?-----END (?P=kind)-----", re.DOTALL)
 _PREFIX = re.compile(r"(/[A-Za-z0-9._-]+)+")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
@@ -36,8 +39,9 @@ _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\]
 
 @dataclass(frozen=True, slots=True)
 class TokenSettings:
-    """How clients' tokens are checked. Exactly one of `secret`, `public_key` and `jwks_url` is set.
+    """How clients' tokens are checked. Exactly one of `secret`, `public_keys` and `jwks_url` is set.
 
+    `previous_secret` is accepted as well, and signs nothing; so is every one of `public_keys`, which are PEMs.
     `admin_claim` is a claim's name and the value among its values that makes a token an administrator's.
     """
 
@@ -47,8 +51,14 @@ class TokenSettings:
     audience: str | None
     issuer: str | None
     secret: str | None = field(default=None, repr=False)
-    public_key: str | None = field(default=None, repr=False)
+    previous_secret: str | None = field(default=None, repr=False)
+    public_keys: tuple[str, ...] = field(default=(), repr=False)
     jwks_url: str | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Those that tokens are checked with, the one of now first; none where the issuer publishes them."""
+        return tuple(filter(None, (self.secret, self.previous_secret))) or self.public_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +74,21 @@ class AnnotationsSettings:
 
 def token_settings(read: Reader) -> TokenSettings:
     """How clients' tokens are checked; raises SettingsError where that cannot be told, or is weak."""
-    secret, key_file, jwks_url = (read.text(name) for name in ("JWT_SECRET_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_JWKS_URL"))
+    secret, jwks_url = read.text("JWT_SECRET_KEY"), read.text("JWT_JWKS_URL")
+    key_file = read.file_name("JWT_PUBLIC_KEY_FILE")
     if sum(source is not None for source in (secret, key_file, jwks_url)) != 1:
         raise SettingsError("Set exactly one of JWT_SECRET_KEY, JWT_PUBLIC_KEY_FILE and JWT_JWKS_URL.")
     algorithm = read.text("JWT_ALGORITHM", "HS256") or ""
     allowed = HMAC_ALGORITHMS if secret else PUBLIC_KEY_ALGORITHMS
     if algorithm not in allowed:
         raise SettingsError(f"JWT_ALGORITHM must be one of {', '.join(allowed)} with the key given, not {algorithm!r}.")
-    if secret and len(secret.encode()) < MIN_SECRET_BYTES:
-        raise SettingsError(
-            f"JWT_SECRET_KEY must have at least {MIN_SECRET_BYTES} bytes; it has {len(secret.encode())}."
-        )
+    previous = read.text("JWT_SECRET_KEY_PREVIOUS")
+    if previous is not None and (secret is None or previous == secret):
+        reason = "there is no JWT_SECRET_KEY" if secret is None else "it is the same"
+        raise SettingsError(f"JWT_SECRET_KEY_PREVIOUS is the key before JWT_SECRET_KEY, but {reason}.")
+    for name, key in (("JWT_SECRET_KEY", secret), ("JWT_SECRET_KEY_PREVIOUS", previous)):
+        if key and len(key.encode()) < MIN_SECRET_BYTES:
+            raise SettingsError(f"{name} must have at least {MIN_SECRET_BYTES} bytes; it has {len(key.encode())}.")
     return TokenSettings(
         algorithm=algorithm,
         identity_claim=read.text("JWT_IDENTITY_CLAIM", "sub") or "sub",
@@ -82,16 +96,30 @@ def token_settings(read: Reader) -> TokenSettings:
         audience=read.text("JWT_AUDIENCE"),
         issuer=read.text("JWT_ISSUER"),
         secret=secret,
-        public_key=_public_key(key_file) if key_file else None,
+        previous_secret=previous,
+        public_keys=_public_keys(key_file, algorithm) if key_file else (),
         jwks_url=read.web_address("JWT_JWKS_URL"),
     )
 
 
-def _public_key(path: str) -> str:
+def _public_keys(path: str, algorithm: str) -> tuple[str, ...]:
+    """Every key of the file, each of which can check tokens of that algorithm."""
     try:
-        return Path(path).read_text()
+        text = Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"JWT_PUBLIC_KEY_FILE must name a readable PEM file; {path!r} is not one.") from error
+    found = list(_PEM.finditer(text))
+    if not found:
+        raise SettingsError(f"JWT_PUBLIC_KEY_FILE must name a readable PEM file; {path!r} holds no key.")
+    for number, one in enumerate(found, 1):
+        which = f"JWT_PUBLIC_KEY_FILE: key {number} of {len(found)} in {path!r}"
+        if "PRIVATE" in one["kind"]:
+            raise SettingsError(f"{which} is a private key; only public ones belong here.")
+        try:
+            get_algorithm_by_name(algorithm).prepare_key(one[0])
+        except (InvalidKeyError, ValueError, TypeError) as error:
+            raise SettingsError(f"{which} is no public key for JWT_ALGORITHM={algorithm}.") from error
+    return tuple(one[0] for one in found)
 
 
 def _admin_claim(read: Reader) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Self
 
 from sqlalchemy.engine import URL, make_url
@@ -26,6 +27,12 @@ class DatabaseSettings:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """These settings alone, for migrations, which need no other. Raises SettingsError."""
         return cls.read(Reader(environ))
+
+    @property
+    def file(self) -> Path | None:
+        """The absolute path of an SQLite database; None where it is another one."""
+        parsed = make_url(self.url)
+        return Path(parsed.database).absolute() if parsed.drivername == "sqlite" and parsed.database else None
 
     @classmethod
     def read(cls, read: Reader) -> Self:

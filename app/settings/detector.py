@@ -66,7 +66,7 @@ def detector_values(read: Reader) -> dict[str, Any]:
             sandbox=read.one_of("DETECTOR_SANDBOX", "auto", "required", "off"),
         ),
         "detector_confidence": read.number("DETECTOR_CONFIDENCE", 0.45, least=MIN_CONFIDENCE, maximum=1),
-        "frame_interval": read.number("FRAME_INTERVAL_SECONDS", 0.5, above=0),
+        "frame_interval": read.number("FRAME_INTERVAL_SECONDS", 0.5, least=0.001, maximum=3600),
         "max_picture_pixels": read.integer("MAX_PICTURE_PIXELS", 1_000_000_000, minimum=1, maximum=MAX_PIXELS),
     }
 
@@ -84,7 +84,7 @@ def _labels(read: Reader) -> tuple[str, ...] | None:
     text = read.text("DETECTOR_LABELS")
     if text is None:
         return None
-    names = _lines_of(text) if "/" in text else text.split(",")
+    names = _lines_of(read.file_name("DETECTOR_LABELS") or "") if "/" in text else text.split(",")
     labels = tuple(name.strip() for name in names)
     for number, label in enumerate(labels):
         if not 0 < len(label) <= MAX_LABEL_CHARACTERS or not label.isprintable():

@@ -15,6 +15,8 @@ from app.errors import SettingsError
 Number = TypeVar("Number", int, float)
 Word = TypeVar("Word", bound=str)
 
+_QUOTES = ('"', "'")
+
 
 class Reader:
     """Gives settings by their variables. An empty one counts as unset; what is unset and has no default is None."""
@@ -23,12 +25,28 @@ class Reader:
         self._environ = os.environ if environ is None else environ
 
     def text(self, name: str, default: str | None = None) -> str | None:
-        """As it is, without the spaces around it."""
-        return self._environ.get(name, "").strip() or default
+        """As it is, without the spaces around it. One in quotes is refused: `--env-file` leaves those that a shell
+        would take away."""
+        text = self._environ.get(name, "").strip()
+        if text[:1] in _QUOTES or text[-1:] in _QUOTES:
+            raise SettingsError(f"{name} must not begin or end with a quotation mark; nothing takes it away here.")
+        return text or default
 
-    def path(self, name: str, default: str) -> Path:
-        """Absolute, whether there is something or not."""
-        return Path(self.text(name, default) or default).absolute()
+    def file_name(self, name: str) -> str | None:
+        """A path as it is. One that a shell would have had to expand is refused."""
+        text = self.text(name)
+        if text and text[0] in "~$":
+            raise SettingsError(f"{name} must be a path as it is, not {text!r}: no shell expands {text[0]} here.")
+        return text
+
+    def folder(self, name: str, default: str) -> Path:
+        """The absolute path of a folder that may be made later; neither a file nor the root."""
+        path = Path(self.file_name(name) or default).absolute()
+        if path.resolve() == Path("/"):
+            raise SettingsError(f"{name} must be a folder of its own, not {str(path)!r}.")
+        if path.exists() and not path.is_dir():
+            raise SettingsError(f"{name} must name a folder; {str(path)!r} is a file.")
+        return path
 
     def integer(self, name: str, default: int, *, minimum: int, maximum: int = 1 << 62) -> int:
         """A whole number in [minimum, maximum]."""
@@ -63,18 +81,20 @@ class Reader:
         raise SettingsError(f"{name} must be {words} or {others[-1]}, not {value!r}.")
 
     def existing_file(self, name: str) -> Path | None:
-        """The absolute path of a file."""
-        text = self.text(name)
+        """The absolute path of a file that is not empty."""
+        text = self.file_name(name)
         if text is None:
             return None
         path = Path(text).absolute()
         if not path.is_file():
             raise SettingsError(f"{name} must name a file; there is none at {str(path)!r}.")
+        if path.stat().st_size == 0:
+            raise SettingsError(f"{name} must name a file that is not empty; {str(path)!r} is.")
         return path
 
     def existing_folder(self, name: str) -> Path | None:
         """The absolute path of a folder."""
-        text = self.text(name)
+        text = self.file_name(name)
         if text is None:
             return None
         path = Path(text).absolute()

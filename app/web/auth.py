@@ -1,13 +1,14 @@
 """From a bearer token to the user's identity. Tokens come from the suite's own issuer: claims that only
 flask-jwt-extended writes (`type`, `fresh`, `jti`) may be absent, but an expiry must be there."""
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from flask import Flask, current_app, g, request
 from flask_jwt_extended import JWTManager, get_jwt, verify_jwt_in_request
 from flask_jwt_extended.exceptions import JWTExtendedException
-from jwt import PyJWTError
+from jwt import InvalidSignatureError, PyJWTError
 
 from app.errors import Forbidden, Unauthorized
 from app.settings import TokenSettings
@@ -15,6 +16,7 @@ from app.tokens import ACTOR
 from app.web.jwks import LOOK_SECONDS, PublishedKeys
 from app.web.jwks_document import fetch_document
 from app.web.known_tokens import Bearer, KnownTokens
+from app.web.problems import refuse_other_schemas
 
 EXTENSION = "detections-known-tokens"
 LEEWAY_SECONDS = 30
@@ -34,8 +36,7 @@ def install(app: Flask, tokens: TokenSettings) -> None:
         JWT_DECODE_ISSUER=tokens.issuer,
         JWT_DECODE_LEEWAY=LEEWAY_SECONDS,
         JWT_VERIFY_SUB=False,  # it need not be the identity, which is looked at below
-        JWT_SECRET_KEY=tokens.secret,
-        JWT_PUBLIC_KEY=tokens.public_key,
+        JWT_KEYS=tokens.keys,
         JWT_ADMIN_CLAIM=tokens.admin_claim,
     )
     manager = JWTManager(app)
@@ -49,6 +50,12 @@ def install(app: Flask, tokens: TokenSettings) -> None:
                 raise Unauthorized(f"The token was not accepted: its algorithm is not {tokens.algorithm}.")
             return published.key(header.get("kid"))
 
+    else:
+
+        @manager.decode_key_loader
+        def _key_at_hand(_header: dict[str, Any], _payload: dict[str, Any]) -> str:
+            return str(g.jwt_key)
+
 
 def authenticate() -> None:
     """Check the request's token before anything of its body is read; the identity is then `g.user_id`, and whether
@@ -59,6 +66,7 @@ def authenticate() -> None:
     """
     if request.method == "OPTIONS":
         return  # flask-jwt-extended looks at none either; Flask answers it by itself, and no view is reached
+    refuse_other_schemas()
     authorization = request.headers.get("Authorization", "")
     if len(authorization) > MAX_TOKEN_BYTES:
         raise Unauthorized("The token is too long.")
@@ -79,12 +87,23 @@ def authenticate() -> None:
 
 def _verified_claims() -> dict[str, Any]:
     try:
-        verify_jwt_in_request()
+        _verify_signature()
     except (JWTExtendedException, PyJWTError) as error:
         raise Unauthorized(f"The token was not accepted: {error}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:  # what hostile tokens make of a parser
         raise Unauthorized("The token was not accepted: it is malformed.") from error
     return get_jwt()
+
+
+def _verify_signature() -> None:
+    """Raises what the last of the keys raises, where none has signed the token."""
+    *others, last = current_app.config["JWT_KEYS"] or (None,)
+    for g.jwt_key in others:
+        with suppress(InvalidSignatureError):
+            verify_jwt_in_request()
+            return
+    g.jwt_key = last
+    verify_jwt_in_request()
 
 
 def _refuse_minted(claims: dict[str, Any]) -> None:

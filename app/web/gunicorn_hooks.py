@@ -23,9 +23,11 @@ from app.bootstrap import open_database
 from app.detection.sandbox.kernel import hide_memory
 from app.detection.start_check import check_model
 from app.media_folders import check_folders
+from app.relocation import check_rows
 from app.settings import Settings
-from app.startup import check_file_systems, ending_on_faults, warn_of_place, warn_of_plain_http
+from app.startup import check_file_systems, ending_on_faults, warn_of_nobody, warn_of_place, warn_of_plain_http
 from app.web import client_address
+from app.web.check import why_not
 from app.web.client_address import Proxies
 from app.web.connection import HeldContinue, is_off_the_connection
 from app.web.gathering import timeval
@@ -96,13 +98,27 @@ def check_settings() -> None:
         logs.configure(settings.logs)
         warn_of_place(settings.database.url)
         warn_of_plain_http(settings)
+        warn_of_nobody(settings)
         check_model(settings)
         with closing(open_database(settings.database)) as database:
             noticed = database.check()
-            check_folders(database, settings.media_folders)
+            if check_folders(database, settings.media_folders):
+                check_rows(database, settings.media_folders)
         check_file_systems(settings)
     if noticed:
         sys.stderr.write(f"detections: {noticed}\n")
+
+
+def reload_if_fit(server: Any, reload: Callable[[], None]) -> None:
+    """Let go of the workers only where new ones could start; otherwise say why not, in one line, and go on as before.
+
+    The new ones read files and code anew, in the environment of this process.
+    """
+    reason = why_not(server.cfg.chdir)
+    if reason is None:
+        reload()
+    else:
+        server.log.error("Not reloaded, the workers of before go on: %s", reason)
 
 
 def prepare_figures(folder: Path) -> None:
@@ -126,6 +142,7 @@ def give_processor(server: Any, worker: Any) -> None:
 
 def start_services(worker: Any) -> None:
     """Start the application's threads in this worker process, now that it has forked."""
+    logs.log_what_nobody_caught()
     gc.collect()
     gc.freeze()  # what is there now stays: each search of it for garbage would hold every thread for 40 ms
     gc.set_threshold(_NEW_OBJECTS_BETWEEN_COLLECTIONS)

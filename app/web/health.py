@@ -6,8 +6,10 @@ from flask import Blueprint, Flask, Response, current_app, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from app.current import services
+from app.threads import DEAD
 from app.web.figures import OutboxCollector
 from app.web.history_figures import HistoryCollector
+from app.web.house_figures import HouseCollector
 from app.web.problems import problem
 from app.web.process_figures import process_figures
 from app.web.readiness import Readiness
@@ -26,7 +28,11 @@ def install(app: Flask) -> None:
 
 @blueprint.get("/healthz")
 def alive() -> Response:
-    """This process answers."""
+    """This process answers, and has every thread that it cannot do without."""
+    if DEAD:
+        return problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Not alive", f"threads have ended: {', '.join(DEAD)}"
+        )
     return jsonify(status="alive")
 
 
@@ -47,9 +53,10 @@ def metrics() -> Response:
     """Prometheus figures, the same whichever process is asked: of the server's processes, and of the database."""
     process_figures().detector_sandbox(services().detector_sandbox())
     registry = CollectorRegistry(auto_describe=False)
+    registry.register(HouseCollector(services(), _readiness()))
     with services().database.reading() as session:
         registry.register(OutboxCollector(session, services().database.now, services().breaker, services().counts))
-        registry.register(RunCollector(session))
+        registry.register(RunCollector(session, services().database.now))
         registry.register(HistoryCollector(session, services().folders))
         stored = generate_latest(registry)
     return Response(generate_latest(process_figures().registry()) + stored, content_type=CONTENT_TYPE_LATEST)

@@ -6,9 +6,11 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response, g, json, request, url_for
+from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, PreconditionFailed
 
 from app import errors
+from app.current import services
 
 log = structlog.get_logger()
 
@@ -47,6 +49,7 @@ def install(app: Flask) -> None:
     """Answer every exception of a view with a problem."""
     app.register_error_handler(errors.DetectionsError, _ours)
     app.register_error_handler(HTTPException, _of_http)
+    app.register_error_handler(DBAPIError, _of_database)
     app.register_error_handler(Exception, _unforeseen)
     app.after_request(_without_the_file)
 
@@ -69,6 +72,24 @@ def _ours(error: errors.DetectionsError) -> Response:
 def _named_media(media_id: str | None) -> dict[str, str]:
     """The members that lead to the media item that a problem is about."""
     return {} if media_id is None else {"mediaId": media_id, "mediaUrl": url_for("media.show", media_id=media_id)}
+
+
+def _of_database(error: DBAPIError) -> Response:
+    """What no statement was written for: a schema of another release, in most cases."""
+    services().schema.work()
+    trouble = services().schema.trouble
+    return _unforeseen(error) if trouble is None else _ours(errors.DatabaseUnfit(_sentence(trouble)))
+
+
+def refuse_other_schemas() -> None:
+    """To be called before a view that asks the database; raises DatabaseUnfit where its schema is another release's."""
+    trouble = services().schema.trouble
+    if trouble is not None:
+        raise errors.DatabaseUnfit(_sentence(trouble))
+
+
+def _sentence(trouble: str) -> str:
+    return f"{trouble[0].upper()}{trouble[1:]}."
 
 
 def _of_http(error: HTTPException) -> Response:

@@ -15,6 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.current import EXTENSION as SERVICES
 from app.detection.sandbox.policy import Sandbox
+from app.log_target import TARGET
 
 EXTENSION = "detections-figures"
 UPLOADS = ("detect.detect_upload", "media.store")
@@ -42,6 +43,9 @@ class ProcessFigures:
             registry=self._own,
         )  # fmt: skip
         self._bytes = Counter("detections_upload_bytes", "Bytes of files received.", registry=self._own)
+        self._lines_lost = Counter(
+            "detections_log_lines_lost", "Log lines that could not be written.", registry=self._own
+        )
         self._slots = Gauge(
             "detections_slots_taken",
             "Uploads, downloads, waiting answers and event streams under way.",
@@ -63,6 +67,10 @@ class ProcessFigures:
         together = CollectorRegistry(auto_describe=False)
         MultiProcessCollector(together, str(self._shared))  # type: ignore[no-untyped-call]
         return together
+
+    def log_line_lost(self) -> None:
+        """A log line could not be written."""
+        self._lines_lost.inc()
 
     def slots_taken(self, count: int) -> None:
         """So many slots of this process are taken now."""
@@ -100,6 +108,7 @@ def install(app: Flask, shared: Path | None) -> None:
     """Count every request of the application, and the slots that its services give out."""
     figures = app.extensions[EXTENSION] = ProcessFigures(shared)
     app.extensions[SERVICES].slots.on_change(figures.slots_taken)
+    TARGET.on_lost = figures.log_line_lost
     figures.detector_sandbox(app.extensions[SERVICES].detector_sandbox())
 
     @app.after_request

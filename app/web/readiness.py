@@ -14,16 +14,19 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import schema
 from app.bootstrap import Services
 from app.db import is_read_only
+from app.detection import put_off
 from app.errors import DatabaseUnfit, DetectionsError
 from app.storage import INCOMING, Storage
 
 PATIENCE_SECONDS = 1.5
 NEARLY_FULL_BYTES = 256 << 20
+FOLDERS_SILENT = "the folders do not answer"
 
 Look = Callable[[], list[str]]
 """Returns what is wrong."""
@@ -35,7 +38,7 @@ class Readiness:
     def __init__(self, services: Services) -> None:
         looks = (
             (partial(_database_troubles, services), "the database does not answer"),
-            (partial(_folder_troubles, services), "the folders do not answer"),
+            (partial(_folder_troubles, services), FOLDERS_SILENT),
             # A trial waits for the disk's syncs, which take long under load: what was found last is good enough then.
             (partial(_trial_troubles, services.storage), None),
         )
@@ -85,11 +88,14 @@ def _database_troubles(services: Services) -> list[str]:
         with services.database.reading() as session:
             trouble = "the database is read-only: a standby, or set so" if is_read_only(session) else None
             trouble = trouble or schema.trouble(session)
+            all_wait_for = None if trouble else session.scalar(select(put_off.reason_for_all()))
     except DatabaseUnfit as error:
         return [str(error)]
     except (SQLAlchemyError, DetectionsError) as error:
         return [f"the database does not answer: {type(error).__name__}"]
-    return [trouble] if trouble else []
+    fault = services.executor.gate.fault
+    waits = str(fault) if fault else all_wait_for
+    return [trouble] if trouble else [f"detection waits: {waits}"] if waits else []
 
 
 def _folder_troubles(services: Services) -> list[str]:

@@ -9,6 +9,8 @@ _NAME = "".join(f"(?:{letter}|%{ord(letter):02x})" for letter in "signature")
 
 _SIGNATURE = re.compile(rf"((?i:{_NAME})=)[^&\s\"']+")
 
+_QUERY = re.compile(r"\?[^\s\"'<>]*(?:=|%3[dD])[^\s\"'<>]*")
+
 
 class WithoutSignatures(logging.Filter):
     """Changes each record, and lets every one pass."""
@@ -26,6 +28,11 @@ def install() -> None:
     """Have gunicorn's own logs go through the filter, in this process and those that it forks."""
     for name in ("gunicorn.error", "gunicorn.access"):
         logging.getLogger(name).addFilter(_FILTER)
+
+
+def without_query(text: str) -> str:
+    """The text with the queries of addresses taken out: a token may be in one."""
+    return _QUERY.sub("?…", text)
 
 
 def without_signatures(text: str) -> str:

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
-from app.detection import tallies
+from app.detection import put_off, tallies
+from app.detection.house import Kind
 from app.models import RunState
 from app.outbox import tally
 
@@ -15,8 +17,9 @@ from app.outbox import tally
 class RunCollector(Collector):
     """Yields what one session sees of the runs: those that wait or are under way by count, all others by tally."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, now: ColumnElement[float]) -> None:
         self._session = session
+        self._now = now
 
     def collect(self) -> Iterator[Metric]:
         queue = GaugeMetricFamily("detections_run_queue", "Runs that wait or are under way.", labels=("state",))
@@ -24,10 +27,25 @@ class RunCollector(Collector):
         for state in (RunState.QUEUED, RunState.RUNNING):
             queue.add_metric([state], counted.get(state, 0))
         yield queue
+        age = tallies.oldest_age(self._session, self._now)
+        yield GaugeMetricFamily("detections_run_oldest_age_seconds", "How long the oldest run has waited.", age)
+        yield from _put_off(put_off.counts(self._session))
         figures = tally.read(self._session)
         frames = figures.get((tallies.FRAMES,), 0.0)
         yield CounterMetricFamily("detections_frames", "Frames that the detector looked at.", frames)
+        lost = figures.get((tallies.LEASES_LOST,), 0.0)
+        yield CounterMetricFamily("detections_run_leases_lost", "Runs that went to another process meanwhile.", lost)
         yield from _ended(figures)
+
+
+def _put_off(counts: dict[Kind, int]) -> Iterator[Metric]:
+    faults = GaugeMetricFamily("detections_house_faults", "Runs that wait, by what keeps them.", labels=("kind",))
+    for kind, count in counts.items():
+        if kind != Kind.MISSING:
+            faults.add_metric([kind], count)
+    yield faults
+    missing = counts[Kind.MISSING]
+    yield GaugeMetricFamily("detections_missing_files", "Runs that wait for a stored file that is missing.", missing)
 
 
 def _ended(figures: dict[tuple[str, ...], float]) -> Iterator[Metric]:

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url, text
 
+from app import threads
 from app.db import Database
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes
@@ -151,3 +152,38 @@ def test_the_figures_show_an_open_circuit(make_api: MakeApi, annotations: Refere
     told = figures(api)
     assert told["detections_outbox_circuit_open"] == 1
     assert told["detections_outbox_pending_messages"] == 5
+
+
+@pytest.mark.parametrize(("revision", "remedy"), [("0001", "alembic upgrade head"), ("9999", "newer than this code")])
+def test_calls_say_what_readyz_says_of_a_schema_of_another_release(
+    make_api: MakeApi, revision: str, remedy: str
+) -> None:
+    api = make_api()
+    with api.services.database.writing() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+    api.services.schema.work()
+    for answer in (api.upload("/media", picture(1)), api.upload("/detect", picture(1)), api.get("/media")):
+        assert answer.status_code == 503
+        assert remedy in answer.text
+        assert int(answer.headers["Retry-After"]) > 0
+    assert api.stored() == set()
+    assert remedy in not_ready(api)
+
+
+def test_a_schema_that_is_downgraded_beneath_is_told_by_the_first_call_that_fails(make_api: MakeApi) -> None:
+    api = make_api()
+    with api.services.database.writing() as session:
+        session.execute(text("ALTER TABLE media RENAME COLUMN checksum TO lost"))
+        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    answer = api.get("/media")
+    assert (answer.status_code, "alembic upgrade head" in answer.text) == (503, True)
+
+
+def test_a_thread_that_has_ended_makes_the_process_not_alive(make_api: MakeApi) -> None:
+    api = make_api()
+    threads.DEAD.append("outbox-dispatcher")
+    try:
+        answer = api.app.test_client().get("/healthz")
+    finally:
+        threads.DEAD.clear()
+    assert (answer.status_code, "outbox-dispatcher" in answer.text) == (503, True)

@@ -272,7 +272,7 @@ def test_two_requests_have_two_ids(api: Api) -> None:
 def test_a_request_id_is_logged_and_passed_on(
     make_api: MakeApi, annotations: ReferenceService, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    api = make_api(annotations)
+    api = make_api(annotations, LOG_LEVEL="debug")
     api.upload("/media", picture(10), headers={"X-Request-Id": "from-the-client"})
     [arrived] = annotations.wait_for(lambda entries: any(entry["applied"] for entry in entries))
     assert arrived["requestId"] == "from-the-client"

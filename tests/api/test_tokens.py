@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jwt.algorithms import RSAAlgorithm
 from werkzeug.test import TestResponse
 
+from app.bootstrap import token_source
 from app.tokens import MintedTokens
 from app.web.auth import LEEWAY_SECONDS
 from tests.api.conftest import Api, MakeApi, Untouched, picture
@@ -285,6 +286,42 @@ def test_a_public_key_is_no_secret_to_sign_with(make_api: MakeApi, tmp_path: Pat
     (tmp_path / "public.pem").write_text(public)
     api = make_api(JWT_SECRET_KEY="", JWT_PUBLIC_KEY_FILE=str(tmp_path / "public.pem"), JWT_ALGORITHM="RS256")
     assert_refused(asked(api, f"Bearer {signed_by_hand('HS256', public)}"))
+
+
+def test_while_keys_change_the_one_before_is_accepted_and_signs_nothing(make_api: MakeApi) -> None:
+    api = make_api(JWT_SECRET_KEY=OTHER_SECRET, JWT_SECRET_KEY_PREVIOUS=SECRET)
+    for key in (SECRET, OTHER_SECRET):
+        assert asked(api, f"Bearer {signed(key)}").status_code == 200
+    assert_refused(asked(api, f"Bearer {signed('a third secret, which is long enough to be one')}"))
+    assert_refused(asked(api, f"Bearer {signed(SECRET, exp=1)}"))
+    assert_refused(asked(api, f"Bearer {MintedTokens(SECRET).token_for('ada')}"))
+    minted = token_source(api.services.settings).token_for("ada")
+    assert jwt.decode(minted, OTHER_SECRET, ["HS256"])["sub"] == "ada"
+
+
+def test_any_of_several_public_keys_may_have_signed(make_api: MakeApi, tmp_path: Path) -> None:
+    keys = [private_key() for _ in range(2)]
+    (tmp_path / "public.pem").write_text("".join(map(public_pem, keys)))
+    api = make_api(JWT_SECRET_KEY="", JWT_PUBLIC_KEY_FILE=str(tmp_path / "public.pem"), JWT_ALGORITHM="RS256")
+    for key in keys:
+        assert asked(api, f"Bearer {signed(pem(key), 'RS256')}").status_code == 200
+    assert_refused(asked(api, f"Bearer {signed(pem(private_key()), 'RS256')}"))
+
+
+def test_a_link_stays_good_while_keys_change(make_api: MakeApi) -> None:
+    before = make_api()
+    content = picture(1)
+    media_id = before.upload("/media", content).json["media"]["id"]  # type: ignore[index]
+    link = before.request("POST", f"/media/{media_id}/link").json
+    assert link is not None
+    rotated = {
+        "JWT_SECRET_KEY": OTHER_SECRET,
+        "DATABASE_URL": str(before.services.settings.database.url),
+        "IMAGES_DIR": str(before.images),
+        "VIDEOS_DIR": str(before.videos),
+    }
+    with closing(Api(rotated)) as after, after.app.test_client().get(link["url"]) as answer:
+        assert answer.data == content
 
 
 class KeyServer:

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +190,17 @@ def test_progress_on_a_terminal_leaves_the_results_to_standard_output(lonely_she
     assert [row["mediaId"] for row in found["findings"]] == [lost]
     assert "reading back" in shown
     assert lost not in shown
+
+
+def test_relocate_moves_rows_and_ends_with_5_where_files_are_not_there(lonely_shell: Shell, tmp_path: Path) -> None:
+    images, new = lonely_shell.api.images, tmp_path / "other disk"
+    here, lost = lonely_shell.upload(1), lonely_shell.upload(2)
+    images.rename(new)
+    file = (new / f"{lost}.jpg").rename(tmp_path / "lost.jpg")
+    shell = Shell(lonely_shell.settings | {"IMAGES_DIR": str(new)})
+    with closing(shell.api):
+        told = shell.json("media", "relocate", str(images), str(new), exit_code=5)
+        assert (told["moved"], [row["mediaId"] for row in told["left"]]) == (1, [lost])
+        file.rename(new / f"{lost}.jpg")
+        assert "moved 1, left 0" in shell.run("media", "relocate", str(images), str(new)).stdout
+        assert shell.json("media", "verify", "--id", here, "--id", lost)["checked"] == 2

@@ -104,6 +104,7 @@ def test_a_flush_to_nowhere_says_so(lonely_shell: Shell) -> None:
 
 def test_results_are_on_standard_output_and_all_else_is_not(shell: Shell) -> None:
     shell.upload(1)
+    shell.settings["LOG_LEVEL"] = "debug"
     with flask(shell, "outbox", "flush", "--json") as command:
         output, messages = command.communicate(timeout=60)
     assert command.returncode == 0, messages

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -26,7 +27,14 @@ from app.detection.model_file import BUILT_IN_MODEL
 from app.detection.process import DetectorProcess, Job, OpenFile, Total
 from app.detection.results import FrameResult
 from app.detection.sandbox import policy
-from app.errors import DetectorFailed, MediaTooLarge, SettingsError, Undecodable
+from app.errors import (
+    DetectorFailed,
+    DetectorNotReady,
+    MediaTooLarge,
+    SettingsError,
+    StoredFileUnreadable,
+    Undecodable,
+)
 from app.settings.detector import DetectorOptions
 from tests.detection.bombs import many_scans, png
 from tests.detection.clips import Clip, without_pictures
@@ -107,6 +115,21 @@ def test_an_open_file_is_looked_at_though_its_name_is_gone(
         name.unlink()
         assert labels(detector_process, Job(OpenFile(file.fileno()), "Image")) == [["person"]]
     assert labels(detector_process, Job(astronaut, "Image")) == [["person"]]
+
+
+@pytest.mark.parametrize("media_type", ["Image", "Video"])
+def test_a_disk_that_refuses_to_be_read_is_not_taken_for_damage(
+    detector_process: DetectorProcess, astronaut: Path, media_type: Literal["Image", "Video"]
+) -> None:
+    """Nothing lies at the beginning of this process's memory: the kernel answers EIO."""
+    with Path("/proc/self/mem").open("rb") as file, pytest.raises(StoredFileUnreadable, match="Input/output error"):
+        list(detector_process.run(Job(OpenFile(file.fileno()), media_type)))
+    assert labels(detector_process, Job(astronaut, "Image")) == [["person"]]
+
+
+def test_a_detector_that_dies_before_it_has_its_model_is_not_ready(astronaut: Path) -> None:
+    with started(ProcessLimits(memory_bytes=200 << 20)) as process, pytest.raises(DetectorNotReady):
+        list(process.run(Job(astronaut, "Image")))
 
 
 def test_a_job_that_was_begun_is_done_by_the_run_of_it(

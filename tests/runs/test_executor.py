@@ -132,12 +132,6 @@ def test_what_cannot_be_decoded_fails_at_once(worker: Worker, tmp_path: Path) ->
     assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
 
 
-def test_a_file_that_is_gone_ends_its_run(worker: Worker, tmp_path: Path) -> None:
-    media_id, run_id = worker.start(tmp_path / "nowhere.jpg")
-    assert worker.ended(run_id).state == RunState.FAILED
-    assert worker.world.status(media_id) == MediaStatus.ERROR
-
-
 def test_the_end_of_the_service_hands_back_what_is_under_way(worker: Worker, clip: Path) -> None:
     media_id, run_id = worker.start(clip, "Video", EVERY_FRAME)
     worker.until(lambda: worker.world.run(run_id).frames_done > 0)

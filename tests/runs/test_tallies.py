@@ -53,8 +53,16 @@ def test_what_comes_after_the_lease_has_gone_is_not_counted(world: World, clock:
     assert not world.runs.record(late, [frame(0)], total=1)
     assert not world.runs.finish(late, [frame(0)])
     assert not world.runs.fail(late, RunFailure.DETECTOR, "too late")
-    assert figures(world) == told
+    assert figures(world) == told | {(tallies.LEASES_LOST,): 3}
     assert told[tallies.FRAMES,] == 1
+
+
+def test_a_run_that_a_person_ended_has_lost_no_lease(world: World) -> None:
+    start(world)
+    claimed = world.claimed()
+    world.runs.cancel(claimed.media_id, "ada", user="ada")
+    assert not world.runs.record(claimed, [frame(0)], total=1)
+    assert (tallies.LEASES_LOST,) not in figures(world)
 
 
 def test_runs_that_have_not_ended_are_counted_by_their_state(world: World) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import signal
 import socket
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 from app.demo.annotations import ReferenceService
 from app.web.redaction import WithoutSignatures
+from tests.system.promise import photo
 from tests.system.service import SECRET, Service, token
 
 PHOTO = Path(__file__).parents[2] / "app" / "demo" / "media" / "astronaut.jpg"
@@ -18,9 +20,8 @@ TRACE = "one-upload.2026"
 
 
 def lines(service: Service) -> list[dict[str, Any]]:
-    """Every line of ours; gunicorn's own are no JSON."""
-    text = service.log.read_text(errors="replace").splitlines()
-    return [json.loads(line) for line in text if line.startswith("{")]
+    """Every line, gunicorn's own included."""
+    return [json.loads(line) for line in service.log.read_text(errors="replace").splitlines()]
 
 
 def of_trace(service: Service, event: str) -> list[dict[str, Any]]:
@@ -36,8 +37,18 @@ def wait_for(service: Service, event: str, count: int) -> list[dict[str, Any]]:
 
 
 def test_one_id_leads_from_the_upload_through_the_run_to_every_try_to_deliver(
-    service: Service, annotations: ReferenceService
+    tmp_path: Path, sqlite_url: str, annotations: ReferenceService
 ) -> None:
+    service = Service(tmp_path, sqlite_url, annotations.url, LOG_LEVEL="debug")
+    try:
+        _follow_one_upload(service.start(), annotations)
+    finally:
+        service.stop()
+        service.kill()
+    assert len(lines(service)) > 10  # every one of them, gunicorn's own included, is JSON
+
+
+def _follow_one_upload(service: Service, annotations: ReferenceService) -> None:
     annotations.control(fail={"status": 500, "times": 2})  # so that some tries have to be repeated
     told = {"X-Request-Id": TRACE, "X-Forwarded-For": "192.0.2.1, 198.51.100.7"}  # as a proxy on this machine does
     answer = service.upload("/detect", PHOTO, headers=told)
@@ -60,9 +71,9 @@ def test_one_id_leads_from_the_upload_through_the_run_to_every_try_to_deliver(
 
 def test_no_secret_no_token_and_no_signature_is_ever_logged(tmp_path: Path, sqlite_url: str) -> None:
     with ReferenceService(tmp_path / "annotations.db", SECRET) as annotations:
-        service = Service(tmp_path, sqlite_url, annotations.url)
+        service = Service(tmp_path, sqlite_url, annotations.url, LOG_LEVEL="debug")
         try:
-            service.start("--log-level", "debug", "--access-logfile", "-")
+            service.start("--access-logfile", "-")
             media = service.upload("/detect", PHOTO, headers={"X-Request-Id": TRACE}).json()["media"]
             url = service.request("POST", f"/media/{media['id']}/link").json()["url"]
             signature = url.partition("signature=")[2]
@@ -83,7 +94,8 @@ def test_no_secret_no_token_and_no_signature_is_ever_logged(tmp_path: Path, sqli
             service.stop()
             service.kill()
     log = service.log.read_text(errors="replace")
-    assert "/content?signature=…" in log  # the access log that was asked for has the rest of the line
+    # The access log that was asked for has the rest of the line.
+    assert any("/content?… HTTP/1.1" in line["event"] for line in lines(service))
     assert signature not in log
     assert signature[-20:] not in log
     assert SECRET not in log
@@ -102,7 +114,7 @@ def test_logs_for_people_have_a_line_for_each_event_and_only_of_the_level_asked_
         assert re.fullmatch(r"[-0-9T:.]+Z info    request .*method=GET.* status=404 .*", line)
         assert 'path="/media/two\\nlines\\""' in line
         service.environment |= {"LOG_LEVEL": "warning"}
-        service.start()
+        service.start("--log-level", "info")  # gunicorn's own, which say where it listens
         service.request("GET", "/media", headers={"X-Request-Id": "of-a-quiet-log"})
     finally:
         service.stop()
@@ -133,3 +145,48 @@ def test_a_signature_is_taken_out_of_whatever_gunicorn_says_of_a_request() -> No
         "/x?a=1&%73%69gnature=…",
         "3 left",
     ]
+
+
+def test_an_upload_leaves_four_lines_at_most_where_all_is_well(service: Service, annotations: ReferenceService) -> None:
+    assert service.upload("/detect", PHOTO, headers={"X-Request-Id": TRACE}).status_code == 201
+    annotations.wait_for(lambda entries: sum(entry["applied"] for entry in entries) == 3)
+    wait_for(service, "run_ended", 1)
+    assert len([line for line in lines(service) if line.get("request_id") == TRACE]) <= 4
+
+
+def test_a_log_whose_reader_has_gone_stops_nothing(tmp_path: Path, sqlite_url: str) -> None:
+    with ReferenceService(tmp_path / "annotations.db", SECRET) as annotations:
+        service = Service(tmp_path, sqlite_url, annotations.url)
+        reader = f'exec "$@" > >(sed -u 5q >> {service.log}) 2>&1'
+        try:
+            service.start(wrapper=("bash", "-c", reader, "bash"))
+            for number in range(5):
+                assert service.upload("/media", photo(number), name="a.png").status_code == 201
+            assert service.upload("/detect", PHOTO).status_code == 201
+            annotations.wait_for(lambda entries: sum(entry["applied"] for entry in entries) == 8)
+            assert service.request("GET", "/readyz").status_code == 200
+            metrics = service.request("GET", "/metrics").text
+        finally:
+            service.stop()
+            service.kill()
+    [lost] = re.findall(r"^detections_log_lines_lost_total ([0-9.]+)$", metrics, re.MULTILINE)
+    assert float(lost) >= 5
+
+
+def test_a_log_that_was_renamed_goes_on_in_a_new_file_at_sigusr1(tmp_path: Path, sqlite_url: str) -> None:
+    service = Service(tmp_path, sqlite_url, None)
+    kept = tmp_path / "kept.log"
+    try:
+        service.start()
+        assert service.process is not None
+        service.log.rename(kept)
+        service.process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + 20
+        while not (service.log.exists() and "/media" in service.log.read_text()):
+            assert time.monotonic() < deadline
+            service.request("GET", "/media")
+            time.sleep(0.1)
+    finally:
+        service.stop()
+        service.kill()
+    assert all(json.loads(line) for line in service.log.read_text().splitlines())

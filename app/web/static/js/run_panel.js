@@ -49,7 +49,8 @@ export class RunPanel {
   }
 }
 
-function words({ state, framesDone, framesTotal }) {
+function words({ state, framesDone, framesTotal, waitingFor }) {
+  if (state === "queued" && waitingFor) return `Waiting: ${waitingFor}`;
   if (state !== "running" || !framesTotal) return NAMES[state] ?? state;
   return `${NAMES.running}: ${grouped(framesDone)} of ${plural(framesTotal, "frame")}`;
 }

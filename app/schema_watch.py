@@ -1,0 +1,40 @@
+"""Notices a database that was migrated beneath this process, or was not migrated to what this code needs.
+
+Calls are then refused with what /readyz says, where they would fail in some statement or other, or write what a later
+schema has another place for. This module begins transactions.
+"""
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from app import schema
+from app.background import BackgroundWork
+from app.db import Database
+from app.errors import DetectionsError
+
+log = structlog.get_logger()
+
+EVERY_SECONDS = 5.0
+
+
+class SchemaWatch(BackgroundWork):
+    """Looks every few seconds; `trouble` is what is wrong, None where nothing is."""
+
+    def __init__(self, database: Database, *, every: float = EVERY_SECONDS) -> None:
+        super().__init__("schema-watch", pause=every)
+        self._database = database
+        self.trouble: str | None = None
+
+    def work(self) -> None:
+        """Look, and log a change. A database that is away tells nothing, and is told of elsewhere."""
+        try:
+            with self._database.reading() as session:
+                found = schema.trouble(session)
+        except (DetectionsError, DBAPIError):
+            return
+        if found != self.trouble:
+            self.trouble = found
+            if found:
+                log.error("schema_does_not_fit", reason=found)
+            else:
+                log.info("schema_fits_again")

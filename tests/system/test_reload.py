@@ -1,0 +1,55 @@
+"""Reliability row 43: HUP while a file that a start reads is missing, empty or garbage."""
+
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from app.detection.model_file import BUILT_IN_MODEL
+from tests.system.promise import photo
+from tests.system.service import Service
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def service_workers(service: Service) -> set[int]:
+    """The server processes; a check of the master's own is none."""
+    assert service.process is not None
+    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
+    return {int(pid) for pid in children if b"gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
+def test_a_reload_that_could_not_start_leaves_the_workers_of_before(tmp_path: Path, sqlite_url: str) -> None:
+    model, labels = tmp_path / "model.onnx", tmp_path / "labels.txt"
+    shutil.copy(BUILT_IN_MODEL, model)
+    labels.write_text("\n".join(f"class {number}" for number in range(80)))
+    service = Service(tmp_path, sqlite_url, None, DETECTOR_MODEL=str(model), DETECTOR_LABELS=str(labels))
+    log = service.log
+    try:
+        service.start()
+        assert service.process is not None
+        workers = service_workers(service)
+        faults = ((model, None), (model, b"garbage"), (labels, b""), (labels, b"one label"))
+        for number, (file, content) in enumerate(faults, 1):
+            kept = file.read_bytes()
+            file.unlink()
+            if content is not None:
+                file.write_bytes(content)
+            service.process.send_signal(signal.SIGHUP)
+            until(lambda number=number: log.read_text().count("Not reloaded") == number)  # type: ignore[misc]
+            assert service_workers(service) == workers
+            assert service.upload("/media", photo(number), name="a.png").status_code == 201
+            file.write_bytes(kept)
+        assert "Traceback" not in service.log.read_text()
+        service.process.send_signal(signal.SIGHUP)
+        until(lambda: bool(service_workers(service)) and service_workers(service).isdisjoint(workers))
+        assert service.upload("/media", photo(9), name="a.png").status_code == 201
+    finally:
+        service.stop()
+        service.kill()
