@@ -34,9 +34,12 @@ def check_file_systems(settings: Settings) -> None:
 
 
 def warn_of_place(database_url: str) -> None:
-    """Log a warning where an SQLite database lies on a file system that does not do for it."""
+    """Log where an SQLite database lies, and a warning where that is a file system that does not do for it."""
     url = make_url(database_url)
-    reason = place_warning(url) if url.get_backend_name() == "sqlite" else None
+    if url.get_backend_name() != "sqlite":
+        return
+    log.info("database_place", path=url.database)
+    reason = place_warning(url)
     if reason:
         log.warning("database_place", reason=reason)
 

@@ -36,6 +36,7 @@ from app.errors import (
     Unavailable,
     Undecodable,
 )
+from app.failure_log import FailureLog
 from app.models import RunFailure
 from app.storage import open_stored
 
@@ -76,6 +77,8 @@ class RunExecutor:
         self._on_left = on_left
         self._head_start_seconds = head_start_seconds
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._failures = FailureLog("run_worker_failed")
+        self._renewal_failures = FailureLog("lease_not_renewed")
         self._stopping = threading.Event()
         self._idle = IdleDetectors()
         self._ahead: set[HeadStart] = set()
@@ -166,13 +169,14 @@ class RunExecutor:
             self._processes.append(process)
             turns: list[_Work] = [self._answer_in_memory, self._do_one_run]
             while not self._stopping.is_set():
-                seen, has_looked = self._idle.calls, True
+                seen = self._idle.calls
                 try:
                     worked = _take_turn(turns, process)
-                except Exception:
-                    log.exception("run_worker_failed")
-                    worked = has_looked = False
-                while not worked and (head_start := self._idle.wait(seen, LOOK_EVERY, is_idle=has_looked)):
+                except Exception as error:  # noqa: BLE001 (the next turn may succeed)
+                    self._failures.failed(error)
+                    self._stopping.wait(LOOK_EVERY)  # which no wake-up shortens
+                    continue
+                while not worked and (head_start := self._idle.wait(seen, LOOK_EVERY)):
                     self._follow(process, head_start)
 
     def _follow(self, process: DetectorProcess, head_start: HeadStart) -> None:
@@ -181,8 +185,8 @@ class RunExecutor:
             head_start.leave()
         try:
             self._work_ahead(process, head_start)
-        except Exception:
-            log.exception("run_worker_failed")
+        except Exception as error:  # noqa: BLE001 (the run itself is left to its lease)
+            self._failures.failed(error)
         finally:
             head_start.leave()
             self._ahead.discard(head_start)
@@ -273,16 +277,21 @@ class RunExecutor:
             for claimed in self._under_way.copy():
                 try:
                     self._runs.renew(claimed)
-                except Exception:
-                    log.exception("lease_not_renewed", run_id=claimed.run_id)
+                except Exception as error:  # noqa: BLE001 (tried again before the lease ends)
+                    self._renewal_failures.failed(error)
 
 
 def _take_turn(turns: list[_Work], process: DetectorProcess) -> bool:
-    """Do the first kind of work that there is, and put it last: none keeps the others waiting for ever."""
-    for work in turns:
-        if work(process):
-            turns.remove(work)
-            turns.append(work)
+    """Do the first kind of work that there is. What was done or has failed is put last, so none keeps the others waiting."""
+    for work in turns.copy():
+        worked = True
+        try:
+            worked = work(process)
+        finally:
+            if worked:
+                turns.remove(work)
+                turns.append(work)
+        if worked:
             return True
     return False
 

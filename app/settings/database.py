@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Self
 
 from sqlalchemy.engine import URL, make_url
@@ -11,6 +12,7 @@ from app.errors import SettingsError
 from app.settings.reader import Reader
 
 POSTGRES = "postgresql+psycopg"
+EXAMPLE = "sqlite:///var/detections.db"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +32,40 @@ class DatabaseSettings:
     @classmethod
     def read(cls, read: Reader) -> Self:
         """Read and check them; raises SettingsError."""
-        url = read.text("DATABASE_URL", "sqlite:///var/detections.db") or ""
-        parsed = _parsed("DATABASE_URL", url, "sqlite:///var/detections.db")
-        driver, database = parsed.drivername, parsed.database
-        if driver == "sqlite" and database in (None, "", ":memory:"):
-            raise SettingsError("DATABASE_URL must name a file, as sqlite:///var/detections.db does.")
+        url = read.text("DATABASE_URL", EXAMPLE) or ""
+        parsed = _parsed("DATABASE_URL", url, EXAMPLE)
+        driver = parsed.drivername
+        if driver == "sqlite":
+            _check_query(url)
+            return cls(url=_with_whole_path(parsed), pooler=_pooler(read, driver), listen_url=_listen_url(read, driver))
         if driver not in ("sqlite", POSTGRES):
             raise SettingsError(f"DATABASE_URL must begin with sqlite:// or {POSTGRES}://, not {driver}://.")
         return cls(url=url, pooler=_pooler(read, driver), listen_url=_listen_url(read, driver))
+
+
+def _check_query(url: str) -> None:
+    _, mark, query = url.partition("?")
+    if mark:
+        raise SettingsError(
+            f"DATABASE_URL has {query!r} behind a question mark, where parameters stand, and SQLite takes none here: "
+            "remove it, or write %3F for a question mark that is part of the path."
+        )
+
+
+def _with_whole_path(url: URL) -> str:
+    """The URL with an absolute path: a relative one starts at the folder in which the process was started."""
+    path = url.database or ""
+    if url.host is not None:
+        raise SettingsError(
+            f"DATABASE_URL begins with sqlite:// and the name {url.host!r}: write three slashes before a relative path "
+            "and four before an absolute one, as sqlite:////var/lib/detections/detections.db."
+        )
+    if path in ("", ":memory:") or path.startswith("file:"):
+        raise SettingsError(
+            f"DATABASE_URL must name a file on a disk, as {EXAMPLE} does, not {path or 'nothing'!r}: a database in "
+            "memory is lost with its process, and file: is not understood here."
+        )
+    return url.set(database=str(Path(path).absolute())).render_as_string(hide_password=False)
 
 
 def _pooler(read: Reader, driver: str) -> Literal["none", "transaction"]:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import schema
 from app.bootstrap import Services
 from app.db import is_read_only
-from app.errors import DatabaseUnfit, DetectionsError
+from app.errors import DatabaseFailed, DatabaseUnfit, DetectionsError
 from app.storage import INCOMING, Storage
 
 PATIENCE_SECONDS = 1.5
@@ -85,11 +85,18 @@ def _database_troubles(services: Services) -> list[str]:
         with services.database.reading() as session:
             trouble = "the database is read-only: a standby, or set so" if is_read_only(session) else None
             trouble = trouble or schema.trouble(session)
-    except DatabaseUnfit as error:
+    except (DatabaseUnfit, DatabaseFailed) as error:
         return [str(error)]
     except (SQLAlchemyError, DetectionsError) as error:
         return [f"the database does not answer: {type(error).__name__}"]
-    return [trouble] if trouble else []
+    if trouble:
+        return [trouble]
+    try:
+        services.database.try_writing()
+    except (SQLAlchemyError, DetectionsError) as error:
+        reason = str(error) if isinstance(error, DetectionsError) else type(error).__name__
+        return [f"the database cannot be written: {reason}"]
+    return []
 
 
 def _folder_troubles(services: Services) -> list[str]:
