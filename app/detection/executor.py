@@ -282,7 +282,7 @@ class RunExecutor:
 
 
 def _take_turn(turns: list[_Work], process: DetectorProcess) -> bool:
-    """Do the first kind of work that there is. What was done or has failed is put last, so none keeps the others waiting."""
+    """Do the first kind of work that there is. What was done or failed is put last: none keeps the others waiting."""
     for work in turns.copy():
         worked = True
         try:
