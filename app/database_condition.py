@@ -28,7 +28,7 @@ class DatabaseCondition:
         self._monotonic = monotonic
         self._guard = threading.Lock()
         self._failure: Failure | None = None
-        self._logged_at = 0.0
+        self._logged: dict[str, float] = {}
         self._seen_at = 0.0
         self._committed_at = float("-inf")
 
@@ -53,12 +53,15 @@ class DatabaseCondition:
             now = self._seen_at = self._monotonic()
             if isinstance(self._failure, DatabaseDamaged):
                 failure = self._failure
-            is_new = self._failure is None or str(self._failure) != str(failure)
             self._failure = failure
-            if not is_new and now - self._logged_at < REPEAT_SECONDS:
+            if now - self._logged.get(str(failure), float("-inf")) < REPEAT_SECONDS:
                 return
-            self._logged_at = now
+            self._logged[str(failure)] = now
         log.error("database_failed", reason=str(failure), advice=getattr(failure, "advice", None))
+
+    def doubt(self) -> None:
+        """Somebody could not use the database: what a commit has shown before is shown no more."""
+        self._committed_at = float("-inf")
 
     def committed(self) -> None:
         """A commit has succeeded: whatever failed before, but for damage, is over."""
@@ -70,5 +73,6 @@ class DatabaseCondition:
         """What failed before is over."""
         with self._guard:
             before, self._failure = self._failure, None
+            self._logged.clear()
         if before is not None:
             log.info("database_works_again", before=str(before))

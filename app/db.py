@@ -25,7 +25,7 @@ from app import postgres_engine, sqlite_engine
 from app.database_condition import DatabaseCondition
 from app.database_errors import translate_db_errors
 from app.direct import Direct, Row
-from app.errors import DatabaseDamaged, DatabaseFailed, DetectionsError, StorageFull
+from app.errors import DatabaseDamaged, DatabaseFailed, DetectionsError, StorageFull, Unavailable
 from app.pooler import check_pooler
 from app.postgres_connection import Connector, PostgresConnection, TimeLimits
 from app.sql_functions import database_now
@@ -231,13 +231,7 @@ class Database:
             with translate_db_errors(self._has_room), self._file.examining():
                 examine()
         except DetectionsError as error:
-            advice = getattr(error, "advice", str(error))
-            self.condition.failed(
-                DatabaseFailed(
-                    "Another file is at the database's place, and it is not used.",
-                    f"{self._file.path} was replaced, and the file there now is not used: {advice}",
-                )
-            )
+            self._file.refuse(getattr(error, "advice", str(error)))
             return False
         self.condition.clear()
         return True
@@ -323,6 +317,9 @@ class Database:
             if isinstance(error, DatabaseFailed) and self.is_sqlite:
                 self._give_up_connections()
             self.condition.failed(error)
+            raise
+        except Unavailable:
+            self.condition.doubt()
             raise
 
     def _commit_nothing(self) -> None:

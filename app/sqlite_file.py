@@ -67,6 +67,7 @@ class DatabaseFile:
         self._text = str(path)
         self._may_create = may_create
         self._admitted: Opened | None = None
+        self._refused: tuple[Identity | None, str] | None = None
         self._pins: list[int] = []
         self._guard = threading.Lock()
         self._examiner = threading.local()
@@ -141,6 +142,10 @@ class DatabaseFile:
         finally:
             self._examiner.sees = False
 
+    def refuse(self, why: str) -> None:
+        """Remember what the examiner has found against the file that came to the path."""
+        self._refused = _identity_of(self._text), why
+
     def close(self) -> None:
         """Let go of the file, once every connection is closed."""
         with self._guard:
@@ -214,6 +219,12 @@ class DatabaseFile:
         )
 
     def _replaced(self) -> NotAtItsPlace:
+        refused = self._refused
+        if refused is not None and refused[0] == _identity_of(self._text):
+            return NotAtItsPlace(
+                "Another file is at the database's place, and it is not used; the log says why.",
+                f"{self._text} was replaced, and the file there now is not used: {refused[1]}",
+            )
         return NotAtItsPlace(
             "Another file is at the database's place; it is being examined.",
             f"{self._text} was replaced while it was in use. The file there now is used once it has been examined.",

@@ -38,7 +38,7 @@ def warn_of_place(database_url: str) -> None:
     url = make_url(database_url)
     if url.get_backend_name() != "sqlite":
         return
-    log.info("database_place", path=url.database)
+    log.info("database_file", path=url.database)
     reason = place_warning(url)
     if reason:
         log.warning("database_place", reason=reason)
