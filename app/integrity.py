@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.errors import DatabaseDamaged
@@ -63,16 +64,14 @@ def find_damage(
 
 def _tables(connection: Connection) -> dict[str, int]:
     """Every table, with a guess at how many rows it has; damage there is told later, by name."""
-    named = connection.exec_driver_sql(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-    )
-    return {name: _last(connection, name) for name in sorted(named.scalars())}
+    named = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").scalars()
+    return {name: _last(connection, name) for name in named if not name.startswith("sqlite_")}
 
 
 def _last(connection: Connection, table: str) -> int:
     try:
         return connection.exec_driver_sql(f'SELECT max(rowid) FROM "{table}" NOT INDEXED').scalar() or 0  # noqa: S608
-    except Exception:  # noqa: BLE001 (its check says what is wrong)
+    except DBAPIError:  # its check says what is wrong
         return 0
 
 
@@ -85,7 +84,7 @@ def _checked(opened: Opened, table: str) -> Iterator[Damage]:
         yield Damage(table, str(error.__cause__ or error))
         return
     pages: set[str] = set()
-    for line in (line for text in said for line in text.splitlines()):
+    for line in dict.fromkeys(line for text in said for line in text.splitlines()):
         page = _PAGE.search(line)
         if line == "ok" or line.startswith("***") or (page and page[1] in pages):
             continue

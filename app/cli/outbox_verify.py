@@ -1,4 +1,4 @@
-"""`flask outbox verify`: SQLite's pages and indexes, the invariants, and with --remote what the annotations service has.
+"""`flask outbox verify`: SQLite's pages and indexes, the invariants, and with --remote what the other side has.
 
 This module begins transactions.
 """
@@ -13,7 +13,7 @@ from flask.cli import with_appcontext
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
-from app.database_errors import RESCUE
+from app.database_errors import RESCUE, translate_db_errors
 from app.errors import DatabaseDamaged, Unavailable
 from app.integrity import Damage, Opened, find_damage
 from app.outbox.auditor import RemoteAuditor
@@ -73,7 +73,7 @@ def _damage(opened: Opened) -> list[Damage]:
 def _broken(opened: Opened, damage: list[Damage]) -> list[dict[str, str]]:
     """The broken invariants, as far as a damaged database can be read."""
     try:
-        with progress_bar("checking") as on_progress:
+        with translate_db_errors(), progress_bar("checking") as on_progress:
             return walk(opened, on_progress)
     except DatabaseDamaged as error:
         if not damage:
