@@ -6,7 +6,7 @@
 | somebody's lock, too many connections, a server that is away | BUSY, LOCKED | 55P03, 57…, 08…, silence | Unavailable |
 | the file is not at its place | NotAtItsPlace | | DatabaseFailed |
 | read-only | READONLY, PERM | 25006 | DatabaseFailed |
-| the disk refuses | IOERR, CANTOPEN | 58… | DatabaseFailed |
+| the disk refuses | IOERR, CANTOPEN | 58… | DatabaseDiskFailed |
 | damaged | CORRUPT, NOTADB | XX001, XX002 | DatabaseDamaged |
 """
 
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.errors import DatabaseDamaged, DatabaseFailed, DetectionsError, StorageFull, Unavailable
+from app.errors import DatabaseDamaged, DatabaseDiskFailed, DatabaseFailed, DetectionsError, StorageFull, Unavailable
 from app.sqlite_file import NotAtItsPlace
 
 RETRY_AFTER_SECONDS = 5.0
@@ -33,7 +33,6 @@ _BUSY_CLASSES = ("57", "53", "08")  # the server is stopping, has no room, or th
 _PREPARED_ELSEWHERE = ("26000", "42P05")  # a statement is not there, or is there already, in this server's session
 _DAMAGED = ("XX001", "XX002")
 _DISK_REFUSES = "58"
-_SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second: no room for the WAL's index
 _SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOMEM)
 _SQLITE_READ_ONLY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 _SQLITE_REFUSED = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
@@ -76,7 +75,7 @@ def _meaning(error: DBAPIError | sqlite3.Error, has_room: Callable[[], bool]) ->
 
 def _meaning_of_sqlite(code: int, words: str, has_room: Callable[[], bool]) -> DetectionsError | None:
     kind = code & 0xFF
-    if code in _SQLITE_FULL or (kind in _SQLITE_REFUSED and not has_room()):
+    if kind == sqlite3.SQLITE_FULL or (kind in _SQLITE_REFUSED and not has_room()):
         return _full()
     if kind in _SQLITE_BUSY:
         return Unavailable("The database is busy: another program holds its lock; try again.", RETRY_AFTER_SECONDS)
@@ -87,7 +86,7 @@ def _meaning_of_sqlite(code: int, words: str, has_room: Callable[[], bool]) -> D
             "and whether the file system is mounted read-only.",
         )
     if kind in _SQLITE_REFUSED:
-        return DatabaseFailed(
+        return DatabaseDiskFailed(
             "The database's disk refuses; whether anything was stored is not known.",
             f"The database's disk refuses ({words}): check the disk, and the system's log.",
         )
@@ -103,7 +102,7 @@ def _meaning_on_postgres(error: DBAPIError, state: str | None) -> DetectionsErro
     if state == READ_ONLY:
         return DatabaseFailed("The database is read-only (a standby, or set so); try again.")
     if str(state)[:2] == _DISK_REFUSES:
-        return DatabaseFailed(
+        return DatabaseDiskFailed(
             "The database's disk refuses; whether anything was stored is not known.",
             f"The database server's disk refuses: {error.orig}",
         )

@@ -25,7 +25,7 @@ from app import postgres_engine, sqlite_engine
 from app.database_condition import DatabaseCondition
 from app.database_errors import translate_db_errors
 from app.direct import Direct, Row
-from app.errors import DatabaseDamaged, DatabaseFailed, DetectionsError, StorageFull, Unavailable
+from app.errors import DatabaseDamaged, DatabaseDiskFailed, DatabaseFailed, DetectionsError, StorageFull, Unavailable
 from app.pooler import check_pooler
 from app.postgres_connection import Connector, PostgresConnection, TimeLimits
 from app.sql_functions import database_now
@@ -250,6 +250,12 @@ class Database:
             with closing(self.writer.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def sizes(self, session: Session) -> dict[str, int]:
+        """How many bytes the "database" takes, and on SQLite its log, the "wal"."""
+        if self._file is not None:
+            return self._file.sizes()
+        return {"database": session.execute(text("SELECT pg_database_size(current_database())")).scalar_one()}
+
     def on_announcement(self, news: News, listener: Callable[[], None]) -> None:
         """Call `listener` after each commit of this process in which such news were announced."""
         self._listeners[news].append(listener)
@@ -309,12 +315,16 @@ class Database:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Translate errors; after a failure of the file, of the disk or of the server no connection is used again."""
+        """Translate errors; after a failure of the file no connection is used again.
+
+        After one of its disk they are: a commit whose sync has failed stays hidden from them, and whoever opens the
+        database anew may find it done, although it is not durable.
+        """
         try:
             with translate_db_errors(self._has_room):
                 yield
         except (DatabaseFailed, StorageFull) as error:
-            if isinstance(error, DatabaseFailed) and self.is_sqlite:
+            if self.is_sqlite and not isinstance(error, DatabaseDiskFailed | StorageFull):
                 self._give_up_connections()
             self.condition.failed(error)
             raise

@@ -17,6 +17,7 @@ DetectionsError
 ├── Unavailable              busy beyond a limit, or shutting down; try again later
 │   ├── DatabaseUnfit        the database, or what stands before it, cannot be used until a person changes it
 │   ├── DatabaseFailed       the database's file is not at its place, is read-only, or its disk refuses
+│   │   ├── DatabaseDiskFailed  its disk refuses (EIO and the like)
 │   │   └── DatabaseDamaged  what the database reads is not what it wrote
 │   └── RecordsNotReadable   the annotations service lets nobody look at its records
 ├── StorageFull              no room on the disk
@@ -118,6 +119,10 @@ class DatabaseFailed(Unavailable):
     def __init__(self, reason: str, advice: str | None = None) -> None:
         super().__init__(reason, retry_after=5)
         self.advice = advice or reason
+
+
+class DatabaseDiskFailed(DatabaseFailed):
+    """The database's disk refuses; a commit that failed so may yet come true."""
 
 
 class DatabaseDamaged(DatabaseFailed):

@@ -106,10 +106,17 @@ class DatabaseFile:
             raise DatabaseUnfit(error.advice) from error
 
     def check(self, connection: PlacedConnection) -> None:
-        """Raise NotAtItsPlace unless the connection's file is the one at the path, and may be used. Costs one stat."""
-        found = self._identity()
-        if found != connection.opened.file:
-            raise self._replaced()
+        """Raise NotAtItsPlace unless the connection's file is the one at the path, and may be used. Costs one stat.
+
+        A file that has gone elsewhere is given what its log holds first: it may have gone there without it.
+        """
+        try:
+            found = self._identity()
+            if found != connection.opened.file:
+                raise self._replaced()
+        except NotAtItsPlace:
+            _save_log(connection)
+            raise
         self._check_admitted(found)
 
     def check_with_log(self, connection: PlacedConnection) -> None:
@@ -117,12 +124,17 @@ class DatabaseFile:
         self.check(connection)
         for path, identity in connection.opened.log:
             if _identity_of(path) != identity:
-                connection.execute("PRAGMA wal_checkpoint(FULL)")
+                _save_log(connection)
                 raise NotAtItsPlace(
                     "The database's log was removed beneath it; try again.",
                     f"{path} was removed or replaced while the database was in use. What it held was copied into "
                     f"{self._text}. Leave both files of the log alone while the service runs.",
                 )
+
+    def sizes(self) -> dict[str, int]:
+        """How many bytes the "database" and its log, the "wal", have; 0 where there is none."""
+        paths = {"database": Path(os.path.realpath(self._text)), "wal": Path(f"{os.path.realpath(self._text)}-wal")}
+        return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
 
     @property
     def is_replaced(self) -> bool:
@@ -229,6 +241,12 @@ class DatabaseFile:
             "Another file is at the database's place; it is being examined.",
             f"{self._text} was replaced while it was in use. The file there now is used once it has been examined.",
         )
+
+
+def _save_log(connection: PlacedConnection) -> None:
+    """Copy what the log of a connection holds into its file, as far as that can be done."""
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA wal_checkpoint(FULL)")
 
 
 def _identity_of(path: str) -> Identity | None:

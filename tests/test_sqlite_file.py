@@ -1,9 +1,11 @@
 """An SQLite file that is moved, deleted, replaced or never there: nothing is read from or committed to another one."""
 
+import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -214,6 +216,54 @@ def test_an_empty_file_is_not_made_a_database_of(tmp_path: Path) -> None:
     with closing(Database(f"sqlite:///{path}")) as database:
         assert "alembic upgrade head" in refused_everywhere(database)
     assert path.stat().st_size == 0
+
+
+WRITE_PROTECT = """
+import os, sys
+from pathlib import Path
+from contextlib import closing
+from app.db import Database
+from app.errors import DatabaseFailed
+from sqlalchemy import text
+
+def count():
+    with database.writing() as session:
+        session.execute(text("UPDATE outbox_circuit SET failures = failures + 1"))
+
+path = Path(sys.argv[1])
+if os.geteuid() == 0:  # whom no write protection stops
+    os.setegid(65534)
+    os.seteuid(65534)
+with closing(Database(f"sqlite:///{path}")) as database:
+    count()
+    path.chmod(0o444)
+    database.close()  # as of a process that starts now
+    for use in (count, database.try_writing):
+        try:
+            use()
+        except DatabaseFailed as error:
+            assert "read-only" in str(error) and "owner and rights" in error.advice, error.advice
+        else:
+            raise AssertionError(use)
+    path.chmod(0o600)
+    count()
+    database.try_writing()
+    assert database.condition.failure is None
+print("done")
+"""
+
+
+def test_a_write_protected_file_is_told_as_such_and_written_again_once_it_may_be(sqlite_template: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "d.db"
+        shutil.copy(sqlite_template, path)
+        if os.geteuid() == 0:
+            for place in (Path(folder), path):
+                os.chown(place, 65534, 65534)
+        ended = subprocess.run(
+            [sys.executable, "-c", WRITE_PROTECT, str(path)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    assert ended.stdout.splitlines()[-1:] == ["done"], ended.stderr
 
 
 @pytest.mark.parametrize(

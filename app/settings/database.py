@@ -18,11 +18,13 @@ EXAMPLE = "sqlite:///var/detections.db"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseSettings:
     """`pooler` is "transaction" where `url` leads to one that gives each transaction another session of the server;
-    `listen_url` then leads to the server itself, for a connection that hears notifications."""
+    `listen_url` then leads to the server itself, for a connection that hears notifications. `was_relative` says that a
+    path in `url`, which is absolute here, was given from the folder in which the process was started."""
 
     url: str = field(repr=False)  # may carry a password
     pooler: Literal["none", "transaction"] = "none"
     listen_url: str | None = field(default=None, repr=False)
+    was_relative: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -37,7 +39,12 @@ class DatabaseSettings:
         driver = parsed.drivername
         if driver == "sqlite":
             _check_query(url)
-            return cls(url=_with_whole_path(parsed), pooler=_pooler(read, driver), listen_url=_listen_url(read, driver))
+            return cls(
+                url=_with_whole_path(parsed),
+                pooler=_pooler(read, driver),
+                listen_url=_listen_url(read, driver),
+                was_relative=not (parsed.database or "").startswith("/"),
+            )
         if driver not in ("sqlite", POSTGRES):
             raise SettingsError(f"DATABASE_URL must begin with sqlite:// or {POSTGRES}://, not {driver}://.")
         return cls(url=url, pooler=_pooler(read, driver), listen_url=_listen_url(read, driver))

@@ -94,7 +94,7 @@ def check_settings() -> None:
     with ending_on_faults():
         settings = Settings.from_env()
         logs.configure(settings.logs)
-        warn_of_place(settings.database.url)
+        warn_of_place(settings.database)
         warn_of_plain_http(settings)
         check_model(settings)
         with closing(open_database(settings.database)) as database:

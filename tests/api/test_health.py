@@ -160,3 +160,17 @@ def test_the_figures_show_an_open_circuit(make_api: MakeApi, annotations: Refere
     told = figures(api)
     assert told["detections_outbox_circuit_open"] == 1
     assert told["detections_outbox_pending_messages"] == 5
+
+
+def test_the_sizes_of_the_database_and_of_its_log_are_among_the_figures(make_api: MakeApi) -> None:
+    api = make_api()
+    path = Path(str(api.services.database.url.database))
+    found = figures(api)
+    assert found["detections_database_bytes"] == path.stat().st_size > 0
+    assert found["detections_wal_bytes"] == path.with_name(f"{path.name}-wal").stat().st_size > 0
+
+
+def test_on_postgresql_the_size_of_the_database_is_the_servers(make_api: MakeApi, postgres_url: str) -> None:
+    found = figures(make_api(DATABASE_URL=postgres_url))
+    assert found["detections_database_bytes"] > 0
+    assert "detections_wal_bytes" not in found
