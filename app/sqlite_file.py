@@ -17,7 +17,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from app.errors import DatabaseUnfit
-from app.private_files import make_private
+from app.private_files import give_owner_rights_of, make_private
 
 MAX_LOG_BYTES = 64 << 20
 """A log that grew beyond this, behind a long reader, is cut to it when SQLite starts the log anew."""
@@ -168,6 +168,8 @@ class DatabaseFile:
         # A new file is still empty now, and SQLite gives its log the rights that the database has.
         for suffix in ("", *LOG_SUFFIXES):
             make_private(Path(f"{self._text}{suffix}"))
+        for suffix in LOG_SUFFIXES:  # one that was made while the database was write-protected is so itself
+            give_owner_rights_of(self.path, Path(f"{self._text}{suffix}"))
         for pragma in (*_PRAGMAS, *pragmas):
             connection.execute(f"PRAGMA {pragma}")
         real = os.path.realpath(self._text)  # SQLite names the log after the file that a link leads to

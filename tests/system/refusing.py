@@ -13,7 +13,8 @@ from tests.system.service import Service
 def refusing(call: str, process: int, log: Path, error: str = "EPERM") -> Iterator[None]:
     """Have a call of a running process fail while the block runs."""
     injected = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}"]
-    with subprocess.Popen(["strace", "-f", "-p", str(process), "-o", str(log), *injected]) as tracer:
+    command = ["strace", "-q", "-f", "-p", str(process), "-o", str(log), *injected]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracer:
         try:
             deadline = time.monotonic() + 30
             while f"TracerPid:\t{tracer.pid}\n" not in Path(f"/proc/{process}/status").read_text():
