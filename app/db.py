@@ -145,6 +145,7 @@ class Database:
         with self._watched():
             if self.is_sqlite:
                 with closing(self.engine.raw_connection()) as unwrapped:
+                    self._check_file(unwrapped.driver_connection)
                     return statement.first(unwrapped, parameters)
             with self._looker.connect() as connection:
                 return statement.first(connection, parameters)
@@ -339,6 +340,10 @@ class Database:
                 session.execute(text(f"PRAGMA user_version = {int(version)}"))
             else:
                 write_and_take_back(session.connection())
+
+    def _check_file(self, connection: object) -> None:
+        if self._file is not None and isinstance(connection, PlacedConnection):
+            self._file.check(connection)
 
     def _check_place(self) -> None:
         if self._file is not None:

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import PoolProxiedConnection
 
 from app.file_systems import network_kind_of
-from app.sqlite_file import DatabaseFile, NotAtItsPlace, PlacedConnection
+from app.sqlite_file import DatabaseFile, PlacedConnection
 
 SHORTEST_PAUSE = 0.0003
 LONGEST_PAUSE = 0.01
@@ -35,7 +34,6 @@ def reader(url: URL, file: DatabaseFile, busy_seconds: float) -> Engine:
         max_overflow=32,
         pool_timeout=busy_seconds,
         pool_use_lifo=True,  # the one used last still has the database's pages
-        pool_pre_ping=True,
     )
     _adapt(engine, file, lambda connection: connection.execute("BEGIN"))
     return engine
@@ -48,7 +46,6 @@ def writer(url: URL, file: DatabaseFile, busy_seconds: float, left: Callable[[],
         creator=partial(file.open, busy_seconds, "busy_timeout=0"),
         pool_timeout=busy_seconds,
         pool_use_lifo=True,
-        pool_pre_ping=True,
     )
     _adapt(engine, file, lambda connection: begin_writing(connection, left()))
     return engine
@@ -87,28 +84,22 @@ def begin_writing(
 
 
 def _adapt(engine: Engine, file: DatabaseFile, begin: Callable[[sqlite3.Connection], object]) -> None:
-    """Begin transactions so, and have the file looked at before a connection is used and after a commit.
+    """Begin transactions so, and have the file looked at when one has begun and after its commit.
 
     A listener to the engine's "begin" would cost every statement of it as much as SQLite spends on one: SQLAlchemy asks
     for listeners at each step once an engine has any.
     """
     commit = engine.dialect.do_commit
 
-    def do_ping(connection: DBAPIConnection) -> bool:
-        try:
-            file.check(_placed(connection))
-        except NotAtItsPlace:
-            return False  # the pool opens the path again, and that says what is wrong
-        return True
-
     def do_begin(connection: PoolProxiedConnection) -> None:
-        begin(_placed(connection.driver_connection))
+        placed = _placed(connection.driver_connection)
+        begin(placed)
+        file.check(placed)
 
     def do_commit(connection: PoolProxiedConnection) -> None:
         commit(connection)
         file.check_with_log(_placed(connection.driver_connection))
 
-    engine.dialect.do_ping = do_ping  # type: ignore[assignment,method-assign]
     engine.dialect.do_begin = do_begin  # type: ignore[assignment,method-assign]
     engine.dialect.do_commit = do_commit  # type: ignore[assignment,method-assign]
 
