@@ -18,6 +18,7 @@ def services() -> Services:
     if EXTENSION not in extensions:
         made = Services(Settings.from_env())
         made.database.ensure_there()
+        made.database.condition.is_logged = False
         extensions[EXTENSION] = made
     found: Services = extensions[EXTENSION]
     return found

@@ -26,6 +26,8 @@ class DatabaseCondition:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
+        self.is_logged = True
+        """False for a command that ends with what it met."""
         self._guard = threading.Lock()
         self._failure: Failure | None = None
         self._logged: dict[str, float] = {}
@@ -57,7 +59,8 @@ class DatabaseCondition:
             if now - self._logged.get(str(failure), float("-inf")) < REPEAT_SECONDS:
                 return
             self._logged[str(failure)] = now
-        log.error("database_failed", reason=str(failure), advice=getattr(failure, "advice", None))
+        if self.is_logged:
+            log.error("database_failed", reason=str(failure), advice=getattr(failure, "advice", None))
 
     def doubt(self) -> None:
         """Somebody could not use the database: what a commit has shown before is shown no more."""
@@ -74,5 +77,5 @@ class DatabaseCondition:
         with self._guard:
             before, self._failure = self._failure, None
             self._logged.clear()
-        if before is not None:
+        if before is not None and self.is_logged:
             log.info("database_works_again", before=str(before))

@@ -89,7 +89,7 @@ def _adapt(engine: Engine, file: DatabaseFile, begin: Callable[[sqlite3.Connecti
     A listener to the engine's "begin" would cost every statement of it as much as SQLite spends on one: SQLAlchemy asks
     for listeners at each step once an engine has any.
     """
-    commit = engine.dialect.do_commit
+    commit_as_usual = engine.dialect.do_commit
 
     def do_begin(connection: PoolProxiedConnection) -> None:
         placed = _placed(connection.driver_connection)
@@ -97,7 +97,7 @@ def _adapt(engine: Engine, file: DatabaseFile, begin: Callable[[sqlite3.Connecti
         file.check(placed)
 
     def do_commit(connection: PoolProxiedConnection) -> None:
-        commit(connection)
+        commit_as_usual(connection)
         file.check_with_log(_placed(connection.driver_connection))
 
     engine.dialect.do_begin = do_begin  # type: ignore[assignment,method-assign]

@@ -37,7 +37,9 @@ class Group(_OneLineForFaults, click.Group):
 
 def _of_ours(error: DetectionsError) -> str:
     if isinstance(error, DatabaseFailed):
-        return error.advice
+        url = services().database.url
+        named = str(url.database) in error.advice
+        return error.advice if named else f"{url.render_as_string(hide_password=True)}: {error.advice}"
     cause = error.__cause__
     return f"{error} ({cause.orig})" if isinstance(cause, DBAPIError) else str(error)
 

@@ -27,6 +27,7 @@ import requests
 
 from app.db import Database
 from app.demo.annotations import ReferenceService
+from benchmarks.clips import write_clip
 from tests.conftest import migrate
 from tests.outbox.statements import add_backlog
 from tests.system.promise import Uploads, photo, settle
@@ -201,15 +202,20 @@ def locks(service: Service, size: Size) -> str:
 
 
 def kills(service: Service, size: Size) -> str:
-    """Everything is killed again and again while sound photos are processed: none is told as Error."""
-    for number in range(size.items):
-        answer = service.upload("/detect", photo(number), name="photo.png", headers={"Prefer": "respond-async"})
+    """Everything is killed again and again while sound photos and videos are processed: none is told as Error."""
+    files = [(f"{number}.png", photo(number)) for number in range(size.items)]
+    for number in range(-(-size.items // 100)):
+        clip = service.folder / f"{number}.mp4"
+        write_clip(clip, width=320, height=240, rate=25, frames=100 + number, quality=25)
+        files.insert(number, (clip.name, clip.read_bytes()))
+    for name, content in files:
+        answer = service.upload("/detect", content, name=name, headers={"Prefer": "respond-async"})
         assert answer.status_code == 202, answer.text
     for _kill in range(size.kills):
         time.sleep(2)
         service.kill()
         service.start()
-    deadline = time.monotonic() + 60 + size.items
+    deadline = time.monotonic() + 120 + 2 * size.items
     path = path_of(service)
     while True:
         with closing(sqlite3.connect(path)) as connection:
