@@ -242,14 +242,17 @@ class Database:
         if self._file is not None and isinstance(connection, PlacedConnection):
             self._file.check_with_log(connection)
 
-    def truncate_log(self) -> None:
+    def truncate_log(self) -> bool:
         """Copy what SQLite's log holds into the database file and cut the log to nothing, unless somebody uses it.
 
-        A log keeps the size that it grew to behind a long reader or a VACUUM. PostgreSQL looks after its own.
+        A log keeps the size that it grew to behind a long reader or a VACUUM. PostgreSQL looks after its own. False
+        where there was nothing to cut.
         """
-        if self.is_sqlite:
-            with closing(self.writer.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if self._file is None or not self._file.sizes()["wal"]:
+            return False
+        with closing(self.writer.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return True
 
     def sizes(self, session: Session) -> dict[str, int]:
         """How many bytes the "database" takes, and on SQLite its log, the "wal"."""

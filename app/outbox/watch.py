@@ -78,7 +78,9 @@ class ChangeWatcher(BackgroundWork):
                     self._on_change()
                 elif pace != IDLE_POLL_SECONDS and time.monotonic() - changed_at >= self._quiet_seconds:
                     pace = IDLE_POLL_SECONDS
-                    self._database.truncate_log()
+                    if self._database.truncate_log():  # which looks like a commit: to others once, not to this one
+                        seen = cursor.execute("PRAGMA data_version").fetchone()
+                        self._on_change()
         finally:
             pooled.close()
 
