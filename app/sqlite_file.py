@@ -246,8 +246,9 @@ class DatabaseFile:
 
 
 def _save_log(connection: PlacedConnection) -> None:
-    """Copy what the log of a connection holds into its file, as far as that can be done."""
+    """Copy what the log of a connection holds into its file, as far as that can be done; its transaction is over."""
     with suppress(sqlite3.Error):
+        connection.rollback()
         connection.execute("PRAGMA wal_checkpoint(FULL)")
 
 
