@@ -3,19 +3,19 @@
 import threading
 from abc import ABC, abstractmethod
 
-import structlog
-
+from app.failure_log import FailureLog
 from app.threads import watched
-
-log = structlog.get_logger()
 
 
 class BackgroundWork(ABC):
-    """Does its `work` again and again, `pause` seconds after the last; a failure is logged, and it is tried again."""
+    """Does its `work` again and again, `pause` seconds after the last; a failure is logged, and it is tried again.
+
+    Nothing but the end shortens the pause.
+    """
 
     def __init__(self, name: str, *, pause: float) -> None:
-        self._name = name
         self._pause = pause
+        self._failures = FailureLog("background_work_failed", work=name, again_in_seconds=pause)
         self._stopping = threading.Event()
         self._thread = watched(self._run, name, self._stopping)
 
@@ -36,6 +36,8 @@ class BackgroundWork(ABC):
         while not self._stopping.is_set():
             try:
                 self.work()
-            except Exception:
-                log.exception("background_work_failed", work=self._name, again_in_seconds=self._pause)
+            except Exception as error:  # noqa: BLE001 (the next round may succeed)
+                self._failures.failed(error)
+            else:
+                self._failures.succeeded()
             self._stopping.wait(self._pause)

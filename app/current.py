@@ -11,10 +11,14 @@ EXTENSION = "detections"
 def services() -> Services:
     """The services that the factory gave this application.
 
-    One that only holds commands has none before the first of them asks; raises SettingsError if a setting is wrong.
+    One that only holds commands has none before the first of them asks; raises SettingsError if a setting is wrong, and
+    DatabaseUnfit where there is no database.
     """
     extensions = current_app.extensions
     if EXTENSION not in extensions:
-        extensions[EXTENSION] = Services(Settings.from_env())
+        made = Services(Settings.from_env())
+        made.database.ensure_there()
+        made.database.condition.is_logged = False
+        extensions[EXTENSION] = made
     found: Services = extensions[EXTENSION]
     return found

@@ -1,44 +1,60 @@
-"""What an error of a database means for the caller: the one place that translates busy, full and failed."""
+"""What an error of a database means for the caller: the one place that translates, for both kinds of database.
+
+| what happens | SQLite | PostgreSQL | raised |
+|---|---|---|---|
+| no room, or no quota left | FULL, a failed write with no room beside it | 53100 | StorageFull |
+| somebody's lock, too many connections, a server that is away | BUSY, LOCKED | 55P03, 57…, 08…, silence | Unavailable |
+| the file is not at its place | NotAtItsPlace | | DatabaseFailed |
+| read-only | READONLY, PERM | 25006 | DatabaseFailed |
+| the disk refuses | IOERR, CANTOPEN | 58… | DatabaseDiskFailed |
+| damaged | CORRUPT, NOTADB | XX001, XX002 | DatabaseDamaged |
+"""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.errors import StorageFailed, StorageFull, Unavailable
+from app.errors import DatabaseDamaged, DatabaseDiskFailed, DatabaseFailed, DetectionsError, StorageFull, Unavailable
+from app.sqlite_file import NotAtItsPlace
 
 RETRY_AFTER_SECONDS = 5.0
 
 READ_ONLY = "25006"
 """PostgreSQL's code where a transaction may not write: a standby, or a server that was set so, as for a full disk."""
 
+RESCUE = 'docs/operations.md, "A damaged database", says how to rescue what can be read'
+
 _FULL = "53100"
 _BUSY = ("55P03", "57014", "40001", "40P01", "25P03")  # locks, time limits, serialization, deadlock, idle too long
 _BUSY_CLASSES = ("57", "53", "08")  # the server is stopping, has no room, or the connection broke
 _PREPARED_ELSEWHERE = ("26000", "42P05")  # a statement is not there, or is there already, in this server's session
-_SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second: no room for the WAL's index
+_DAMAGED = ("XX001", "XX002")
+_DISK_REFUSES = "58"
+_SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOMEM)
+_SQLITE_READ_ONLY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
+_SQLITE_REFUSED = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+_SQLITE_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @contextmanager
-def translate_db_errors() -> Iterator[None]:
-    """Raise StorageFull, StorageFailed or Unavailable in place of SQLAlchemy's exception, where it means that.
+def translate_db_errors(has_room: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Raise one of the errors above in place of the driver's or SQLAlchemy's exception, where it means that.
 
-    What remains SQLAlchemy's (IntegrityError, a missing table) is for the caller to handle.
+    `has_room` tells whether SQLite's folder lets a file grow: of a quota that is used up, SQLite says only that the
+    write failed. What remains SQLAlchemy's (IntegrityError, a missing table) is for the caller to handle.
     """
     try:
         yield
     except PoolTimeout as error:
         raise Unavailable("Every connection to the database is taken; try again.", RETRY_AFTER_SECONDS) from error
-    except DBAPIError as error:
-        if _is_full(error):
-            raise StorageFull("The database's disk is full; nothing was stored.") from error
-        if (reason := _why_unavailable(error)) is not None:
-            raise Unavailable(reason, RETRY_AFTER_SECONDS) from error
-        if _sqlite_code(error) & 0xFF == sqlite3.SQLITE_IOERR:
-            raise StorageFailed("The database's disk refused; whether anything was stored is not known.") from error
-        raise
+    except (DBAPIError, sqlite3.Error) as error:
+        meaning = _meaning(error, has_room)
+        if meaning is None:
+            raise
+        raise meaning from error
 
 
 def sqlstate(error: BaseException | None) -> str | None:
@@ -47,23 +63,54 @@ def sqlstate(error: BaseException | None) -> str | None:
     return state
 
 
-def _is_full(error: DBAPIError) -> bool:
-    return _sqlite_code(error) in _SQLITE_FULL or sqlstate(error.orig) == _FULL
-
-
-def _sqlite_code(error: DBAPIError) -> int:
-    """SQLite's extended result code; 0 where the error is not SQLite's."""
-    return int(getattr(error.orig, "sqlite_errorcode", 0))
-
-
-def _why_unavailable(error: DBAPIError) -> str | None:
-    """Why the same call may succeed later; None where it may not."""
-    code, state = _sqlite_code(error), sqlstate(error.orig)
+def _meaning(error: DBAPIError | sqlite3.Error, has_room: Callable[[], bool]) -> DetectionsError | None:
+    original = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(original, NotAtItsPlace):
+        return DatabaseFailed(str(original), original.advice)
+    code = getattr(original, "sqlite_errorcode", 0)  # SQLite's extended result code; 0 where the error is not SQLite's
     if code:
-        is_busy = code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-        return "The database is busy; try again." if is_busy else None
+        return _meaning_of_sqlite(code, f"{original} ({getattr(original, 'sqlite_errorname', code)})", has_room)
+    return _meaning_on_postgres(error, sqlstate(original)) if isinstance(error, DBAPIError) else None
+
+
+def _meaning_of_sqlite(code: int, words: str, has_room: Callable[[], bool]) -> DetectionsError | None:
+    kind = code & 0xFF
+    if kind == sqlite3.SQLITE_FULL or (kind in _SQLITE_REFUSED and not has_room()):
+        return _full()
+    if kind in _SQLITE_BUSY:
+        return Unavailable("The database is busy: another program holds its lock; try again.", RETRY_AFTER_SECONDS)
+    if kind in _SQLITE_READ_ONLY:
+        return DatabaseFailed(
+            "The database is read-only; try again.",
+            f"The database's file, its log or its folder may not be written ({words}): check their owner and rights, "
+            "and whether the file system is mounted read-only.",
+        )
+    if kind in _SQLITE_REFUSED:
+        return DatabaseDiskFailed(
+            "The database's disk refuses; whether anything was stored is not known.",
+            f"The database's disk refuses ({words}): check the disk, and the system's log.",
+        )
+    return _damaged(words) if kind in _SQLITE_DAMAGED else None
+
+
+def _meaning_on_postgres(error: DBAPIError, state: str | None) -> DetectionsError | None:
+    """None where the same call would fail again for a reason of its own."""
+    if state == _FULL:
+        return _full()
+    if state in _DAMAGED:
+        return _damaged(str(error.orig))
     if state == READ_ONLY:
-        return "The database is read-only (a standby, or set so); try again."
+        return DatabaseFailed("The database is read-only (a standby, or set so); try again.")
+    if str(state)[:2] == _DISK_REFUSES:
+        return DatabaseDiskFailed(
+            "The database's disk refuses; whether anything was stored is not known.",
+            f"The database server's disk refuses: {error.orig}",
+        )
+    reason = _why_unavailable(error, state)
+    return None if reason is None else Unavailable(reason, RETRY_AFTER_SECONDS)
+
+
+def _why_unavailable(error: DBAPIError, state: str | None) -> str | None:
     if state in _PREPARED_ELSEWHERE:
         return (
             "A pooler gives each transaction another session of the database, where what was prepared is not:"
@@ -73,3 +120,14 @@ def _why_unavailable(error: DBAPIError) -> str | None:
     if silent or error.connection_invalidated or state in _BUSY or str(state)[:2] in _BUSY_CLASSES:
         return "The database is busy or out of reach; try again."
     return None
+
+
+def _full() -> StorageFull:
+    return StorageFull("The database's disk is full; nothing was stored.")
+
+
+def _damaged(words: str) -> DatabaseDamaged:
+    return DatabaseDamaged(
+        "The database is damaged; nothing is taken in until it is restored.",
+        f"The database is damaged ({words}): `flask outbox verify` says where; {RESCUE}.",
+    )

@@ -3,14 +3,16 @@
 `reading()`, `writing()` and `recording()` are called in the named places only (see docs and tests); everything else is
 handed a session, or a connection where it adds messages. On SQLite a writing transaction is BEGIN IMMEDIATE, because a
 deferred one that turns into a writer fails at once when another has written meanwhile, and the writers of one process
-queue on a lock of ours; how they wait for those of other processes is `app.sqlite_engine`'s.
+queue on a lock of ours; how they wait for those of other processes is `app.sqlite_engine`'s. A failure of the file or
+of the disk is remembered, and every connection given up: the next transaction opens what is there then.
 """
 
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from enum import Enum
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
@@ -20,19 +22,27 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 from app import postgres_engine, sqlite_engine
+from app.database_condition import DatabaseCondition
 from app.database_errors import translate_db_errors
 from app.direct import Direct, Row
-from app.errors import Unavailable
+from app.errors import DatabaseDamaged, DatabaseDiskFailed, DatabaseFailed, DetectionsError, StorageFull, Unavailable
 from app.pooler import check_pooler
 from app.postgres_connection import Connector, PostgresConnection, TimeLimits
 from app.sql_functions import database_now
+from app.sqlite_file import DatabaseFile, PlacedConnection
+from app.write_trial import has_room, write_and_take_back
+from app.write_turn import WriteTurn
 
-BUSY_SECONDS = 20.0
-"""How long a transaction waits for its turn on SQLite before the caller is told to come back."""
+BUSY_SECONDS = 5.0
+"""How long a transaction on SQLite waits for its turn and for the lock, together, before the caller is told to come
+back."""
 
 POSTGRES_BUSY_SECONDS = 1.5
 """How long a transaction waits on PostgreSQL for a lock that somebody else holds: a row's, as a rule, and for its
 commit."""
+
+TRIAL_SECONDS = 1.0
+"""How long a trial of writing waits for its turn and for the lock."""
 
 SAFE_SQLITE = (3, 51, 3)
 PG_CHANNEL = "detections_outbox"
@@ -70,7 +80,8 @@ class Database:
     `now` is an SQL expression for the time in seconds since 1970; tests hand in another. A transaction waits at most
     `busy_seconds` for what others hold; on PostgreSQL the other limits follow from it, unless `limits` are given.
     `pooler` says that a pooler gives each transaction another session of the server, and `listen_url` where a
-    connection that hears notifications is to be had.
+    connection that hears notifications is to be had. An SQLite database that is not there is made only where
+    `may_create` says so.
     """
 
     def __init__(
@@ -82,15 +93,22 @@ class Database:
         limits: TimeLimits | None = None,
         pooler: Literal["none", "transaction"] = "none",
         listen_url: str | None = None,
+        may_create: bool = False,
     ) -> None:
         self.url = make_url(url)
         self.now: ColumnElement[float] = database_now() if now is None else now
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.busy_seconds = busy_seconds or (BUSY_SECONDS if self.is_sqlite else POSTGRES_BUSY_SECONDS)
-        self._connector = self._listening = None
+        self.condition = DatabaseCondition()
+        self._connector = self._listening = self._file = None
+        self._turn = WriteTurn()
+        self._has_room: Callable[[], bool] = lambda: True
         if self.is_sqlite:
-            self.engine = self._looker = sqlite_engine.reader(self.url, self.busy_seconds)
-            self.writer = sqlite_engine.writer(self.url, self.busy_seconds)
+            path = Path(self.url.database or "").absolute()
+            self._has_room = partial(has_room, path.parent)
+            self._file = file = DatabaseFile(path, may_create=may_create)
+            self.engine = self._looker = sqlite_engine.reader(self.url, file, self.busy_seconds)
+            self.writer = sqlite_engine.writer(self.url, file, self.busy_seconds, self._turn.left)
         else:
             self._limits = limits or TimeLimits.within(self.busy_seconds)
             self._connector = Connector(self.url, self._limits, own_sessions=pooler == "none")
@@ -100,7 +118,6 @@ class Database:
         self._read = sessionmaker(self.engine, autoflush=False, expire_on_commit=False)
         self._look = sessionmaker(self._looker, autoflush=False, expire_on_commit=False)
         self._write = sessionmaker(self.writer, autoflush=False, expire_on_commit=False)
-        self._writer_turn = threading.Lock()
         self._listeners: dict[News, list[Callable[[], None]]] = {news: [] for news in News}
 
     def note_server(self) -> None:
@@ -115,7 +132,7 @@ class Database:
 
         `statement_seconds` is how long a statement of it may take, where that is more than usual.
         """
-        with translate_db_errors(), self._read() as session, self._taking(session, statement_seconds):
+        with self._watched(), self._read() as session, self._taking(session, statement_seconds):
             yield session
 
     @contextmanager
@@ -125,15 +142,16 @@ class Database:
         On PostgreSQL it has no transaction to begin and to roll back, after which psycopg would have forgotten every
         statement that it had prepared. What it changed would be kept there: it is for looks alone.
         """
-        with translate_db_errors(), self._look() as session:
+        with self._watched(), self._look() as session:
             yield session
 
     def look_up(self, statement: Direct, parameters: Mapping[str, Any]) -> Row | None:
         """The first row of a statement that looks, if there is one: for the hot path, where a session costs more than
         the look. Raises as `reading` does."""
-        with translate_db_errors():
+        with self._watched():
             if self.is_sqlite:
                 with closing(self.engine.raw_connection()) as unwrapped:
+                    self._check_file(unwrapped.driver_connection)
                     return statement.first(unwrapped, parameters)
             with self._looker.connect() as connection:
                 return statement.first(connection, parameters)
@@ -142,25 +160,62 @@ class Database:
     def writing(self, *, statement_seconds: float | None = None) -> Iterator[Session]:
         """A session in a writing transaction: committed at the end of the block, rolled back if it raises.
 
-        `statement_seconds` as for `reading`. Raises Unavailable where no turn comes within the busy limit, StorageFull
-        where the disk is full (nothing is committed then), StorageFailed where SQLite's disk refuses.
+        `statement_seconds` as for `reading`. Raises what `app.database_errors` lists.
         """
         with (
             self._announcing() as announced,
-            self._turn(),
-            translate_db_errors(),
+            self._watched(),
+            self._write_turn(),
             self._write.begin() as session,
             self._taking(session, statement_seconds),
         ):
             session.connection().info[_ANNOUNCED] = announced
             yield session
+        self.condition.committed()
 
     @contextmanager
-    def recording(self) -> Iterator[Connection]:
-        """As `writing`, without a session, which costs an upload as much as its statements: for the hot path."""
-        with self._announcing() as announced, self._turn(), translate_db_errors(), self.writer.begin() as connection:
+    def recording(self, *, waiting_since: float | None = None) -> Iterator[Connection]:
+        """As `writing`, without a session, which costs an upload as much as its statements: for the hot path.
+
+        `waiting_since` is when the caller's waiting began, on the monotonic clock, where that was before now.
+        """
+        with (
+            self._announcing() as announced,
+            self._watched(),
+            self._write_turn(since=waiting_since),
+            self.writer.begin() as connection,
+        ):
             connection.info[_ANNOUNCED] = announced
             yield connection
+        self.condition.committed()
+
+    def ensure_usable(self) -> None:
+        """Raise the last failure again, unless it is over: for whoever is to be refused before anything is received.
+
+        A failed database is tried at most once a second.
+        """
+        failure = self.condition.failure
+        if failure is None:
+            return
+        if self.condition.seconds_since_failure < TRIAL_SECONDS:
+            raise failure
+        self.try_writing()
+
+    def try_writing(self, seconds: float = TRIAL_SECONDS) -> None:
+        """Write, unless a commit has just shown that this can be done; raises what `writing` does.
+
+        What is written is taken back, so nobody else is woken; after a failure it is committed, to be sure.
+        """
+        with self._watched():
+            self._check_place()
+        if isinstance(self.condition.failure, DatabaseDamaged):
+            raise self.condition.failure
+        if self.condition.is_fresh:
+            return
+        with self._watched(), self._write_turn(seconds), self.writer.connect() as connection:
+            write_and_take_back(connection)
+        if self.condition.failure is not None:
+            self._commit_nothing()
 
     def bury_failed_commits(self) -> None:
         """Make sure that no transaction whose commit failed before this call can still come true.
@@ -169,18 +224,47 @@ class Database:
         committed unless another commit has overwritten it. PostgreSQL settles such a commit by itself.
         """
         if self.is_sqlite:
-            with self.writing() as session:
-                version = session.execute(text("PRAGMA user_version")).scalar_one()
-                session.execute(text(f"PRAGMA user_version = {int(version)}"))
+            self._commit_nothing()
 
-    def truncate_log(self) -> None:
+    def admit_replaced(self, examine: Callable[[], None]) -> bool:
+        """Go on with a file that has come to the place of SQLite's, unless `examine` raises something against it.
+
+        Nobody else uses that file before. False where nothing has come there.
+        """
+        if self._file is None or not self._file.is_replaced:
+            return False
+        self._give_up_connections()
+        try:
+            with translate_db_errors(self._has_room), self._file.examining():
+                examine()
+        except DetectionsError as error:
+            self._file.refuse(getattr(error, "advice", str(error)))
+            return False
+        self.condition.clear()
+        return True
+
+    def check_place(self, connection: object) -> None:
+        """Raise NotAtItsPlace, sqlite3's error, unless a connection of `engine` has what is at the database's path."""
+        if self._file is not None and isinstance(connection, PlacedConnection):
+            self._file.check_with_log(connection)
+
+    def truncate_log(self) -> bool:
         """Copy what SQLite's log holds into the database file and cut the log to nothing, unless somebody uses it.
 
-        A log keeps the size that it grew to behind a long reader or a VACUUM. PostgreSQL looks after its own.
+        A log keeps the size that it grew to behind a long reader or a VACUUM. PostgreSQL looks after its own. False
+        where there was nothing to cut.
         """
-        if self.is_sqlite:
-            with closing(self.writer.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if self._file is None or not self._file.sizes()["wal"]:
+            return False
+        with closing(self.writer.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return True
+
+    def sizes(self, session: Session) -> dict[str, int]:
+        """How many bytes the "database" takes, and on SQLite its log, the "wal"."""
+        if self._file is not None:
+            return self._file.sizes()
+        return {"database": session.execute(text("SELECT pg_database_size(current_database())")).scalar_one()}
 
     def on_announcement(self, news: News, listener: Callable[[], None]) -> None:
         """Call `listener` after each commit of this process in which such news were announced."""
@@ -200,8 +284,10 @@ class Database:
     def check(self) -> str | None:
         """Look at the database as a start does: returns a line that is worth knowing about it, if there is one.
 
-        Raises DatabaseUnfit where a person has to change something first. One that is out of reach may come yet.
+        Raises DatabaseUnfit where a person has to change something first, as where SQLite's file is not there. A server
+        that is out of reach may come yet.
         """
+        self.ensure_there()
         looks = (
             (self._connector, "DATABASE_URL", "set DATABASE_POOLER=transaction"),
             (self._listening, "DATABASE_LISTEN_URL", "name the server itself"),
@@ -222,6 +308,11 @@ class Database:
             return str(error)
         return None
 
+    def ensure_there(self) -> None:
+        """Raise DatabaseUnfit, one line that names the path, where SQLite's file is not there and may not be made."""
+        if self._file is not None:
+            self._file.ensure_there()
+
     def listen(self) -> PostgresConnection | None:
         """A new connection that hears the notifications of PG_CHANNEL, the caller's to close; None where there is none,
         as on SQLite and behind a pooler. Raises psycopg's errors."""
@@ -234,8 +325,49 @@ class Database:
 
     def close(self) -> None:
         """Give back every connection."""
+        self._give_up_connections()
+        if self._file is not None:
+            self._file.close()
+
+    def _give_up_connections(self) -> None:
         self.engine.dispose()
         self.writer.dispose()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Translate errors; after a failure of the file no connection is used again.
+
+        After one of its disk they are: a commit whose sync has failed stays hidden from them, and whoever opens the
+        database anew may find it done, although it is not durable.
+        """
+        try:
+            with translate_db_errors(self._has_room):
+                yield
+        except (DatabaseFailed, StorageFull) as error:
+            if self.is_sqlite and not isinstance(error, DatabaseDiskFailed | StorageFull):
+                self._give_up_connections()
+            self.condition.failed(error)
+            raise
+        except Unavailable:
+            self.condition.doubt()
+            raise
+
+    def _commit_nothing(self) -> None:
+        with self.writing() as session:
+            if self.is_sqlite:
+                version = session.execute(text("PRAGMA user_version")).scalar_one()
+                session.execute(text(f"PRAGMA user_version = {int(version)}"))
+            else:
+                write_and_take_back(session.connection())
+
+    def _check_file(self, connection: object) -> None:
+        if self._file is not None and isinstance(connection, PlacedConnection):
+            self._file.check(connection)
+
+    def _check_place(self) -> None:
+        if self._file is not None:
+            with closing(self.engine.raw_connection()) as connection:
+                self.check_place(connection.driver_connection)
 
     @contextmanager
     def _announcing(self) -> Iterator[set[News]]:
@@ -263,18 +395,12 @@ class Database:
             driver.exchange_seconds = self._limits.exchange
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _write_turn(self, seconds: float | None = None, *, since: float | None = None) -> Iterator[None]:
         if not self.is_sqlite:
             yield
             return
-        if not self._writer_turn.acquire(timeout=self.busy_seconds):
-            raise Unavailable(
-                f"The database has been busy for {self.busy_seconds:g} seconds; try again.", retry_after=5
-            )
-        try:
+        with self._turn.taken(self.busy_seconds if seconds is None else seconds, since):
             yield
-        finally:
-            self._writer_turn.release()
 
 
 def announce(connection: Connection, news: News) -> None:

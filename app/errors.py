@@ -17,6 +17,9 @@ DetectionsError
 ├── Unavailable              busy beyond a limit, or shutting down; try again later
 │   ├── HouseFault           a run cannot reach its file or its detector; the media item may be sound
 │   ├── DatabaseUnfit        the database, or what stands before it, cannot be used until a person changes it
+│   ├── DatabaseFailed       the database's file is not at its place, is read-only, or its disk refuses
+│   │   ├── DatabaseDiskFailed  its disk refuses (EIO and the like)
+│   │   └── DatabaseDamaged  what the database reads is not what it wrote
 │   └── RecordsNotReadable   the annotations service lets nobody look at its records
 ├── StorageFull              no room on the disk
 ├── StorageFailed            the disk refused (EIO and the like)
@@ -108,6 +111,25 @@ class DatabaseUnfit(Unavailable):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, retry_after=30)
+
+
+class DatabaseFailed(Unavailable):
+    """The database cannot be used for a fault of its file or of its disk.
+
+    The text is for everybody; `advice`, for the log and for commands, also names paths and says what a person can do.
+    """
+
+    def __init__(self, reason: str, advice: str | None = None) -> None:
+        super().__init__(reason, retry_after=5)
+        self.advice = advice or reason
+
+
+class DatabaseDiskFailed(DatabaseFailed):
+    """The database's disk refuses; a commit that failed so may yet come true."""
+
+
+class DatabaseDamaged(DatabaseFailed):
+    """What the database reads is not what it wrote: a person has to restore or to rescue it."""
 
 
 class RecordsNotReadable(Unavailable):

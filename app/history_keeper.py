@@ -18,17 +18,20 @@ class HistoryKeeper(BackgroundWork):
 
     def __init__(self, database: Database, folders: MediaFolders, *, every: float = ADVANCE_SECONDS) -> None:
         super().__init__("history-keeper", pause=every)
+        self._database = database
         self._folders = folders
         self._committed = threading.Event()
         self._committed.set()  # whoever ended without a word before may have committed something
         database.on_announcement(News.MESSAGES, self._committed.set)
 
     def work(self) -> None:
-        """Look at every folder, and count on, if anything was committed since the last time.
+        """Look at every folder and at the database's file, and count on, if anything was committed since the last time.
 
         A database that is away is tried again at the next round: /readyz and the log tell of it without this.
         """
         with suppress(DetectionsError, DBAPIError):
+            if not self._database.admit_replaced(self._folders.open):
+                self._database.ensure_usable()
             if not self._folders.are_open:
                 self._folders.open()
             for folder in self._folders.paths:

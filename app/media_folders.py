@@ -244,9 +244,6 @@ def check_folders(database: Database, folders: Mapping[str, Path]) -> bool:
 
     A database that is away or not migrated stops no start: the server says so at /readyz, and checks again. False then.
     """
-    file = database.url.database
-    if database.is_sqlite and file and not Path(file).exists():
-        return False
     try:
         MediaFolders(database, folders).open()
     except Unavailable as error:

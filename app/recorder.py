@@ -8,6 +8,7 @@ This module begins transactions.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ class Recorder:
 
     def _record(self, group: "Sequence[_Ticket]") -> None:
         ready = _with_synced_folders(group)
-        if not ready or self._commit(ready):
+        if not ready or self._commit(ready, waiting_since=min(ticket.since for ticket in ready)):
             return
         for number, ticket in enumerate(ready):
             self._commit([ticket])
@@ -141,14 +142,14 @@ class Recorder:
                     other.fail(ticket.error)
                 return
 
-    def _commit(self, group: "Sequence[_Ticket]") -> bool:
+    def _commit(self, group: "Sequence[_Ticket]", waiting_since: float | None = None) -> bool:
         """All in one transaction. False if nothing is recorded for a reason that may be one's own: to be tried alone.
 
         An IntegrityError and a full disk say for sure that a commit did not happen.
         """
         begun = committing = False
         try:
-            with self._database.recording() as connection:
+            with self._database.recording(waiting_since=waiting_since) as connection:
                 now = self._now(connection)
                 begun = True
                 self._add(connection, [ticket.recording for ticket in group], now)
@@ -171,6 +172,7 @@ class _Ticket:
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
+        self.since = time.monotonic()
         self.leads = False
         self.error: BaseException | None = None
         self.fail(Unavailable("The recording was interrupted; try again.", retry_after=5), unknown=True)

@@ -9,48 +9,45 @@ of ours looks often, and less often the longer it has waited. The writers of one
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import PoolProxiedConnection
 
 from app.file_systems import network_kind_of
-from app.private_files import make_private
+from app.sqlite_file import DatabaseFile, PlacedConnection
 
 SHORTEST_PAUSE = 0.0003
 LONGEST_PAUSE = 0.01
-MAX_LOG_BYTES = 64 << 20
-"""A log that grew beyond this, behind a long reader, is cut to it when SQLite starts the log anew."""
 LOOKS = 20
 """A pause is this part of what was waited already: who has waited for 200 ms looks every 10."""
 
-_LIMIT_LOG = f"journal_size_limit={MAX_LOG_BYTES}"
 
-
-def reader(url: URL, busy_seconds: float) -> Engine:
+def reader(url: URL, file: DatabaseFile, busy_seconds: float) -> Engine:
     """Its transactions read one state of the database."""
-    if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         url,
-        connect_args={"isolation_level": None, "timeout": busy_seconds},
+        creator=partial(file.open, busy_seconds),
         pool_size=32,
         max_overflow=32,
         pool_timeout=busy_seconds,
         pool_use_lifo=True,  # the one used last still has the database's pages
     )
-    _prepare(engine)
-    _begin_with(engine, lambda connection: connection.execute("BEGIN"))
+    _adapt(engine, file, lambda connection: connection.execute("BEGIN"))
     return engine
 
 
-def writer(url: URL, busy_seconds: float) -> Engine:
-    """Its transactions write; each waits `busy_seconds` at most for those of other processes."""
-    arguments = {"isolation_level": None, "timeout": busy_seconds}
-    engine = create_engine(url, connect_args=arguments, pool_timeout=busy_seconds, pool_use_lifo=True)
-    _prepare(engine, "busy_timeout=0")
-    _begin_with(engine, lambda connection: begin_writing(connection, busy_seconds))
+def writer(url: URL, file: DatabaseFile, busy_seconds: float, left: Callable[[], float]) -> Engine:
+    """Its transactions write; each waits as many seconds for those of other processes as are `left` when it begins."""
+    engine = create_engine(
+        url,
+        creator=partial(file.open, busy_seconds, "busy_timeout=0"),
+        pool_timeout=busy_seconds,
+        pool_use_lifo=True,
+    )
+    _adapt(engine, file, lambda connection: begin_writing(connection, left()))
     return engine
 
 
@@ -86,21 +83,27 @@ def begin_writing(
             return
 
 
-def _prepare(engine: Engine, *more: str) -> None:
-    @event.listens_for(engine.pool, "connect")
-    def _recipe(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-        # A new file is still empty now, and SQLite gives its log the rights that the database has.
-        for suffix in ("", "-wal", "-shm"):
-            make_private(Path(f"{engine.url.database}{suffix}"))
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", _LIMIT_LOG, *more):
-            connection.execute(f"PRAGMA {pragma}")
+def _adapt(engine: Engine, file: DatabaseFile, begin: Callable[[sqlite3.Connection], object]) -> None:
+    """Begin transactions so, and have the file looked at when one has begun and after its commit.
 
-
-def _begin_with(engine: Engine, begin: Callable[[sqlite3.Connection], object]) -> None:
-    """Begin transactions so. A listener to the engine's "begin" would cost every statement of it as much as SQLite
-    spends on one: SQLAlchemy asks for listeners at each step once an engine has any."""
+    A listener to the engine's "begin" would cost every statement of it as much as SQLite spends on one: SQLAlchemy asks
+    for listeners at each step once an engine has any.
+    """
+    commit_as_usual = engine.dialect.do_commit
 
     def do_begin(connection: PoolProxiedConnection) -> None:
-        begin(connection.driver_connection)  # type: ignore[arg-type]
+        placed = _placed(connection.driver_connection)
+        begin(placed)
+        file.check(placed)
+
+    def do_commit(connection: PoolProxiedConnection) -> None:
+        commit_as_usual(connection)
+        file.check_with_log(_placed(connection.driver_connection))
 
     engine.dialect.do_begin = do_begin  # type: ignore[assignment,method-assign]
+    engine.dialect.do_commit = do_commit  # type: ignore[assignment,method-assign]
+
+
+def _placed(connection: object) -> PlacedConnection:
+    assert isinstance(connection, PlacedConnection)
+    return connection

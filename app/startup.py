@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.engine import make_url
 
 from app.errors import DetectionsError
-from app.settings import Settings
+from app.settings import DatabaseSettings, Settings
 from app.sqlite_engine import place_warning
 from app.storage import Storage
 
@@ -33,10 +33,15 @@ def check_file_systems(settings: Settings) -> None:
     Storage(settings.media_folders).ensure_fit()
 
 
-def warn_of_place(database_url: str) -> None:
-    """Log a warning where an SQLite database lies on a file system that does not do for it."""
-    url = make_url(database_url)
-    reason = place_warning(url) if url.get_backend_name() == "sqlite" else None
+def warn_of_place(settings: DatabaseSettings) -> None:
+    """Log where an SQLite database lies, if that follows from where this process was started, and a warning where it is
+    a file system that does not do for it."""
+    url = make_url(settings.url)
+    if url.get_backend_name() != "sqlite":
+        return
+    if settings.was_relative:
+        log.info("database_file", path=url.database)
+    reason = place_warning(url)
     if reason:
         log.warning("database_place", reason=reason)
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from alembic import context
+from alembic import command, context
 from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from app.database_errors import translate_db_errors
 from app.db import Database
-from app.errors import DetectionsError
+from app.errors import DatabaseFailed, DetectionsError
 from app.models import Media
 from app.postgres_connection import PATIENT
 from app.settings import DatabaseSettings
@@ -25,13 +25,20 @@ def database_settings() -> DatabaseSettings:
     return DatabaseSettings(url=url) if url else DatabaseSettings.from_env()
 
 
+def may_create() -> bool:
+    """Whether a database that is not there is to be made: only `alembic upgrade` does, or a caller of its own."""
+    return config.cmd_opts is None or config.cmd_opts.cmd[0] is command.upgrade
+
+
 @contextmanager
 def opened_database() -> Iterator[Database]:
     """The database; a foreseeable fault ends the command with one line instead of a traceback."""
     try:
         settings = database_settings()
         with (
-            closing(Database(settings.url, limits=PATIENT, pooler=settings.pooler)) as database,
+            closing(
+                Database(settings.url, limits=PATIENT, pooler=settings.pooler, may_create=may_create())
+            ) as database,
             translate_db_errors(),
         ):
             database.check()
@@ -39,7 +46,8 @@ def opened_database() -> Iterator[Database]:
     except DetectionsError as error:
         cause = error.__cause__
         reason = f" ({cause.orig})" if isinstance(cause, DBAPIError) else ""
-        raise CommandError(" ".join(f"{error}{reason}".split())) from error
+        text = error.advice if isinstance(error, DatabaseFailed) else f"{error}{reason}"
+        raise CommandError(" ".join(text.split())) from error
 
 
 def migrate() -> None:

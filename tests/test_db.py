@@ -323,7 +323,10 @@ def test_an_upsert_speaks_each_databases_dialect(database: Database) -> None:
 def test_the_revision_of_the_schema_can_be_asked_for(database: Database, tmp_path: Path) -> None:
     with database.reading() as session:
         assert schema_revision(session)
-    with closing(Database(f"sqlite:///{tmp_path}/sub/folder/new.db")) as empty, empty.reading() as session:
+    with (
+        closing(Database(f"sqlite:///{tmp_path}/sub/folder/new.db", may_create=True)) as empty,
+        empty.reading() as session,
+    ):
         assert schema_revision(session) is None
 
 

@@ -35,7 +35,7 @@ def write_something(database: Database) -> None:
 
 def test_a_new_database_and_its_log_are_its_owners_alone(umask: int, tmp_path: Path) -> None:
     path = tmp_path / "d.db"
-    with closing(Database(f"sqlite:///{path}")) as database:
+    with closing(Database(f"sqlite:///{path}", may_create=True)) as database:
         write_something(database)
         found = {file.name: mode(file) for file in tmp_path.iterdir()}
     assert found == {"d.db": 0o600, "d.db-wal": 0o600, "d.db-shm": 0o600}
@@ -43,7 +43,7 @@ def test_a_new_database_and_its_log_are_its_owners_alone(umask: int, tmp_path: P
 
 def test_a_database_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
     path = tmp_path / "d.db"
-    with closing(Database(f"sqlite:///{path}")) as first:
+    with closing(Database(f"sqlite:///{path}", may_create=True)) as first:
         write_something(first)
         for file in tmp_path.iterdir():
             file.chmod(0o664)

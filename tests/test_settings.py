@@ -8,6 +8,7 @@ import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import make_url
 
 from app.bootstrap import token_source
 from app.errors import SettingsError
@@ -45,7 +46,7 @@ def refusal(environ: Mapping[str, str]) -> str:
 
 def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
     found = settings()
-    assert found.database.url == "sqlite:///var/detections.db"
+    assert found.database.url == f"sqlite:///{Path.cwd()}/var/detections.db"
     assert (found.videos_dir, found.images_dir) == (Path.cwd() / "var/videos", Path.cwd() / "var/images")
     assert (found.annotations.url, found.annotations.token) == (None, None)
     assert (found.tokens.algorithm, found.tokens.identity_claim) == ("HS256", "sub")
@@ -358,9 +359,37 @@ def test_a_detection_without_the_service_needs_no_setting_at_all() -> None:
 
 
 def test_migrations_need_the_address_of_the_database_alone() -> None:
-    assert DatabaseSettings.from_env({"DATABASE_URL": "sqlite:///x.db"}).url == "sqlite:///x.db"
+    assert DatabaseSettings.from_env({"DATABASE_URL": "sqlite:////x.db"}).url == "sqlite:////x.db"
     with pytest.raises(SettingsError, match="DATABASE_URL"):
         DatabaseSettings.from_env({"DATABASE_URL": "x"})
+
+
+def test_a_relative_path_of_a_database_starts_where_the_process_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = DatabaseSettings.from_env({"DATABASE_URL": "sqlite:///sub/a%20b#ü%3F.db"})
+    assert make_url(found.url).database == f"{tmp_path}/sub/a b#ü?.db"
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("sqlite://", "must name a file"),
+        ("sqlite:///:memory:", ":memory:"),
+        ("sqlite:///file::memory:", "file::memory:"),
+        ("sqlite:///file:x.db", "file:x.db"),
+        ("sqlite://x/d.db", "four before an absolute one"),
+        ("sqlite:////x/a?b/d.db", "%3F"),
+        ("sqlite:////x/d.db?mode=ro", "mode=ro"),
+        ("sqlite:////x/d.db?timeout=5", "timeout=5"),
+    ],
+)
+def test_an_sqlite_address_that_means_another_file_than_it_seems_to_is_refused_by_name(url: str, named: str) -> None:
+    with pytest.raises(SettingsError, match="DATABASE_URL") as refused:
+        DatabaseSettings.from_env({"DATABASE_URL": url})
+    assert named in str(refused.value)
+    assert str(refused.value).isprintable()
 
 
 def test_a_pooler_and_a_connection_to_listen_on_are_for_postgresql() -> None:

@@ -29,6 +29,7 @@ def run_until_stopped(parts: Sequence[Part], said: str) -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopped.set())
+    services().database.condition.is_logged = True  # this command does not end with what it meets
     for part in parts:
         part.start()
     note(said)

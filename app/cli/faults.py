@@ -7,7 +7,7 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from app.current import services
-from app.errors import DetectionsError
+from app.errors import DatabaseFailed, DetectionsError
 
 _NO_SUCH_SCHEMA = re.compile(r"no such (table|column)")
 _POSTGRES_NO_SUCH_SCHEMA = ("42P01", "42703")
@@ -20,8 +20,7 @@ class _OneLineForFaults(click.Command):
         try:
             return super().invoke(ctx)
         except DetectionsError as error:
-            cause = error.__cause__
-            _end(f"{error} ({cause.orig})" if isinstance(cause, DBAPIError) else str(error), error)
+            _end(_of_ours(error), error)
         except DBAPIError as error:
             _end(_of_database(error), error)
         except _FILE_FAULTS as error:
@@ -34,6 +33,15 @@ class Command(_OneLineForFaults):
 
 class Group(_OneLineForFaults, click.Group):
     """A group of commands."""
+
+
+def _of_ours(error: DetectionsError) -> str:
+    if isinstance(error, DatabaseFailed):
+        url = services().database.url
+        named = str(url.database) in error.advice
+        return error.advice if named else f"{url.render_as_string(hide_password=True)}: {error.advice}"
+    cause = error.__cause__
+    return f"{error} ({cause.orig})" if isinstance(cause, DBAPIError) else str(error)
 
 
 def _end(text: str, error: Exception) -> NoReturn:

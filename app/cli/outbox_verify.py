@@ -1,9 +1,10 @@
-"""`flask outbox verify`: the invariants, and with --remote what the annotations service has.
+"""`flask outbox verify`: SQLite's pages and indexes, the invariants, and with --remote what the other side has.
 
 This module begins transactions.
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 
 import click
@@ -12,7 +13,9 @@ from flask.cli import with_appcontext
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
-from app.errors import Unavailable
+from app.database_errors import RESCUE, translate_db_errors
+from app.errors import DatabaseDamaged, Unavailable
+from app.integrity import Damage, Opened, find_damage
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.remote_audit import Difference, RemoteState
 from app.outbox.verify import walk
@@ -28,7 +31,7 @@ PORTION_SECONDS = 30.0
         exits={
             0: "every invariant holds",
             1: "the annotations service cannot be asked, or something failed",
-            BROKEN: "one is broken, or the other side differs",
+            BROKEN: "one is broken, the database is damaged, or the other side differs",
         },
     ),
 )
@@ -36,24 +39,47 @@ PORTION_SECONDS = 30.0
 @json_option
 @with_appcontext
 def verify(remote: bool, as_json: bool) -> None:
-    """Check the invariants on the stored rows."""
+    """Check that the database is sound, and the invariants on the stored rows."""
     database = services().database
-    with progress_bar("checking") as on_progress:
-        broken = walk(partial(database.reading, statement_seconds=PORTION_SECONDS), on_progress)
+    opened = partial(database.reading, statement_seconds=PORTION_SECONDS)
+    damage = _damage(opened) if database.is_sqlite else []
+    broken = _broken(opened, damage)
     differences = list(_differences()) if remote else []
     unlike = [{"mediaId": one.media_id, "problem": one.problem} for one in differences]
     warnings = database.warnings()
     for warning in warnings:
         note(warning)
     if as_json:
-        show_json({"broken": broken, "warnings": warnings} | ({"differences": unlike} if remote else {}))
-    elif broken or unlike:
+        found = {"damage": [asdict(one) for one in damage], "broken": broken, "warnings": warnings}
+        show_json(found | ({"differences": unlike} if remote else {}))
+    elif damage:
+        show_table(("table", "problem"), [(one.table, one.problem) for one in damage])
+    if (broken or unlike) and not as_json:
         show_table(("media", "problem"), [(row["mediaId"], row["problem"]) for row in [*broken, *unlike]])
     if any(one.state in (RemoteState.MISSING, RemoteState.BEHIND) for one in differences):
         note("To say again what is missing or behind there: flask outbox resend --missing")
-    if broken or unlike:
+    if damage:
+        note(f"The database is damaged: {RESCUE}.")
+    if damage or broken or unlike:
         raise SystemExit(BROKEN)
     note("Every invariant holds.")
+
+
+def _damage(opened: Opened) -> list[Damage]:
+    with progress_bar("reading pages") as on_progress:
+        return list(find_damage(opened, on_progress))
+
+
+def _broken(opened: Opened, damage: list[Damage]) -> list[dict[str, str]]:
+    """The broken invariants, as far as a damaged database can be read."""
+    try:
+        with translate_db_errors(), progress_bar("checking") as on_progress:
+            return walk(opened, on_progress)
+    except DatabaseDamaged as error:
+        if not damage:
+            damage.append(Damage("", error.advice))
+        note("The invariants cannot be checked, because what they are asked of cannot be read.")
+        return []
 
 
 def _differences() -> Iterator[Difference]:

@@ -115,8 +115,8 @@ class RunAttempts:
         self._until_recorded(lambda: self._runs.put_off(claimed, fault, anew=anew))
 
     def _until_recorded(self, record: Callable[[], bool]) -> None:
-        """While the database takes nothing, try again for as long as the run is ours: left to its lease, it would
-        count a try."""
+        """While the database takes nothing, try again for as long as the run is ours: left to its lease, it would wait
+        for that to end, and begin anew."""
         while True:
             try:
                 record()

@@ -115,7 +115,8 @@ def _lease_statement(now: ColumnElement[float]) -> Update:
             lease_epoch=DetectionRun.lease_epoch + 1,
             lease_owner=bindparam("owner"),
             lease_until=now + bindparam("lease", type_=Double()),
-            tries=DetectionRun.tries + 1,
+            # A run that is leased still ended with its server: that try counts no second time, nor against the file.
+            tries=case((_R.state == RunState.QUEUED, _R.tries + 1), else_=_R.tries),
             claimed_at=now,
             started_at=case((goes_on, _R.started_at), else_=now),
             frames_done=case((goes_on, _R.frames_done), else_=0),

@@ -39,6 +39,7 @@ from app.errors import (
     SettingsError,
     Unavailable,
 )
+from app.failure_log import FailureLog
 from app.threads import watched
 
 log = structlog.get_logger()
@@ -81,6 +82,8 @@ class RunExecutor:
         self.gate = gate or Gate()
         self._head_start_seconds = head_start_seconds
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._failures = FailureLog("run_worker_failed")
+        self._renewal_failures = FailureLog("lease_not_renewed")
         self._stopping = threading.Event()
         self._idle = IdleDetectors()
         self._ahead: set[HeadStart] = set()
@@ -178,18 +181,18 @@ class RunExecutor:
             while not self._stopping.is_set():
                 if not may_work(self.gate, process, self._stopping):
                     continue
-                seen, has_looked = self._idle.calls, True
+                seen = self._idle.calls
                 try:
                     worked = _take_turn(turns, process)
                 except NOT_RECORDED as error:
                     self.gate.close(HouseFault(Kind.RESULTS, str(error)))
                     continue
-                except Exception:
-                    log.exception("run_worker_failed")
-                    worked = has_looked = False
-                else:
-                    self.gate.open(Kind.RESULTS)
-                while not worked and (head_start := self._idle.wait(seen, LOOK_EVERY, is_idle=has_looked)):
+                except Exception as error:  # noqa: BLE001 (the next turn may succeed)
+                    self._failures.failed(error)
+                    self._stopping.wait(LOOK_EVERY)  # which no wake-up shortens
+                    continue
+                self.gate.open(Kind.RESULTS)
+                while not worked and (head_start := self._idle.wait(seen, LOOK_EVERY)):
                     self._follow(process, head_start)
                     worked = self.gate.fault is not None
 
@@ -199,8 +202,8 @@ class RunExecutor:
             head_start.leave()
         try:
             self._work_ahead(process, head_start)
-        except Exception:
-            log.exception("run_worker_failed")
+        except Exception as error:  # noqa: BLE001 (the run itself is left to its lease)
+            self._failures.failed(error)
         finally:
             head_start.leave()
             self._ahead.discard(head_start)
@@ -274,16 +277,21 @@ class RunExecutor:
             for claimed in self._under_way.copy():
                 try:
                     self._runs.renew(claimed)
-                except Exception:
-                    log.exception("lease_not_renewed", run_id=claimed.run_id)
+                except Exception as error:  # noqa: BLE001 (tried again before the lease ends)
+                    self._renewal_failures.failed(error)
 
 
 def _take_turn(turns: list[_Work], process: DetectorProcess) -> bool:
-    """Do the first kind of work that there is, and put it last: none keeps the others waiting for ever."""
-    for work in turns:
-        if work(process):
-            turns.remove(work)
-            turns.append(work)
+    """Do the first kind of work that there is. What was done or failed is put last: none keeps the others waiting."""
+    for work in turns.copy():
+        worked = True
+        try:
+            worked = work(process)
+        finally:
+            if worked:
+                turns.remove(work)
+                turns.append(work)
+        if worked:
             return True
     return False
 

@@ -73,15 +73,11 @@ class IdleDetectors:
             self.calls += 1
             self._changed.notify_all()
 
-    def wait(self, seen: int, seconds: float, *, is_idle: bool = True) -> HeadStart | None:
-        """Until there was another call than those seen, or for so long, or to return what is given meanwhile.
-
-        One that is not idle, because it could not look, is given nothing.
-        """
+    def wait(self, seen: int, seconds: float) -> HeadStart | None:
+        """Until there was another call than those seen, or for so long, or to return what is given meanwhile."""
         idle = _Idle(seen)
         with self._changed:
-            if is_idle:
-                self._idle.append(idle)
+            self._idle.append(idle)
             self._changed.wait_for(lambda: idle.given is not None or self.calls != seen, seconds)
             if idle in self._idle:
                 self._idle.remove(idle)

@@ -4,9 +4,10 @@ A run's life: it is queued, in the transaction that records its media where that
 process renews while it works and with every batch of frames that it records; done or failed at the end. A picture that
 an idle detector has begun with is claimed in the transaction that queues it, unless others wait. A run that yields, or
 whose process is told to stop, waits with the position from which its next claim goes on; it counts as no try. One whose
-process dies is left to whoever comes once the lease has run out, and begins anew. A run of which MAX_TRIES processes or
-detectors have died is failed, with the reason; one that a person ends is failed as well, "cancelled by" that person.
-One that a fault of the house keeps (`app.detection.house`) is put off: it waits, unclaimed, until it is released.
+process dies is left to whoever comes once the lease has run out, and begins anew, which counts as no further try. A run
+of which MAX_TRIES detectors have died while their server lived is failed, with the reason; one that a person ends is
+failed as well, "cancelled by" that person. One that a fault of the house keeps (`app.detection.house`) is put off: it
+waits, unclaimed, until it is released.
 
 A run belongs to the process whose lease it carries. Every write about it is fenced by the lease's epoch, so a process
 that lost its run (frozen, cut off) changes nothing. This module begins transactions.
@@ -141,24 +142,17 @@ class Runs:
                 continue  # another request was faster: its run is ours too
 
     def claim(self, owner: str) -> ClaimedRun | None:
-        """Take a run that waits or whose process died, fairly between users; None where there is none.
-
-        A run that has been tried too often is ended here, with its media at Error.
-        """
-        claimant = Claimant(owner, self.detector, self.lease_seconds)
-        while self._anything_to_claim():
-            with self._database.writing() as session:
-                claimed = self._claims.lease(session, claimant)
-                if claimed is None:
-                    return None
+        """Take a run that waits or whose process died, fairly between users; None where there is none."""
+        if not self._anything_to_claim():
+            return None
+        with self._database.writing() as session:
+            claimed = self._claims.lease(session, Claimant(owner, self.detector, self.lease_seconds))
+            if claimed is not None:
                 if claimed.media_status != MediaStatus.AI_PROCESSING:
                     self._report(session.connection(), claimed, MediaStatus.AI_PROCESSING)
                 if claimed.position is None:
                     _forget_results(session, claimed)
-                if claimed.tries <= MAX_TRIES:
-                    return claimed
-                self._end_failed(session, claimed, RunFailure.DETECTOR, f"Given up: {MAX_TRIES} processes died of it.")
-        return None
+            return claimed
 
     def is_waited_for(self, claimed: ClaimedRun, *, had_its_turn: bool) -> bool:
         """Whether the run is to yield: somebody else waits who has nothing under way.

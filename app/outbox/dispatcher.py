@@ -18,7 +18,8 @@ import structlog
 from sqlalchemy.orm import Session
 
 from app.db import Database
-from app.errors import StorageFailed, StorageFull, Unavailable
+from app.errors import DatabaseDamaged, StorageFailed, StorageFull, Unavailable
+from app.failure_log import FailureLog
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.claiming import Claiming
 from app.outbox.delivery_workers import DeliveryWorkers
@@ -72,6 +73,7 @@ class Dispatcher:
         self._queue = queue
         self._lease = limits.lease
         self._monotonic = monotonic
+        self._failures = FailureLog("outbox_turn_failed")
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -118,14 +120,16 @@ class Dispatcher:
                 return
 
     def run(self) -> None:
-        """Turn after turn until stopped; a failing database is waited out, never fatal."""
+        """Turn after turn until stopped; a failing database is waited out, and no wake-up shortens that."""
         while not self._stopping.is_set():
             try:
                 pause = self.turn()
-            except Exception:
-                log.exception("outbox_turn_failed")
-                pause = AFTER_FAILURE_SECONDS
-            self.sleep(pause)
+            except Exception as error:  # noqa: BLE001 (the next turn may succeed)
+                self._failures.failed(error)
+                self._stopping.wait(AFTER_FAILURE_SECONDS)
+            else:
+                self._failures.succeeded()
+                self.sleep(pause)
 
     def sleep(self, seconds: float) -> None:
         """Wait that long, or until woken."""
@@ -162,6 +166,9 @@ class Dispatcher:
         """Record outcomes, all together where that can be; returns what to send next."""
         try:
             return self._record_together(returned, claim_more=claim_more, media_id=media_id)
+        except DatabaseDamaged:  # the claim, or one of them, reads what is damaged: the others may not
+            if not returned:
+                raise
         except _OF_THE_DATABASE:
             self._workers.put_back(returned)
             raise
@@ -185,6 +192,8 @@ class Dispatcher:
         for version in (one, in_plain_text(one)):
             try:
                 return self._record_together([version])
+            except DatabaseDamaged as error:
+                reason = _one_line(error)
             except _OF_THE_DATABASE:
                 raise
             except Exception as error:  # noqa: BLE001 (whatever keeps it from its record stops nobody else)

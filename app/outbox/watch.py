@@ -11,15 +11,13 @@ from collections.abc import Callable
 from contextlib import closing
 
 import psycopg
-import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.background import BackgroundWork
 from app.db import Database
 from app.errors import DatabaseUnfit
+from app.failure_log import FailureLog
 from app.postgres_connection import PostgresConnection
-
-log = structlog.get_logger()
 
 DATA_VERSION_POLL_SECONDS = 0.01
 """Between two readings of SQLite's data version: a message waits half of it on average."""
@@ -57,6 +55,7 @@ class ChangeWatcher(BackgroundWork):
         self._database = database
         self._on_change = on_change
         self._quiet_seconds = quiet_seconds
+        self._interruptions = FailureLog("change_watcher_interrupted")
 
     def work(self) -> None:
         """Watch until stopped, or until the database is out of reach."""
@@ -64,7 +63,7 @@ class ChangeWatcher(BackgroundWork):
         try:
             watch()
         except (sqlite3.Error, psycopg.Error, DBAPIError, DatabaseUnfit) as error:  # slower without, but not wrong
-            log.warning("change_watcher_interrupted", error=str(error))
+            self._interruptions.failed(error)
 
     def _watch_file(self) -> None:
         pooled = self._database.engine.raw_connection()
@@ -72,13 +71,16 @@ class ChangeWatcher(BackgroundWork):
             cursor = pooled.cursor()
             seen, pace, changed_at = None, DATA_VERSION_POLL_SECONDS, time.monotonic()
             while not self._stopping.wait(pace):
+                self._database.check_place(pooled.driver_connection)
                 version = cursor.execute("PRAGMA data_version").fetchone()
                 if version != seen:
                     seen, pace, changed_at = version, DATA_VERSION_POLL_SECONDS, time.monotonic()
                     self._on_change()
                 elif pace != IDLE_POLL_SECONDS and time.monotonic() - changed_at >= self._quiet_seconds:
                     pace = IDLE_POLL_SECONDS
-                    self._database.truncate_log()
+                    if self._database.truncate_log():  # which looks like a commit: to others once, not to this one
+                        seen = cursor.execute("PRAGMA data_version").fetchone()
+                        self._on_change()
         finally:
             pooled.close()
 

@@ -12,16 +12,19 @@ from app.errors import SettingsError
 from app.settings.reader import Reader
 
 POSTGRES = "postgresql+psycopg"
+EXAMPLE = "sqlite:///var/detections.db"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseSettings:
     """`pooler` is "transaction" where `url` leads to one that gives each transaction another session of the server;
-    `listen_url` then leads to the server itself, for a connection that hears notifications."""
+    `listen_url` then leads to the server itself, for a connection that hears notifications. `was_relative` says that a
+    path in `url`, which is absolute here, was given from the folder in which the process was started."""
 
     url: str = field(repr=False)  # may carry a password
     pooler: Literal["none", "transaction"] = "none"
     listen_url: str | None = field(default=None, repr=False)
+    was_relative: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -37,14 +40,45 @@ class DatabaseSettings:
     @classmethod
     def read(cls, read: Reader) -> Self:
         """Read and check them; raises SettingsError."""
-        url = read.text("DATABASE_URL", "sqlite:///var/detections.db") or ""
-        parsed = _parsed("DATABASE_URL", url, "sqlite:///var/detections.db")
-        driver, database = parsed.drivername, parsed.database
-        if driver == "sqlite" and database in (None, "", ":memory:"):
-            raise SettingsError("DATABASE_URL must name a file, as sqlite:///var/detections.db does.")
+        url = read.text("DATABASE_URL", EXAMPLE) or ""
+        parsed = _parsed("DATABASE_URL", url, EXAMPLE)
+        driver = parsed.drivername
+        if driver == "sqlite":
+            _check_query(url)
+            return cls(
+                url=_with_whole_path(parsed),
+                pooler=_pooler(read, driver),
+                listen_url=_listen_url(read, driver),
+                was_relative=not (parsed.database or "").startswith("/"),
+            )
         if driver not in ("sqlite", POSTGRES):
             raise SettingsError(f"DATABASE_URL must begin with sqlite:// or {POSTGRES}://, not {driver}://.")
         return cls(url=url, pooler=_pooler(read, driver), listen_url=_listen_url(read, driver))
+
+
+def _check_query(url: str) -> None:
+    _, mark, query = url.partition("?")
+    if mark:
+        raise SettingsError(
+            f"DATABASE_URL has {query!r} behind a question mark, where parameters stand, and SQLite takes none here: "
+            "remove it, or write %3F for a question mark that is part of the path."
+        )
+
+
+def _with_whole_path(url: URL) -> str:
+    """The URL with an absolute path: a relative one starts at the folder in which the process was started."""
+    path = url.database or ""
+    if url.host is not None:
+        raise SettingsError(
+            f"DATABASE_URL begins with sqlite:// and the name {url.host!r}: write three slashes before a relative path "
+            "and four before an absolute one, as sqlite:////var/lib/detections/detections.db."
+        )
+    if path in ("", ":memory:") or path.startswith("file:"):
+        raise SettingsError(
+            f"DATABASE_URL must name a file on a disk, as {EXAMPLE} does, not {path or 'nothing'!r}: a database in "
+            "memory is lost with its process, and file: is not understood here."
+        )
+    return url.set(database=str(Path(path).absolute())).render_as_string(hide_password=False)
 
 
 def _pooler(read: Reader, driver: str) -> Literal["none", "transaction"]:

@@ -96,7 +96,7 @@ def check_settings() -> None:
     with ending_on_faults():
         settings = Settings.from_env()
         logs.configure(settings.logs)
-        warn_of_place(settings.database.url)
+        warn_of_place(settings.database)
         warn_of_plain_http(settings)
         warn_of_nobody(settings)
         check_model(settings)

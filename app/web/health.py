@@ -57,7 +57,7 @@ def metrics() -> Response:
     with services().database.reading() as session:
         registry.register(OutboxCollector(session, services().database.now, services().breaker, services().counts))
         registry.register(RunCollector(session, services().database.now))
-        registry.register(HistoryCollector(session, services().folders))
+        registry.register(HistoryCollector(session, services().folders, services().database))
         stored = generate_latest(registry)
     return Response(generate_latest(process_figures().registry()) + stored, content_type=CONTENT_TYPE_LATEST)
 

@@ -1,4 +1,4 @@
-"""Figures of the media folders and of the database's history for Prometheus."""
+"""Figures of the media folders, of the database's size and of its history for Prometheus."""
 
 from collections.abc import Iterator
 
@@ -8,14 +8,18 @@ from prometheus_client.registry import Collector
 from sqlalchemy.orm import Session
 
 from app import history
+from app.db import Database
 from app.media_folders import MediaFolders
+
+_SIZES = {"database": "What the database takes on its disk.", "wal": "What SQLite's log takes on its disk."}
 
 
 class HistoryCollector(Collector):
     """Yields the epoch, whether a restoration waits for a person, and whether each media folder is the one it was."""
 
-    def __init__(self, session: Session, folders: MediaFolders) -> None:
+    def __init__(self, session: Session, folders: MediaFolders, database: Database) -> None:
         self._session = session
+        self._database = database
         self._folders = folders
 
     def collect(self) -> Iterator[Metric]:
@@ -36,3 +40,5 @@ class HistoryCollector(Collector):
         for folder, reason in self._folders.known_reasons.items():
             usable.add_metric([folder.name], float(reason is None))
         yield usable
+        for name, size in self._database.sizes(self._session).items():
+            yield GaugeMetricFamily(f"detections_{name}_bytes", _SIZES[name], float(size))

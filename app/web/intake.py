@@ -28,6 +28,7 @@ def upload() -> Iterator[Upload]:
     declared = content_length(request.environ) or 0
     if declared <= limit:  # a larger one is refused for that, whatever room there is
         service.storage.admit(declared)
+    service.database.ensure_usable()
     with request_slot.slot():
         body = _open(limit)
         yield Upload(

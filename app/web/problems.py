@@ -59,7 +59,9 @@ def _ours(error: errors.DetectionsError) -> Response:
     if entry is None:
         return _unforeseen(error)
     status, name, title = entry
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(
+        error, errors.DatabaseFailed
+    ):  # logged once a minute
         log.warning("refused", status=status, problem=name, detail=str(error), cause=repr(error.__cause__))
     response = problem(status, name, title, str(error), **_named_media(getattr(error, "media_id", None)))
     if status == HTTPStatus.UNAUTHORIZED:

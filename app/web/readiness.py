@@ -21,7 +21,7 @@ from app import schema
 from app.bootstrap import Services
 from app.db import is_read_only
 from app.detection import put_off
-from app.errors import DatabaseUnfit, DetectionsError
+from app.errors import DatabaseFailed, DatabaseUnfit, DetectionsError
 from app.storage import INCOMING, Storage
 
 PATIENCE_SECONDS = 1.5
@@ -89,13 +89,24 @@ def _database_troubles(services: Services) -> list[str]:
             trouble = "the database is read-only: a standby, or set so" if is_read_only(session) else None
             trouble = trouble or schema.trouble(session)
             all_wait_for = None if trouble else session.scalar(select(put_off.reason_for_all()))
-    except DatabaseUnfit as error:
+    except (DatabaseUnfit, DatabaseFailed) as error:
         return [str(error)]
     except (SQLAlchemyError, DetectionsError) as error:
         return [f"the database does not answer: {type(error).__name__}"]
+    if trouble:
+        return [trouble]
     fault = services.executor.gate.fault
     waits = str(fault) if fault else all_wait_for
-    return [trouble] if trouble else [f"detection waits: {waits}"] if waits else []
+    return [*_writing_troubles(services), *([f"detection waits: {waits}"] if waits else [])]
+
+
+def _writing_troubles(services: Services) -> list[str]:
+    try:
+        services.database.try_writing()
+    except (SQLAlchemyError, DetectionsError) as error:
+        reason = str(error) if isinstance(error, DetectionsError) else type(error).__name__
+        return [f"the database cannot be written: {reason}"]
+    return []
 
 
 def _folder_troubles(services: Services) -> list[str]:

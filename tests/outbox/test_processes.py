@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,6 +64,18 @@ def test_a_commit_of_another_process_is_noticed(live_world: World) -> None:
     media_id = live_world.media()
     with watching(live_world.database) as changed, other("enqueue", live_world.database, media_id):
         assert changed.wait(GIVE_UP)
+
+
+def test_what_cuts_the_log_in_a_quiet_time_keeps_nobody_awake(sqlite_url: str) -> None:
+    with ExitStack() as stack:
+        databases = [stack.enter_context(closing(Database(sqlite_url))) for _process in range(2)]
+        with closing(World(databases[0])) as world:
+            world.media()
+        watched = [stack.enter_context(watching(database, quiet_seconds=0.1)) for database in databases]
+        time.sleep(1)  # each has cut the log, or seen it cut
+        for changed in watched:
+            changed.clear()
+        assert not any(changed.wait(0.4) for changed in watched)
 
 
 def test_a_commit_after_a_quiet_time_is_noticed_too(live_world: World) -> None:

@@ -289,9 +289,6 @@ def test_a_detector_that_is_called_to_something_else_is_given_nothing(tmp_path: 
         until(lambda: len(idle) == 1)
         idle.call()
         assert waiting.result(30) is None
-        waiting = threads.submit(lambda: idle.wait(idle.calls, 0.1, is_idle=False))
-        assert (len(idle), idle.give(head_start)) == (0, False)
-        assert waiting.result(30) is None
         waiting = threads.submit(idle.wait, idle.calls, 30)
         until(lambda: len(idle) == 1)
         idle.close()

@@ -127,7 +127,7 @@ def test_a_run_whose_process_died_is_taken_over_from_its_beginning(world: World,
     clock.advance(1)
     assert world.runs.active() == {run_id: None}
     second = world.claimed("two")
-    assert (second.run_id, second.tries) == (run_id, 2)
+    assert (second.run_id, second.tries) == (run_id, 1)
     assert world.run(run_id).frames_done == 0
     assert world.found(run_id) == []
     assert world.runs.finish(second, [frame(0)])
@@ -185,19 +185,27 @@ def test_a_run_is_of_the_detector_that_did_it(world: World) -> None:
     assert world.run(run_id).detector == "detector-2"
 
 
-def test_a_run_of_which_every_process_dies_is_given_up(world: World, clock: Clock) -> None:
+def test_a_run_that_ends_with_its_server_again_and_again_is_taken_over_without_a_try_being_counted(
+    world: World, clock: Clock
+) -> None:
     media_id = world.media()
     run_id = world.runs.start_new(media_id, WANTED)
-    for number in range(MAX_TRIES):
-        assert world.claimed(f"victim-{number}").run_id == run_id
+    for number in range(3 * MAX_TRIES):
+        claimed = world.claimed(f"killed-{number}")
+        assert (claimed.run_id, claimed.tries) == (run_id, 1)
         clock.advance(LEASE + 1)
-    waiting = world.runs.start_new(world.media(), WANTED)
-    assert world.claimed("next").run_id == waiting  # the hopeless one is ended on the way
-    run = world.run(run_id)
-    assert (run.state, run.failure) == (RunState.FAILED, RunFailure.DETECTOR)
-    assert str(MAX_TRIES) in (run.error or "")
-    assert world.status(media_id) == MediaStatus.ERROR
-    assert world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert world.runs.finish(world.claimed(), [frame(0)])
+    assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+
+
+def test_tries_of_which_the_detector_died_count_whatever_became_of_servers_in_between(
+    world: World, clock: Clock
+) -> None:
+    world.runs.start_new(world.media(), WANTED)
+    assert world.runs.hand_back(world.claimed(), counted=True)
+    assert world.claimed("killed").tries == 2
+    clock.advance(LEASE + 1)
+    assert world.claimed().tries == 2
 
 
 def test_a_run_handed_back_is_taken_at_once_and_only_counts_where_it_should(world: World) -> None:

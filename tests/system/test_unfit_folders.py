@@ -3,8 +3,6 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from app.folder_trials import TRIAL_SECONDS
 from tests.api.conftest import picture
 from tests.exfat import mounted_exfat
+from tests.system.refusing import readiness, refusing, worker_of
 from tests.system.service import ROOT, Service, surroundings
 from tests.test_crash_points import WHY_NOT
 
@@ -52,35 +51,6 @@ def test_a_start_with_its_database_on_a_disk_served_from_user_space_warns_of_it(
         [line] = [line for line in service.log.read_text().splitlines() if "database_place" in line]
         assert str(disk) in line
         assert '"level": "warning"' in line
-
-
-@contextmanager
-def refusing(call: str, process: int, log: Path) -> Iterator[None]:
-    """Have a call of a running process be refused while the block runs."""
-    injected = ["-e", f"trace={call}", "-e", f"inject={call}:error=EPERM"]
-    with subprocess.Popen(["strace", "-f", "-p", str(process), "-o", str(log), *injected]) as tracer:
-        try:
-            deadline = time.monotonic() + 30
-            while f"TracerPid:\t{tracer.pid}\n" not in Path(f"/proc/{process}/status").read_text():
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            yield
-        finally:
-            tracer.terminate()
-
-
-def worker_of(service: Service) -> int:
-    assert service.process is not None
-    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text()
-    return int(children.split()[0])
-
-
-def readiness(service: Service, wanted: int) -> str:
-    deadline = time.monotonic() + 30
-    while (answer := service.request("GET", "/readyz")).status_code != wanted:
-        assert time.monotonic() < deadline, answer.text
-        time.sleep(0.2)
-    return answer.text
 
 
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "strace works")

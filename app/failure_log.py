@@ -1,0 +1,47 @@
+"""How work that goes on in the background tells of its failures: once, and once a minute while the same repeats."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from app.errors import DetectionsError
+
+log = structlog.get_logger()
+
+REPEAT_SECONDS = 60.0
+
+
+class FailureLog:
+    """Of one loop, or of several that do the same work. `event` names the line. Safe to use from several threads."""
+
+    def __init__(self, event: str, *, monotonic: Callable[[], float] = time.monotonic, **fields: object) -> None:
+        self._event = event
+        self._fields = fields
+        self._monotonic = monotonic
+        self._last: tuple[type[BaseException], str] | None = None
+        self._logged_at = 0.0
+        self._unlogged = 0
+        self._guard = threading.Lock()
+
+    def failed(self, error: Exception) -> None:
+        """Log a failure, unless the same was logged within the last minute; one that was foreseen without its trace."""
+        this = type(error), str(error)
+        with self._guard:
+            now = self._monotonic()
+            if this == self._last and now - self._logged_at < REPEAT_SECONDS:
+                self._unlogged += 1
+                return
+            fields = self._fields | ({"repeated": self._unlogged} if self._unlogged else {})
+            self._last, self._logged_at, self._unlogged = this, now, 0
+        if isinstance(error, DetectionsError):
+            log.error(self._event, reason=str(error), **fields)
+        else:
+            log.error(self._event, exc_info=error, **fields)
+
+    def succeeded(self) -> None:
+        """Have the next failure logged, whatever was logged before."""
+        if self._last is not None:
+            with self._guard:
+                self._last, self._unlogged = None, 0

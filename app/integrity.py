@@ -1,0 +1,158 @@
+"""Whether an SQLite database is sound: its pages as SQLite checks them, and each index against its table.
+
+Each table is a portion, and so are some thousand of its rows where they are looked up in its indexes: no snapshot is
+held for long. SQLite's quick check does not compare indexes with tables, and its full one holds one snapshot for all
+of it. Nothing here begins or commits a transaction.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from app.errors import DatabaseDamaged
+
+PORTION = 5000
+SHOWN = 20
+"""How many problems of a table are named."""
+
+_PAGE = re.compile(r"page (\d+)")
+
+Opened = Callable[[], AbstractContextManager[Session]]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What is wrong, and in which table; the text names the page where SQLite does."""
+
+    table: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    name: str
+    matches: str
+    """Compares the row `x`, found by the index, with the row `t` of the table."""
+    condition: str
+    """Which rows it holds, as SQL."""
+
+
+def find_damage(
+    opened: Opened, on_progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> Iterator[Damage]:
+    """Everything that is found damaged. `opened` gives a session for each portion; progress is told in rows."""
+    try:
+        with opened() as session:
+            tables = _tables(session.connection())
+    except DatabaseDamaged as error:
+        yield Damage("", str(error.__cause__ or error))
+        return
+    done, total = 0, sum(tables.values())
+    for table, rows in tables.items():
+        found = list(_checked(opened, table))
+        if not found:
+            found = list(_compared(opened, table, lambda count: on_progress(min(done + count, total), total)))  # noqa: B023
+        yield from found[:SHOWN]
+        done += rows
+        on_progress(done, total)
+
+
+def _tables(connection: Connection) -> dict[str, int]:
+    """Every table, with a guess at how many rows it has; damage there is told later, by name."""
+    named = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").scalars()
+    return {name: _last(connection, name) for name in named if not name.startswith("sqlite_")}
+
+
+def _last(connection: Connection, table: str) -> int:
+    try:
+        return connection.exec_driver_sql(f'SELECT max(rowid) FROM "{table}" NOT INDEXED').scalar() or 0  # noqa: S608
+    except DBAPIError:  # its check says what is wrong
+        return 0
+
+
+def _checked(opened: Opened, table: str) -> Iterator[Damage]:
+    """What SQLite's quick check says of a table and its indexes: one problem for each page."""
+    try:
+        with opened() as session:
+            said = session.connection().exec_driver_sql(f'PRAGMA quick_check("{table}")').scalars().all()
+    except DatabaseDamaged as error:
+        yield Damage(table, str(error.__cause__ or error))
+        return
+    pages: set[str] = set()
+    for line in dict.fromkeys(line for text in said for line in text.splitlines()):
+        page = _PAGE.search(line)
+        if line == "ok" or line.startswith("***") or (page and page[1] in pages):
+            continue
+        if page:
+            pages.add(page[1])
+        yield Damage(table, line)
+
+
+def _compared(opened: Opened, table: str, on_rows: Callable[[int], None]) -> Iterator[Damage]:
+    """Each row must be found by each index, and an index hold no more than the rows."""
+    try:
+        with opened() as session:
+            indexes = _indexes(session.connection(), table)
+            for index in indexes:
+                yield from _counted(session.connection(), table, index)
+        after, done = -1, 0
+        while True:
+            with opened() as session:
+                last = _portion_end(session.connection(), table, after)
+                if last is None:
+                    return
+                for index in indexes:
+                    yield from _missing(session.connection(), table, index, (after, last))
+            after, done = last, done + PORTION
+            on_rows(done)
+    except DatabaseDamaged as error:
+        yield Damage(table, str(error.__cause__ or error))
+
+
+def _indexes(connection: Connection, table: str) -> list[_Index]:
+    rows = connection.exec_driver_sql(
+        "SELECT i.name, m.sql FROM pragma_index_list(?) AS i JOIN sqlite_master AS m ON m.name = i.name", (table,)
+    ).all()
+    found = []
+    for name, sql in rows:
+        columns = connection.exec_driver_sql(
+            "SELECT name FROM pragma_index_xinfo(?) WHERE key AND name IS NOT NULL ORDER BY seqno", (name,)
+        ).scalars()
+        matches = " AND ".join([*(f'x."{column}" IS t."{column}"' for column in columns), "x.rowid = t.rowid"])
+        _, _, condition = re.sub(r"\s+", " ", sql or "").partition(" WHERE ")
+        found.append(_Index(name, matches, condition or "1"))
+    return found
+
+
+def _counted(connection: Connection, table: str, index: _Index) -> Iterator[Damage]:
+    by_index, by_table = (
+        connection.exec_driver_sql(f'SELECT count(*) FROM "{table}" {way} WHERE {index.condition}').scalar_one()  # noqa: S608
+        for way in (f'INDEXED BY "{index.name}"', "NOT INDEXED")
+    )
+    if by_index != by_table:
+        yield Damage(table, f"the index {index.name} has {by_index} entries for {by_table} rows")
+
+
+def _portion_end(connection: Connection, table: str, after: int) -> int | None:
+    """The rowid of the last row of the portion after that one; None where there is no more."""
+    found: int | None = connection.exec_driver_sql(
+        f'SELECT max(rowid) FROM (SELECT rowid FROM "{table}" NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?)',  # noqa: S608
+        (after, PORTION),
+    ).scalar()
+    return found
+
+
+def _missing(connection: Connection, table: str, index: _Index, within: tuple[int, int]) -> Iterator[Damage]:
+    lost = connection.exec_driver_sql(
+        f'SELECT count(*) FROM "{table}" AS t NOT INDEXED WHERE rowid > ? AND rowid <= ? AND ({index.condition})'  # noqa: S608
+        f' AND NOT EXISTS (SELECT 1 FROM "{table}" AS x INDEXED BY "{index.name}"'
+        f" WHERE {index.matches} AND ({index.condition}))",
+        within,
+    ).scalar_one()
+    if lost:
+        yield Damage(table, f"the index {index.name} does not find {lost} rows, of those up to rowid {within[1]}")

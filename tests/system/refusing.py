@@ -1,0 +1,41 @@
+"""A running process whose calls of one kind fail, as strace injects it."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.system.service import Service
+
+
+@contextmanager
+def refusing(call: str, process: int, log: Path, error: str = "EPERM") -> Iterator[None]:
+    """Have a call of a running process fail while the block runs."""
+    injected = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}"]
+    command = ["strace", "-q", "-f", "-p", str(process), "-o", str(log), *injected]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracer:
+        try:
+            deadline = time.monotonic() + 30
+            while f"TracerPid:\t{tracer.pid}\n" not in Path(f"/proc/{process}/status").read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            yield
+        finally:
+            tracer.terminate()
+
+
+def worker_of(service: Service) -> int:
+    """The first worker of a service."""
+    assert service.process is not None
+    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text()
+    return int(children.split()[0])
+
+
+def readiness(service: Service, wanted: int) -> str:
+    """What `/readyz` says, once it answers with that status."""
+    deadline = time.monotonic() + 30
+    while (answer := service.request("GET", "/readyz")).status_code != wanted:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.2)
+    return answer.text
