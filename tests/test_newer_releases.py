@@ -48,6 +48,7 @@ class Machine:
         for package in ("app/demo", "tests", "benchmarks"):
             (self.checkout / package).mkdir(parents=True)
         (self.checkout / "app/demo/__main__.py").write_text("import core\nprint('shows with', core.VERSION)\n")
+        (self.checkout / "app/wait_for_database.py").touch()
         self.index = Index(folder / "index")
         programs = folder / "programs"
         programs.mkdir()

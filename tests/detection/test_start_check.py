@@ -66,7 +66,7 @@ def test_a_model_whose_boxes_are_nonsense_stops_the_start(tmp_path: Path) -> Non
 def test_a_model_that_takes_more_memory_than_there_is_stops_the_start(tmp_path: Path) -> None:
     path = tmp_path / "own.onnx"
     path.write_bytes(constant_model(NOBODY, (1, 3, 60_000, 60_000), metadata={"names": "['person']"}))
-    with pytest.raises(SettingsError, match=r"own\.onnx.*more memory"):
+    with pytest.raises(SettingsError, match=r"own\.onnx.*too little memory"):
         check(DETECTOR_MODEL=path)
 
 

@@ -40,7 +40,7 @@ def annotations(tmp_path: Path) -> Iterator[ReferenceService]:
 def service(servers: tuple[Server, Server], annotations: ReferenceService, tmp_path: Path) -> Iterator[Service]:
     address = url(servers)
     migrate(address)
-    service = Service(tmp_path, address, annotations.url)
+    service = Service(tmp_path, address, annotations.url, DETECTION="off")
     try:
         yield service.start("--workers", "2")
     finally:

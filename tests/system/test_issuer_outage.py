@@ -26,7 +26,7 @@ def silent_issuer() -> Iterator[Server]:
 @pytest.fixture
 def service(tmp_path: Path, sqlite_url: str, silent_issuer: Server) -> Iterator[Service]:
     keys = {"JWT_SECRET_KEY": "", "JWT_JWKS_URL": f"{silent_issuer.url}/keys", "JWT_ALGORITHM": "RS256"}
-    service = Service(tmp_path, sqlite_url, None, **keys)
+    service = Service(tmp_path, sqlite_url, None, **keys, DETECTION="off")
     try:
         yield service.start()
     finally:

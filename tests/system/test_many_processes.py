@@ -18,7 +18,7 @@ def test_processes_that_share_a_database_keep_the_promise_and_never_find_it_lock
     tmp_path: Path, database_url: str
 ) -> None:
     with ReferenceService(tmp_path / "annotations.db", SECRET) as annotations:
-        service = Service(tmp_path, database_url, annotations.url)
+        service = Service(tmp_path, database_url, annotations.url, DETECTION="off")
         beside = None
         try:
             service.start("--workers", "3")

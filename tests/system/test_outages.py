@@ -47,7 +47,7 @@ def test_a_network_that_breaks_every_other_request_loses_and_reorders_nothing(tm
         plan = [*FAULTS, *mixed_plan(40, seed=11)]
         plan = [fault for fault in plan if fault != "stall"] + ["stall"]  # each costs the deadline: one is enough here
         with Proxy(annotations.port, plan) as proxy:
-            service = Service(tmp_path, sqlite_url, proxy.url)
+            service = Service(tmp_path, sqlite_url, proxy.url, DETECTION="off")
             try:
                 service.start()
                 uploads = Uploads()
@@ -74,7 +74,7 @@ def on_postgres(own_postgres: PostgresServer, tmp_path: Path) -> Iterator[tuple[
     url = address(own_postgres)
     migrate(url)
     with ReferenceService(tmp_path / "annotations.db", SECRET) as annotations:
-        service = Service(tmp_path, url, annotations.url)
+        service = Service(tmp_path, url, annotations.url, DETECTION="off")
         try:
             yield service.start(), annotations
         finally:

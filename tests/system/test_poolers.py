@@ -74,7 +74,7 @@ def test_a_standby_that_takes_over_under_load_breaks_no_promise_and_delivery_goe
     address = url(servers)
     migrate(address)
     uploads = Uploads()
-    service = Service(tmp_path, address, annotations.url)
+    service = Service(tmp_path, address, annotations.url, DETECTION="off")
     try:
         service.start("--workers", "2")
         clients = threading.Thread(target=upload, args=(service, uploads, range(UPLOADS)))

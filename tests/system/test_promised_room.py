@@ -20,7 +20,7 @@ MP4_HEAD = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
 @pytest.fixture
 def two(tmp_path: Path, sqlite_url: str) -> Iterator[Service]:
     """A service of two workers that takes files of any size."""
-    service = Service(tmp_path, sqlite_url, None, MAX_UPLOAD_BYTES=str(1 << 50))
+    service = Service(tmp_path, sqlite_url, None, MAX_UPLOAD_BYTES=str(1 << 50), DETECTION="off")
     try:
         yield service.start("--workers", "2")
     finally:

@@ -11,9 +11,9 @@ from tests.system.service import ROOT, SECRET
 
 _SCRIPT = """set -e
 mount --bind "$1" /mnt
-mount --bind "$2" "$2" && mount -o remount,bind,ro "$2"
+mkdir /mnt/checkout && mount --bind "$2" /mnt/checkout && mount -o remount,bind,ro /mnt/checkout
 for folder in /tmp /var/tmp $3; do mount -t tmpfs -o ro none "$folder"; done
-cd "$2" && exec "$4" -m gunicorn -c gunicorn.conf.py --check-config wsgi:app
+cd /mnt/checkout && exec "$4" -m gunicorn -c gunicorn.conf.py --check-config wsgi:app
 """
 SETTINGS = {
     "JWT_SECRET_KEY": SECRET,
@@ -26,7 +26,9 @@ SETTINGS = {
 def checked(
     folder: Path, *read_only: str, database: str = "sqlite:////mnt/none.db"
 ) -> subprocess.CompletedProcess[str]:
-    arguments = (str(folder), str(ROOT), " ".join(read_only), sys.executable)
+    python = Path(sys.executable)
+    python = Path("/mnt/checkout") / python.relative_to(ROOT) if python.is_relative_to(ROOT) else python
+    arguments = (str(folder), str(ROOT), " ".join(read_only), str(python))
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", _SCRIPT, "sh", *arguments],
         env=SETTINGS | {"DATABASE_URL": database},

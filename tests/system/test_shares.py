@@ -17,6 +17,8 @@ from PIL import Image
 from tests.detection.clips import Clip
 from tests.system.service import Service, token
 
+pytestmark = pytest.mark.alone
+
 SECONDS = int(os.environ.get("SHARES_SECONDS", "12"))
 PICTURES = int(os.environ.get("SHARES_PICTURES", "4"))
 PICTURE_BYTES = (64 if PICTURES >= 12 else 16) << 20

@@ -42,7 +42,7 @@ def silent(postgres_url: str) -> Iterator[SilentServer]:
 
 @pytest.fixture
 def service(tmp_path: Path, silent: SilentServer, annotations: ReferenceService) -> Iterator[Service]:
-    service = Service(tmp_path, silent.url, annotations.url)
+    service = Service(tmp_path, silent.url, annotations.url, DETECTION="off")
     try:
         yield service.start()
     finally:

@@ -28,6 +28,8 @@ from tests.system.service import Service
 from tests.system.test_deploy_nginx import LARGEST, NAME, OPERATOR, Proxied, documented, request
 from tests.web.raw_client import RawClient, slow_connection
 
+pytestmark = pytest.mark.alone
+
 SECONDS = float(os.environ.get("SLOW_READERS_SECONDS", "2"))
 AGAIN_SECONDS = 28.0
 READERS = 24

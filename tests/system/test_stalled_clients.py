@@ -18,6 +18,8 @@ from tests.system.service import Service, token
 from tests.web.framings import FRAMINGS
 from tests.web.raw_client import RawClient
 
+pytestmark = pytest.mark.alone
+
 CLIENTS = 200
 SLOTS = 14  # of gunicorn.conf.py's sixteen threads
 IDLE_SECONDS = 3.0
@@ -29,7 +31,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> 
     folder = tmp_path_factory.mktemp("stalled")
     shutil.copy(sqlite_template, folder / "detections.db")
     url = f"sqlite:///{folder / 'detections.db'}"
-    service = Service(folder, url, None, UPLOAD_IDLE_TIMEOUT_SECONDS=str(IDLE_SECONDS))
+    service = Service(folder, url, None, UPLOAD_IDLE_TIMEOUT_SECONDS=str(IDLE_SECONDS), DETECTION="off")
     try:
         yield service.start()
     finally:

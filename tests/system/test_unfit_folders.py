@@ -19,7 +19,7 @@ def test_a_start_on_a_disk_without_hard_links_ends_with_one_line_and_leaves_noth
     tmp_path: Path, sqlite_url: str
 ) -> None:
     with mounted_exfat(tmp_path) as disk:
-        service = Service(disk, sqlite_url, None, TMPDIR=str(tmp_path))
+        service = Service(disk, sqlite_url, None, TMPDIR=str(tmp_path), DETECTION="off")
         ended = subprocess.run(
             [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-b", "127.0.0.1:0", "wsgi:app"],
             cwd=ROOT,
@@ -57,7 +57,7 @@ def test_a_start_with_its_database_on_a_disk_served_from_user_space_warns_of_it(
 def test_links_that_fail_later_are_told_by_readiness_and_uploads_are_refused_until_they_work(
     tmp_path: Path, sqlite_url: str
 ) -> None:
-    service = Service(tmp_path, sqlite_url, None)
+    service = Service(tmp_path, sqlite_url, None, DETECTION="off")
     try:
         service.start()
         assert readiness(service, 200)
@@ -79,7 +79,7 @@ def test_links_that_fail_later_are_told_by_readiness_and_uploads_are_refused_unt
 def test_after_one_upload_that_failed_for_want_of_links_the_next_is_refused_with_the_reason(
     tmp_path: Path, sqlite_url: str
 ) -> None:
-    service = Service(tmp_path, sqlite_url, None)
+    service = Service(tmp_path, sqlite_url, None, DETECTION="off")
     try:
         service.start()
         with refusing("link", worker_of(service), tmp_path / "trace"):
