@@ -28,15 +28,13 @@ from tests.system.service import Service
 from tests.system.test_deploy_nginx import LARGEST, NAME, OPERATOR, Proxied, documented, request
 from tests.web.raw_client import RawClient, slow_connection
 
-pytestmark = pytest.mark.alone
-
 SECONDS = float(os.environ.get("SLOW_READERS_SECONDS", "2"))
 AGAIN_SECONDS = 28.0
 READERS = 24
 LISTED = 500
 FOUND = DetectedObject(0, "person", 0.9, 0.5, 0.5, 0.25, 0.25)
 
-pytestmark = pytest.mark.timeout(120 + 4 * SECONDS)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(120 + 4 * SECONDS)]
 
 
 @dataclass
