@@ -191,15 +191,16 @@ def test_an_answer_is_taken_off_the_service_at_once_but_for_files(
         thread.join(20)
 
 
+@pytest.mark.alone
 def test_a_crowd_that_does_not_read_keeps_nobody_else_from_being_served(proxied: Proxied) -> None:
-    """Of one address a hundred are let in."""
+    """Of one address a hundred are let in, and another one for each whose answer the kernel has taken."""
     with ExitStack() as stack:
         crowd = [stack.enter_context(proxied.connect(CROWD, window=4096)) for _ in range(105)]
         for client in crowd:
             client.send(request(LARGEST))
         statuses = [client.line().split()[1] for client in crowd]
-        assert statuses.count(b"200") == 100
-        assert statuses.count(b"503") == 5
+        assert 100 <= statuses.count(b"200") < 105
+        assert statuses.count(b"200") + statuses.count(b"503") == 105
         started = time.monotonic()
         assert proxied.ask(b"GET /healthz", ANYBODY).status == 200
         assert proxied.service.request("GET", "/healthz").ok

@@ -20,6 +20,8 @@ from tests.api.conftest import picture
 from tests.detection.clips import Clip
 from tests.system.service import ROOT, Service, surroundings
 
+pytestmark = pytest.mark.timeout(400)
+
 ASTRONAUT = ROOT / "app" / "demo" / "media" / "astronaut.jpg"
 FRAMES = 120
 
@@ -54,7 +56,7 @@ def kill(worker: subprocess.Popen[bytes]) -> None:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
