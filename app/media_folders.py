@@ -139,33 +139,37 @@ class MediaFolders:
 
         To be called whenever the database may have become another one: at a start, and where a connection was lost.
         """
-        markers = {folder: folder_marker.read(folder) for folder in self.paths}
-        with self._database.writing() as session:
-            stored = history.get(session)
-            ahead = history.compare(stored, markers).ahead if stored else None
-            if ahead is None:
-                return False
-            begun = history.begin_epoch(session, self._database.now, [ahead])
-        self.advance(begun)
-        log.error(
-            "database_restored",
-            detail=f"The database is behind the media folders' markers: it was restored from an earlier copy. Messages "
-            f"go on in epoch {begun.reached.epoch}. Run: {'; '.join(AFTER_RESTORE)}.",
-            epoch=begun.reached.epoch,
-        )
-        return True
+        return self._go_on(count=False)
 
     def count_on(self) -> None:
         """Count on, because messages were committed, and have the markers say so.
 
         A database that is behind them by now is another one than before, put in its place while this process ran.
         """
-        if self.notice_restoration():
-            return
+        self._go_on(count=True)
+
+    def _go_on(self, *, count: bool) -> bool:
+        """In one transaction, begin a new epoch where a marker is ahead, or count on if that is wanted; returns which
+        it was."""
+        markers = {folder: folder_marker.read(folder) for folder in self.paths}
         with self._database.writing() as session:
-            stored = history.advance(session)
-        if stored is not None:
+            stored = history.get(session)
+            ahead = history.compare(stored, markers).ahead if stored else None
+            if ahead is not None:
+                stored = history.begin_epoch(session, self._database.now, [ahead])
+            elif count:
+                stored = history.advance(session)
+        if stored is not None and (ahead is not None or count):
             self.advance(stored)
+        if stored is None or ahead is None:
+            return False
+        log.error(
+            "database_restored",
+            detail=f"The database is behind the media folders' markers: it was restored from an earlier copy. Messages "
+            f"go on in epoch {stored.reached.epoch}. Run: {'; '.join(AFTER_RESTORE)}.",
+            epoch=stored.reached.epoch,
+        )
+        return True
 
     def advance(self, stored: history.Stored) -> None:
         """Have the markers say how far the database has come; one that is not ours, or cannot be written, is left."""
