@@ -95,6 +95,12 @@ class Service:
             media = self.request("GET", f"/media/{media['id']}").json()
         return str(media["id"])
 
+    def outbox(self) -> dict[str, Any]:
+        """What the service tells an administrator of its outbox."""
+        administrator = {"Authorization": f"Bearer {token('root', roles=['admin'])}"}
+        found: dict[str, Any] = self.request("GET", "/outbox", headers=administrator).json()
+        return found
+
     def flask(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run an admin command with this service's settings."""
         return subprocess.run(

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,10 +77,9 @@ def documented(folder: Path, port: int, upstream: str, certificate: str, key: st
     return servers
 
 
-@pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Proxied]:
-    folder = tmp_path_factory.mktemp("deploy")
-    shutil.copy(sqlite_template, folder / "detections.db")
+@contextmanager
+def behind_nginx(folder: Path) -> Iterator[Proxied]:
+    """The service on the database in the folder, behind the documented proxy."""
     certificate, key = write_certificate(folder, NAME)
     port = free_port()
     with ExitStack() as stack:
@@ -91,6 +90,14 @@ def proxied(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> 
         servers = documented(folder, port, service.url.removeprefix("http://"), certificate, key)
         nginx = stack.enter_context(Nginx(folder, servers, port))
         yield Proxied(nginx, service, port, Path(certificate))
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Proxied]:
+    folder = tmp_path_factory.mktemp("deploy")
+    shutil.copy(sqlite_template, folder / "detections.db")
+    with behind_nginx(folder) as proxied:
+        yield proxied
 
 
 def test_an_upload_and_what_came_of_it_pass_through(proxied: Proxied) -> None:

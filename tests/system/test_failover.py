@@ -17,7 +17,7 @@ from app.demo.ordering import check_log
 from tests.conftest import migrate
 from tests.standby import Server, primary_and_standby, url
 from tests.system.promise import Uploads, photo
-from tests.system.service import SECRET, Service, token
+from tests.system.service import SECRET, Service
 
 LOST_SECONDS = float(os.environ.get("FAILOVER_LOST_SECONDS", "0.4"))
 SECONDS = 60
@@ -92,23 +92,17 @@ def test_a_lost_tail_is_noticed_as_the_processes_connect_again_and_no_number_is_
     said = [line for line in service.log.read_text().splitlines() if "database_failed_over" in line]
     assert len(said) == 1
     assert all(command in said[0] for command in COMMANDS)
-    assert (status(service)["epoch"], status(service)["restoredAt"] is None) == (2, False)
+    assert (service.outbox()["epoch"], service.outbox()["restoredAt"] is None) == (2, False)
     lost = clients.uploads.promised.keys() - statuses(service)
     assert lost
     for media_id in lost:  # as clients do that look whether theirs arrived
         assert service.upload("/media", clients.uploads.promised[media_id], name="photo.png").ok
     resent = service.flask("outbox", "resend", "--missing", timeout=SECONDS)
     assert resent.returncode == 0, resent.stderr
-    wait_until(lambda: not status(service)["pending"])
+    wait_until(lambda: not service.outbox()["pending"])
     assert {record["id"]: record["mediaStatus"] for record in annotations.records()} == statuses(service)
     assert check_log(annotations.log()) == []
     assert service.flask("outbox", "verify", "--remote").returncode == 0
-
-
-def status(service: Service) -> dict[str, Any]:
-    administrator = {"Authorization": f"Bearer {token('root', roles=['admin'])}"}
-    found: dict[str, Any] = service.request("GET", "/outbox", headers=administrator).json()
-    return found
 
 
 def statuses(service: Service) -> dict[str, int]:

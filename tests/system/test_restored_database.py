@@ -20,7 +20,7 @@ from sqlalchemy import make_url
 from app.demo.annotations import ReferenceService
 from app.demo.ordering import check_log
 from tests.system.promise import Uploads, photo
-from tests.system.service import Service, token
+from tests.system.service import Service
 
 RUNS = int(os.environ.get("RESTORE_RUNS", "3"))
 ITEMS = 2
@@ -95,12 +95,6 @@ def told(service: Service, *arguments: str) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def status(service: Service) -> dict[str, Any]:
-    administrator = {"Authorization": f"Bearer {token('root', roles=['admin'])}"}
-    found: dict[str, Any] = service.request("GET", "/outbox", headers=administrator).json()
-    return found
-
-
 def drained(service: Service) -> list[dict[str, Any]]:
     """Every item, once no run is under way and everything has arrived."""
     deadline = time.monotonic() + SECONDS
@@ -142,7 +136,7 @@ def test_a_restored_database_is_noticed_and_no_number_is_used_twice_within_an_ep
     assert len(said) == 1
     for command in ("flask outbox verify --remote", "flask outbox resend --missing", "flask media verify"):
         assert command in said[0]
-    assert (status(service)["epoch"], status(service)["restoredAt"] is None) == (2, False)
+    assert (service.outbox()["epoch"], service.outbox()["restoredAt"] is None) == (2, False)
     for media_id in uploads.promised:
         run_again(service, media_id)
     for content in after.promised.values():
@@ -155,5 +149,5 @@ def test_a_restored_database_is_noticed_and_no_number_is_used_twice_within_an_ep
     assert {record["id"]: record["mediaStatus"] for record in annotations.records()} == here
     assert check_log(annotations.log()) == []
     assert {entry["epoch"] for entry in annotations.log() if entry["seq"]} == {1, 2}
-    assert status(service)["restoredAt"] is None
+    assert service.outbox()["restoredAt"] is None
     told(service, "outbox", "verify", "--remote")

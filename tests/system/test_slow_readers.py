@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,10 +22,8 @@ from app.detection.results import DetectedObject, FrameResult
 from app.detection.runs import RunRequest
 from app.models import Media
 from tests.api.conftest import Api, picture, settings_in
-from tests.certificates import write_certificate
-from tests.nginx import Nginx, free_port
 from tests.system.service import Service
-from tests.system.test_deploy_nginx import LARGEST, NAME, OPERATOR, Proxied, documented, request
+from tests.system.test_deploy_nginx import LARGEST, NAME, OPERATOR, Proxied, behind_nginx, request
 from tests.web.raw_client import RawClient, slow_connection
 
 SECONDS = float(os.environ.get("SLOW_READERS_SECONDS", "2"))
@@ -70,16 +68,8 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("slow")
     media_id = fill(folder, sqlite_template)
-    certificate, key = write_certificate(folder, NAME)
-    port = free_port()
-    with ExitStack() as stack:
-        service = Service(folder, f"sqlite:///{folder}/detections.db", None, DETECTION="off")
-        stack.callback(service.kill)
-        stack.callback(service.stop)
-        service.start()
-        servers = documented(folder, port, service.url.removeprefix("http://"), certificate, key)
-        nginx = stack.enter_context(Nginx(folder, servers, port))
-        yield Served(service, Proxied(nginx, service, port, Path(certificate)), media_id)
+    with behind_nginx(folder) as proxied:
+        yield Served(proxied.service, proxied, media_id)
 
 
 def fill(folder: Path, template: Path) -> str:
