@@ -54,6 +54,13 @@ CAMPAIGNS: dict[str, Sequence[Step]] = {
         pytest("tests/system/test_silent_database.py", SILENT_SECONDS="45"),
         pytest("tests/system/test_poolers.py", FAILOVER_UPLOADS="1000"),
     ),
+    # SQLite: its file moved, replaced, refused and locked, kills and power losses.
+    "sqlite": (Step("tests.system.sqlite_campaign"),),
+    # An operator's day under constant load: a log that takes nothing, reloads that cannot be, keys that change.
+    "operator": (
+        Step("tests.system.operator_campaign"),
+        pytest("tests/runs/test_house.py", HOUSE_RUNS="50", HOUSE_SECONDS="60"),
+    ),
 }
 
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ class Service:
         self.log = folder / "gunicorn.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
+        self.token: Callable[[str], str] = token
 
     def start(self, *arguments: str, wrapper: tuple[str, ...] = ()) -> "Service":
         """Start it, in a process group of its own, and wait until it answers; `wrapper` is put before the command."""
@@ -70,9 +73,20 @@ class Service:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(30)
 
+    def workers(self) -> set[int]:
+        """Its server processes; a process in which it tries a reload is none of them."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        found = set()
+        for pid in children:
+            with suppress(OSError):  # one that ends meanwhile
+                if b"gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.add(int(pid))
+        return found
+
     def request(self, method: str, path: str, user: str = "ada", **options: Any) -> requests.Response:
         """One request with a valid token."""
-        headers = {"Authorization": f"Bearer {token(user)}"} | options.pop("headers", {})
+        headers = {"Authorization": f"Bearer {self.token(user)}"} | options.pop("headers", {})
         with requests.Session() as session:
             session.trust_env = False
             return session.request(method, self.url + path, headers=headers, timeout=90, **options)

@@ -15,13 +15,11 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import quantiles
 
 import requests
 
@@ -30,7 +28,8 @@ from app.demo.annotations import ReferenceService
 from benchmarks.clips import write_clip
 from tests.conftest import migrate
 from tests.outbox.statements import add_backlog
-from tests.system.promise import Uploads, photo, settle
+from tests.system.load import Load
+from tests.system.promise import photo, settle
 from tests.system.refusing import readiness, refusing, worker_of
 from tests.system.service import SECRET, Service
 
@@ -47,55 +46,7 @@ class Size:
 
 FULL = Size(seconds=60, kept=3_000_000, items=500, kills=30)
 SMALL = Size(seconds=2, kept=20_000, items=20, kills=3)
-CLIENTS = 4
-PAUSE = 0.2  # of each client: 20 uploads a second
 Part = Callable[[Service, Size], str]
-
-
-@dataclass
-class Load:
-    """Clients that upload until stopped, and what came of it."""
-
-    uploads: list[Uploads] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    @contextmanager
-    def on(self, service: Service, first: int = 0) -> Iterator[None]:
-        """Upload photos, numbered from `first` on, while the block runs."""
-        stopping = threading.Event()
-        mine = [Uploads() for _ in range(CLIENTS)]
-        self.uploads += mine
-        threads = [
-            threading.Thread(target=self._go, args=(service, uploads, first + number, stopping))
-            for number, uploads in enumerate(mine)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            stopping.set()
-            for thread in threads:
-                thread.join()
-
-    def _go(self, service: Service, uploads: Uploads, number: int, stopping: threading.Event) -> None:
-        while not stopping.wait(PAUSE):
-            began = time.monotonic()
-            uploads.send(service, "/media", photo(number))
-            self.seconds.append(time.monotonic() - began)
-            number += CLIENTS
-
-    @property
-    def promised(self) -> set[str]:
-        return {media_id for uploads in self.uploads for media_id in uploads.promised}
-
-    @property
-    def refused(self) -> set[int]:
-        return {status for uploads in self.uploads for status in uploads.refused}
-
-    def figure(self) -> str:
-        p50 = quantiles(self.seconds, n=2)[0]
-        return f"{len(self.promised)} acknowledged, p50 {p50 * 1000:.0f} ms, worst {max(self.seconds):.1f} s"
 
 
 def path_of(service: Service) -> Path:

@@ -18,13 +18,6 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def service_workers(service: Service) -> set[int]:
-    """The server processes; a check of the master's own is none."""
-    assert service.process is not None
-    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
-    return {int(pid) for pid in children if b"gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes()}
-
-
 def test_a_reload_that_could_not_start_leaves_the_workers_of_before(tmp_path: Path, sqlite_url: str) -> None:
     model, labels = tmp_path / "model.onnx", tmp_path / "labels.txt"
     shutil.copy(BUILT_IN_MODEL, model)
@@ -34,7 +27,7 @@ def test_a_reload_that_could_not_start_leaves_the_workers_of_before(tmp_path: Pa
     try:
         service.start()
         assert service.process is not None
-        workers = service_workers(service)
+        workers = service.workers()
         faults = ((model, None), (model, b"garbage"), (labels, b""), (labels, b"one label"))
         for number, (file, content) in enumerate(faults, 1):
             kept = file.read_bytes()
@@ -43,12 +36,12 @@ def test_a_reload_that_could_not_start_leaves_the_workers_of_before(tmp_path: Pa
                 file.write_bytes(content)
             service.process.send_signal(signal.SIGHUP)
             until(lambda number=number: log.read_text().count("Not reloaded") == number)  # type: ignore[misc]
-            assert service_workers(service) == workers
+            assert service.workers() == workers
             assert service.upload("/media", photo(number), name="a.png").status_code == 201
             file.write_bytes(kept)
         assert "Traceback" not in service.log.read_text()
         service.process.send_signal(signal.SIGHUP)
-        until(lambda: bool(service_workers(service)) and service_workers(service).isdisjoint(workers))
+        until(lambda: bool(service.workers()) and service.workers().isdisjoint(workers))
         assert service.upload("/media", photo(9), name="a.png").status_code == 201
     finally:
         service.stop()
