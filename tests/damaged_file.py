@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 DAMAGE = b"\xaa" * 300
+LOG_HEADER_BYTES, FRAME_BYTES = 32, 24 + 4096
 
 
 def root_page(path: Path, name: str) -> int:
@@ -19,3 +20,15 @@ def damage_page(path: Path, page: int, at: int = 8) -> None:
     with path.open("r+b") as file:
         file.seek((page - 1) * 4096 + at)
         file.write(DAMAGE)
+
+
+def damage_frame(log: Path, part: float) -> None:
+    """Write over a frame of a database's log, the one that lies at `part` (0 to 1) of it. SQLite then leaves out that
+    frame's transaction and all that follow, and says nothing."""
+    content = bytearray(log.read_bytes())
+    salts = content[16:24]  # of the header; frames from before the log was begun anew have others
+    starts = range(LOG_HEADER_BYTES, len(content) - FRAME_BYTES + 1, FRAME_BYTES)
+    frames = [start for start in starts if content[start + 8 : start + 16] == salts]
+    at = frames[int(len(frames) * part)] + 100
+    content[at : at + len(DAMAGE)] = DAMAGE
+    log.write_bytes(content)

@@ -20,7 +20,7 @@ from app.integrity import Damage, find_damage
 from tests.api.conftest import Api, picture, settings_in
 from tests.api.test_health import not_ready
 from tests.cli.conftest import Shell
-from tests.damaged_file import damage_page, root_page
+from tests.damaged_file import damage_frame, damage_page, root_page
 from tests.system.service import SECRET
 
 ROOT = Path(__file__).parent.parent
@@ -135,6 +135,28 @@ def test_damage_is_told_by_uploads_and_readiness_and_logged_once(
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
     assert [line["event"] for line in lines].count("database_failed") == 1
     assert not any("Traceback" in line.get("exception", "") for line in lines)
+
+
+def test_a_damaged_frame_of_the_log_is_told_as_a_restored_database_and_its_uploads_can_come_again(
+    path: Path, settings: dict[str, str]
+) -> None:
+    contents = [picture(200 + number) for number in range(4)]
+    with closing(Api(settings)) as api:
+        assert [api.upload("/media", content).status_code for content in contents] == [201] * 4
+        with api.services.database.writing() as session:
+            stored = history.advance(session)  # as the keeper does within seconds of a commit
+        assert stored is not None
+        api.services.folders.advance(stored)
+        left = {suffix: path.with_name(path.name + suffix).read_bytes() for suffix in ("", "-wal")}  # by a power cut
+    for suffix, content in left.items():
+        path.with_name(path.name + suffix).write_bytes(content)
+    damage_frame(path.with_name(f"{path.name}-wal"), 0.5)
+    with closing(Api(settings)) as api:
+        api.services.folders.open()
+        with api.services.database.reading() as session:
+            assert api.services.outbox_status(session)["epoch"] == 2
+        answers = [api.upload("/media", content).status_code for content in contents]
+        assert set(answers) == {200, 201}, "some are known still, and the file of some is adopted"
 
 
 def rescue_commands() -> str:

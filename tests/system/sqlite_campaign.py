@@ -1,6 +1,6 @@
-"""Rows 47, 49 and 50 of docs/reliability.md with their full figures, and what held before: SQLite as people treat it.
+"""Rows 47 to 50 of docs/reliability.md with their full figures, and what held before: SQLite as people treat it.
 
-    python -m tests.system.sqlite_campaign [--only moved|replaced|refused|locks|kills|power] [--small]
+    python -m tests.system.sqlite_campaign [--only moved|replaced|refused|locks|kills|power|frames] [--small]
 
 Each part runs the service under gunicorn on an SQLite file, uploads to it, does something to the file or to the
 service, and checks what was acknowledged. Prints a line for each; exit 1 if one does not hold. `--small` takes a few
@@ -27,6 +27,7 @@ from app.db import Database
 from app.demo.annotations import ReferenceService
 from benchmarks.clips import write_clip
 from tests.conftest import migrate
+from tests.damaged_file import damage_frame
 from tests.outbox.statements import add_backlog
 from tests.system.load import Load
 from tests.system.promise import photo, settle
@@ -201,7 +202,37 @@ def power(service: Service, size: Size) -> str:
     return load.figure()
 
 
-PARTS: dict[str, Part] = {part.__name__: part for part in (moved, replaced, refused, locks, kills, power)}
+def frames(service: Service, size: Size) -> str:
+    """A frame of the log is damaged while nothing runs: what followed it is gone, which a start notices by the markers.
+
+    Whoever sends the same again has it taken in, and both sides say the same in the end.
+    """
+    before, after, path = Load(), Load(), path_of(service)
+    with before.on(service):
+        time.sleep(max(3.0, size.seconds / 4))
+    time.sleep(4)  # the markers follow within seconds
+    service.kill()
+    damage_frame(path.with_name(f"{path.name}-wal"), 0.3)
+    lost = before.promised - recorded(path)
+    assert lost, "the frame was not among those that are still needed"
+    service.start()
+    assert service.log.read_text(errors="replace").count("database_restored") == 1
+    with after.on(service, first=500_000):
+        time.sleep(max(2.0, size.seconds / 4))
+    assert after.promised <= recorded(path)
+    for uploads in before.uploads:
+        for content in list(uploads.promised.values()):
+            uploads.send(service, "/media", content)
+    assert not before.refused, before.refused
+    told = service.flask("outbox", "resend", "--missing", timeout=600)
+    assert told.returncode == 0, told.stderr
+    settle(service)
+    compared = service.flask("outbox", "verify", "--remote", timeout=600)
+    assert compared.returncode == 0, compared.stdout
+    return f"{len(lost)} of {len(before.promised)} lost and taken in again; after it {after.figure()}"
+
+
+PARTS: dict[str, Part] = {part.__name__: part for part in (moved, replaced, refused, locks, kills, power, frames)}
 
 
 def holds(part: Part, size: Size) -> bool:
