@@ -5,9 +5,9 @@ import requests
 from app.annotations.deadline import DeadlineSession, Endpoint
 from app.annotations.replies import NETWORK_ERRORS, Response, TransportError, read_response, transport_error
 from app.tokens import TokenSource
+from app.version import USER_AGENT
 
 UNAUTHORIZED = 401
-USER_AGENT = "detections/1.0"
 
 
 class Conversation:

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from app import revision
 from app.bootstrap import Services
-from app.web.openapi import VERSION
+from app.version import VERSION
 from app.web.readiness import FOLDERS_SILENT, Readiness
 
 

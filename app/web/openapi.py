@@ -14,7 +14,6 @@ blueprint = Blueprint("openapi", __name__)
 blueprint.before_request(parameters.ignore_impossible_dates)
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
-VERSION: str = json.loads(DOCUMENT.read_bytes())["info"]["version"]
 
 
 @blueprint.get("/openapi.json")

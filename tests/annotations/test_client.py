@@ -36,7 +36,7 @@ def test_a_create_is_sent_as_the_contract_says(make_client: MakeClient) -> None:
         "x-outbox-epoch": "1",
         "x-outbox-time": "1970-01-01T00:00:00.000Z",
         "x-request-id": "request-7",
-        "user-agent": "detections/1.0",
+        "user-agent": "detections/0.1.0",
         "accept": "application/json",
         "accept-encoding": "identity",
     }

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import revision
-from app.web.openapi import VERSION
+from app.version import VERSION
 from tests.api.conftest import Api, MakeApi, picture
 from tests.api.test_health import figures, not_ready
 

@@ -7,6 +7,7 @@ from flask import Flask
 
 from app import create_app
 from app.settings import Settings
+from app.version import VERSION
 from app.web.problems import PROBLEMS, TYPE_BASE
 from tests.api_description.conformance import KEYWORDS
 from tests.api_description.description import (
@@ -25,6 +26,7 @@ from tests.system.service import SECRET, token
 def test_the_document_has_the_form_of_openapi_3_1() -> None:
     assert re.fullmatch(r"3\.1\.\d+", CONTENT["openapi"])
     assert {"title", "version"} <= CONTENT["info"].keys()
+    assert CONTENT["info"]["version"] == VERSION
     assert CONTENT.keys() <= {"openapi", "info", "servers", "security", "tags", "paths", "webhooks", "components"}
     assert all(path.startswith("/") for path in CONTENT["paths"])
     names = [operation["operationId"] for _, _, operation in operations()]
