@@ -1,40 +1,31 @@
 """The frames of a video, sampled by time, as a stream from an open file that nobody vouches for.
 
 Packets are read and decoded one by one, only sampled frames are converted, and a frame is forgotten once the next one
-is asked for: memory does not grow with the video. Only the containers that this service accepts are opened, and none
-of them can make the decoder open another file: a playlist named .mp4 would otherwise read the server's own files.
+is asked for: memory does not grow with the video.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 import av
-import av.container
 import numpy as np
-from av.sidedata.sidedata import Type as SideData
-from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from app.detection.detector import Frame, Picture
+from app.detection.frame_geometry import Matrix, display_matrix, reduced, upright, widened
 from app.detection.limits import VideoLimits
 from app.detection.media_clock import MediaClock
+from app.detection.video_container import open_container, pixel_aspect, video_stream
 from app.detection.video_position import VideoPosition
 from app.errors import MediaTooLarge, Undecodable
 
-FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,asf,flv"
-_READ_BYTES = 256 * 1024
-Matrix = tuple[float, float, float, float]
-"""a, b, c, d, by which a point is shown at x' = a·x + c·y and y' = b·x + d·y."""
-_MATRIX_SIZE = 9
 _SOUGHT_BEFORE_SECONDS = 1
 """How far before a frame it is sought: containers are searched by the order of decoding, which is ahead of that of
 showing by some frames."""
 _BROKEN_READS = 16  # in a row, after which the rest of a container is given up
-_MOST_ANAMORPHIC = 4
-"""Pixels are at most so many times as wide as high, or the other way round; beyond that the file lies."""
 
 
 def _nothing() -> None:
@@ -85,17 +76,17 @@ class Video:
         self._matrix: Matrix = (1, 0, 0, 1)
         self._open()
         try:
-            self._judge_size(self._stream.codec_context.width, self._stream.codec_context.height)
-            self._pixel_aspect = _pixel_aspect(self._stream)
+            self._check_size(self._stream.codec_context.width, self._stream.codec_context.height)
+            self._pixel_aspect = pixel_aspect(self._stream)
             self.total = self._estimate()
         except BaseException:
             self._container.close()
             raise
 
     def _open(self) -> None:
-        self._container = _open(self._file, self._limits.max_pixels)
+        self._container = open_container(self._file, self._limits.max_pixels)
         try:
-            self._stream = _video_stream(self._container)
+            self._stream = video_stream(self._container)
             self._stream.codec_context.thread_count = self._threads
             self._stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
         except BaseException:
@@ -161,7 +152,7 @@ class Video:
             slot = math.floor((time + min(0.001, self._interval / 2)) / self._interval)
             picture = self._picture(frame) if slot > last_slot else None
             if picture is not None:
-                self._judge_length(index + 1, time)
+                self._check_length(index + 1, time)
                 index, last_slot = index + 1, slot
             pts = None if clock.was_reset else frame.pts
             self._behind = VideoPosition(index, last_slot, number + 1, pts, clock.start, clock.last, self.skipped)
@@ -228,16 +219,16 @@ class Video:
         self.skipped += 1
 
     def _picture(self, frame: VideoFrame) -> Picture | None:
-        self._judge_size(frame.width, frame.height)
-        width, height = _reduced(*_widened(frame.width, frame.height, self._pixel_aspect), self._fit)
+        self._check_size(frame.width, frame.height)
+        width, height = reduced(*widened(frame.width, frame.height, self._pixel_aspect), self._fit)
         try:
             rgb = self._converter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
         except (av.FFmpegError, ValueError) as error:  # a pixel format without a conversion
             self._skip(error)
             return None
         if frame.rotation != self._rotation:
-            self._rotation, self._matrix = frame.rotation, _display_matrix(frame)
-        return _upright(rgb.to_ndarray().astype(np.uint8, copy=False), self._matrix)
+            self._rotation, self._matrix = frame.rotation, display_matrix(frame)
+        return upright(rgb.to_ndarray().astype(np.uint8, copy=False), self._matrix)
 
     def _estimate(self) -> int | None:
         seconds = self._seconds(self._stream.duration)
@@ -248,94 +239,21 @@ class Video:
         total = max(1, math.ceil(seconds / self._interval - 0.001))
         if self._stream.frames > 0:
             total = min(total, self._stream.frames)
-        self._judge_length(total, seconds)
+        self._check_length(total, seconds)
         return total
 
     def _seconds(self, ticks: int | None) -> float | None:
         base = self._stream.time_base
         return None if ticks is None or base is None else float(ticks * base)
 
-    def _judge_size(self, width: int, height: int) -> None:
+    def _check_size(self, width: int, height: int) -> None:
         if width * height > self._limits.max_pixels:
             accepted = self._limits.max_pixels
             raise MediaTooLarge(f"the video has frames of {width} by {height} pixels; at most {accepted} are accepted")
 
-    def _judge_length(self, frames: int, seconds: float) -> None:
+    def _check_length(self, frames: int, seconds: float) -> None:
         if seconds > self._limits.max_seconds:
             raise MediaTooLarge(f"the video is longer than {self._limits.max_seconds:g} seconds")
         if frames > self._limits.max_frames:
             accepted = self._limits.max_frames
             raise MediaTooLarge(f"the video gives more than {accepted} frames; sample it at a longer interval")
-
-
-def _open(file: BinaryIO, max_pixels: int) -> av.container.InputContainer:
-    options = {
-        "format_whitelist": FORMATS,
-        "protocol_whitelist": "none",
-        "enable_drefs": "0",
-        "max_pixels": str(max_pixels),
-    }
-    try:
-        return av.open(file, "r", options=options, metadata_errors="replace", buffer_size=_READ_BYTES)
-    except (av.FFmpegError, ValueError) as error:
-        if isinstance(error, MemoryError):
-            raise
-        kinds = "MP4, MOV, Matroska, WebM, AVI, MPEG-TS, MPEG, Windows Media or Flash"
-        raise Undecodable(f"this is not a whole {kinds} video") from error
-
-
-def _video_stream(container: av.container.InputContainer) -> VideoStream:
-    """The stream a player would show, all others silenced; a cover picture is none."""
-    best = container.streams.best("video")
-    if not isinstance(best, VideoStream) or Disposition.attached_pic in best.disposition:
-        raise Undecodable("the file has no video stream")
-    if best.codec_context is None:
-        raise Undecodable("the video's codec is unknown")
-    for stream in container.streams:
-        if stream.index != best.index:
-            stream.discard = Discard.all
-    return best
-
-
-def _pixel_aspect(stream: VideoStream) -> float:
-    """How many times as wide as high each pixel is shown; 1 where nothing credible is said."""
-    aspect = stream.sample_aspect_ratio
-    if aspect is None or not 1 / _MOST_ANAMORPHIC <= aspect <= _MOST_ANAMORPHIC:
-        return 1.0
-    return float(aspect)
-
-
-def _widened(width: int, height: int, pixel_aspect: float) -> tuple[int, int]:
-    """The size with square pixels: one side grows, neither shrinks."""
-    if pixel_aspect >= 1:
-        return round(width * pixel_aspect), height
-    return width, round(height / pixel_aspect)
-
-
-def _reduced(width: int, height: int, fit: int | None) -> tuple[int, int]:
-    longest = max(width, height)
-    if fit is None or longest <= fit:
-        return width, height
-    return max(1, round(width * fit / longest)), max(1, round(height * fit / longest))
-
-
-def _upright(picture: Picture, matrix: Matrix) -> Picture:
-    """Applies a display matrix, to the nearest right angle and with its mirroring."""
-    a, b, c, d = matrix
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        picture, a, d = picture.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-
-
-def _display_matrix(frame: VideoFrame) -> Matrix:
-    """For one frame of a stream, not each: once its side data was looked at, only the cycle collector frees a frame."""
-    try:
-        side_data: Any = frame.side_data
-        matrix = [np.frombuffer(bytes(data), np.int32) for data in side_data if data.type is SideData.DISPLAYMATRIX]
-    except ValueError:  # PyAV lists nothing where one kind is new to it
-        angle = math.radians(frame.rotation)
-        return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
-    if not matrix or matrix[0].size != _MATRIX_SIZE:
-        return 1, 0, 0, 1
-    a, b, _, c, d, *_ = (float(number) for number in matrix[0])
-    return a, b, c, d
