@@ -59,13 +59,13 @@ def test_an_outage_opens_the_circuit_lets_the_backlog_grow_and_ends_with_everyth
     tab: Tab, service: Service, annotations: ReferenceService, admin: str
 ) -> None:
     tab.sign_in(admin, "#/outbox")
-    expect(tab.page.locator(".circuit")).to_contain_text("Delivering")
+    expect(tab.page.locator(".circuit")).to_contain_text("Circuit closed")
     expect(tile(tab, "Messages waiting")).to_have_text("0")
     annotations.stop()
     media_id = upload(service, 1000)
     expect(tile(tab, "Messages waiting")).to_have_text("1")
     expect(tab.page.locator(".circuit")).to_contain_text(
-        re.compile("Connection refused.* (Next try in|Trying again now)")
+        re.compile("Connection refused.* (Next probe in|A probe is due now)")
     )
     expect(tab.page.get_by_role("row").filter(has_text=media_id).get_by_text("1. Create")).to_be_visible()
     for number in (1001, 1002, 1003):
@@ -73,7 +73,7 @@ def test_an_outage_opens_the_circuit_lets_the_backlog_grow_and_ends_with_everyth
     expect(tile(tab, "Messages waiting")).to_have_text("4")
     expect(tile(tab, "Oldest waits for")).to_have_text(re.compile(r"^\d+ s$"))
     annotations.start()
-    expect(tab.page.locator(".circuit")).to_contain_text("Delivering")
+    expect(tab.page.locator(".circuit")).to_contain_text("Circuit closed")
     expect(tile(tab, "Messages waiting")).to_have_text("0")
     expect(tab.page.get_by_text("Nothing waits: everything has arrived.")).to_be_visible()
     plot = tab.page.get_by_role("region", name="Throughput")
@@ -100,7 +100,7 @@ def test_all_parked_media_are_put_back_after_a_question(
     expect(tile(tab, "Parked media")).to_have_text("2")
     retry.click()
     tab.page.get_by_role("dialog").get_by_role("button", name="Retry").click()
-    expect(tab.page.get_by_text("2 media put back to be delivered")).to_be_visible()
+    expect(tab.page.get_by_text("2 media items put back to be delivered")).to_be_visible()
     expect(tile(tab, "Parked media")).to_have_text("0")
     expect(tab.page.get_by_text("Nothing is parked.")).to_be_visible()
     annotations.wait_for(lambda log: {entry["mediaId"] for entry in log if entry["applied"]}.issuperset(refused))

@@ -48,9 +48,9 @@ function deliveryFacts({ pending, delivered, attempts, nextAttemptAt, lastError,
   const rows = [["Messages", `${delivered} delivered, ${pending} waiting`]];
   if (waiting?.parkedAt) rows.push(["Parked", moment(waiting.parkedAt)]);
   else if (waiting) rows.push(["Waiting", `for ${duration(secondsSince(waiting.since))}`]);
-  if (attempts) rows.push(["Tries", String(attempts)]);
+  if (attempts) rows.push(["Attempts", String(attempts)]);
   if (waiting?.lastStatus) rows.push(["Last answer", `HTTP ${waiting.lastStatus}`]);
   if (lastError) rows.push([parked ? "Reason" : "Last error", lastError]);
-  if (nextAttemptAt && pending && !parked) rows.push(["Next try", moment(nextAttemptAt)]);
+  if (nextAttemptAt && pending && !parked) rows.push(["Next attempt", moment(nextAttemptAt)]);
   return rows;
 }

@@ -116,7 +116,7 @@ function resentWords({ messages, reason }) {
 function facts(history) {
   const rows = [["Messages", `${history.ackedSeq} of ${history.lastSeq} settled`]];
   if (history.waitingSince) rows.push(["Waiting since", moment(history.waitingSince)]);
-  if (history.nextAttemptAt) rows.push(["Next try", moment(history.nextAttemptAt)]);
+  if (history.nextAttemptAt) rows.push(["Next attempt", moment(history.nextAttemptAt)]);
   if (history.parkedAt) rows.push(["Parked", moment(history.parkedAt)], ["Reason", history.parkReason ?? ""]);
   if (history.lastStatus) rows.push(["Last answer", `HTTP ${history.lastStatus}`]);
   if (history.lastError && !history.parkedAt) rows.push(["Last error", history.lastError]);

@@ -40,7 +40,7 @@ export class MessageList {
       "Retry all parked",
     );
     this.#actions = h("div", { class: "bulk", hidden: true }, this.#all, this.#matching());
-    const columns = ["Media", "Message", "Written", "Tries", "Last answer", ""];
+    const columns = ["Media", "Message", "Written", "Attempts", "Last answer", ""];
     const head = columns.map((text) =>
       h("th", { scope: "col" }, text || h("span", { class: "visually-hidden" }, "Actions")),
     );
@@ -65,7 +65,7 @@ export class MessageList {
   /** How many media are parked, for the question before all of them are retried. */
   set parked(count) {
     this.#parked = count;
-    setText(this.#all, `Retry all ${plural(count, "parked media", "parked media")}`);
+    setText(this.#all, `Retry all ${plural(count, "parked media item", "parked media items")}`);
     this.#actions.hidden = count === 0;
   }
 
@@ -105,7 +105,7 @@ export class MessageList {
     const submit = (event) => {
       event.preventDefault();
       const reason = input.value.trim();
-      if (reason) this.#retry({ reason }, `Every parked media whose reason contains “${reason}” is tried again.`);
+      if (reason) this.#retry({ reason }, `Every parked media item whose reason contains “${reason}” is tried again.`);
     };
     const button = h("button", { class: "button", type: "submit" }, "Retry matching");
     return h(
@@ -118,7 +118,7 @@ export class MessageList {
   }
 
   #retryAll() {
-    const which = this.#parked === 1 ? "The one parked media" : `All ${this.#parked.toLocaleString("en")} parked media`;
+    const which = this.#parked === 1 ? "The one parked media item" : `All ${this.#parked.toLocaleString("en")} parked media items`;
     this.#retry(
       { all: true },
       `${which} will be tried again, in order, as soon as the annotations service takes messages.`,
@@ -197,7 +197,7 @@ class Row {
   #media = h("a", { class: "row-link" });
   #message = h("td", { class: "cell-message" });
   #written = h("time");
-  #tries = h("td", { class: "cell-tries" });
+  #attempts = h("td", { class: "cell-attempts" });
   #answer = h("td", { class: "cell-answer" });
   #button;
 
@@ -211,7 +211,7 @@ class Row {
       media,
       this.#message,
       written,
-      this.#tries,
+      this.#attempts,
       this.#answer,
       h("td", { class: "cell-actions" }, this.#button),
     );
@@ -228,7 +228,7 @@ class Row {
     setAttribute(this.#written, "datetime", message.createdAt);
     setAttribute(this.#written, "title", moment(message.createdAt));
     setText(this.#written, age(message.createdAt));
-    setText(this.#tries, message.attempts ? String(message.attempts) : "");
+    setText(this.#attempts, message.attempts ? String(message.attempts) : "");
     setText(this.#answer, message.state === "delivered" ? endWords(message.outcome) : (message.lastError ?? ""));
     setAttribute(this.#answer, "title", this.#answer.textContent || null);
     this.#button.hidden = message.state !== "parked" || message.lastError === null;

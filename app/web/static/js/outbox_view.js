@@ -21,7 +21,7 @@ class OutboxView {
   #tiles = {
     pending: tile("Messages waiting"),
     oldest: tile("Oldest waits for"),
-    parked: tile("Parked media"),
+    parked: tile("Parked media items"),
     delivered: tile("Delivered, last hour"),
   };
   #circuit = h("div", { class: "circuit" });
@@ -118,7 +118,7 @@ class OutboxView {
     try {
       const { retried } = await this.#api.post("/outbox/retry", body, { signal: this.#signal });
       const count = Array.isArray(retried) ? retried.length : retried;
-      tell(count ? `${plural(count, "media", "media")} put back to be delivered` : "No parked media matched");
+      tell(count ? `${plural(count, "media item", "media items")} put back to be delivered` : "No parked media item matched");
       this.#look();
     } catch (problem) {
       if (!this.#signal.aborted) complain(problem);
@@ -138,9 +138,11 @@ function restoredNotice(restoredAt) {
 }
 
 function circuitWords({ state, since, retryAt, reason }) {
-  if (state === "closed") return ["Delivering", "The annotations service takes messages."];
+  if (state === "closed") return ["Circuit closed", "Messages flow: the annotations service takes them."];
   const why = sentence(reason ?? "The annotations service does not take messages");
-  return ["Suspended", `${why}${sinceWords(since)}${nextWords(retryAt)}`];
+  const title = state === "open" ? "Circuit open" : "Circuit half-open";
+  const doing = state === "open" ? "Messages wait." : "A probe is under way.";
+  return [title, `${doing} ${why}${sinceWords(since)}${nextWords(retryAt)}`];
 }
 
 function heldWords({ userId, since, until, reason, waiting }) {
@@ -155,7 +157,7 @@ function sinceWords(since) {
 function nextWords(time) {
   const seconds = time ? (Date.parse(time) - Date.now()) / 1000 : null;
   if (seconds === null) return "";
-  return seconds < 1 ? " Trying again now." : ` Next try in ${duration(seconds)}.`;
+  return seconds < 1 ? " A probe is due now." : ` Next probe in ${duration(seconds)}.`;
 }
 
 function sentence(text) {
