@@ -12,12 +12,12 @@ import structlog
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media, MediaStatus
 from app.display_name import clean_name
 from app.errors import MalformedUpload, MediaNotFound, UnsupportedMedia
 from app.media_hash import MEDIA_ID, media_id_of_file
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
-from app.models import Media, MediaStatus
 from app.storage import FoundFile, Storage, hold, sync_folder
 
 log = structlog.get_logger()

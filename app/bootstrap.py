@@ -12,8 +12,9 @@ from app import history
 from app.adoption import Adoption
 from app.annotations import AnnotationsClient
 from app.background import BackgroundWork
-from app.clock_guard import ClockGuard
-from app.db import Database, News
+from app.database.clock_guard import ClockGuard
+from app.database.engine import Database, News
+from app.database.schema_watch import SchemaWatch
 from app.detection.claims import RUN_BOUNDS
 from app.detection.executor import RunExecutor
 from app.detection.limits import MediaLimits
@@ -40,7 +41,6 @@ from app.outbox.queue import OutboxQueue
 from app.outbox.schedule import OUTBOX_BOUNDS
 from app.outbox.watch import ChangeWatcher
 from app.processors import stay_on
-from app.schema_watch import SchemaWatch
 from app.settings import DatabaseSettings, Settings
 from app.slots import ConcurrencyLimiter
 from app.storage import Storage

@@ -12,11 +12,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, ScalarSelect, Select, and_, bindparam, func, select, tuple_, union_all
 from sqlalchemy.orm import Session
 
+from app.database.models import Detection, DetectionRun, Media, MediaStatus, OutboxStream, RunState
 from app.detection import put_off
 from app.detection.results import DetectedObject, FrameResult
 from app.errors import MalformedUpload, MediaNotFound
 from app.media_hash import MEDIA_ID
-from app.models import Detection, DetectionRun, Media, MediaStatus, OutboxStream, RunState
 from app.outbox.statements import new_stream
 
 MEDIA_TYPES = ("Video", "Image")

@@ -15,9 +15,9 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, null, select, update
 from sqlalchemy.orm import Session
 
-from app.db import upsert
+from app.database.engine import upsert
+from app.database.models import DatabaseInstance
 from app.folder_marker import Marker, Reached
-from app.models import DatabaseInstance
 
 _ROW = 1
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from sqlalchemy.exc import DBAPIError
 
 from app.background import BackgroundWork
-from app.db import Database, News
+from app.database.engine import Database, News
 from app.errors import DetectionsError
 from app.media_folders import MediaFolders
 

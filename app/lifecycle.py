@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
+from app.database.models import Media, MediaStatus
 from app.direct import Direct
 from app.errors import IllegalTransition
-from app.models import Media, MediaStatus
 from app.outbox.messages import Kind
 from app.outbox.queue import NewMessage, OutboxQueue
 

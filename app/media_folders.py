@@ -18,11 +18,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app import folder_marker, history
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media
+from app.database.postgres_failover import AFTER_RESTORE
 from app.errors import DetectionsError, SettingsError, StorageFailed, Unavailable
 from app.folder_marker import Marker
-from app.models import Media
-from app.postgres_failover import AFTER_RESTORE
 from app.storage import judged, make_folder
 
 log = structlog.get_logger()

@@ -12,7 +12,7 @@ from itsdangerous import BadSignature, SignatureExpired, TimestampSigner, URLSaf
 from sqlalchemy import select
 
 from app import shared_keys
-from app.db import Database
+from app.database.engine import Database
 from app.errors import Unauthorized
 
 PURPOSE = "media-links"

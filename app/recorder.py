@@ -16,11 +16,11 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media
 from app.direct import Direct
 from app.errors import DetectionsError, StorageFull, Unavailable
 from app.lifecycle import NewMedia, create_all
-from app.models import Media
 from app.outbox.queue import OutboxQueue
 from app.storage import sync_folder
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media
 from app.errors import SettingsError, StorageFailed, Unavailable
-from app.models import Media
 from app.storage import open_stored
 
 PAGE = 500

@@ -13,10 +13,10 @@ from sqlalchemy import Row, bindparam, select, tuple_
 from sqlalchemy.orm import Session
 
 from app import catalog
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Detection, DetectionRun
 from app.detection.results import FrameResult
 from app.errors import Unavailable
-from app.models import Detection, DetectionRun
 
 PAGE_ROWS = 1000
 

@@ -9,8 +9,8 @@ import secrets
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.db import upsert
-from app.models import SharedKey
+from app.database.engine import upsert
+from app.database.models import SharedKey
 
 SECRET_BYTES = 32
 

@@ -15,13 +15,13 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from app.background import BackgroundWork
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media, MediaStatus
 from app.errors import DetectionsError, Unavailable
 from app.file_systems import TRIAL_PREFIX
 from app.lifecycle import create_media
 from app.media_hash import media_id_of_file
 from app.media_types import MEDIA_TYPES
-from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
 from app.storage import FoundFile, Storage, hold, judged, remove_if_same
 

@@ -15,14 +15,14 @@ import structlog
 from sqlalchemy import Table, bindparam, select
 from sqlalchemy.exc import IntegrityError
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media, MediaStatus
 from app.direct import Direct
 from app.display_name import clean_name
 from app.errors import DetectionsError, MediaIdCollision, StorageFailed, StorageFull, Unavailable
 from app.lifecycle import keep_checksum
 from app.media_hash import media_id_of_file
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
-from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
 from app.recorder import AndThen, CommitUnknown, Recorder, Recording
 from app.storage import (

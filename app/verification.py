@@ -19,11 +19,11 @@ from pathlib import Path
 from sqlalchemy import Row, Select, func, select
 
 from app.checksum import checksum_of_file
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media
 from app.errors import StorageFailed, Unavailable
 from app.lifecycle import keep_checksum
 from app.media_hash import MEDIA_ID
-from app.models import Media
 from app.storage import Storage, hold
 
 PAGE = 500

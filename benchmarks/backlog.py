@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.postgres_connection import PATIENT
 from app.outbox.circuit import Circuit
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.claiming import Claiming
@@ -28,7 +29,6 @@ from app.outbox.decide import Action, Transition
 from app.outbox.messages import Attempt, Claim, Classification, Verdict
 from app.outbox.queue import OutboxQueue
 from app.outbox.transitions import apply_transitions
-from app.postgres_connection import PATIENT
 from benchmarks.places import places
 from benchmarks.receiver import receiver
 from tests.system.promise import photo

@@ -5,9 +5,9 @@ import time
 import uuid
 from contextlib import closing
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media
 from app.lifecycle import create_media
-from app.models import Media
 from app.outbox.queue import OutboxQueue
 
 PAUSE = 0.03

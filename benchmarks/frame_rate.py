@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import DetectionRun, Media
 from app.detection.executor import RunExecutor
 from app.detection.limits import ProcessLimits
 from app.detection.model_file import BUILT_IN_MODEL
@@ -30,7 +31,6 @@ from app.detection.runtime import onnxruntime
 from app.detection.video import Video
 from app.detection.yolo import YoloDetector
 from app.lifecycle import create_media
-from app.models import DetectionRun, Media
 from app.outbox.queue import OutboxQueue
 
 CONFIDENCE, INTERVAL = 0.45, 0.5

@@ -16,7 +16,7 @@ from rich.table import Table
 from sqlalchemy import text
 
 from app import catalog
-from app.db import Database
+from app.database.engine import Database
 from app.detection.claims import Claimant, Claims
 from benchmarks.places import Places, places
 

@@ -8,11 +8,11 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from app.database_errors import translate_db_errors
-from app.db import Database
+from app.database.engine import Database
+from app.database.error_translation import translate_db_errors
+from app.database.models import Media
+from app.database.postgres_connection import PATIENT
 from app.errors import DatabaseFailed, DetectionsError
-from app.models import Media
-from app.postgres_connection import PATIENT
 from app.settings import DatabaseSettings
 
 config = context.config

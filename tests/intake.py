@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media, OutboxMessage
 from app.media_hash import media_id_of_bytes
-from app.models import Media, OutboxMessage
 from app.outbox.queue import OutboxQueue
 from app.storage import INCOMING, Storage
 from app.sweep import Sweep

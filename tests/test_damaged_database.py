@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app import history
-from app.db import Database
+from app.database.engine import Database
 from app.demo.annotations import ReferenceService
 from app.errors import DatabaseDamaged
 from app.integrity import Damage, find_damage

@@ -17,16 +17,16 @@ import pytest
 from sqlalchemy import literal_column, select, text
 from sqlalchemy.exc import IntegrityError
 
-from app.db import SAFE_SQLITE, Database, News, announce, schema_revision, upsert
+from app.database.engine import SAFE_SQLITE, Database, News, announce, schema_revision, upsert
+from app.database.models import OutboxCircuit
 from app.direct import Direct
 from app.errors import StorageFull, Unavailable
-from app.models import OutboxCircuit
 
 COUNT_UP = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy import text
-from app.db import Database
+from app.database.engine import Database
 
 def count_up(database):
     for _ in range(int(sys.argv[3])):

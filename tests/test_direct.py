@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Integer, bindparam, event, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media, OutboxMessage, OutboxStream
 from app.direct import Direct
-from app.models import Media, OutboxMessage, OutboxStream
 from app.outbox.messages import Kind
 from app.uploads import Upload
 from tests.intake import open_intake, picture

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import event, insert, text
 
 from app import catalog
-from app.db import Database
-from app.models import Media
+from app.database.engine import Database
+from app.database.models import Media
 
 COUNT = 20_000
 FILTERS = [pair for pair in product((None, 1, 6), (None, "Video", "Image")) if pair != (None, None)]

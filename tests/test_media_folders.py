@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app import folder_marker, history
-from app.db import Database
+from app.database.engine import Database
 from app.errors import DetectionsError, SettingsError, StorageFailed, Unavailable
 from app.folder_marker import Marker, Reached
 from app.history_keeper import HistoryKeeper

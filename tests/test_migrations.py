@@ -12,9 +12,8 @@ from alembic.config import Config
 from sqlalchemy import CheckConstraint, inspect, select, text, update
 
 from app import history
-from app.db import Base, Database
-from app.lifecycle import change_status
-from app.models import (
+from app.database.engine import Base, Database
+from app.database.models import (
     DatabaseInstance,
     Detection,
     DetectionRun,
@@ -26,6 +25,7 @@ from app.models import (
     OutboxTally,
     SharedKey,
 )
+from app.lifecycle import change_status
 from app.outbox.queue import OutboxQueue
 from tests.conftest import ROOT, migrate
 from tests.intake import open_intake, picture

@@ -7,10 +7,8 @@ import pytest
 from sqlalchemy import CheckConstraint, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from app.db import Base, Database
-from app.errors import IllegalTransition
-from app.lifecycle import ALLOWED_FROM, change_status, create_media
-from app.models import (
+from app.database.engine import Base, Database
+from app.database.models import (
     DatabaseInstance,
     Detection,
     DetectionRun,
@@ -24,6 +22,8 @@ from app.models import (
     OutboxTally,
     SharedKey,
 )
+from app.errors import IllegalTransition
+from app.lifecycle import ALLOWED_FROM, change_status, create_media
 from app.outbox.queue import OutboxQueue
 
 ID = "0123456789abcdef"

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from sqlalchemy import make_url, text
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import MediaStatus
 from app.errors import DatabaseUnfit
-from app.models import MediaStatus
 from app.outbox.watch import POLL_SECONDS, ChangeWatcher
 from tests.conftest import ROOT
 from tests.outbox.world import Receiver, World, wait_until

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import make_url, text
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.postgres_connection import TimeLimits, settings_in
 from app.errors import DatabaseUnfit, SettingsError, Unavailable
 from app.outbox.watch import ChangeWatcher
-from app.postgres_connection import TimeLimits, settings_in
 from tests.conftest import ROOT
 from tests.silent_server import SilentServer
 

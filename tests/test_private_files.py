@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from app.db import Database
+from app.database.engine import Database
 from app.private_files import make_private
 from app.storage import INCOMING, Storage
 

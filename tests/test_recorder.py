@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from app.db import Database, News
+from app.database.engine import Database, News
+from app.database.models import Media
 from app.errors import StorageFailed, Unavailable
-from app.models import Media
 from app.recorder import AndThen
 from app.sweep import SweepReport
 from app.uploads import Receipt, Upload

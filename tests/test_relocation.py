@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media, OutboxMessage
 from app.errors import SettingsError
-from app.models import Media, OutboxMessage
 from app.relocation import Relocation, check_rows
 from tests.intake import Intake, open_intake, picture
 

@@ -6,8 +6,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from app import schema
-from app.db import Database
+from app.database import schema
+from app.database.engine import Database
 from tests.conftest import ROOT
 
 

@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import OutboxCircuit
 from app.direct import Direct
 from app.errors import DatabaseFailed, DatabaseUnfit, Unavailable
-from app.models import OutboxCircuit
 
 ROOT = Path(__file__).parent.parent
 ANY = Direct(select(OutboxCircuit.failures).limit(1))
@@ -222,7 +222,7 @@ WRITE_PROTECT = """
 import os, sys
 from pathlib import Path
 from contextlib import closing
-from app.db import Database
+from app.database.engine import Database
 from app.errors import DatabaseFailed
 from sqlalchemy import text
 

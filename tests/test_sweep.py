@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media, MediaStatus
 from app.lifecycle import create_media
-from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
 from app.storage import hold
 from app.sweep import SweepReport

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 BEGIN_WRITING = {
     "app/adoption.py",
     "app/cli/outbox.py",
-    "app/clock_guard.py",
-    "app/db.py",  # to bury commits that failed
+    "app/database/clock_guard.py",
+    "app/database/engine.py",  # to bury commits that failed
     "app/detection/put_off.py",
     "app/detection/retention.py",
     "app/detection/runs.py",
@@ -43,7 +43,7 @@ BEGIN_READING = BEGIN_WRITING | {
     "app/detection/waiting.py",
     "app/outbox/auditor.py",
     "app/outbox/counts.py",  # counts anew in a thread of its own
-    "app/schema_watch.py",
+    "app/database/schema_watch.py",
     "app/run_results.py",  # a page at a time, so that no transaction is open while a client receives
     "app/web/check.py",
     "app/web/detect.py",
@@ -119,13 +119,13 @@ def test_there_is_no_other_way_to_begin_a_transaction() -> None:
         if calls(tree, *makers)
         or any(isinstance(node, ast.Attribute) and node.attr == "engine" for node in ast.walk(tree))
     }
-    makes_engines = {"app/sqlite_engine.py", "app/postgres_engine.py"}
+    makes_engines = {"app/database/sqlite_engine.py", "app/database/postgres_engine.py"}
     listens_outside_any_transaction = "app/outbox/watch.py"
-    assert around == {"app/db.py", listens_outside_any_transaction} | makes_engines
+    assert around == {"app/database/engine.py", listens_outside_any_transaction} | makes_engines
 
 
 def test_nobody_who_is_handed_a_session_ends_its_transaction() -> None:
-    undoes_its_own = "app/sqlite_file.py"  # on a connection that no session has
+    undoes_its_own = "app/database/sqlite_file.py"  # on a connection that no session has
     assert {name for name, tree in app_modules() if calls(tree, "commit", "rollback")} <= BEGIN_WRITING | {
         undoes_its_own
     }

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, make_url, text
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media
 from app.errors import Unavailable
-from app.models import Media
 from app.sweep import SweepReport
 from app.uploads import Upload
 from tests.intake import Intake, open_intake, picture, twin_of

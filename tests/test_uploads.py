@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, select, text, update
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media, MediaStatus
 from app.errors import MalformedUpload, MediaIdCollision, StorageFailed, StorageFull, Unavailable, UnsupportedMedia
 from app.media_hash import media_id_of_bytes
-from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
 from app.storage import hold
 from app.uploads import Receipt, Upload, Uploads

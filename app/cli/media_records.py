@@ -9,8 +9,8 @@ from app import catalog, representation
 from app.cli.output import json_option, note, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
+from app.database.models import MediaStatus
 from app.errors import MediaNotFound
-from app.models import MediaStatus
 
 UNKNOWN = 4
 PAGE = 500

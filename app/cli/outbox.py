@@ -13,10 +13,10 @@ from app.cli.faults import Group
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
+from app.database.postgres_failover import AFTER_RESTORE
 from app.errors import DetectionsError, MediaNotFound
 from app.media_hash import MEDIA_ID
 from app.outbox import documents, listing, operations
-from app.postgres_failover import AFTER_RESTORE
 from app.startup import warn_of_plain_http
 
 STILL_PENDING, PARKED, UNKNOWN = 1, 3, 4

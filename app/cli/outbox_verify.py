@@ -13,7 +13,7 @@ from flask.cli import with_appcontext
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
-from app.database_errors import RESCUE, translate_db_errors
+from app.database.error_translation import RESCUE, translate_db_errors
 from app.errors import DatabaseDamaged, Unavailable
 from app.integrity import Damage, Opened, find_damage
 from app.outbox.auditor import RemoteAuditor

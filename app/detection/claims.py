@@ -28,9 +28,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from app.database.models import DetectionRun, Media, RunState
+from app.database.time_bounds import TimeBound
 from app.detection.statements import RUN, UNDER_WAY, claimable
-from app.models import DetectionRun, Media, RunState
-from app.time_bounds import TimeBound
 
 LEASE_SECONDS = 15.0
 RUN_BOUNDS = (TimeBound(DetectionRun.lease_until, LEASE_SECONDS, lease=True),)

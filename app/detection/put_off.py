@@ -14,11 +14,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.background import BackgroundWork
-from app.db import Database, News, announce
+from app.database.engine import Database, News, announce
+from app.database.models import DetectionRun, Media
 from app.detection.house import OF_ALL, Gate, Kind, fault_of
 from app.detection.statements import NOT_PUT_OFF, PUT_OFF
 from app.errors import DetectionsError, StorageFailed
-from app.models import DetectionRun, Media
 from app.storage import open_stored
 
 log = structlog.get_logger()

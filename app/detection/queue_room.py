@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from sqlalchemy import func, select
 
-from app.db import Database
+from app.database.engine import Database
 from app.detection.statements import RUN, UNDER_WAY
 from app.errors import Unavailable
 from app.fair_share import has_room

@@ -14,8 +14,8 @@ from sqlalchemy import and_, delete, exists, select
 from sqlalchemy.orm import aliased
 
 from app.background import BackgroundWork
-from app.db import Database
-from app.models import Detection, DetectionRun, RunState
+from app.database.engine import Database
+from app.database.models import Detection, DetectionRun, RunState
 
 log = structlog.get_logger()
 

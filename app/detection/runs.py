@@ -22,7 +22,8 @@ from sqlalchemy import ColumnElement, Connection, and_, case, delete, or_, selec
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.db import Database, News, announce
+from app.database.engine import Database, News, announce
+from app.database.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
 from app.detection import tallies
 from app.detection.claims import LEASE_SECONDS, Claimant, ClaimedRun, Claims
 from app.detection.queue_room import QueueRoom
@@ -38,7 +39,6 @@ from app.detection.statements import (
 )
 from app.errors import AlreadyProcessing, Forbidden, HouseFault, NotProcessing
 from app.lifecycle import change_status
-from app.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
 from app.outbox.queue import OutboxQueue
 
 MAX_TRIES = 2

@@ -22,9 +22,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from app.database.models import Detection, DetectionRun, RunState
 from app.detection.results import FrameResult
 from app.direct import Direct
-from app.models import Detection, DetectionRun, RunState
 
 RUN: Table = DetectionRun.__table__  # type: ignore[assignment]
 DETECTION: Table = Detection.__table__  # type: ignore[assignment]

@@ -6,8 +6,8 @@ Nothing here begins or commits a transaction.
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from app.database.models import DetectionRun, RunState
 from app.detection.statements import UNDER_WAY
-from app.models import DetectionRun, RunState
 from app.outbox import tally
 
 FRAMES, SECONDS, SECONDS_SUM, LEASES_LOST = "frames", "run_seconds", "run_seconds_sum", "run_leases_lost"

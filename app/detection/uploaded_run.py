@@ -13,12 +13,12 @@ from typing import Self
 import structlog
 from sqlalchemy import Connection
 
+from app.database.models import Media
 from app.detection.claims import ClaimedRun
 from app.detection.executor import RunExecutor
 from app.detection.head_start import HeadStart
 from app.detection.runs import RunRequest, Runs
 from app.errors import StorageFailed
-from app.models import Media
 from app.storage import open_stored
 
 log = structlog.get_logger()

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import RunState
 from app.detection.statements import STATE
-from app.models import RunState
 
 LOOK_EVERY = 0.25
 ENDING_SECONDS = 5.0

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement
 
-from app.db import Database
+from app.database.engine import Database
 from app.outbox.remote_audit import (
     Difference,
     ExpectedRemoteState,

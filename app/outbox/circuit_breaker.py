@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Row, case, delete, func, literal, null, or_, select, true, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.db import News, announce, upsert
-from app.models import OutboxCircuit, OutboxHold, OutboxStream
+from app.database.engine import News, announce, upsert
+from app.database.models import OutboxCircuit, OutboxHold, OutboxStream
 from app.outbox.circuit import LONGEST_WAIT, Circuit, CircuitState, Endpoint, Hold
 
 _C, _H = OutboxCircuit, OutboxHold

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.models import OutboxStream
+from app.database.models import OutboxStream
 from app.outbox.circuit import Circuit
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.decide import may_conclude

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Row, Select
 from sqlalchemy.orm import Session
 
-from app.db import Database
+from app.database.engine import Database
 
 log = structlog.get_logger()
 

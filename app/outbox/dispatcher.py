@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy.orm import Session
 
-from app.db import Database
+from app.database.engine import Database
 from app.errors import DatabaseDamaged, StorageFailed, StorageFull, Unavailable
 from app.failure_log import FailureLog
 from app.outbox.circuit_breaker import CircuitBreaker

@@ -12,12 +12,12 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Row, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.db import Database, News, announce
-from app.models import OutboxStream
+from app.database.engine import Database, News, announce
+from app.database.models import OutboxStream
+from app.database.time_bounds import enforce
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.schedule import OUTBOX_BOUNDS
-from app.time_bounds import enforce
 
 BRING_FORWARD_EVERY = 2.0
 LOOK_EVERY = 0.1

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from app.database.models import OutboxMessage, OutboxStream
+from app.database.sql_functions import whole
 from app.errors import MalformedUpload
 from app.media_hash import MEDIA_ID
-from app.models import OutboxMessage, OutboxStream
 from app.outbox.operations import State, clock
-from app.sql_functions import whole
 
 MINUTES = 60
 STATES: tuple[State, ...] = ("pending", "parked", "delivered")

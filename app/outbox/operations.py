@@ -26,9 +26,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from app.db import News, announce
+from app.database.engine import News, announce
+from app.database.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.errors import MediaNotFound, NotParked
-from app.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.outbox.counts import Counting, OutboxCounts
 from app.outbox.messages import Outcome
 

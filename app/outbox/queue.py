@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row
 from sqlalchemy.orm import Session
 
-from app.db import News, announce, note_announced
+from app.database.engine import News, announce, note_announced
 from app.outbox.messages import Claim, Kind, Message, Reference
 from app.outbox.statements import BEGIN_MESSAGE, BEGIN_STREAM, USERS_AT_ONCE, Statements, new_stream
 from app.outbox.transition_statements import TransitionStatements

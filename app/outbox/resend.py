@@ -15,10 +15,10 @@ from sqlalchemy import null, select, update
 from sqlalchemy.orm import Session
 
 from app import history
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import DetectionRun, Media, OutboxMessage, OutboxStream
 from app.errors import RecordsNotReadable
 from app.lifecycle import StatusTimes, append_create_and_statuses
-from app.models import DetectionRun, Media, OutboxMessage, OutboxStream
 from app.outbox.auditor import Compared, RemoteAuditor
 from app.outbox.messages import Outcome
 from app.outbox.operations import NEW_HEAD

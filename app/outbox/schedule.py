@@ -3,9 +3,9 @@
 The circuit breaker and the holds on users see to their own times (`app.outbox.circuit_breaker`).
 """
 
-from app.models import OutboxStream
+from app.database.models import OutboxStream
+from app.database.time_bounds import TimeBound
 from app.outbox.circuit import LONGEST_WAIT
-from app.time_bounds import TimeBound
 
 LONGEST_LEASE = 30.0
 """Seconds that a stream is leased for at most."""

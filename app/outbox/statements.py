@@ -30,9 +30,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
-from app.db import NOTIFICATION
+from app.database.engine import NOTIFICATION
+from app.database.models import DatabaseInstance, Media, OutboxAttempt, OutboxHold, OutboxMessage, OutboxStream
 from app.direct import Direct
-from app.models import DatabaseInstance, Media, OutboxAttempt, OutboxHold, OutboxMessage, OutboxStream
 from app.outbox.list_statements import ListStatements
 
 MEDIA: Table = Media.__table__  # type: ignore[assignment]

@@ -13,7 +13,7 @@ from sqlalchemy import JSON, Executable, bindparam, func, select, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
-from app.models import OutboxTally
+from app.database.models import OutboxTally
 from app.outbox.decide import Transition
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0, 86400.0, float("inf"))

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.db import News, announce
+from app.database.engine import News, announce
 from app.outbox.decide import Action, Transition
 from app.outbox.messages import Claim
 from app.outbox.queue import OutboxQueue

@@ -13,7 +13,7 @@ import xxhash
 from sqlalchemy import ColumnElement, Select, case, func, literal, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from app.models import DetectionRun, Media, OutboxMessage, OutboxStream, RunState
+from app.database.models import DetectionRun, Media, OutboxMessage, OutboxStream, RunState
 
 SHOWN = 20
 """How many broken rows of each kind are named."""

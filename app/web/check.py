@@ -8,9 +8,9 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from app import schema
 from app.bootstrap import open_database
-from app.db import Database
+from app.database import schema
+from app.database.engine import Database
 from app.detection.start_check import check_model
 from app.errors import SettingsError, Unavailable
 from app.relocation import check_rows

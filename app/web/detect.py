@@ -6,10 +6,10 @@ from flask import Blueprint, Response, g, jsonify, url_for
 
 from app import catalog, representation
 from app.current import services
+from app.database.models import RunFailure, RunState
 from app.detection.jobs import Job, OpenFile
 from app.detection.runs import RunRequest
 from app.errors import MediaTooLarge, Unavailable, Undecodable
-from app.models import RunFailure, RunState
 from app.run_results import Frames
 from app.settings import MIN_CONFIDENCE
 from app.web import intake, parameters, request_slot, results

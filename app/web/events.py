@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app import catalog, representation
 from app.bootstrap import Services
-from app.models import DetectionRun, RunState
+from app.database.models import DetectionRun, RunState
 
 LOOK_EVERY = 0.25
 HEARTBEAT_EVERY = 15.0

@@ -11,8 +11,8 @@ from flask import Blueprint, Response, g, jsonify, request, send_file, url_for
 
 from app import catalog, representation
 from app.current import services
+from app.database.models import Media
 from app.media_types import MEDIA_TYPES, extension_of
-from app.models import Media
 from app.run_results import Frames
 from app.storage import open_stored
 from app.web import events, intake, parameters, request_slot, results

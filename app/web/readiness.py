@@ -17,9 +17,9 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import schema
 from app.bootstrap import Services
-from app.db import is_read_only
+from app.database import schema
+from app.database.engine import is_read_only
 from app.detection import put_off
 from app.errors import DatabaseFailed, DatabaseUnfit, DetectionsError
 from app.storage import INCOMING, Storage

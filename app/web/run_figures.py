@@ -8,9 +8,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
+from app.database.models import RunState
 from app.detection import put_off, tallies
 from app.detection.house import Kind
-from app.models import RunState
 from app.outbox import tally
 
 

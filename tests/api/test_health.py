@@ -12,10 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url, text
 
 from app import threads
-from app.db import Database
+from app.database.engine import Database
+from app.database.postgres_connection import PATIENT
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes
-from app.postgres_connection import PATIENT
 from app.web.readiness import PATIENCE_SECONDS
 from tests.api.conftest import Api, MakeApi, picture
 from tests.outbox.refusals import refused_for_long

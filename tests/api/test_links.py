@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import delete, func, select
 
 from app import shared_keys
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import SharedKey
 from app.errors import Unauthorized
 from app.media_hash import media_id_of_bytes
 from app.media_links import LIFETIME_SECONDS, PURPOSE, MediaLinks
-from app.models import SharedKey
 from tests.api.conftest import Api, picture
 from tests.conftest import Clock
 from tests.system.service import token

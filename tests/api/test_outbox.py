@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from app.db import News
+from app.database.engine import News
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes
 from tests.api.conftest import Api, MakeApi, Untouched, picture

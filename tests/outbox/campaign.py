@@ -22,9 +22,9 @@ from rich.table import Table
 from sqlalchemy import func, select
 
 from app.annotations import AnnotationsClient
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media, MediaStatus, OutboxMessage, OutboxStream
 from app.lifecycle import change_status, create_media
-from app.models import Media, MediaStatus, OutboxMessage, OutboxStream
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.queue import OutboxQueue

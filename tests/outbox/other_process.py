@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media
 from app.lifecycle import create_media
-from app.models import Media
 from app.outbox.messages import Classification, Kind, Message
 from app.outbox.queue import OutboxQueue
 from app.outbox.watch import ChangeWatcher

@@ -5,8 +5,8 @@ from contextlib import closing
 
 from sqlalchemy import update
 
-from app.db import Database
-from app.models import OutboxStream
+from app.database.engine import Database
+from app.database.models import OutboxStream
 from app.outbox.decide import CONCLUDED_AFTER, REFUSED_ATTEMPTS
 
 _ENOUGH_SECONDS = 20.0

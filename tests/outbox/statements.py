@@ -5,8 +5,8 @@ from typing import Any, Self
 
 from sqlalchemy import event, insert, text
 
-from app.db import Database
-from app.models import Media, OutboxMessage, OutboxStream
+from app.database.engine import Database
+from app.database.models import Media, OutboxMessage, OutboxStream
 
 LATER = 1_000_000.0
 

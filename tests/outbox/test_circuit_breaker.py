@@ -4,8 +4,8 @@ from contextlib import closing
 
 import pytest
 
-from app.db import Database
-from app.models import MediaStatus
+from app.database.engine import Database
+from app.database.models import MediaStatus
 from app.outbox.circuit import FEW
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.messages import Classification, Verdict

@@ -6,7 +6,7 @@ import time
 import pytest
 from sqlalchemy import event, text
 
-from app.models import MediaStatus, OutboxStream
+from app.database.models import MediaStatus, OutboxStream
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Classification, Message, Verdict
 from tests.conftest import Clock

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from app.clock_guard import ClockGuard
-from app.db import News
+from app.database.clock_guard import ClockGuard
+from app.database.engine import News
+from app.database.models import DetectionRun, MediaStatus, RunState
 from app.detection.claims import LEASE_SECONDS, RUN_BOUNDS, Claimant, Claims
-from app.models import DetectionRun, MediaStatus, RunState
 from app.outbox import operations
 from app.outbox.circuit import LONGEST_WAIT
 from app.outbox.flush import Flush

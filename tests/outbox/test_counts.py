@@ -4,7 +4,7 @@ from contextlib import closing
 
 from sqlalchemy import text
 
-from app.db import Database
+from app.database.engine import Database
 from app.outbox import operations
 from app.outbox.counts import EXACT, FRESH_SECONDS, STALE_SECONDS, OutboxCounts
 from tests.conftest import Clock

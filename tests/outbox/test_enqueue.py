@@ -7,10 +7,10 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from app.db import PG_CHANNEL, Database, News
+from app.database.engine import PG_CHANNEL, Database, News
+from app.database.models import Media, MediaStatus
 from app.errors import IllegalTransition
 from app.lifecycle import NewMedia, change_status, create_all
-from app.models import Media, MediaStatus
 from app.outbox.messages import Kind
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from tenacity import wait_none
 
-from app.models import MediaStatus
+from app.database.models import MediaStatus
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.flush import Flush, FlushReport
 from app.outbox.messages import Classification, Deliver, Message

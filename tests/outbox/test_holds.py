@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.models import MediaStatus
+from app.database.models import MediaStatus
 from app.outbox.circuit import FEW
 from app.outbox.messages import Classification, Message
 from tests.conftest import Clock

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, text
 
-from app.db import Database
-from app.models import MediaStatus
+from app.database.engine import Database
+from app.database.models import MediaStatus
 from tests.conftest import migrate
 from tests.outbox.hosts import Host, NotPermitted, hosts
 from tests.outbox.world import World, wait_until

@@ -3,12 +3,12 @@
 import pytest
 from sqlalchemy import Double, literal, select
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import MediaStatus, OutboxMessage, OutboxStream
+from app.database.sql_functions import whole
 from app.errors import MalformedUpload, NotParked
-from app.models import MediaStatus, OutboxMessage, OutboxStream
 from app.outbox import listing, operations
 from app.outbox.operations import State
-from app.sql_functions import whole
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog
 from tests.outbox.world import CONTRADICTED, TROUBLE, Receiver, World

@@ -2,8 +2,8 @@
 
 import pytest
 
+from app.database.models import MediaStatus
 from app.errors import MediaNotFound
-from app.models import MediaStatus
 from app.outbox import listing, operations
 from app.outbox.decide import CONCLUDED_AFTER, LIMITED_ATTEMPTS
 from app.outbox.messages import Classification, Message, Outcome

@@ -2,8 +2,8 @@
 
 import pytest
 
+from app.database.models import MediaStatus
 from app.errors import Unavailable
-from app.models import MediaStatus
 from app.outbox.decide import CONCLUDED_AFTER
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Classification, Outcome, Verdict

@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import IntegrityError
 
-from app.db import Database
-from app.models import MediaStatus
+from app.database.engine import Database
+from app.database.models import MediaStatus
+from app.database.postgres_connection import PATIENT
 from app.outbox import listing, operations
 from app.outbox.counts import OutboxCounts
-from app.postgres_connection import PATIENT
 from benchmarks.backlog import fill_beside
 from tests.conftest import Clock
 from tests.outbox.statements import add_backlog

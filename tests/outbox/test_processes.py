@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 
-from app.db import Database, News
-from app.models import MediaStatus, OutboxMessage
+from app.database.engine import Database, News
+from app.database.models import MediaStatus, OutboxMessage
+from app.database.postgres_connection import PATIENT
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.operations import retry_parked
 from app.outbox.watch import QUIET_SECONDS, ChangeWatcher
-from app.postgres_connection import PATIENT
 from tests.outbox import other_process
 from tests.outbox.test_operations import park
 from tests.outbox.world import GIVE_UP, Receiver, World, wait_until

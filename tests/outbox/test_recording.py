@@ -3,7 +3,7 @@
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from app.models import MediaStatus
+from app.database.models import MediaStatus
 from app.outbox.messages import Classification, Verdict
 from tests.conftest import Clock
 from tests.outbox.world import LEASE, OK, Receiver, World, wait_until

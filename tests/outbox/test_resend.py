@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from app import history
+from app.database.models import MediaStatus
 from app.errors import RecordsNotReadable, Unavailable
-from app.models import MediaStatus
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.messages import Kind, Message
 from app.outbox.resend import Resend, ResendReport, Wanted, append_again

@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import insert, text
 
-from app.db import Base, Database
+from app.database.engine import Base, Database
+from app.database.models import DetectionRun, Media, MediaStatus, RunState
 from app.errors import MediaNotFound, Unavailable
 from app.lifecycle import ALLOWED_FROM
-from app.models import DetectionRun, Media, MediaStatus, RunState
 from app.outbox import operations
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Classification, Message, Outcome

@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from app.db import Database
-from app.models import MediaStatus
+from app.database.engine import Database
+from app.database.models import MediaStatus
 from app.outbox import tally
 from app.outbox.circuit import Circuit
 from app.web.figures import OutboxCollector

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from app.models import MediaStatus
+from app.database.models import MediaStatus
 from app.outbox.verify import SHOWN, broken_invariants
 from tests.outbox.statements import LATER, add_backlog
 from tests.outbox.world import LOST, OK, REFUSED, TROUBLE, Receiver, World

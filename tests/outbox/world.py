@@ -15,9 +15,9 @@ from sqlalchemy import Connection, event, func, select
 from sqlalchemy.exc import OperationalError
 from tenacity import wait_fixed, wait_none
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media, MediaStatus, OutboxAttempt, OutboxCircuit, OutboxMessage, OutboxStream
 from app.lifecycle import change_status, create_media
-from app.models import Media, MediaStatus, OutboxAttempt, OutboxCircuit, OutboxMessage, OutboxStream
 from app.outbox.circuit import Circuit, Hold
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Detection, DetectionRun, Media, MediaStatus, OutboxMessage
 from app.detection.claims import ClaimedRun
 from app.detection.results import DetectedObject, FrameResult
 from app.detection.runs import RunRequest, Runs
 from app.lifecycle import create_media
-from app.models import Detection, DetectionRun, Media, MediaStatus, OutboxMessage
 from app.outbox.queue import OutboxQueue
 
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5, request_id="request-1")

@@ -12,7 +12,8 @@ from typing import NoReturn
 import pytest
 from sqlalchemy import Connection, event, select, text
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import DetectionRun, Media, RunFailure, RunState
 from app.detection.executor import LOOK_EVERY, RunExecutor
 from app.detection.head_start import HeadStart, IdleDetectors
 from app.detection.model_file import BUILT_IN_MODEL
@@ -20,7 +21,6 @@ from app.detection.process import DetectorProcess
 from app.detection.runs import RunRequest
 from app.detection.uploaded_run import UploadedRun
 from app.detection.waiting import RunWaiters
-from app.models import DetectionRun, Media, RunFailure, RunState
 from app.uploads import Upload
 from tests.conftest import Clock
 from tests.intake import open_intake, picture

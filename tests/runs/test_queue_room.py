@@ -8,11 +8,11 @@ from contextlib import closing, contextmanager
 import pytest
 from sqlalchemy import event, insert, text
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import DetectionRun, Media, MediaStatus, OutboxStream
 from app.detection.claims import Claimant, Claims
 from app.detection.queue_room import QueueRoom
 from app.errors import Unavailable
-from app.models import DetectionRun, Media, MediaStatus, OutboxStream
 from tests.outbox.statements import Counter
 from tests.runs.conftest import World
 

@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import func, select
 
+from app.database.models import Detection, DetectionRun, RunFailure
 from app.detection import retention
 from app.detection.retention import DAY, SupersededRuns
-from app.models import Detection, DetectionRun, RunFailure
 from tests.conftest import Clock
 from tests.runs.conftest import WANTED, World, frame
 

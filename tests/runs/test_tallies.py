@@ -1,8 +1,8 @@
 """Figures of runs are counted with what they count, once, on each kind of database."""
 
+from app.database.models import RunFailure
 from app.detection import tallies
 from app.detection.tallies import under_way
-from app.models import RunFailure
 from app.outbox import tally
 from tests.conftest import Clock
 from tests.runs.conftest import LEASE, WANTED, World, frame

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import DetectionRun
 from app.detection.claims import ClaimedRun
-from app.models import DetectionRun
 from tests.conftest import Clock
 from tests.runs.conftest import LEASE, WANTED, World
 

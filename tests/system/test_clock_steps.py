@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import BindParameter, ColumnElement, Double, bindparam, func, select, update
 
 from app.bootstrap import Services
+from app.database.models import DetectionRun, OutboxStream, RunState
 from app.demo.annotations import ReferenceService
 from app.demo.ordering import check_log
 from app.detection.runs import RunRequest
-from app.models import DetectionRun, OutboxStream, RunState
 from app.settings import Settings
 from app.uploads import Upload
 from tests.system.promise import photo

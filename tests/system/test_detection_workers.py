@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from app.db import Database
+from app.database.engine import Database
 from app.media_hash import media_id_of_bytes
 from tests.api.conftest import picture
 from tests.detection.clips import Clip

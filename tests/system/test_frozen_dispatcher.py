@@ -10,11 +10,11 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from app.db import Database
+from app.database.engine import Database
+from app.database.models import Media, MediaStatus, OutboxAttempt, OutboxStream
 from app.demo.annotations import ReferenceService
 from app.demo.ordering import check_log
 from app.lifecycle import change_status, create_media
-from app.models import Media, MediaStatus, OutboxAttempt, OutboxStream
 from app.outbox.queue import OutboxQueue
 from tests.system.dispatch import LEASE_SECONDS, dispatcher
 from tests.system.service import ROOT

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.db import Database
+from app.database.engine import Database
 from app.media_hash import media_id_of_bytes
 from tests.api.conftest import picture
 from tests.system.service import ROOT, Service

@@ -18,9 +18,9 @@ import pytest
 import requests
 from sqlalchemy import insert
 
+from app.database.models import Media
 from app.detection.results import DetectedObject, FrameResult
 from app.detection.runs import RunRequest
-from app.models import Media
 from tests.api.conftest import Api, picture, settings_in
 from tests.system.service import Service
 from tests.system.test_deploy_nginx import LARGEST, NAME, OPERATOR, Proxied, behind_nginx, request

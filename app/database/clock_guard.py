@@ -11,9 +11,9 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.background import BackgroundWork
-from app.db import Database, News, announce
+from app.database.engine import Database, News, announce
+from app.database.time_bounds import TimeBound, any_exceeded, enforce
 from app.errors import DetectionsError
-from app.time_bounds import TimeBound, any_exceeded, enforce
 
 log = structlog.get_logger()
 

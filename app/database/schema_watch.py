@@ -7,9 +7,9 @@ schema has another place for. This module begins transactions.
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from app import schema
 from app.background import BackgroundWork
-from app.db import Database
+from app.database import schema
+from app.database.engine import Database
 from app.errors import DetectionsError
 
 log = structlog.get_logger()

@@ -9,9 +9,9 @@ from pathlib import Path
 from alembic.script import ScriptDirectory
 from sqlalchemy.orm import Session
 
-from app.db import schema_revision
+from app.database.engine import schema_revision
 
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
+MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
 
 @lru_cache(1)

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base
+from app.database.engine import Base
 
 BigId = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER keys count up by themselves there
 
@@ -368,7 +368,7 @@ class DatabaseInstance(Base):
     `instance_id` is also in the marker of each media folder, as are `epoch` and `counter`. The counter grows soon after
     messages are committed. The epoch grows each time that the database turns out to be behind a marker: it was restored
     from a copy, at `restored_at`, which stays until a person has resent what the annotations service lacks.
-    `server_history` is the PostgreSQL server that it was last used with (`app.postgres_failover`).
+    `server_history` is the PostgreSQL server that it was last used with (`app.database.postgres_failover`).
     """
 
     __tablename__ = "database_instance"

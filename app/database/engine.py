@@ -3,8 +3,8 @@
 `reading()`, `writing()` and `recording()` are called in the named places only (see docs and tests); everything else is
 handed a session, or a connection where it adds messages. On SQLite a writing transaction is BEGIN IMMEDIATE, because a
 deferred one that turns into a writer fails at once when another has written meanwhile, and the writers of one process
-queue on a lock of ours; how they wait for those of other processes is `app.sqlite_engine`'s. A failure of the file or
-of the disk is remembered, and every connection given up: the next transaction opens what is there then.
+queue on a lock of ours; how they wait for those of other processes is `app.database.sqlite_engine`'s. A failure of the
+file or of the disk is remembered, and every connection given up: the next transaction opens what is there then.
 """
 
 import sqlite3
@@ -21,17 +21,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
-from app import postgres_engine, sqlite_engine
-from app.database_condition import DatabaseCondition
-from app.database_errors import translate_db_errors
+from app.database import postgres_engine, sqlite_engine
+from app.database.condition import DatabaseCondition
+from app.database.error_translation import translate_db_errors
+from app.database.pooler import check_pooler
+from app.database.postgres_connection import Connector, PostgresConnection, TimeLimits
+from app.database.sql_functions import database_now
+from app.database.sqlite_file import DatabaseFile, PlacedConnection
+from app.database.write_trial import has_room, write_and_take_back
+from app.database.write_turn import WriteTurn
 from app.direct import Direct, Row
 from app.errors import DatabaseDamaged, DatabaseDiskFailed, DatabaseFailed, DetectionsError, StorageFull, Unavailable
-from app.pooler import check_pooler
-from app.postgres_connection import Connector, PostgresConnection, TimeLimits
-from app.sql_functions import database_now
-from app.sqlite_file import DatabaseFile, PlacedConnection
-from app.write_trial import has_room, write_and_take_back
-from app.write_turn import WriteTurn
 
 BUSY_SECONDS = 5.0
 """How long a transaction on SQLite waits for its turn and for the lock, together, before the caller is told to come
@@ -122,7 +122,7 @@ class Database:
 
     def note_server(self) -> None:
         """Have the database know with which server it is used, for connections that are older than its first row
-        (`app.postgres_failover`)."""
+        (`app.database.postgres_failover`)."""
         if self._connector is not None:
             postgres_engine.connect(self._connector).close()
 
@@ -160,7 +160,7 @@ class Database:
     def writing(self, *, statement_seconds: float | None = None) -> Iterator[Session]:
         """A session in a writing transaction: committed at the end of the block, rolled back if it raises.
 
-        `statement_seconds` as for `reading`. Raises what `app.database_errors` lists.
+        `statement_seconds` as for `reading`. Raises what `app.database.error_translation` lists.
         """
         with (
             self._announcing() as announced,
