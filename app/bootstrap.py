@@ -12,8 +12,8 @@ from app import history
 from app.adoption import Adoption
 from app.annotations import AnnotationsClient
 from app.background import BackgroundWork
+from app.database import Database, Queries, Topic
 from app.database.clock_guard import ClockGuard
-from app.database.engine import Database, News
 from app.database.schema_watch import SchemaWatch
 from app.detection.claims import RUN_BOUNDS
 from app.detection.executor import RunExecutor
@@ -30,11 +30,12 @@ from app.errors import DetectionsError
 from app.history_keeper import HistoryKeeper
 from app.media_folders import MediaFolders
 from app.media_links import MediaLinks
-from app.outbox import documents, operations
+from app.outbox import documents
+from app.outbox.admin import OutboxAdmin
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.circuit import Circuit
 from app.outbox.circuit_breaker import CircuitBreaker
-from app.outbox.counts import OutboxCounts
+from app.outbox.counts import OutboxCounts, outbox_status
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.flush import Flush
 from app.outbox.queue import OutboxQueue
@@ -70,7 +71,9 @@ class Services:
     def __init__(self, settings: Settings, *, now: ColumnElement[float] | None = None) -> None:
         self.settings = settings
         self.database = open_database(settings.database, now=now)
+        self.queries = Queries(self.database)
         self.queue = OutboxQueue(self.database.now)
+        self.outbox_admin = OutboxAdmin(self.database)
         self.counts = OutboxCounts(self.database)
         self.folders = MediaFolders(self.database, settings.media_folders)
         self.storage = Storage(settings.media_folders, self.folders.unusable_reason)
@@ -100,7 +103,7 @@ class Services:
             max_boxes=settings.max_boxes_per_run,
             folder_reason=self.folders.unusable_reason,
         )
-        self.database.on_announcement(News.RUNS, self.executor.wake)
+        self.database.subscribe(Topic.RUNS, self.executor.wake)
         self.annotations = _annotations_client(settings)
         look = self.annotations.look if self.annotations else None
         self.adoption = Adoption(self.database, self.storage, look)
@@ -139,7 +142,7 @@ class Services:
 
         With `counts` it costs the same however much waits.
         """
-        found = operations.status(session, self.database.now, counts)
+        found = outbox_status(session, self.database.now, counts)
         circuit = self.breaker.fetch(session).endpoint.circuit if self.breaker else Circuit()
         held = self.breaker.held_users(session) if self.breaker else []
         return documents.status(found, circuit, held) | documents.database(history.get(session))
@@ -187,7 +190,7 @@ class Services:
         dispatcher = self.dispatcher()
         if dispatcher is None:
             return []
-        self.database.on_announcement(News.MESSAGES, dispatcher.wake)
+        self.database.subscribe(Topic.MESSAGES, dispatcher.wake)
         return [ChangeWatcher(self.database, dispatcher.wake), dispatcher]
 
     def upkeep(self) -> list[BackgroundWork]:

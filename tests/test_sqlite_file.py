@@ -14,13 +14,12 @@ import pytest
 from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
-from app.database.engine import Database
+from app.database import Database
 from app.database.models import OutboxCircuit
-from app.direct import Direct
 from app.errors import DatabaseFailed, DatabaseUnfit, Unavailable
 
 ROOT = Path(__file__).parent.parent
-ANY = Direct(select(OutboxCircuit.failures).limit(1))
+ANY = select(OutboxCircuit.failures).limit(1)
 
 
 def nothing() -> None:
@@ -28,13 +27,13 @@ def nothing() -> None:
 
 
 def count(database: Database, failures: int) -> None:
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(text("DELETE FROM outbox_circuit"))
         session.add(OutboxCircuit(endpoint="endpoint", state="closed", failures=failures))
 
 
 def counted(database: Database) -> int | None:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         return session.scalar(select(OutboxCircuit.failures))
 
 
@@ -51,9 +50,14 @@ def refusal(use: Callable[[], object]) -> DatabaseFailed:
     return refused.value
 
 
+def found(database: Database) -> object:
+    with database.read_transaction() as session:
+        return session.scalar(ANY)
+
+
 def refused_everywhere(database: Database) -> str:
     """What a person is advised, once reading, looking, writing and a trial are refused."""
-    for use in (lambda: counted(database), lambda: database.look_up(ANY, {}), lambda: count(database, 99)):
+    for use in (lambda: counted(database), lambda: found(database), lambda: count(database, 99)):
         assert str(database.url.database) not in str(refusal(use))
     return refusal(database.try_writing).advice
 
@@ -111,7 +115,7 @@ def test_a_commit_is_not_acknowledged_where_the_file_was_moved_during_its_transa
     database: Database, home: Path
 ) -> None:
     def be_moved() -> None:
-        with database.recording() as connection:
+        with database.write_transaction() as connection:
             connection.execute(text("UPDATE outbox_circuit SET failures = 7"))
             (home / "d.db").rename(home / "aside.db")
 
@@ -222,12 +226,12 @@ WRITE_PROTECT = """
 import os, sys
 from pathlib import Path
 from contextlib import closing
-from app.database.engine import Database
+from app.database import Database
 from app.errors import DatabaseFailed
 from sqlalchemy import text
 
 def count():
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(text("UPDATE outbox_circuit SET failures = failures + 1"))
 
 path = Path(sys.argv[1])

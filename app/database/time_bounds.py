@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, literal, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from app.database.transactions import WriteTransaction
+
 
 @dataclass(frozen=True, slots=True)
 class TimeBound:
@@ -40,7 +42,7 @@ def any_exceeded(session: Session, clock: ColumnElement[float], bounds: Iterable
     )
 
 
-def enforce(session: Session, clock: ColumnElement[float], bounds: Iterable[TimeBound]) -> int:
+def enforce(session: WriteTransaction, clock: ColumnElement[float], bounds: Iterable[TimeBound]) -> int:
     """Correct every row that lies beyond one of the bounds, in the caller's transaction; returns how many did."""
     now = session.scalars(select(clock)).one()
     corrected = 0

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from app.database import WriteTransaction
 from app.database.models import DetectionRun, Media, RunState
 from app.database.time_bounds import TimeBound
 from app.detection.statements import RUN, UNDER_WAY, claimable
@@ -86,7 +87,7 @@ class Claims:
         self._lease = _lease_statement(now)
         self._is_waited_for = {new_only: _newcomers(now, new_only=new_only) for new_only in (True, False)}
 
-    def lease(self, session: Session, claimant: Claimant) -> ClaimedRun | None:
+    def lease(self, session: WriteTransaction, claimant: Claimant) -> ClaimedRun | None:
         """Lease the next run; None where there is none, or where another claims it right now."""
         run = session.scalars(
             self._lease,

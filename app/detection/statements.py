@@ -20,11 +20,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.orm import Session
 
+from app.database import WriteTransaction
 from app.database.models import Detection, DetectionRun, RunState
 from app.detection.results import FrameResult
-from app.direct import Direct
 
 RUN: Table = DetectionRun.__table__  # type: ignore[assignment]
 DETECTION: Table = Detection.__table__  # type: ignore[assignment]
@@ -47,7 +46,7 @@ PUT_OFF: ColumnElement[bool] = _R.waiting_kind.is_not(None)
 
 _ADD_DETECTIONS = insert(DETECTION)
 
-STATE = Direct(select(_R.state).where(_R.id == bindparam("run")))
+STATE = select(_R.state).where(_R.id == bindparam("run"))
 """A run's. Parameter: run."""
 
 
@@ -55,7 +54,7 @@ class RunStatements:
     """`now` is the database's clock as an SQL expression."""
 
     def __init__(self, now: ColumnElement[float]) -> None:
-        self.any_claimable = Direct(select(_R.id).where(claimable(now)).limit(1))
+        self.any_claimable = select(_R.id).where(claimable(now)).limit(1)
         """A run to claim, if there is one."""
         new = {name: bindparam(name, type_=_R[name].type) for name in _OF_A_REQUEST} | _NOTHING_DONE
         self.queue: Executable = (
@@ -105,11 +104,11 @@ def claimable(now: ColumnElement[float]) -> ColumnElement[bool]:
     return and_(UNDER_WAY, or_(waits, _R.lease_until <= now))
 
 
-def add_results(session: Session, run_id: int, results: Iterable[FrameResult]) -> None:
+def add_results(session: WriteTransaction, run_id: int, results: Iterable[FrameResult]) -> None:
     """Keep what was found on frames of a run, in the caller's transaction."""
     rows = [row for result in results for row in _rows(run_id, result)]
     if rows:
-        session.connection().execute(_ADD_DETECTIONS, rows)
+        session.execute(_ADD_DETECTIONS, rows)
 
 
 def boxes_of(results: Iterable[FrameResult]) -> int:

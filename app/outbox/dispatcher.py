@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy.orm import Session
 
-from app.database.engine import Database
+from app.database import Database, Queries, WriteTransaction
 from app.errors import DatabaseDamaged, StorageFailed, StorageFull, Unavailable
 from app.failure_log import FailureLog
 from app.outbox.circuit_breaker import CircuitBreaker
@@ -153,12 +153,14 @@ class Dispatcher:
     def _nothing_for(self, media_id: str | None) -> float:
         if self._workers.free <= 0:
             return POLL_SECONDS
-        with self._database.reading() as session:
-            condition = self._breaker.fetch(session)
-            due_in = self._claiming.due_in(session, now=condition.now, holds_any=condition.holds_any, media_id=media_id)
-            if due_in is None:
-                return POLL_SECONDS
-            return max(due_in, condition.endpoint.circuit.wait(condition.now))
+        return Queries(self._database).fetch(self._due_in, media_id)
+
+    def _due_in(self, session: Session, media_id: str | None) -> float:
+        condition = self._breaker.fetch(session)
+        due_in = self._claiming.due_in(session, now=condition.now, holds_any=condition.holds_any, media_id=media_id)
+        if due_in is None:
+            return POLL_SECONDS
+        return max(due_in, condition.endpoint.circuit.wait(condition.now))
 
     def _record(
         self, returned: Sequence[Returned], *, claim_more: bool = False, media_id: str | None = None
@@ -205,7 +207,7 @@ class Dispatcher:
     def _record_together(
         self, returned: Sequence[Returned], *, claim_more: bool = False, media_id: str | None = None
     ) -> list[Claim]:
-        with self._database.writing() as session:
+        with self._database.write_transaction() as session:
             recorded = self._recording.record(
                 session, returned, under_way=self._workers.under_way, stopping=self._stopping.is_set()
             )
@@ -217,7 +219,7 @@ class Dispatcher:
         self._recording.tell(recorded)
         return [replace(claim, leased_at=leased_at) for claim in claims]
 
-    def _claim(self, session: Session, recorded: Recorded, free: int, media_id: str | None) -> list[Claim]:
+    def _claim(self, session: WriteTransaction, recorded: Recorded, free: int, media_id: str | None) -> list[Claim]:
         return self._claiming.claim(
             session,
             recorded.decision.endpoint.circuit,

@@ -1,21 +1,22 @@
-"""What the outbox has, page by page, and how fast it has emptied: for lists that people turn over.
+"""Lists of messages: page by page, of one media item with every attempt, and how many were delivered each minute.
 
-Every query walks an index from where the page before ended. Nothing here begins or commits a transaction.
+Every page walks an index from where the page before ended. Nothing here begins or commits a transaction.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from app.database.models import OutboxMessage, OutboxStream
+from app.database.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.database.sql_functions import whole
-from app.errors import MalformedUpload
+from app.errors import MalformedUpload, MediaNotFound
 from app.media_hash import MEDIA_ID
-from app.outbox.operations import State, clock
 
+State = Literal["pending", "parked", "delivered"]
 MINUTES = 60
 STATES: tuple[State, ...] = ("pending", "parked", "delivered")
 _CURSOR = re.compile(rf"([a-z]+)_(0x[01]\.[0-9a-f]{{1,13}}p-?[0-9]{{1,3}})_({MEDIA_ID.pattern})_([0-9]{{1,9}})")
@@ -77,7 +78,7 @@ def first_page(session: Session, *, state: State | None, limit: int) -> list[tup
 def throughput(session: Session, now: ColumnElement[float]) -> list[Minute]:
     """The last MINUTES minutes of the clock, the one under way included, oldest first."""
     minute = whole(OutboxMessage.delivered_at / 60.0)
-    last = int(clock(session, now) // 60)
+    last = int(session.scalars(select(now)).one() // 60)
     first = last - MINUTES + 1
     rows = session.execute(
         select(minute.label("minute"), func.count().label("delivered"))
@@ -86,6 +87,39 @@ def throughput(session: Session, now: ColumnElement[float]) -> list[Minute]:
     )
     counted = {row.minute: row.delivered for row in rows}
     return [Minute(number * 60.0, counted.get(number, 0)) for number in range(first, last + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHistory:
+    """One media's stream with all its messages, each with every attempt."""
+
+    stream: OutboxStream
+    messages: list[tuple[OutboxMessage, list[OutboxAttempt]]]
+
+
+def history(session: Session, media_id: str, *, newest: int | None = None) -> StreamHistory:
+    """Everything kept of one media's messages, or of its `newest` messages the newest so many attempts.
+
+    Raises MediaNotFound where it never had one.
+    """
+    stream = session.get(OutboxStream, media_id)
+    if stream is None:
+        raise MediaNotFound(f"No message was ever written for a media {media_id!r}.")
+    rows = session.scalars(
+        select(OutboxMessage).where(OutboxMessage.media_id == media_id).order_by(OutboxMessage.seq.desc()).limit(newest)
+    ).all()
+    attempts: dict[int, list[OutboxAttempt]] = {row.seq: [] for row in reversed(rows)}
+    of_these = OutboxAttempt.seq >= min(attempts, default=0)
+    for attempt in reversed(
+        session.scalars(
+            select(OutboxAttempt)
+            .where(OutboxAttempt.media_id == media_id, of_these)
+            .order_by(OutboxAttempt.seq.desc(), OutboxAttempt.id.desc())
+            .limit(newest)
+        ).all()
+    ):
+        attempts.setdefault(attempt.seq, []).append(attempt)  # of a message that is new since, too
+    return StreamHistory(stream, [(row, attempts[row.seq]) for row in reversed(rows)])
 
 
 def _delivered(after: _Position | None) -> Select[OutboxMessage, OutboxStream]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy.orm import Session
 
+from app.database import WriteTransaction
 from app.outbox import tally
 from app.outbox.circuit import Endpoint, Sender, Window
 from app.outbox.circuit_breaker import CircuitBreaker, Condition
@@ -48,7 +49,7 @@ class Recording:
         self._window = Window()
 
     def record(
-        self, session: Session, returned: Sequence[Returned], *, under_way: Sequence[Sender], stopping: bool
+        self, session: WriteTransaction, returned: Sequence[Returned], *, under_way: Sequence[Sender], stopping: bool
     ) -> Recorded:
         """Decide and apply, in the caller's transaction."""
         users = sorted({one.claim.message.user_id for one in returned})
@@ -65,7 +66,7 @@ class Recording:
         holds_any = found.holds_any or bool(decision.endpoint.holds)
         return Recorded(found.now, found.endpoint, decision, applied, holds_any)
 
-    def count(self, session: Session, recorded: Recorded) -> None:
+    def count(self, session: WriteTransaction, recorded: Recorded) -> None:
         """Add to the counters what was recorded."""
         applied = recorded.applied
         counters = {**tally.of_attempts(applied.held), **tally.of_latencies(applied.latencies)}

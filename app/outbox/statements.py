@@ -30,9 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
-from app.database.engine import NOTIFICATION
 from app.database.models import DatabaseInstance, Media, OutboxAttempt, OutboxHold, OutboxMessage, OutboxStream
-from app.direct import Direct
 from app.outbox.list_statements import ListStatements
 
 MEDIA: Table = Media.__table__  # type: ignore[assignment]
@@ -78,8 +76,7 @@ def new_stream(
     }
 
 
-BEGIN_STREAM = Direct(insert(STREAM), new_stream(None, None, None))
-BEGIN_MESSAGE = Direct(insert(MESSAGE), (*_KNOWN_AT_ONCE, "seq", "created_at"))
+BEGIN_STREAM, BEGIN_MESSAGE = insert(STREAM), insert(MESSAGE)
 """Add rows whose every column is given."""
 
 
@@ -111,7 +108,7 @@ class Statements(ListStatements):
 
     @cached_property
     def enqueue(self) -> Executable:
-        """`advance`, `add_message` and the announcement in one, for PostgreSQL alone: SQLite's WITH cannot insert.
+        """`advance` and `add_message` in one, for PostgreSQL alone: SQLite's WITH cannot insert.
 
         Returns the message's number. Parameters: media, and the message's columns that are known at once.
         """
@@ -119,11 +116,11 @@ class Statements(ListStatements):
         values = {"seq": stream.c.last_seq, **_known_at_once(), "created_at": self.now}
         rows = select(*values.values()).select_from(stream)
         message = insert(MESSAGE).from_select(list(values), rows).returning(_M.seq).cte("message")
-        return select(message.c.seq, NOTIFICATION)
+        return select(message.c.seq)
 
     @cached_property
     def begin(self) -> Executable:
-        """Inserts a media, its stream and its first message, announced, in one: for PostgreSQL alone, as `enqueue`.
+        """Inserts a media, its stream and its first message in one: for PostgreSQL alone, as `enqueue`.
 
         Parameters: the media's columns but its id, which is media_id; the message's that are known at once; now.
         """
@@ -136,7 +133,7 @@ class Statements(ListStatements):
         begun = stream.cte("stream")
         message_row = _known_at_once() | {"media_id": begun.c.media_id, "seq": ONE, "created_at": now}
         message = insert(MESSAGE).from_select(list(message_row), select(*message_row.values())).returning(_M.seq)
-        return select(message.cte("message").c.seq, NOTIFICATION)
+        return select(message.cte("message").c.seq)
 
     @cached_property
     def next_due_in(self) -> Executable:

@@ -13,6 +13,7 @@ from sqlalchemy import JSON, Executable, bindparam, func, select, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
+from app.database import WriteTransaction
 from app.database.models import OutboxTally
 from app.outbox.decide import Transition
 
@@ -87,7 +88,7 @@ def cumulative(
     return [("+Inf" if isinf(bound) else str(bound), count) for bound, count in zip(bounds, counts, strict=True)]
 
 
-def count(session: Session, figures: Mapping[str, float]) -> None:
+def count(session: WriteTransaction, figures: Mapping[str, float]) -> None:
     """Add to the figures of these names, which begin at nothing."""
     if not figures:
         return

@@ -14,7 +14,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from app.background import BackgroundWork
-from app.database.engine import Database
+from app.database import Database
 from app.database.postgres_connection import PostgresConnection
 from app.errors import DatabaseUnfit
 from app.failure_log import FailureLog

@@ -8,10 +8,10 @@ from prometheus_client.registry import Collector
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
-from app.outbox import operations, tally
+from app.outbox import tally
 from app.outbox.circuit import Circuit
 from app.outbox.circuit_breaker import CircuitBreaker
-from app.outbox.counts import OutboxCounts
+from app.outbox.counts import OutboxCounts, outbox_status
 
 PREFIX = "detections_outbox"
 
@@ -36,7 +36,7 @@ class OutboxCollector(Collector):
         yield from _grown(tally.read(self._session))
 
     def _state(self) -> Iterator[Metric]:
-        status = operations.status(self._session, self._now, self._counts)
+        status = outbox_status(self._session, self._now, self._counts)
         circuit = self._breaker.fetch(self._session).endpoint.circuit if self._breaker else Circuit()
         held = self._breaker.held_users(self._session) if self._breaker else []
         for name, text, value in (
