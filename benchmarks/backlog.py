@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from app.database.engine import Database
+from app.database import Database
 from app.database.postgres_connection import PATIENT
 from app.outbox.circuit import Circuit
 from app.outbox.circuit_breaker import CircuitBreaker
@@ -130,10 +130,10 @@ def claim_and_acknowledge(database: Database, *, holds_any: bool = False) -> lis
     """Claim up to eight messages and record them as delivered, each in a transaction; returns the claims."""
     queue = OutboxQueue(database.now)
     claiming = Claiming(queue, CircuitBreaker(ENDPOINT, database.now), "benchmark", 30)
-    with database.writing() as session:
+    with database.write_transaction() as session:
         claims = claiming.claim(session, Circuit(), 8, now=time.time(), holds_any=holds_any)
     attempt = Attempt(Classification(Verdict.DELIVERED, "", 200), time.time(), 0.001)
-    with database.writing() as session:
+    with database.write_transaction() as session:
         for claim in claims:
             apply_transitions(session, queue, [Transition(Action.DELIVERED, claim, attempt)], 30)
     return claims
@@ -141,7 +141,7 @@ def claim_and_acknowledge(database: Database, *, holds_any: bool = False) -> lis
 
 def _claims(database: Database, name: str) -> float:
     """Seconds for a claim of one message and its acknowledgement, of one that has just been added."""
-    with database.writing() as session:
+    with database.write_transaction() as session:
         moment = (
             "julianday('now') * 86400.0 - 2440587.5 * 86400.0" if database.is_sqlite else "extract(epoch from now())"
         )

@@ -16,7 +16,7 @@ from rich.table import Table
 from sqlalchemy import text
 
 from app import catalog
-from app.database.engine import Database
+from app.database import Database
 from app.detection.claims import Claimant, Claims
 from benchmarks.places import Places, places
 
@@ -86,7 +86,7 @@ def lists(at: Places, kind: str, media: int) -> list[Row]:
         for filters in FILTERS:
 
             def page(filters: dict[str, Any] = filters) -> None:
-                with database.reading() as session:
+                with database.read_transaction() as session:
                     options = {"status": None, "media_type": None, "limit": 50, "cursor": None} | filters
                     catalog.page(session, **options)
 
@@ -104,7 +104,7 @@ def claims(at: Places, kind: str, _media: int) -> list[Row]:
             leasing = Claims(database.now)
 
             def claim(database: Database = database, leasing: Claims = leasing) -> None:
-                with database.writing() as session:
+                with database.write_transaction() as session:
                     assert leasing.lease(session, Claimant("owner", "detector", 600.0))
 
             rows.append((f"a run's claim, {waiting:,} waiting", kind, f"{milliseconds(claim):.2f} ms"))

@@ -8,7 +8,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from app.database.engine import Database
+from app.database import Database
 from app.database.error_translation import translate_db_errors
 from app.database.models import Media
 from app.database.postgres_connection import PATIENT

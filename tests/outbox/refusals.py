@@ -5,7 +5,7 @@ from contextlib import closing
 
 from sqlalchemy import update
 
-from app.database.engine import Database
+from app.database import Database
 from app.database.models import OutboxStream
 from app.outbox.decide import CONCLUDED_AFTER, REFUSED_ATTEMPTS
 
@@ -23,7 +23,7 @@ def refused_for_long(database_url: str, media_id: str) -> None:
 
 
 def _make_old(database: Database, media_id: str) -> bool:
-    with database.writing() as session:
+    with database.write_transaction() as session:
         changed = session.execute(
             update(OutboxStream)
             .where(

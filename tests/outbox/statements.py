@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from sqlalchemy import event, insert, text
 
-from app.database.engine import Database
+from app.database import Database
 from app.database.models import Media, OutboxMessage, OutboxStream
 
 LATER = 1_000_000.0
@@ -84,9 +84,9 @@ def add_backlog(database: Database, count: int, *, due_at: float, delivered: boo
         }
         for media_id in ids
     ]
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(insert(Media), media)
         session.execute(insert(OutboxStream), streams)
         session.execute(insert(OutboxMessage), messages)
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(text("ANALYZE"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, text
 
-from app.database.engine import Database
+from app.database import Database
 from app.database.models import MediaStatus
 from tests.conftest import migrate
 from tests.outbox.hosts import Host, NotPermitted, hosts
@@ -70,5 +70,5 @@ def _run(stack: ExitStack, host: Host, module: str, *arguments: str) -> subproce
 
 def _connected(database: Database) -> set[str]:
     """The addresses from which the database is being used."""
-    with database.reading() as session:
+    with database.read_transaction() as session:
         return set(session.scalars(text("SELECT DISTINCT host(client_addr) FROM pg_stat_activity")).all()) - {None}

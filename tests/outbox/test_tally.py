@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from app.database.engine import Database
+from app.database import Database
 from app.database.models import MediaStatus
 from app.outbox import tally
 from app.outbox.circuit import Circuit
@@ -21,14 +21,14 @@ from tests.outbox.world import CONTRADICTED, GIVE_UP, MEDIA_WAIT, TROUBLE, Recei
 
 
 def figures(world: World) -> dict[tuple[str, ...], float]:
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         return tally.read(session)
 
 
 def exposed(world: World) -> dict[tuple[str, tuple[str, ...]], float]:
     """What a scrape shows: a value for each name and its labels' values."""
     registry = CollectorRegistry()
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         registry.register(OutboxCollector(session, world.database.now, world.breaker))
         exposition = generate_latest(registry).decode()
     samples = [sample for family in text_string_to_metric_families(exposition) for sample in family.samples]
@@ -93,7 +93,7 @@ def test_a_rollback_takes_its_figures_with_it(world: World) -> None:
         pass
 
     try:
-        with world.database.writing() as session:
+        with world.database.write_transaction() as session:
             tally.count(session, {"attempts:create:delivered": 1})
             raise Broken
     except Broken:
@@ -104,7 +104,7 @@ def test_a_rollback_takes_its_figures_with_it(world: World) -> None:
 def test_counting_from_several_threads_loses_nothing(database: Database) -> None:
     def count() -> None:
         for _ in range(20):
-            with database.writing() as session:
+            with database.write_transaction() as session:
                 tally.count(session, {"b": 1, "a": 2})
 
     threads = [threading.Thread(target=count) for _ in range(4)]
@@ -112,7 +112,7 @@ def test_counting_from_several_threads_loses_nothing(database: Database) -> None
         thread.start()
     for thread in threads:
         thread.join()
-    with database.reading() as session:
+    with database.read_transaction() as session:
         assert tally.read(session) == {("a",): 160, ("b",): 80}
 
 
@@ -134,32 +134,32 @@ def test_whoever_counts_while_it_holds_the_circuit_is_not_waited_for_by_one_who_
         world.media()
         dispatcher.turn()
         slow.wait_for(1)
-        with database.writing() as session:
+        with database.write_transaction() as session:
             found = world.breaker.lock(session)
             opened = replace(found.endpoint, circuit=Circuit().opened(found.now, 0, "503"))
             world.breaker.save(session, found.endpoint, opened)
         slow.release.set()
         dispatcher.sleep(GIVE_UP)  # until the answer is there
-        with database.writing() as session:
+        with database.write_transaction() as session:
             world.breaker.lock(session)
             turn = other.submit(dispatcher.turn)
             wait_until(lambda: waiting_for_locks(database) == 1, "the other to want the circuit")
             tally.count(session, {"attempts:create:retry": 1.0})
         turn.result(GIVE_UP)
-        with database.reading() as session:
+        with database.read_transaction() as session:
             assert tally.read(session)["attempts", "create", "retry"] == 2
 
 
 def test_whoever_counted_and_stands_still_keeps_nobody_from_counting(postgres_url: str) -> None:
     with closing(Database(postgres_url, busy_seconds=0.1)) as database:
-        with database.writing() as session:
+        with database.write_transaction() as session:
             tally.count(session, {"a": 1, "b": 1})
-        with database.writing() as still:
+        with database.write_transaction() as still:
             tally.count(still, {"a": 10, "new": 10})
             for _ in range(3):
-                with database.writing() as session:
+                with database.write_transaction() as session:
                     tally.count(session, {"a": 100, "b": 100, "new": 100})
-        with database.reading() as session:
+        with database.read_transaction() as session:
             assert tally.read(session) == {("a",): 311, ("b",): 301, ("new",): 310}
             rows = session.execute(text("SELECT count(*) FROM outbox_tally")).scalar_one()
             assert rows <= 5, "who counts at another time uses the rows that are there"
@@ -169,5 +169,5 @@ def waiting_for_locks(database: Database) -> int:
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
-    with database.reading() as session:
+    with database.read_transaction() as session:
         return int(session.execute(waiting).scalar_one())

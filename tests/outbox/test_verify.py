@@ -13,13 +13,13 @@ FOUR_CHANGES = (PROCESSING, PROCESSED, PROCESSING, MediaStatus.ERROR)
 
 
 def broken(world: World) -> list[tuple[str, str]]:
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         return [(row["mediaId"], row["problem"]) for row in broken_invariants(session)]
 
 
 def run(world: World, *statements: str) -> None:
     """Do by hand what no code of ours does."""
-    with world.database.writing() as session:
+    with world.database.write_transaction() as session:
         for statement in statements:
             session.execute(text(statement))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.database.engine import Database
+from app.database import Database
 from app.database.models import DetectionRun, MediaStatus, RunFailure, RunState
 from app.detection.executor import WAITING_IN_MEMORY, RunExecutor
 from app.detection.jobs import Job

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from app.database.engine import Database
+from app.database import Database
 from app.database.models import RunState
 from app.detection import put_off
 from app.detection.executor import RunExecutor
@@ -66,7 +66,7 @@ class House:
         return self.world.run(run_id).waiting_kind
 
     def counts(self) -> dict[Kind, int]:
-        with self.world.database.reading() as session:
+        with self.world.database.read_transaction() as session:
             return {kind: count for kind, count in put_off.counts(session).items() if count}
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from app.database.engine import Database
+from app.database import Database
 from app.database.models import MediaStatus, RunFailure, RunState
 from app.detection.runs import MAX_TRIES, RunRequest, Runs
 from app.errors import AlreadyProcessing, Unavailable

@@ -11,7 +11,7 @@ Figures = dict[tuple[str, ...], float]
 
 
 def figures(world: World) -> Figures:
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         return tally.read(session)
 
 
@@ -66,5 +66,5 @@ def test_runs_that_have_not_ended_are_counted_by_their_state(world: World) -> No
         start(world)
     world.runs.finish(world.claimed(), [])
     world.claimed()
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         assert under_way(session) == {"queued": 1, "running": 1}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from app.database.engine import Database
+from app.database import Database
 from app.database.models import DetectionRun
 from app.detection.claims import ClaimedRun
 from tests.conftest import Clock
@@ -20,7 +20,7 @@ def ask(world: World, user: str, count: int = 1) -> list[int]:
 
 
 def user_of(world: World, claimed: ClaimedRun) -> str:
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         return session.scalars(select(DetectionRun.user_id).where(DetectionRun.id == claimed.run_id)).one()
 
 

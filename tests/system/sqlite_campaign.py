@@ -25,7 +25,7 @@ from statistics import quantiles
 
 import requests
 
-from app.database.engine import Database
+from app.database import Database
 from app.demo.annotations import ReferenceService
 from benchmarks.clips import write_clip
 from tests.conftest import migrate

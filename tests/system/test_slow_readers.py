@@ -82,7 +82,7 @@ def fill(folder: Path, template: Path) -> str:
         claimed = runs.claim("a worker")
         assert claimed is not None
         assert runs.finish(claimed, [FrameResult(number, number / 2, (FOUND,) * 10) for number in range(2_000)])
-        with api.services.database.writing() as session:
+        with api.services.database.write_transaction() as session:
             session.execute(insert(Media), [row(folder, number) for number in range(LISTED)])
     return media_id
 
