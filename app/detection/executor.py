@@ -7,11 +7,8 @@ yields where somebody else waits who has nothing under way, and goes on later. A
 (`app.detection.house`) is put off; while detection itself cannot work, one thread tries it and the others wait.
 """
 
-import os
-import socket
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -20,6 +17,7 @@ from typing import BinaryIO
 
 import structlog
 
+from app.database.lease import HEARTBEATS, new_owner
 from app.detection.attempts import NOT_RECORDED, RunAttempts
 from app.detection.claims import ClaimedRun
 from app.detection.head_start import HeadStart, IdleDetectors
@@ -45,8 +43,6 @@ from app.threads import watched
 log = structlog.get_logger()
 
 LOOK_EVERY = 1.0
-RENEWALS = 3
-"""Of a lease, within the time that it lasts."""
 STOP_SECONDS = 5.0
 HEAD_START_SECONDS = 5.0
 """How long a detector waits for the run that it works ahead of: a disk or a database is slow then, and others wait."""
@@ -81,7 +77,7 @@ class RunExecutor:
         self._on_left = on_left
         self.gate = gate or Gate()
         self._head_start_seconds = head_start_seconds
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.owner = new_owner()
         self._failures = FailureLog("run_worker_failed")
         self._renewal_failures = FailureLog("lease_not_renewed")
         self._stopping = threading.Event()
@@ -273,7 +269,7 @@ class RunExecutor:
         )
 
     def _renew(self) -> None:
-        while not self._stopping.wait(self._runs.lease_seconds / RENEWALS):
+        while not self._stopping.wait(self._runs.lease_seconds / HEARTBEATS):
             for claimed in self._under_way.copy():
                 try:
                     self._runs.renew(claimed)

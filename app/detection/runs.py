@@ -22,16 +22,17 @@ from sqlalchemy import ColumnElement, and_, case, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.database import Database, Queries, Topic, WriteTransaction
+from app.database.lease import FIRST_EPOCH
 from app.database.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
 from app.detection import tallies
 from app.detection.claims import LEASE_SECONDS, Claimant, ClaimedRun, Claims
 from app.detection.queue_room import QueueRoom
 from app.detection.results import FrameResult
 from app.detection.statements import (
-    FIRST,
-    NO_LEASE,
+    FIRST_TRY,
     NOT_PUT_OFF,
     PUT_OFF,
+    RUN_LEASE,
     UNDER_WAY,
     RunStatements,
     add_results,
@@ -76,6 +77,7 @@ class Runs:
         self._queries = Queries(database)
         self._statements = RunStatements(database.now)
         self.lease_seconds = lease_seconds
+        self._renewal = RUN_LEASE.renew(database.now, lease_seconds)
         self._claims = Claims(database.now)
         self._room = QueueRoom(database, max_waiting)
         self.detector = detector
@@ -108,8 +110,8 @@ class Runs:
             media_type=media.media_type,
             confidence=wanted.confidence,
             frame_interval=wanted.frame_interval,
-            epoch=FIRST,
-            tries=FIRST,
+            epoch=FIRST_EPOCH,
+            tries=FIRST_TRY,
             request_id=wanted.request_id,
         )
         self._report(transaction, claimed, MediaStatus.AI_PROCESSING)
@@ -187,8 +189,7 @@ class Runs:
     def renew(self, claimed: ClaimedRun) -> bool:
         """Lengthen the lease; False if it was lost."""
         with self._database.write_transaction() as session:
-            lease_until = self._database.now + self.lease_seconds
-            return self._update(session, claimed, {"lease_until": lease_until})
+            return self._update(session, claimed, self._renewal)
 
     def record(
         self, claimed: ClaimedRun, results: Sequence[FrameResult], total: int | None, *, skipped: int = 0
@@ -197,11 +198,8 @@ class Runs:
 
         `skipped` is how many packets were corrupt, from the beginning on.
         """
-        lease_until = self._database.now + self.lease_seconds
         with self._database.write_transaction() as session:
-            kept = self._keep(
-                session, claimed, results, frames_total=total, packets_skipped=skipped, lease_until=lease_until
-            )
+            kept = self._keep(session, claimed, results, frames_total=total, packets_skipped=skipped, **self._renewal)
             if kept:
                 tallies.count_frames(session, len(results))
             return kept
@@ -242,7 +240,7 @@ class Runs:
         try. Without a position it begins anew. False if the lease was lost."""
         if position is None:
             return self.hand_back(claimed, counted=False)
-        waits = {"state": RunState.QUEUED, "tries": DetectionRun.tries - 1, "position": position, **NO_LEASE}
+        waits = {"state": RunState.QUEUED, "tries": DetectionRun.tries - 1, "position": position, **RUN_LEASE.release()}
         with self._database.write_transaction() as session:
             session.notify(Topic.RUNS)
             paused = self._keep(session, claimed, results, packets_skipped=skipped, **waits)
@@ -253,7 +251,7 @@ class Runs:
     def hand_back(self, claimed: ClaimedRun, *, counted: bool) -> bool:
         """Let another process begin anew at once; `counted` where this try is to count against the run."""
         tries = DetectionRun.tries if counted else DetectionRun.tries - 1
-        begin_anew = {"state": RunState.QUEUED, "tries": tries, **_NOTHING_DONE, **NO_LEASE}
+        begin_anew = {"state": RunState.QUEUED, "tries": tries, **_NOTHING_DONE, **RUN_LEASE.release()}
         with self._database.write_transaction() as session:
             session.notify(Topic.RUNS)
             handed_back = self._write(session, claimed, **begin_anew)
@@ -267,7 +265,7 @@ class Runs:
         `anew` says that it has come further since it was claimed, and is to begin anew; otherwise a video goes on from
         where it was.
         """
-        waits = {"state": RunState.QUEUED, "tries": DetectionRun.tries - 1, **NO_LEASE}
+        waits = {"state": RunState.QUEUED, "tries": DetectionRun.tries - 1, **RUN_LEASE.release()}
         values = {"waiting_kind": fault.kind, "waiting_for": str(fault)} | (_NOTHING_DONE if anew else {})
         with self._database.write_transaction() as session:
             put_off = self._write(session, claimed, **waits, **values)
@@ -277,7 +275,7 @@ class Runs:
 
     def active(self) -> dict[int, str | None]:
         """The runs that wait or are under way, with the owner of those whose lease has not expired."""
-        holder = case((DetectionRun.lease_until > self._database.now, DetectionRun.lease_owner)).label("holder")
+        holder = case((RUN_LEASE.runs(self._database.now), RUN_LEASE.owner)).label("holder")
         active = select(DetectionRun.id, holder).where(UNDER_WAY)
         rows = self._queries.fetch(lambda session: session.execute(active).all())
         return {row.id: row.holder for row in rows}
@@ -324,7 +322,7 @@ class Runs:
                 failure=failure,
                 error=reason,
                 **values,
-                **NO_LEASE,
+                **RUN_LEASE.release(),
                 **NOT_PUT_OFF,
             )
             .returning(DetectionRun.finished_at - DetectionRun.started_at)

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Double,
     Executable,
+    Integer,
     Table,
     and_,
     bindparam,
@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from app.database import WriteTransaction
+from app.database.lease import FIRST_EPOCH, Lease
 from app.database.models import Detection, DetectionRun, RunState
 from app.detection.results import FrameResult
 
@@ -33,13 +34,12 @@ _STATES: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in (
 UNDER_WAY: ColumnElement[bool] = _R.state.in_(_STATES)
 """Waiting or being worked on, in the words of the partial indexes: SQLite uses them for nothing else."""
 
-FIRST = 1
-"""The epoch of a run's first lease, and the number of its first try."""
+RUN_LEASE = Lease(owner=_R.lease_owner, epoch=_R.lease_epoch, until=_R.lease_until)
+FIRST_TRY = 1
 
 _OF_A_REQUEST = ("media_id", "user_id", "detector", "confidence", "frame_interval", "request_id")
 _NOTHING_DONE: dict[str, Any] = {"frames_done": 0, "boxes_done": 0, "packets_skipped": 0}
 
-NO_LEASE: dict[str, Any] = {"lease_owner": null(), "lease_until": null()}
 NOT_PUT_OFF: dict[str, Any] = {"waiting_kind": null(), "waiting_for": null()}
 PUT_OFF: ColumnElement[bool] = _R.waiting_kind.is_not(None)
 """In the words of the partial index of the runs that a fault of the house keeps."""
@@ -65,11 +65,9 @@ class RunStatements:
         """Adds a run that waits, and returns its id. Parameters: what was asked for."""
         leased = {
             "state": RunState.RUNNING,
-            "tries": FIRST,
-            "lease_epoch": FIRST,
-            "results_epoch": FIRST,
-            "lease_owner": bindparam("owner"),
-            "lease_until": now + bindparam("lease", type_=Double()),
+            "tries": FIRST_TRY,
+            "results_epoch": FIRST_EPOCH,
+            **RUN_LEASE.claim(now, is_new=True),
             "created_at": now,
             "claimed_at": now,
             "started_at": now,
@@ -79,7 +77,7 @@ class RunStatements:
         frames = _R.frames_done + bindparam("frames")
         self.finish: Executable = (
             update(RUN)
-            .where(_R.id == bindparam("run"), _R.lease_epoch == bindparam("epoch"), _R.state == RunState.RUNNING)
+            .where(_R.id == bindparam("run"), RUN_LEASE.fence(bindparam("epoch", type_=Integer())))
             .values(
                 state=RunState.DONE,
                 finished_at=now,
@@ -88,7 +86,7 @@ class RunStatements:
                 boxes_done=_R.boxes_done + bindparam("boxes"),
                 packets_skipped=bindparam("skipped"),
                 warnings=bindparam("warnings", type_=_R.warnings.type),
-                **NO_LEASE,
+                **RUN_LEASE.release(),
             )
             .returning(_R.finished_at - _R.started_at)
         )
@@ -101,7 +99,7 @@ class RunStatements:
 def claimable(now: ColumnElement[float]) -> ColumnElement[bool]:
     """Does the run wait for a detector alone, or has its process died?"""
     waits = and_(_R.state == RunState.QUEUED, _R.waiting_kind.is_(None))
-    return and_(UNDER_WAY, or_(waits, _R.lease_until <= now))
+    return and_(UNDER_WAY, or_(waits, RUN_LEASE.has_run_out(now)))
 
 
 def add_results(session: WriteTransaction, run_id: int, results: Iterable[FrameResult]) -> None:

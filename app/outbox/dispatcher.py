@@ -6,11 +6,8 @@ order: the next is claimed only where the one before was delivered. No transacti
 This module begins transactions.
 """
 
-import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +15,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from app.database import Database, Queries, WriteTransaction
+from app.database.lease import new_owner
 from app.errors import DatabaseDamaged, StorageFailed, StorageFull, Unavailable
 from app.failure_log import FailureLog
 from app.outbox.circuit_breaker import CircuitBreaker
@@ -77,7 +75,7 @@ class Dispatcher:
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.owner = new_owner()
         self._claiming = Claiming(queue, breaker, self.owner, limits.lease)
         self._recording = Recording(queue, breaker, policy, limits.lease)
         self._workers = DeliveryWorkers(

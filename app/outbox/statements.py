@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
+from app.database.lease import Lease
 from app.database.models import DatabaseInstance, Media, OutboxAttempt, OutboxHold, OutboxMessage, OutboxStream
 from app.outbox.list_statements import ListStatements
 
@@ -49,6 +50,7 @@ _HEAD = (
     _S.counted_attempts,
     _S.refused_since,
 )
+STREAM_LEASE = Lease(owner=_S.lease_owner, epoch=_S.lease_epoch, until=_S.due_at)
 ZERO, ONE = literal_column("0", Integer()), literal_column("1", Integer())  # a number itself becomes a parameter
 _EPOCH = select(DatabaseInstance.epoch).scalar_subquery()  # none before the first start
 USERS_AT_ONCE = 8
@@ -206,11 +208,9 @@ class Statements(ListStatements):
             update(STREAM)
             .where(_S.media_id.in_(select(due.c.media_id)))
             .values(
-                due_at=self.now + bindparam("lease"),
-                lease_epoch=_S.lease_epoch + ONE,
+                **STREAM_LEASE.claim(self.now),
                 # An owner still there is one that died or froze: nobody knows how far its send came.
                 uncertain=or_(_S.uncertain, _S.lease_owner.is_not(None)),
-                lease_owner=bindparam("owner"),
             )
         )
         if self.dialect == "postgresql":
