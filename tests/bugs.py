@@ -39,7 +39,6 @@ CIRCUIT, FLUSHES, PROCESSES = (
 CRASHES, RECORDINGS = "tests/test_crash_points.py", "tests/test_recorder.py"
 HOLDS, DECISIONS = "tests/outbox/test_holds.py", "tests/outbox/test_decide.py"
 DELIVERED = "_S.acked_seq.in_((given.c.seq - ONE, given.c.seq)),"
-RESCHEDULED = "                _S.acked_seq == row.seq - ONE,\n"
 
 BUGS = (
     Bug(
@@ -189,8 +188,8 @@ BUGS = (
             ),
             Edit(
                 RECORDER,
-                "            entry.finish(error)\n",
-                "            entry.outcome.done() or entry.finish(error)\n",
+                "isinstance(error, Unavailable)\n            entry.finish(error)\n",
+                "isinstance(error, Unavailable)\n            entry.outcome.done() or entry.finish(error)\n",
             ),
         ],
         [RECORDINGS],

@@ -13,7 +13,6 @@ from typing import Any
 
 from sqlalchemy import Connection, event, func, select
 from sqlalchemy.exc import OperationalError
-from tenacity import wait_fixed, wait_none
 
 from app.database import Database
 from app.database.models import Media, MediaStatus, OutboxAttempt, OutboxCircuit, OutboxMessage, OutboxStream
@@ -23,7 +22,7 @@ from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.messages import Classification, Deliver, Message, Outcome, Verdict
 from app.outbox.queue import OutboxQueue
-from app.outbox.retry_policy import RetryPolicy
+from app.outbox.retry_policy import RetryPolicy, fixed
 
 ENDPOINT = "http://annotations.test"
 MEDIA_WAIT = 10.0
@@ -63,12 +62,12 @@ def held_for(seconds: float) -> Classification:
 def short_waits() -> RetryPolicy:
     """Fixed waits on the database's clock, and none within a claim."""
     return RetryPolicy(
-        media_wait=wait_fixed(MEDIA_WAIT),
-        circuit_wait=wait_fixed(CIRCUIT_WAIT),
-        unfit_wait=wait_fixed(UNFIT_WAIT),
-        hold_wait=wait_fixed(HOLD_WAIT),
-        limited_wait=wait_fixed(LIMITED_WAIT),
-        wait_within_claim=wait_none(),
+        media_wait=fixed(MEDIA_WAIT),
+        circuit_wait=fixed(CIRCUIT_WAIT),
+        unfit_wait=fixed(UNFIT_WAIT),
+        hold_wait=fixed(HOLD_WAIT),
+        limited_wait=fixed(LIMITED_WAIT),
+        wait_within_claim=fixed(0),
     )
 
 
