@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app import history
 from app.adoption import Adoption
 from app.annotations import AnnotationsClient
-from app.background import BackgroundWork
+from app.background import Background, Periodic
 from app.database import Database, Queries, Topic
 from app.database.clock_guard import ClockGuard
 from app.database.schema_watch import SchemaWatch
@@ -21,7 +21,7 @@ from app.detection.limits import MediaLimits
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.process import DetectorProcess
 from app.detection.put_off import PutOffRuns
-from app.detection.retention import PeriodicRetention, SupersededRuns
+from app.detection.retention import RETENTION_EVERY, SupersededRuns
 from app.detection.runs import RunRequest, Runs
 from app.detection.sandbox.policy import Sandbox, offered
 from app.detection.uploaded_run import UploadedRun
@@ -45,7 +45,7 @@ from app.processors import stay_on
 from app.settings import DatabaseSettings, Settings
 from app.slots import ConcurrencyLimiter
 from app.storage import Storage
-from app.sweep import PeriodicSweep, Sweep
+from app.sweep import SWEEP_EVERY, Sweep
 from app.tokens import MintedTokens, StaticToken, TokenSource
 from app.uploads import Uploads
 from app.verification import Verification
@@ -111,7 +111,7 @@ class Services:
         self.breaker = CircuitBreaker(url, self.database.now) if url else None
         self.is_serving: Callable[[], bool] = lambda: True
         """False once this process is about to end: what would go on for long ends by itself then."""
-        self._background: list[_Background] = []
+        self._background: list[Background] = []
 
     def detector_sandbox(self) -> Sandbox:
         """What the detectors of this process are under, by their own word; by the kernel's before one was started."""
@@ -166,10 +166,15 @@ class Services:
         except DetectionsError as error:  # a server that runs says so at /readyz, and goes on by itself
             log.error("media_folders_not_open", reason=str(error))
         if self.settings.detection == "embedded":
-            self.executor.start(processes)
+            self.executor.share(processes)
+            self.executor.start()
             self._background.append(self.put_off_runs())
-        self._background += [self.schema, PeriodicSweep(self.sweep)]
-        self._background.append(PeriodicRetention(SupersededRuns(self.database, self.settings.outbox_retention_days)))
+        superseded = SupersededRuns(self.database, self.settings.outbox_retention_days)
+        self._background += [
+            self.schema,
+            Periodic("sweep", lambda _is_stopping: self.sweep.run(), every=SWEEP_EVERY),
+            Periodic("retention", superseded.drop, every=RETENTION_EVERY),
+        ]
         if self.settings.dispatcher == "embedded":
             self._background += self.delivery()
         self._background += self.upkeep()
@@ -185,7 +190,7 @@ class Services:
         """What releases runs that a fault of the house keeps, not yet started."""
         return PutOffRuns(self.database, self.executor.gate, self.folders.unusable_reason)
 
-    def delivery(self) -> "list[_Background]":
+    def delivery(self) -> list[Background]:
         """A dispatcher and what wakes it, not yet started; empty where nothing can be delivered."""
         dispatcher = self.dispatcher()
         if dispatcher is None:
@@ -193,7 +198,7 @@ class Services:
         self.database.subscribe(Topic.MESSAGES, dispatcher.wake)
         return [ChangeWatcher(self.database, dispatcher.wake), dispatcher]
 
-    def upkeep(self) -> list[BackgroundWork]:
+    def upkeep(self) -> list[Background]:
         """What every process that works on the database does beside, not yet started; to be stopped last."""
         guard = ClockGuard(self.database, [*OUTBOX_BOUNDS, *RUN_BOUNDS])
         return [guard, HistoryKeeper(self.database, self.folders)]
@@ -211,9 +216,6 @@ class Services:
         if self.annotations is not None:
             self.annotations.close()
         self.database.close()
-
-
-_Background = BackgroundWork | Dispatcher
 
 
 def _annotations_client(settings: Settings) -> AnnotationsClient | None:

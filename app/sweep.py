@@ -13,7 +13,6 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from app.background import BackgroundWork
 from app.database import Database, Queries, WriteTransaction
 from app.database.models import Media, MediaStatus
 from app.errors import DetectionsError, Unavailable
@@ -122,15 +121,3 @@ class Sweep:
             created_at=0.0,
         )
         create_media(transaction, self._queue, placeholder, request_id=None)
-
-
-class PeriodicSweep(BackgroundWork):
-    """Sweeps at the start and from time to time, `every` so many seconds."""
-
-    def __init__(self, sweep: Sweep, every: float = SWEEP_EVERY) -> None:
-        super().__init__("sweep", pause=every)
-        self._sweep = sweep
-
-    def work(self) -> None:
-        """Sweep once."""
-        self._sweep.run()

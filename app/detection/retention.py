@@ -13,7 +13,6 @@ import structlog
 from sqlalchemy import and_, exists, select
 from sqlalchemy.orm import aliased
 
-from app.background import BackgroundWork
 from app.database import Database, Queries
 from app.database.models import DetectionRun, RunState
 from app.detection.runs import delete_run
@@ -21,7 +20,7 @@ from app.detection.runs import delete_run
 log = structlog.get_logger()
 
 DAY = 86_400.0
-EVERY_SECONDS = 6 * 3600.0
+RETENTION_EVERY = 6 * 3600.0
 PAGE = 500
 BATCH = 5_000
 """Boxes deleted in one transaction, and those of one frame more: some ten milliseconds of a write lock."""
@@ -73,15 +72,3 @@ class SupersededRuns:
     def _delete(self, run_id: int) -> None:
         while not delete_run(self._database, run_id, batch=BATCH):
             self._sleep(PAUSE_SECONDS)
-
-
-class PeriodicRetention(BackgroundWork):
-    """Drops superseded runs at the start and from time to time."""
-
-    def __init__(self, superseded: SupersededRuns) -> None:
-        super().__init__("retention", pause=EVERY_SECONDS)
-        self._superseded = superseded
-
-    def work(self) -> None:
-        """Drop them once."""
-        self._superseded.drop(self._stopping.is_set)

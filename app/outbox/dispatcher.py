@@ -8,12 +8,13 @@ This module begins transactions.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy.orm import Session
 
+from app.background import Background
 from app.database import Database, Queries, WriteTransaction
 from app.database.lease import new_owner
 from app.errors import DatabaseDamaged, StorageFailed, StorageFull, Unavailable
@@ -25,7 +26,6 @@ from app.outbox.messages import Claim, Deliver, Returned
 from app.outbox.queue import OutboxQueue
 from app.outbox.recording import Recorded, Recording, in_plain_text
 from app.outbox.retry_policy import RetryPolicy
-from app.threads import watched
 
 log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ class DispatcherLimits:
     deadline: float = 12.0
 
 
-class Dispatcher:
+class Dispatcher(Background):
     """Delivers the outbox through `deliver`. One `turn` at a time; `start` and `stop` run turns in a thread."""
 
     def __init__(
@@ -64,6 +64,7 @@ class Dispatcher:
         limits: DispatcherLimits | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         limits = limits or DispatcherLimits()
         policy = policy or RetryPolicy()
         self._database = database
@@ -73,8 +74,6 @@ class Dispatcher:
         self._monotonic = monotonic
         self._failures = FailureLog("outbox_turn_failed")
         self._woken = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
         self.owner = new_owner()
         self._claiming = Claiming(queue, breaker, self.owner, limits.lease)
         self._recording = Recording(queue, breaker, policy, limits.lease)
@@ -92,18 +91,9 @@ class Dispatcher:
         """Take a turn now: something was committed, or came back."""
         self._woken.set()
 
-    def start(self) -> None:
-        """Run turns in a thread of its own until `stop`."""
-        self._thread = watched(self.run, "outbox-dispatcher", self._stopping)
-        self._thread.start()
-
     def stop(self) -> None:
         """Claim no more, wait for the sends under way, record them, and let go of every lease."""
-        self._stopping.set()
-        self._workers.stopping.set()
-        self.wake()
-        if self._thread is not None:
-            self._thread.join()
+        super().stop()
         self.finish()
 
     def finish(self) -> None:
@@ -116,6 +106,14 @@ class Dispatcher:
             except Exception:
                 log.exception("outbox_leases_left_to_expire", owner=self.owner)
                 return
+
+    def _targets(self) -> Mapping[str, Callable[[], None]]:
+        return {"outbox-dispatcher": self.run}
+
+    def _interrupt(self) -> None:
+        super()._interrupt()
+        self._workers.stopping.set()
+        self.wake()
 
     def run(self) -> None:
         """Turn after turn until stopped; a failing database is waited out, and no wake-up shortens that."""
