@@ -21,10 +21,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from app import counters
 from app.database import Database, Queries, Topic, WriteTransaction
 from app.database.lease import FIRST_EPOCH
 from app.database.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
-from app.detection import tallies
 from app.detection.claims import LEASE_SECONDS, Claimant, ClaimedRun, Claims
 from app.detection.queue_room import QueueRoom
 from app.detection.results import FrameResult
@@ -184,7 +184,7 @@ class Runs:
             fence = and_(DetectionRun.id == run.id, UNDER_WAY)
             seconds = self._fail(session, fence, RunFailure.CANCELLED, f"cancelled by {by}")
             self._change_status(session, media_id, MediaStatus.ERROR, run.request_id)
-            tallies.count_end(session, RunState.FAILED, seconds or 0.0)
+            counters.add(session, counters.of_ended_run(RunState.FAILED, seconds or 0.0))
 
     def renew(self, claimed: ClaimedRun) -> bool:
         """Lengthen the lease; False if it was lost."""
@@ -201,7 +201,7 @@ class Runs:
         with self._database.write_transaction() as session:
             kept = self._keep(session, claimed, results, frames_total=total, packets_skipped=skipped, **self._renewal)
             if kept:
-                tallies.count_frames(session, len(results))
+                counters.add(session, counters.of_frames(len(results)))
             return kept
 
     def finish(
@@ -225,7 +225,8 @@ class Runs:
                 return False
             add_results(session, claimed.run_id, results)
             self._report(session, claimed, MediaStatus.AI_PROCESSED)
-            tallies.count_end(session, RunState.DONE, ended[0], len(results))
+            ended_run = counters.of_ended_run(RunState.DONE, ended[0])
+            counters.add(session, {**ended_run, **counters.of_frames(len(results))})
             return True
 
     def fail(self, claimed: ClaimedRun, failure: RunFailure, reason: str, *, skipped: int = 0) -> bool:
@@ -245,7 +246,7 @@ class Runs:
             session.notify(Topic.RUNS)
             paused = self._keep(session, claimed, results, packets_skipped=skipped, **waits)
             if paused:
-                tallies.count_frames(session, len(results))
+                counters.add(session, counters.of_frames(len(results)))
             return paused
 
     def hand_back(self, claimed: ClaimedRun, *, counted: bool) -> bool:
@@ -306,7 +307,7 @@ class Runs:
             _count_lost(session, claimed)
             return False
         self._report(session, claimed, MediaStatus.ERROR)
-        tallies.count_end(session, RunState.FAILED, seconds)
+        counters.add(session, counters.of_ended_run(RunState.FAILED, seconds))
         return True
 
     def _fail(
@@ -370,7 +371,7 @@ class Runs:
 def _count_lost(session: WriteTransaction, claimed: ClaimedRun) -> None:
     """The run has gone to another process, unless a person has ended it."""
     if session.get_one(DetectionRun, claimed.run_id).failure != RunFailure.CANCELLED:
-        tallies.count_lost(session)
+        counters.add(session, {counters.RUN_LEASES_LOST: 1.0})
 
 
 def _forget_results(session: WriteTransaction, claimed: ClaimedRun) -> None:

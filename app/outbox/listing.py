@@ -3,7 +3,6 @@
 Every page walks an index from where the page before ended. Nothing here begins or commits a transaction.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,29 +10,19 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from app.cursor import Cursor
 from app.database.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.database.sql_functions import whole
-from app.errors import MalformedUpload, MediaNotFound
-from app.media_hash import MEDIA_ID
+from app.errors import MediaNotFound
 
 State = Literal["pending", "parked", "delivered"]
 MINUTES = 60
 STATES: tuple[State, ...] = ("pending", "parked", "delivered")
-_CURSOR = re.compile(rf"([a-z]+)_(0x[01]\.[0-9a-f]{{1,13}}p-?[0-9]{{1,3}})_({MEDIA_ID.pattern})_([0-9]{{1,9}})")
 
 _DUE_OR_PARKED: dict[State, InstrumentedAttribute[float | None]] = {
     "pending": OutboxStream.due_at,
     "parked": OutboxStream.parked_at,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Position:
-    """Of a message in its list: when it is due, was parked or was delivered, and what tells it from others then."""
-
-    at: float
-    media_id: str
-    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +47,11 @@ def page(session: Session, *, state: State, limit: int, cursor: str | None) -> M
     What is tried meanwhile gets another place among the pending ones, so it may come twice or not at all. Raises
     MalformedUpload for a cursor that no page of this state gave.
     """
-    after = None if cursor is None else _position(state, cursor)
+    after = None if cursor is None else Cursor.parse(state, cursor)
     query = _delivered(after) if state == "delivered" else _waiting(_DUE_OR_PARKED[state], after, limit)
     rows = [(message, stream) for message, stream in session.execute(query.limit(limit + 1))]
     shown = rows[:limit]
-    return MessagePage(shown, _cursor(state, *shown[-1]) if len(rows) > limit else None)
+    return MessagePage(shown, str(_cursor(state, *shown[-1])) if len(rows) > limit else None)
 
 
 def first_page(session: Session, *, state: State | None, limit: int) -> list[tuple[OutboxMessage, OutboxStream]]:
@@ -122,7 +111,7 @@ def history(session: Session, media_id: str, *, newest: int | None = None) -> St
     return StreamHistory(stream, [(row, attempts[row.seq]) for row in reversed(rows)])
 
 
-def _delivered(after: _Position | None) -> Select[OutboxMessage, OutboxStream]:
+def _delivered(after: Cursor | None) -> Select[OutboxMessage, OutboxStream]:
     column = OutboxMessage.delivered_at
     query = select(OutboxMessage, OutboxStream).join(OutboxStream, OutboxStream.media_id == OutboxMessage.media_id)
     query = query.where(column.is_not(None)).order_by(column.desc(), OutboxMessage.media_id, OutboxMessage.seq)
@@ -133,7 +122,7 @@ def _delivered(after: _Position | None) -> Select[OutboxMessage, OutboxStream]:
 
 
 def _waiting(
-    column: InstrumentedAttribute[float | None], after: _Position | None, limit: int
+    column: InstrumentedAttribute[float | None], after: Cursor | None, limit: int
 ) -> Select[OutboxMessage, OutboxStream]:
     # The streams are chosen first: joined freely, a database may begin with all messages that ever were.
     heads = select(OutboxStream).where(column.is_not(None)).order_by(column, OutboxStream.media_id).limit(limit + 2)
@@ -151,14 +140,6 @@ def _waiting(
     return query
 
 
-def _position(state: State, cursor: str) -> _Position:
-    parts = _CURSOR.fullmatch(cursor)
-    if parts is None or parts[1] != state:
-        raise MalformedUpload(f"cursor {cursor[:80]!r} is not one that a page of this list gave.")
-    return _Position(float.fromhex(parts[2]), parts[3], int(parts[4]))
-
-
-def _cursor(state: State, message: OutboxMessage, stream: OutboxStream) -> str:
+def _cursor(state: State, message: OutboxMessage, stream: OutboxStream) -> Cursor:
     row, column = (message, "delivered_at") if state == "delivered" else (stream, _DUE_OR_PARKED[state].key)
-    at: float = getattr(row, column)
-    return f"{state}_{at.hex().replace('+', '')}_{message.media_id}_{message.seq}"
+    return Cursor(state, getattr(row, column), message.media_id, message.seq)

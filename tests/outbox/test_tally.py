@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
+from app import counters
 from app.database import Database
 from app.database.models import MediaStatus
-from app.outbox import tally
 from app.outbox.circuit import Circuit
 from app.web.figures import OutboxCollector
 from tests.conftest import Clock
@@ -22,7 +22,7 @@ from tests.outbox.world import CONTRADICTED, GIVE_UP, MEDIA_WAIT, TROUBLE, Recei
 
 def figures(world: World) -> dict[tuple[str, ...], float]:
     with world.database.read_transaction() as session:
-        return tally.read(session)
+        return counters.read(session)
 
 
 def exposed(world: World) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -43,7 +43,7 @@ def test_each_attempt_is_counted_by_kind_and_verdict(world: World, receiver: Rec
     world.drive(dispatcher)
     clock.advance(MEDIA_WAIT)
     world.drive(dispatcher)
-    counted = {name[1:]: value for name, value in figures(world).items() if name[0] == tally.ATTEMPTS}
+    counted = {name[1:]: value for name, value in figures(world).items() if name[0] == counters.ATTEMPTS}
     assert counted == {
         ("create", "retry"): 1,
         ("create", "park"): 1,
@@ -85,7 +85,7 @@ def test_an_outcome_that_comes_after_its_lease_has_gone_is_counted(world: World,
     world.drive(world.dispatcher(Receiver()))
     slow.release.set()
     late.finish()
-    assert figures(world)[(tally.LEASES_LOST,)] == 1
+    assert figures(world)[(counters.LEASES_LOST,)] == 1
 
 
 def test_a_rollback_takes_its_figures_with_it(world: World) -> None:
@@ -94,7 +94,7 @@ def test_a_rollback_takes_its_figures_with_it(world: World) -> None:
 
     try:
         with world.database.write_transaction() as session:
-            tally.count(session, {"attempts:create:delivered": 1})
+            counters.add(session, {"attempts:create:delivered": 1})
             raise Broken
     except Broken:
         pass
@@ -105,7 +105,7 @@ def test_counting_from_several_threads_loses_nothing(database: Database) -> None
     def count() -> None:
         for _ in range(20):
             with database.write_transaction() as session:
-                tally.count(session, {"b": 1, "a": 2})
+                counters.add(session, {"b": 1, "a": 2})
 
     threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:
@@ -113,15 +113,15 @@ def test_counting_from_several_threads_loses_nothing(database: Database) -> None
     for thread in threads:
         thread.join()
     with database.read_transaction() as session:
-        assert tally.read(session) == {("a",): 160, ("b",): 80}
+        assert counters.read(session) == {("a",): 160, ("b",): 80}
 
 
 @given(st.lists(st.floats(min_value=-1, max_value=1e7, allow_nan=False)))
 def test_every_latency_falls_into_one_bucket_that_holds_it(latencies: list[float]) -> None:
-    counted = tally.of_latencies(latencies)
-    in_buckets = {float(name.split(":")[1]): amount for name, amount in counted.items() if name != tally.LATENCY_SUM}
+    counted = counters.of_latencies(latencies)
+    in_buckets = {float(name.split(":")[1]): amount for name, amount in counted.items() if name != counters.LATENCY_SUM}
     assert sum(in_buckets.values()) == len(latencies)
-    for bound in tally.LATENCY_BUCKETS:
+    for bound in counters.LATENCY_BUCKETS:
         held = sum(amount for upper, amount in in_buckets.items() if upper <= bound)
         assert held == sum(latency <= bound for latency in latencies)
 
@@ -144,23 +144,23 @@ def test_whoever_counts_while_it_holds_the_circuit_is_not_waited_for_by_one_who_
             world.breaker.lock(session)
             turn = other.submit(dispatcher.turn)
             wait_until(lambda: waiting_for_locks(database) == 1, "the other to want the circuit")
-            tally.count(session, {"attempts:create:retry": 1.0})
+            counters.add(session, {"attempts:create:retry": 1.0})
         turn.result(GIVE_UP)
         with database.read_transaction() as session:
-            assert tally.read(session)["attempts", "create", "retry"] == 2
+            assert counters.read(session)["attempts", "create", "retry"] == 2
 
 
 def test_whoever_counted_and_stands_still_keeps_nobody_from_counting(postgres_url: str) -> None:
     with closing(Database(postgres_url, busy_seconds=0.1)) as database:
         with database.write_transaction() as session:
-            tally.count(session, {"a": 1, "b": 1})
+            counters.add(session, {"a": 1, "b": 1})
         with database.write_transaction() as still:
-            tally.count(still, {"a": 10, "new": 10})
+            counters.add(still, {"a": 10, "new": 10})
             for _ in range(3):
                 with database.write_transaction() as session:
-                    tally.count(session, {"a": 100, "b": 100, "new": 100})
+                    counters.add(session, {"a": 100, "b": 100, "new": 100})
         with database.read_transaction() as session:
-            assert tally.read(session) == {("a",): 311, ("b",): 301, ("new",): 310}
+            assert counters.read(session) == {("a",): 311, ("b",): 301, ("new",): 310}
             rows = session.execute(text("SELECT count(*) FROM outbox_tally")).scalar_one()
             assert rows <= 5, "who counts at another time uses the rows that are there"
 
