@@ -63,7 +63,7 @@ def fill(database: Database, count: int, *statements: str) -> None:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
         for statement in statements:
             connection.execute(text(statement.format(**words)), {"count": count})
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with database.reader.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
 
 

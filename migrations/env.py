@@ -52,7 +52,7 @@ def opened_database() -> Iterator[Database]:
 
 def migrate() -> None:
     """Every migration in one transaction; a failure leaves the database as it was."""
-    with opened_database() as database, database.engine.connect() as connection:
+    with opened_database() as database, database.reader.connect() as connection:
         if database.is_sqlite:
             _let_tables_be_copied(connection)
         context.configure(

@@ -90,7 +90,7 @@ def test_processes_and_threads_that_read_and_then_write_lose_no_update_and_never
 def test_every_sqlite_connection_is_durable_and_keeps_foreign_keys(sqlite: Database) -> None:
     with ExitStack() as stack:
         for _ in range(3):
-            connection = stack.enter_context(sqlite.engine.connect())
+            connection = stack.enter_context(sqlite.reader.connect())
             pragmas = [
                 connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
                 for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -234,7 +234,7 @@ def test_a_full_database_is_told_as_such_and_works_again_once_there_is_room(sqli
 
     with pytest.raises(StorageFull):
         use_up()
-    with sqlite.engine.connect() as connection:
+    with sqlite.reader.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
     add_circuit(sqlite)
 

@@ -57,9 +57,9 @@ def plans(database: Database) -> Iterator[list[str]]:
         cursor.execute(explain + statement, parameters)
         found.extend(str(row[-1]) for row in cursor.fetchall())
 
-    event.listen(database.engine, "before_cursor_execute", look)
+    event.listen(database.reader, "before_cursor_execute", look)
     yield found
-    event.remove(database.engine, "before_cursor_execute", look)
+    event.remove(database.reader, "before_cursor_execute", look)
 
 
 @pytest.mark.parametrize(("status", "media_type"), FILTERS)
@@ -88,10 +88,10 @@ def steps(database: Database, **filters: Any) -> int:
     def follow(connection: sqlite3.Connection, *_: object) -> None:
         connection.set_progress_handler(count, 100)
 
-    event.listen(database.engine.pool, "checkout", follow)
+    event.listen(database.reader.pool, "checkout", follow)
     with database.read_transaction() as session:
         catalog.page(session, **({"status": None, "media_type": None, "limit": 50, "cursor": None} | filters))
-    event.remove(database.engine.pool, "checkout", follow)
+    event.remove(database.reader.pool, "checkout", follow)
     return taken[0]
 
 

@@ -72,7 +72,7 @@ def fill(database: Database, folder: Path) -> None:
 
 
 def tables(database: Database) -> set[str]:
-    return set(inspect(database.engine).get_table_names()) - {"alembic_version"}
+    return set(inspect(database.reader).get_table_names()) - {"alembic_version"}
 
 
 def test_a_filled_database_goes_down_and_up_again(database_url: str, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_gate_becomes_a_circuit_breaker_and_back(database_url: str) -> None:
 def test_a_migration_that_would_leave_references_to_nothing_changes_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/detections.db"
     assert alembic(url, "upgrade", "0001").returncode == 0
-    with closing(Database(url)) as database, database.engine.connect() as connection:
+    with closing(Database(url)) as database, database.reader.connect() as connection:
         connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
         connection.exec_driver_sql("INSERT INTO detection VALUES (7, 0, 0, 0, 0, 'x', 0.5, 0.5, 0.5, 0.1, 0.1)")
         connection.commit()
@@ -226,7 +226,7 @@ def test_migrations_and_models_agree(database_url: str) -> None:
 def test_migrations_and_models_have_the_same_constraints_by_name(database_url: str) -> None:
     """Autogenerate does not compare CHECK constraints."""
     with closing(Database(database_url)) as database:
-        inspector = inspect(database.engine)
+        inspector = inspect(database.reader)
         for name, table in Base.metadata.tables.items():
             migrated = {str(check["name"]) for check in inspector.get_check_constraints(name)}
             modelled = {str(one.name) for one in table.constraints if isinstance(one, CheckConstraint)}

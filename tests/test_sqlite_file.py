@@ -143,7 +143,7 @@ def test_a_file_that_replaces_another_is_used_by_its_examiner_alone_until_it_is_
     database: Database, home: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy.db"
-    with closing(database.engine.raw_connection()) as connection:
+    with closing(database.reader.raw_connection()) as connection:
         connection.cursor().execute("VACUUM INTO ?", (str(copy),))
     count(database, 2)
     for file in home.iterdir():

@@ -87,7 +87,7 @@ def test_transactions_begin_in_the_named_files_only() -> None:
 
 def test_there_is_no_other_way_to_begin_a_transaction() -> None:
     makers = ("create_engine", "engine_from_config", "scoped_session", "sessionmaker", "Session")
-    around = {name for name, tree in app_modules() if calls(tree, *makers) or names(tree, "engine")}
+    around = {name for name, tree in app_modules() if calls(tree, *makers) or names(tree, "reader", "writer")}
     makes_engines = {"app/database/sqlite_engine.py", "app/database/postgres_engine.py"}
     listens_outside_any_transaction = "app/outbox/watch.py"
     assert around == {"app/database/engine.py", listens_outside_any_transaction} | makes_engines

@@ -182,7 +182,7 @@ def test_no_transaction_is_open_while_files_are_read(intake: Intake) -> None:
     verification = Verification(intake.database, intake.storage)
     for number, _finding in enumerate(verification.media(on_progress=silent)):
         intake.send(picture(10 + number))  # would wait for ever where a writer were open
-        with intake.database.engine.connect() as connection:
+        with intake.database.reader.connect() as connection:
             if not intake.database.is_sqlite:
                 idle = (
                     "SELECT count(*) FROM pg_stat_activity "

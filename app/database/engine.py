@@ -51,7 +51,8 @@ NOTICE = f"NOTIFY {PG_CHANNEL}"
 class Database:
     """One process's way to the database; to be made after fork, and closed at the end.
 
-    Writing transactions are the engine `writer`'s, which on PostgreSQL is `engine` itself.
+    Read transactions are the engine `reader`'s and write transactions the engine `writer`'s; on PostgreSQL both share a
+    pool.
     `now` is an SQL expression for the time in seconds since 1970; tests hand in another. A transaction waits at most
     `busy_seconds` for what others hold; on PostgreSQL the other limits follow from it, unless `limits` are given.
     `pooler` says that a pooler gives each transaction another session of the server, and `listen_url` where a
@@ -82,14 +83,13 @@ class Database:
             path = Path(self.url.database or "").absolute()
             self._has_room = partial(has_room, path.parent)
             self._file = file = DatabaseFile(path, may_create=may_create)
-            self.engine = self._reader = sqlite_engine.reader(self.url, file, self.busy_seconds)
+            self.reader = sqlite_engine.reader(self.url, file, self.busy_seconds)
             self.writer = sqlite_engine.writer(self.url, file, self.busy_seconds, self._turn.left)
         else:
             self._limits = limits or TimeLimits.within(self.busy_seconds)
             self._connector = Connector(self.url, self._limits, own_sessions=pooler == "none")
             self._listening = Connector(listen_url, self._limits) if listen_url else None
-            self.engine, self._reader = postgres_engine.make(self.url, self._connector, self.busy_seconds)
-            self.writer = self.engine
+            self.writer, self.reader = postgres_engine.make(self.url, self._connector, self.busy_seconds)
         self._subscribers: dict[Topic, list[Callable[[], None]]] = {topic: [] for topic in Topic}
 
     def note_server(self) -> None:
@@ -105,7 +105,7 @@ class Database:
         `statement_seconds` is how long a statement of it may take, where that is more than usual. Raises what
         `app.database.error_translation` lists.
         """
-        engine = self._reader if statement_seconds is None else self.engine
+        engine = self.reader if statement_seconds is None or self.is_sqlite else self.writer
         with self._watched(), ReadTransaction(engine) as transaction, self._taking(transaction, statement_seconds):
             yield transaction
 
@@ -191,7 +191,7 @@ class Database:
         return True
 
     def check_place(self, connection: object) -> None:
-        """Raise NotAtItsPlace, sqlite3's error, unless a connection of `engine` has what is at the database's path."""
+        """Raise NotAtItsPlace, sqlite3's error, unless a connection of `reader` has what is at the database's path."""
         if self._file is not None and isinstance(connection, PlacedConnection):
             self._file.check_with_log(connection)
 
@@ -277,7 +277,7 @@ class Database:
             self._file.close()
 
     def _give_up_connections(self) -> None:
-        self.engine.dispose()
+        self.reader.dispose()
         self.writer.dispose()
 
     @contextmanager
@@ -313,7 +313,7 @@ class Database:
 
     def _check_place(self) -> None:
         if self._file is not None:
-            with closing(self.engine.raw_connection()) as connection:
+            with closing(self.reader.raw_connection()) as connection:
                 self.check_place(connection.driver_connection)
 
     @contextmanager

@@ -66,7 +66,7 @@ class ChangeWatcher(BackgroundWork):
             self._interruptions.failed(error)
 
     def _watch_file(self) -> None:
-        pooled = self._database.engine.raw_connection()
+        pooled = self._database.reader.raw_connection()
         try:
             cursor = pooled.cursor()
             seen, pace, changed_at = None, DATA_VERSION_POLL_SECONDS, time.monotonic()

@@ -15,7 +15,7 @@ class Counter:
     """The statements sent to a database, transactions' begin and end left out."""
 
     def __init__(self, database: Database) -> None:
-        self._engines = {database.engine, database.writer}
+        self._engines = {database.reader, database.writer}
         self.statements: list[tuple[str, Any]] = []
 
     @property

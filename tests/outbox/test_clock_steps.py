@@ -187,7 +187,7 @@ def test_a_bound_is_looked_for_by_an_index(world: World) -> None:
         pytest.skip("SQLite tells its plan at any size of a table; PostgreSQL's would be another one at this size")
     for bound in BOUNDS:
         statement = select(bound.column).where(bound.exceeded(0.0))
-        query = str(statement.compile(world.database.engine, compile_kwargs={"literal_binds": True}))
+        query = str(statement.compile(world.database.reader, compile_kwargs={"literal_binds": True}))
         with world.database.read_transaction() as session:
             [plan] = session.execute(text(f"EXPLAIN QUERY PLAN {query}")).all()
         if bound.column.parent.entity.__tablename__ != "outbox_gate":

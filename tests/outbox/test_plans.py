@@ -34,7 +34,7 @@ class Statements:
 
     def __init__(self, database: Database) -> None:
         self.seen: dict[str, Any] = {}
-        for engine in {database.engine, database.writer, database._reader}:
+        for engine in {database.reader, database.writer}:
             event.listen(engine, "before_cursor_execute", self._note)
 
     def _note(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
@@ -91,7 +91,7 @@ def _counts_everything(statement: str) -> bool:
 
 
 def _wasteful_on_postgres(database: Database, statement: str, parameters: Any) -> list[str]:
-    with database.engine.connect() as connection:
+    with database.writer.connect() as connection:
         try:
             plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).scalar_one()
         except IntegrityError:  # a new row, which is there by now
@@ -114,7 +114,7 @@ def _wasteful_nodes(node: dict[str, Any]) -> Iterator[str]:
 
 def _wasteful_on_sqlite(database: Database, statement: str, parameters: Any) -> list[str]:
     large = ("media", "outbox_stream", "outbox_message")
-    with closing(database.engine.raw_connection()) as connection:
+    with closing(database.reader.raw_connection()) as connection:
         cursor = connection.cursor()
         cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
         details = [row[-1] for row in cursor.fetchall()]
@@ -156,7 +156,7 @@ def test_what_a_long_snapshot_keeps_in_an_index_is_not_passed_over_by_each_claim
 
 
 def _pages(database: Database, statement: str, parameters: Any) -> int:
-    with database.engine.connect() as connection:
+    with database.writer.connect() as connection:
         explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
         [found] = connection.exec_driver_sql(explained, parameters).scalar_one()
         connection.rollback()

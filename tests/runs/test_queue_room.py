@@ -102,7 +102,7 @@ def test_postgresql_finds_the_next_run_by_its_indexes(postgres_url: str) -> None
             session.execute(text("ANALYZE"))
         plans: list[str] = []
 
-        @event.listens_for(database.engine, "before_cursor_execute", retval=True)
+        @event.listens_for(database.reader, "before_cursor_execute", retval=True)
         def _explain(_connection: object, cursor: object, statement: str, parameters: object, *_: object) -> object:
             if statement.startswith(("UPDATE detection_run", "WITH")) and not plans:
                 cursor.execute("EXPLAIN " + statement, parameters)  # type: ignore[attr-defined]
