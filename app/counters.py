@@ -101,8 +101,8 @@ def add(session: WriteTransaction, figures: Mapping[str, float]) -> None:
     if not figures:
         return
     rows = [{"name": name, "value": value} for name, value in figures.items()]
-    dialect = session.get_bind().dialect.name
-    session.connection().execute(_ADD[dialect], rows if dialect == "sqlite" else {"figures": rows})
+    dialect = session.core.dialect.name
+    session.core.execute(_ADD[dialect], rows if dialect == "sqlite" else {"figures": rows})
 
 
 def read(session: Session) -> dict[tuple[str, ...], float]:

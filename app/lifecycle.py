@@ -50,11 +50,11 @@ def create_media(transaction: WriteTransaction, queue: OutboxQueue, media: Media
 
 def create_all(transaction: WriteTransaction, queue: OutboxQueue, new: Sequence[NewMedia], now: float) -> None:
     """Insert media with their create messages, which are due from `now` on; IntegrityError where an id is taken."""
-    if transaction.get_bind().dialect.name == "postgresql":  # one statement for each, where these are three for all
+    if transaction.core.dialect.name == "postgresql":  # one statement for each, where these are three for all
         for one in new:
             queue.begin_with_media(transaction, _row(one.media), _create_message(one), now)
         return
-    transaction.execute(_ADD_MEDIA, [_row(one.media) for one in new])
+    transaction.core.execute(_ADD_MEDIA, [_row(one.media) for one in new])
     queue.begin_streams(transaction, [_create_message(one) for one in new], now)
 
 
@@ -90,7 +90,7 @@ def change_status(
 ) -> None:
     """Move a media to `status` and enqueue the message of it; raises IllegalTransition where that is not allowed."""
     change = _CHANGE_STATUS.get(status)
-    user_id = None if change is None else transaction.execute(change, {"media": media_id}).scalar()
+    user_id = None if change is None else transaction.core.execute(change, {"media": media_id}).scalar()
     if user_id is None:
         raise IllegalTransition(f"Media {media_id} is not at a status from which {status.name} may follow.")
     payload = {"mediaStatus": int(status)}

@@ -85,7 +85,7 @@ class Recorder:
 
     def add(self, transaction: WriteTransaction, recordings: Sequence[Recording]) -> None:
         """Add the rows of recordings, in the caller's transaction."""
-        now = transaction.scalars(self._now).one()
+        now = transaction.core.scalars(self._now).one()
         for one in recordings:
             one.media.created_at = now
         create_all(transaction, self._queue, [NewMedia(one.media, one.request_id) for one in recordings], now)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import psycopg
-from sqlalchemy import ColumnElement, text
+from sqlalchemy import ColumnElement, Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
@@ -125,12 +125,12 @@ class Database:
             transaction.begin() as begun,
             self._taking(transaction, statement_seconds),
         ):
-            transaction.connection()  # begins it: its turn counts from here, whatever its first statement is
+            transaction.core = transaction.connection()  # begins it: its turn counts from here
             yield transaction
             if not begun.is_active:
                 transaction.topics.clear()
             elif transaction.topics and not self.is_sqlite:
-                _driver(transaction).notice = NOTICE
+                _driver(transaction.core).notice = NOTICE
         self.condition.committed()
         for topic in transaction.topics:
             for subscriber in self._subscribers[topic]:
@@ -323,7 +323,7 @@ class Database:
             yield
             return
         session.connection().exec_driver_sql(f"SET LOCAL statement_timeout = {int(statement_seconds * 1000)}")
-        driver = _driver(session)
+        driver = _driver(session.connection())
         driver.exchange_seconds = statement_seconds + 1
         try:
             yield
@@ -339,7 +339,7 @@ class Database:
             yield
 
 
-def _driver(session: Session) -> PostgresConnection:
-    driver = session.connection().connection.driver_connection
+def _driver(connection: Connection) -> PostgresConnection:
+    driver = connection.connection.driver_connection
     assert isinstance(driver, PostgresConnection)
     return driver

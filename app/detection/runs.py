@@ -84,7 +84,7 @@ class Runs:
 
     def add(self, transaction: WriteTransaction, media_id: str, wanted: RunRequest) -> int:
         """Queue a run in the caller's transaction; IntegrityError where one is under way. Returns the run's id."""
-        added = transaction.execute(self._statements.queue, self._asked_for(media_id, wanted))
+        added = transaction.core.execute(self._statements.queue, self._asked_for(media_id, wanted))
         transaction.notify(Topic.RUNS)
         return int(added.scalar_one())
 
@@ -96,10 +96,10 @@ class Runs:
         Leased and reported, unless any other run waits: then it is queued, because it may be that one's turn. Returns
         the run's id too.
         """
-        if transaction.scalar(self._statements.any_claimable) is not None:
+        if transaction.core.scalar(self._statements.any_claimable) is not None:
             return self.add(transaction, media.id, wanted), None
         lease = {"owner": owner, "lease": self.lease_seconds}
-        added = transaction.execute(self._statements.begin, self._asked_for(media.id, wanted) | lease)
+        added = transaction.core.execute(self._statements.begin, self._asked_for(media.id, wanted) | lease)
         claimed = ClaimedRun(
             run_id=int(added.scalar_one()),
             media_id=media.id,
@@ -219,7 +219,7 @@ class Runs:
                 "skipped": skipped,
                 "warnings": list(warnings) or None,
             }
-            ended = session.execute(self._statements.finish, fence | done).first()
+            ended = session.core.execute(self._statements.finish, fence | done).first()
             if ended is None:
                 _count_lost(session, claimed)
                 return False

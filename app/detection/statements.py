@@ -106,7 +106,7 @@ def add_results(session: WriteTransaction, run_id: int, results: Iterable[FrameR
     """Keep what was found on frames of a run, in the caller's transaction."""
     rows = [row for result in results for row in _rows(run_id, result)]
     if rows:
-        session.execute(_ADD_DETECTIONS, rows)
+        session.core.execute(_ADD_DETECTIONS, rows)
 
 
 def boxes_of(results: Iterable[FrameResult]) -> int:

@@ -53,9 +53,9 @@ class OutboxQueue:
         message = _known_at_once(NewMessage(media_id, kind, payload, user_id, request_id))
         if statements.dialect == "postgresql":
             transaction.notify(Topic.MESSAGES)
-            return int(transaction.execute(statements.enqueue, media | message).scalar_one())
-        seq = transaction.execute(statements.advance, media).scalar_one()
-        transaction.execute(statements.add_message, message | {"seq": seq})
+            return int(transaction.core.execute(statements.enqueue, media | message).scalar_one())
+        seq = transaction.core.execute(statements.advance, media).scalar_one()
+        transaction.core.execute(statements.add_message, message | {"seq": seq})
         transaction.notify(Topic.MESSAGES)
         return seq
 
@@ -67,14 +67,16 @@ class OutboxQueue:
         Raises IntegrityError where its id is taken.
         """
         values = {**media, **_known_at_once(first), "now": now}
-        transaction.execute(self.statements(transaction).begin, values)
+        transaction.core.execute(self.statements(transaction).begin, values)
         transaction.notify(Topic.MESSAGES)
 
     def begin_streams(self, transaction: WriteTransaction, first: Sequence[NewMessage], now: float) -> None:
         """Add the first messages of media that have none yet, due from `now` on, in the caller's transaction."""
-        transaction.execute(BEGIN_STREAM, [new_stream(message.media_id, message.user_id, now) for message in first])
+        transaction.core.execute(
+            BEGIN_STREAM, [new_stream(message.media_id, message.user_id, now) for message in first]
+        )
         rows = [{**_known_at_once(message), "seq": 1, "created_at": now} for message in first]
-        transaction.execute(BEGIN_MESSAGE, rows)
+        transaction.core.execute(BEGIN_MESSAGE, rows)
         transaction.notify(Topic.MESSAGES)
 
     def next_due_in(self, session: Session, *, since: float = 0.0, media_id: str | None = None) -> float | None:
