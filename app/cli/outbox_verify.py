@@ -9,7 +9,7 @@ from flask.cli import with_appcontext
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
-from app.database.error_translation import RESCUE, translate_db_errors
+from app.database.error_translation import RESCUE
 from app.errors import DatabaseDamaged, Unavailable
 from app.integrity import Damage
 from app.outbox.auditor import RemoteAuditor
@@ -66,7 +66,7 @@ def _damage() -> list[Damage]:
 def _broken(damage: list[Damage]) -> list[dict[str, str]]:
     """The broken invariants, as far as a damaged database can be read."""
     try:
-        with translate_db_errors(), progress_bar("checking") as on_progress:
+        with progress_bar("checking") as on_progress:
             return services().outbox_admin.find_broken_invariants(on_progress)
     except DatabaseDamaged as error:
         if not damage:

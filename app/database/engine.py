@@ -1,10 +1,10 @@
 """One process's way to the database: read transactions and write transactions, on either kind of database.
 
-Transactions begin in the modules that tests/test_transactions.py lists; everything else is handed the open one. On
-SQLite a writing transaction is BEGIN IMMEDIATE, because a
-deferred one that turns into a writer fails at once when another has written meanwhile, and the writers of one process
-queue on a lock of ours; how they wait for those of other processes is `app.database.sqlite_engine`'s. A failure of the
-file or of the disk is remembered, and every connection given up: the next transaction opens what is there then.
+Transactions begin in the modules that tests/test_toolchain.py lists; everything else is handed the open one. On SQLite
+a write transaction is BEGIN IMMEDIATE, because a deferred one that turns into a writer fails at once when another has
+written meanwhile, and the writers of one process queue on a lock of ours; how they wait for those of other processes is
+`app.database.sqlite_engine`'s. A failure of the file or of the disk is remembered, and every connection given up: the
+next transaction opens what is there then.
 """
 
 import sqlite3
@@ -51,10 +51,9 @@ NOTICE = f"NOTIFY {PG_CHANNEL}"
 class Database:
     """One process's way to the database; to be made after fork, and closed at the end.
 
-    Read transactions are the engine `reader`'s and write transactions the engine `writer`'s; on PostgreSQL both share a
-    pool.
-    `now` is an SQL expression for the time in seconds since 1970; tests hand in another. A transaction waits at most
-    `busy_seconds` for what others hold; on PostgreSQL the other limits follow from it, unless `limits` are given.
+    Read transactions are the engine `reader`'s, write transactions the engine `writer`'s; on PostgreSQL they share a
+    pool. `now` is an SQL expression for the time in seconds since 1970; tests hand in another. A transaction waits at
+    most `busy_seconds` for what others hold; on PostgreSQL the other limits follow from it, unless `limits` are given.
     `pooler` says that a pooler gives each transaction another session of the server, and `listen_url` where a
     connection that hears notifications is to be had. An SQLite database that is not there is made only where
     `may_create` says so.

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from app.database import Database, ReadTransaction, Topic, WriteTransaction
+from app.database import Database, Queries, ReadTransaction, Topic, WriteTransaction
 from app.database.models import OutboxMessage, OutboxStream
 from app.errors import MediaNotFound, NotParked
 from app.integrity import Damage, find_damage
@@ -93,7 +93,7 @@ class OutboxAdmin:
 
     def find_broken_invariants(self, on_progress: OnProgress) -> list[dict[str, str]]:
         """The invariants that the stored rows break, as `app.outbox.verify.walk`."""
-        return walk(self._reading, on_progress)
+        return walk(Queries(self._database, statement_seconds=PORTION_SECONDS).fetch, on_progress)
 
     def _reading(self) -> AbstractContextManager[ReadTransaction]:
         return self._database.read_transaction(statement_seconds=PORTION_SECONDS)
