@@ -236,8 +236,8 @@ BUGS = (
         [
             Edit(
                 "app/detection/runs.py",
-                "        if transaction.scalar(self._statements.any_claimable) is not None:\n",
-                "        if transaction.scalar(self._statements.any_claimable) is None and not media.id:\n",
+                "        if transaction.core.scalar(self._statements.any_claimable) is not None:\n",
+                "        if transaction.core.scalar(self._statements.any_claimable) is None and not media.id:\n",
             )
         ],
         ["tests/runs/test_head_start.py"],
