@@ -1,6 +1,6 @@
 """Taking over a media that only the annotations service knows, where its file lies in our folders.
 
-No create is sent for it: the other side has the record. This module begins transactions.
+No create is sent for it: the other side has the record.
 """
 
 import os
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from app.db import Database
+from app import upkeep
+from app.database import Database, Queries
+from app.database.models import Media, MediaStatus
 from app.display_name import clean_name
 from app.errors import MalformedUpload, MediaNotFound, UnsupportedMedia
 from app.media_hash import MEDIA_ID, media_id_of_file
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
-from app.models import Media, MediaStatus
 from app.storage import FoundFile, Storage, hold, sync_folder
 
 log = structlog.get_logger()
@@ -88,9 +88,7 @@ class Adoption:
 
     def _adopt(self, row: dict[str, Any]) -> None:
         try:
-            with self._database.writing() as session:
-                created_at = session.scalars(select(self._database.now)).one()
-                session.execute(insert(Media).values(**row, created_at=created_at))
+            upkeep.adopt(self._database, row)
         except IntegrityError as error:
             if not self._is_recorded(row["id"]):
                 raise _refused(row["id"], "another media has its path") from error
@@ -99,8 +97,7 @@ class Adoption:
             log.info("adopted", media_id=row["id"])
 
     def _is_recorded(self, media_id: str) -> bool:
-        with self._database.reading() as session:
-            return session.get(Media, media_id) is not None
+        return Queries(self._database).fetch(lambda session: session.get(Media, media_id)) is not None
 
 
 def _status(theirs: int) -> MediaStatus:

@@ -11,16 +11,17 @@ from sqlalchemy.orm import Session
 from app import history
 from app.adoption import Adoption
 from app.annotations import AnnotationsClient
-from app.background import BackgroundWork
-from app.clock_guard import ClockGuard
-from app.db import Database, News
+from app.background import Background, Periodic
+from app.database import Database, Queries, Topic
+from app.database.clock_guard import ClockGuard
+from app.database.schema_watch import SchemaWatch
 from app.detection.claims import RUN_BOUNDS
 from app.detection.executor import RunExecutor
 from app.detection.limits import MediaLimits
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.process import DetectorProcess
 from app.detection.put_off import PutOffRuns
-from app.detection.retention import PeriodicRetention, SupersededRuns
+from app.detection.retention import RETENTION_EVERY, SupersededRuns
 from app.detection.runs import RunRequest, Runs
 from app.detection.sandbox.policy import Sandbox, offered
 from app.detection.uploaded_run import UploadedRun
@@ -29,22 +30,22 @@ from app.errors import DetectionsError
 from app.history_keeper import HistoryKeeper
 from app.media_folders import MediaFolders
 from app.media_links import MediaLinks
-from app.outbox import documents, operations
+from app.outbox import documents
+from app.outbox.admin import OutboxAdmin
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.circuit import Circuit
 from app.outbox.circuit_breaker import CircuitBreaker
-from app.outbox.counts import OutboxCounts
+from app.outbox.counts import OutboxCounts, outbox_status
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.flush import Flush
 from app.outbox.queue import OutboxQueue
 from app.outbox.schedule import OUTBOX_BOUNDS
 from app.outbox.watch import ChangeWatcher
 from app.processors import stay_on
-from app.schema_watch import SchemaWatch
 from app.settings import DatabaseSettings, Settings
 from app.slots import ConcurrencyLimiter
 from app.storage import Storage
-from app.sweep import PeriodicSweep, Sweep
+from app.sweep import SWEEP_EVERY, Sweep
 from app.tokens import MintedTokens, StaticToken, TokenSource
 from app.uploads import Uploads
 from app.verification import Verification
@@ -70,7 +71,9 @@ class Services:
     def __init__(self, settings: Settings, *, now: ColumnElement[float] | None = None) -> None:
         self.settings = settings
         self.database = open_database(settings.database, now=now)
+        self.queries = Queries(self.database)
         self.queue = OutboxQueue(self.database.now)
+        self.outbox_admin = OutboxAdmin(self.database)
         self.counts = OutboxCounts(self.database)
         self.folders = MediaFolders(self.database, settings.media_folders)
         self.storage = Storage(settings.media_folders, self.folders.unusable_reason)
@@ -100,7 +103,7 @@ class Services:
             max_boxes=settings.max_boxes_per_run,
             folder_reason=self.folders.unusable_reason,
         )
-        self.database.on_announcement(News.RUNS, self.executor.wake)
+        self.database.subscribe(Topic.RUNS, self.executor.wake)
         self.annotations = _annotations_client(settings)
         look = self.annotations.look if self.annotations else None
         self.adoption = Adoption(self.database, self.storage, look)
@@ -108,7 +111,7 @@ class Services:
         self.breaker = CircuitBreaker(url, self.database.now) if url else None
         self.is_serving: Callable[[], bool] = lambda: True
         """False once this process is about to end: what would go on for long ends by itself then."""
-        self._background: list[_Background] = []
+        self._background: list[Background] = []
 
     def detector_sandbox(self) -> Sandbox:
         """What the detectors of this process are under, by their own word; by the kernel's before one was started."""
@@ -139,7 +142,7 @@ class Services:
 
         With `counts` it costs the same however much waits.
         """
-        found = operations.status(session, self.database.now, counts)
+        found = outbox_status(session, self.database.now, counts)
         circuit = self.breaker.fetch(session).endpoint.circuit if self.breaker else Circuit()
         held = self.breaker.held_users(session) if self.breaker else []
         return documents.status(found, circuit, held) | documents.database(history.get(session))
@@ -163,10 +166,15 @@ class Services:
         except DetectionsError as error:  # a server that runs says so at /readyz, and goes on by itself
             log.error("media_folders_not_open", reason=str(error))
         if self.settings.detection == "embedded":
-            self.executor.start(processes)
+            self.executor.share(processes)
+            self.executor.start()
             self._background.append(self.put_off_runs())
-        self._background += [self.schema, PeriodicSweep(self.sweep)]
-        self._background.append(PeriodicRetention(SupersededRuns(self.database, self.settings.outbox_retention_days)))
+        superseded = SupersededRuns(self.database, self.settings.outbox_retention_days)
+        self._background += [
+            self.schema,
+            Periodic("sweep", lambda _is_stopping: self.sweep.run(), every=SWEEP_EVERY),
+            Periodic("retention", superseded.drop, every=RETENTION_EVERY),
+        ]
         if self.settings.dispatcher == "embedded":
             self._background += self.delivery()
         self._background += self.upkeep()
@@ -182,15 +190,15 @@ class Services:
         """What releases runs that a fault of the house keeps, not yet started."""
         return PutOffRuns(self.database, self.executor.gate, self.folders.unusable_reason)
 
-    def delivery(self) -> "list[_Background]":
+    def delivery(self) -> list[Background]:
         """A dispatcher and what wakes it, not yet started; empty where nothing can be delivered."""
         dispatcher = self.dispatcher()
         if dispatcher is None:
             return []
-        self.database.on_announcement(News.MESSAGES, dispatcher.wake)
+        self.database.subscribe(Topic.MESSAGES, dispatcher.wake)
         return [ChangeWatcher(self.database, dispatcher.wake), dispatcher]
 
-    def upkeep(self) -> list[BackgroundWork]:
+    def upkeep(self) -> list[Background]:
         """What every process that works on the database does beside, not yet started; to be stopped last."""
         guard = ClockGuard(self.database, [*OUTBOX_BOUNDS, *RUN_BOUNDS])
         return [guard, HistoryKeeper(self.database, self.folders)]
@@ -208,9 +216,6 @@ class Services:
         if self.annotations is not None:
             self.annotations.close()
         self.database.close()
-
-
-_Background = BackgroundWork | Dispatcher
 
 
 def _annotations_client(settings: Settings) -> AnnotationsClient | None:

@@ -3,7 +3,6 @@
 Reads only; nothing here begins or commits a transaction.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
@@ -12,16 +11,18 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, ScalarSelect, Select, and_, bindparam, func, select, tuple_, union_all
 from sqlalchemy.orm import Session
 
+from app.cursor import Cursor
+from app.database.models import Detection, DetectionRun, Media, MediaStatus, OutboxStream, RunState
 from app.detection import put_off
 from app.detection.results import DetectedObject, FrameResult
-from app.errors import MalformedUpload, MediaNotFound
+from app.detection.statements import UNDER_WAY
+from app.errors import MediaNotFound
 from app.media_hash import MEDIA_ID
-from app.models import Detection, DetectionRun, Media, MediaStatus, OutboxStream, RunState
 from app.outbox.statements import new_stream
 
 MEDIA_TYPES = ("Video", "Image")
 _NEWEST_FIRST = (Media.created_at.desc(), Media.id.desc())
-_CURSOR = re.compile(rf"(0x[01]\.[0-9a-f]{{1,13}}p-?[0-9]{{1,3}})_({MEDIA_ID.pattern})")
+_LIST = "media"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def page(session: Session, *, status: int | None, media_type: str | None, limit:
     items = [MediaView(*row) for row in session.execute(query)]
     more = len(items) > limit
     items = items[:limit]
-    return Page(items, _cursor(items[-1].media) if more else None)
+    return Page(items, str(_cursor(items[-1].media)) if more else None)
 
 
 def run_of(session: Session, run_id: int) -> DetectionRun:
@@ -119,6 +120,18 @@ def last_finished_run(session: Session, media_id: str) -> DetectionRun:
     if run is None:
         raise MediaNotFound(f"No run of media {media_id} has finished yet.")
     return run
+
+
+def runs_under_way(session: Session) -> dict[str, int]:
+    """How many runs there are in each state that has not ended."""
+    rows = session.execute(select(DetectionRun.state, func.count()).where(UNDER_WAY).group_by(DetectionRun.state))
+    return {str(state): count for state, count in rows}
+
+
+def oldest_run_age(session: Session, now: ColumnElement[float]) -> float:
+    """Seconds since the run was asked for that has waited longest; 0 where none waits."""
+    queued = UNDER_WAY, DetectionRun.state == RunState.QUEUED
+    return max(0.0, session.scalar(select(now - func.min(DetectionRun.created_at)).where(*queued)) or 0.0)
 
 
 def results(session: Session, run_id: int, *, first: int = 0, end: int | None = None) -> Iterator[FrameResult]:
@@ -190,12 +203,10 @@ def _object(row: Row[Any]) -> DetectedObject:
     )
 
 
-def _cursor(media: Media) -> str:
-    return f"{media.created_at.hex().replace('+', '')}_{media.id}"  # a plus sign means a space in a URL
+def _cursor(media: Media) -> Cursor:
+    return Cursor(_LIST, media.created_at, media.id)
 
 
 def _position(cursor: str) -> tuple[float, str]:
-    parts = _CURSOR.fullmatch(cursor)
-    if parts is None:
-        raise MalformedUpload(f"cursor {cursor[:80]!r} is not one that a page of this list gave.")
-    return float.fromhex(parts[1]), parts[2]
+    position = Cursor.parse(_LIST, cursor)
+    return position.at, position.media_id

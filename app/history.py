@@ -15,9 +15,10 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, null, select, update
 from sqlalchemy.orm import Session
 
-from app.db import upsert
+from app.database import WriteTransaction
+from app.database.models import DatabaseInstance
+from app.database.sql_functions import upsert
 from app.folder_marker import Marker, Reached
-from app.models import DatabaseInstance
 
 _ROW = 1
 
@@ -67,7 +68,7 @@ def get(session: Session) -> Stored | None:
     return None if row is None else Stored(row.instance_id, Reached(row.epoch, row.counter), row.restored_at)
 
 
-def make(session: Session) -> Stored:
+def make(session: WriteTransaction) -> Stored:
     """The database's own row, made where there is none. Of several processes at once one makes it."""
     new = upsert(session, DatabaseInstance).values(id=_ROW, instance_id=str(uuid.uuid4()), epoch=1, counter=0)
     session.execute(new.on_conflict_do_nothing())
@@ -76,7 +77,7 @@ def make(session: Session) -> Stored:
     return made
 
 
-def advance(session: Session) -> Stored | None:
+def advance(session: WriteTransaction) -> Stored | None:
     """Count on, because messages were committed; None where the database has no row of its own yet."""
     session.execute(
         update(DatabaseInstance)
@@ -86,7 +87,7 @@ def advance(session: Session) -> Stored | None:
     return get(session)
 
 
-def begin_epoch(session: Session, now: ColumnElement[float], seen: Iterable[Reached]) -> Stored:
+def begin_epoch(session: WriteTransaction, now: ColumnElement[float], seen: Iterable[Reached]) -> Stored:
     """Go on in an epoch that is higher than the database's own and than every one in `seen`."""
     session.execute(select(DatabaseInstance.id).with_for_update()).all()
     stored = make(session)
@@ -101,6 +102,6 @@ def begin_epoch(session: Session, now: ColumnElement[float], seen: Iterable[Reac
     return begun
 
 
-def note_reconciled(session: Session) -> None:
+def note_reconciled(session: WriteTransaction) -> None:
     """The annotations service was sent all that it lacked: a restoration needs nobody's attention any more."""
     session.execute(update(DatabaseInstance).values(restored_at=null()).execution_options(synchronize_session=False))

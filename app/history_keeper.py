@@ -6,7 +6,7 @@ from contextlib import suppress
 from sqlalchemy.exc import DBAPIError
 
 from app.background import BackgroundWork
-from app.db import Database, News
+from app.database import Database, Topic
 from app.errors import DetectionsError
 from app.media_folders import MediaFolders
 
@@ -22,7 +22,7 @@ class HistoryKeeper(BackgroundWork):
         self._folders = folders
         self._committed = threading.Event()
         self._committed.set()  # whoever ended without a word before may have committed something
-        database.on_announcement(News.MESSAGES, self._committed.set)
+        database.subscribe(Topic.MESSAGES, self._committed.set)
 
     def work(self) -> None:
         """Look at every folder and at the database's file, and count on, if anything was committed since the last time.

@@ -8,17 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Table, bindparam, insert, select, update
 
-from app.direct import Direct
+from app.database import WriteTransaction
+from app.database.models import Media, MediaStatus
 from app.errors import IllegalTransition
-from app.models import Media, MediaStatus
 from app.outbox.messages import Kind
 from app.outbox.queue import NewMessage, OutboxQueue
 
 _MEDIA: Table = Media.__table__  # type: ignore[assignment]
-_ADD_MEDIA = Direct(insert(_MEDIA), _MEDIA.columns.keys())
+_ADD_MEDIA = insert(_MEDIA)
 
 ALLOWED_FROM = {
     MediaStatus.AI_PROCESSING: (MediaStatus.NEW, MediaStatus.AI_PROCESSED, MediaStatus.ERROR),
@@ -43,20 +42,20 @@ class NewMedia:
     request_id: str | None
 
 
-def create_media(connection: Connection, queue: OutboxQueue, media: Media, *, request_id: str | None) -> None:
+def create_media(transaction: WriteTransaction, queue: OutboxQueue, media: Media, *, request_id: str | None) -> None:
     """Insert a new media with its create message; raises IntegrityError where the id is taken."""
-    now = connection.scalars(select(queue.now)).one()
-    create_all(connection, queue, [NewMedia(media, request_id)], now)
+    now = transaction.scalars(select(queue.now)).one()
+    create_all(transaction, queue, [NewMedia(media, request_id)], now)
 
 
-def create_all(connection: Connection, queue: OutboxQueue, new: Sequence[NewMedia], now: float) -> None:
+def create_all(transaction: WriteTransaction, queue: OutboxQueue, new: Sequence[NewMedia], now: float) -> None:
     """Insert media with their create messages, which are due from `now` on; IntegrityError where an id is taken."""
-    if connection.dialect.name == "postgresql":  # one statement for each, where these are three for all
+    if transaction.core.dialect.name == "postgresql":  # one statement for each, where these are three for all
         for one in new:
-            queue.begin_with_media(connection, _row(one.media), _create_message(one), now)
+            queue.begin_with_media(transaction, _row(one.media), _create_message(one), now)
         return
-    _ADD_MEDIA.insert(connection, [_row(one.media) for one in new])
-    queue.begin_streams(connection, [_create_message(one) for one in new], now)
+    transaction.core.execute(_ADD_MEDIA, [_row(one.media) for one in new])
+    queue.begin_streams(transaction, [_create_message(one) for one in new], now)
 
 
 def _row(media: Media) -> dict[str, Any]:
@@ -87,15 +86,15 @@ def _create_message(new: NewMedia) -> NewMessage:
 
 
 def change_status(
-    connection: Connection, queue: OutboxQueue, media_id: str, status: MediaStatus, *, request_id: str | None
+    transaction: WriteTransaction, queue: OutboxQueue, media_id: str, status: MediaStatus, *, request_id: str | None
 ) -> None:
     """Move a media to `status` and enqueue the message of it; raises IllegalTransition where that is not allowed."""
     change = _CHANGE_STATUS.get(status)
-    user_id = None if change is None else connection.execute(change, {"media": media_id}).scalar()
+    user_id = None if change is None else transaction.core.execute(change, {"media": media_id}).scalar()
     if user_id is None:
         raise IllegalTransition(f"Media {media_id} is not at a status from which {status.name} may follow.")
     payload = {"mediaStatus": int(status)}
-    queue.enqueue(connection, media_id, Kind.STATUS, payload, user_id=user_id, request_id=request_id)
+    queue.enqueue(transaction, media_id, Kind.STATUS, payload, user_id=user_id, request_id=request_id)
 
 
 _LEADS_TO = {
@@ -115,7 +114,7 @@ class StatusTimes:
 
 
 def append_create_and_statuses(
-    connection: Connection, queue: OutboxQueue, media: Media, times: StatusTimes
+    transaction: WriteTransaction, queue: OutboxQueue, media: Media, times: StatusTimes
 ) -> dict[int, float]:
     """Enqueue a create and the statuses that lead to the present one; returns the time of each change, by number."""
     create = _create_message(NewMedia(media, None))
@@ -124,12 +123,12 @@ def append_create_and_statuses(
         at = times.began if status is MediaStatus.AI_PROCESSING else times.ended
         changes.append((Kind.STATUS, {"mediaStatus": int(status)}, at or media.created_at))
     return {
-        queue.enqueue(connection, media.id, kind, payload, user_id=media.user_id, request_id=None): at
+        queue.enqueue(transaction, media.id, kind, payload, user_id=media.user_id, request_id=None): at
         for kind, payload, at in changes
     }
 
 
-def keep_checksum(session: Session, media_id: str, checksum: str) -> bool:
+def keep_checksum(session: WriteTransaction, media_id: str, checksum: str) -> bool:
     """Note the checksum of a media that has none; False where it has one, which is never changed, or is unknown."""
     result = session.execute(
         update(Media)

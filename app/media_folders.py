@@ -18,11 +18,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app import folder_marker, history
-from app.db import Database
+from app.database import Database, Queries
+from app.database.models import Media
+from app.database.postgres_failover import AFTER_RESTORE
 from app.errors import DetectionsError, SettingsError, StorageFailed, Unavailable
 from app.folder_marker import Marker
-from app.models import Media
-from app.postgres_failover import AFTER_RESTORE
 from app.storage import judged, make_folder
 
 log = structlog.get_logger()
@@ -68,8 +68,7 @@ class MediaFolders:
         """
         markers = {folder: folder_marker.read(folder) for folder in self.paths}
         try:
-            with self._database.reading() as session:
-                stored = history.get(session)
+            stored = Queries(self._database).fetch(history.get)
         except DBAPIError as error:
             raise Unavailable("The database cannot be asked which media folders are its own.", 5) from error
         stored = stored or self._first_start(markers)
@@ -152,7 +151,7 @@ class MediaFolders:
         """In one transaction, begin a new epoch where a marker is ahead, or count on if that is wanted; returns which
         it was."""
         markers = {folder: folder_marker.read(folder) for folder in self.paths}
-        with self._database.writing() as session:
+        with self._database.write_transaction() as session:
             stored = history.get(session)
             ahead = history.compare(stored, markers).ahead if stored else None
             if ahead is not None:
@@ -188,7 +187,7 @@ class MediaFolders:
         markers = {folder: folder_marker.read_if_possible(folder) for folder in self.paths}
         for folder in self.paths:
             make_folder(folder)
-        with self._database.writing() as session:
+        with self._database.write_transaction() as session:
             known = history.get(session)
             stored = known or history.make(session)
             compared = history.compare(stored, markers)
@@ -206,7 +205,7 @@ class MediaFolders:
 
     def _first_start(self, markers: dict[Path, Marker | None]) -> history.Stored:
         """The database gets its id and the folders their markers, in one transaction: no other process sees half."""
-        with self._database.writing() as session:
+        with self._database.write_transaction() as session:
             stored = history.get(session)
             if stored is None:
                 stored = history.make(session)

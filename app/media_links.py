@@ -1,7 +1,7 @@
 """Short-lived links to the bytes of one media, for who cannot send a header: the `<img>` and `<video>` of a page.
 
 A link says which media, and for which user it was made, under a signature by a key that all processes share; nothing
-is stored for it. Time is the database's, which all processes and hosts share too. This module begins transactions.
+is stored for it. Time is the database's, which all processes and hosts share too.
 """
 
 import hashlib
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from itsdangerous import BadSignature, SignatureExpired, TimestampSigner, URLSafeTimedSerializer
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session
 
-from app import shared_keys
-from app.db import Database
+from app import shared_keys, upkeep
+from app.database import Database, Queries
 from app.errors import Unauthorized
 
 PURPOSE = "media-links"
@@ -37,8 +38,7 @@ class MediaLinks:
         """A link to that media for that user, good for LIFETIME_SECONDS."""
         key, now = self._key_and_time()
         if key is None:
-            with self._database.writing() as session:
-                key = shared_keys.make(session, PURPOSE)
+            key = upkeep.make_shared_key(self._database, PURPOSE)
         signature = _serializer(key, now).dumps([media_id, user_id])
         return MediaLink(str(signature), now + LIFETIME_SECONDS)
 
@@ -58,8 +58,11 @@ class MediaLinks:
         return str(user_id)
 
     def _key_and_time(self) -> tuple[str | None, int]:
-        with self._database.reading() as session:
-            return shared_keys.find(session, PURPOSE), int(session.scalars(select(self._database.now)).one())
+        return Queries(self._database).fetch(_key_and_time, self._database.now)
+
+
+def _key_and_time(session: Session, now: ColumnElement[float]) -> tuple[str | None, int]:
+    return shared_keys.find(session, PURPOSE), int(session.scalars(select(now)).one())
 
 
 class _SignerAt(TimestampSigner):

@@ -1,7 +1,7 @@
 """Rows whose files were moved to another folder on purpose, and rows that lie outside the folders of the settings.
 
 Each file is looked at before its row is changed, and rows are changed in pages: killed in between, the next call goes
-on with those that are left. Messages keep the path that they were written with. This module begins transactions.
+on with those that are left. Messages keep the path that they were written with.
 """
 
 import os
@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.orm import Session
 
-from app.db import Database
+from app import upkeep
+from app.database import Database, Queries
+from app.database.models import Media
 from app.errors import SettingsError, StorageFailed, Unavailable
-from app.models import Media
 from app.storage import open_stored
 
 PAGE = 500
@@ -36,6 +38,7 @@ class Relocation:
 
     def __init__(self, database: Database, folders: Mapping[str, Path]) -> None:
         self._database = database
+        self._queries = Queries(database)
         self._folders = dict(folders)
         self.moved = 0
 
@@ -58,10 +61,9 @@ class Relocation:
         Raises as `check`.
         """
         among = (Media.media_type.in_(self.check(old, new)), _lies_in(old))
-        with self._database.reading() as session:
-            total = session.scalars(select(func.count()).select_from(Media).where(*among)).one()
+        total = self._queries.fetch(_count, among)
         after, done = "", 0
-        while page := self._page(after, among):
+        while page := self._queries.fetch(_page, after, among):
             moved: dict[str, str] = {}
             for media_id, path, size in page:
                 target = new / Path(path).name
@@ -73,16 +75,6 @@ class Relocation:
             yield from self._move(moved)
             after, done = page[-1][0], done + len(page)
             on_progress(done, total)
-
-    def _page(self, after: str, among: Sequence[ColumnElement[bool]]) -> list[tuple[str, str, int]]:
-        with self._database.reading() as session:
-            rows = session.execute(
-                select(Media.id, Media.path, Media.size_bytes)
-                .where(*among, Media.id > after)
-                .order_by(Media.id)
-                .limit(PAGE)
-            )
-            return [(row.id, row.path, row.size_bytes) for row in rows]
 
     def _move(self, paths: Mapping[str, str]) -> Iterator[Left]:
         """All in one transaction; one by one where a path is another row's."""
@@ -96,17 +88,9 @@ class Relocation:
                     yield Left(media_id, path, "is another media's file already")
 
     def _write(self, paths: Mapping[str, str]) -> None:
-        if not paths:
-            return
-        with self._database.writing() as session:
-            for media_id, path in paths.items():
-                session.execute(
-                    update(Media)
-                    .where(Media.id == media_id)
-                    .values(path=path)
-                    .execution_options(synchronize_session=False)
-                )
-        self.moved += len(paths)
+        if paths:
+            upkeep.change_paths(self._database, paths)
+            self.moved += len(paths)
 
 
 def check_rows(database: Database, folders: Mapping[str, Path]) -> None:
@@ -116,18 +100,33 @@ def check_rows(database: Database, folders: Mapping[str, Path]) -> None:
     """
     inside = or_(*(_lies_in(folder) for folder in folders.values()))
     try:
-        with database.reading() as session:
-            example = session.scalar(select(Media.path).where(~inside).limit(1))
-            if example is None:
-                return
-            count = session.scalars(select(func.count()).select_from(Media).where(~inside)).one()
+        example, count = Queries(database).fetch(_outside, ~inside)
     except (DBAPIError, Unavailable):
+        return
+    if example is None:
         return
     old, configured = Path(example).parent, " and ".join(sorted({str(folder) for folder in folders.values()}))
     raise SettingsError(
         f"{count} stored files lie outside VIDEOS_DIR and IMAGES_DIR ({configured}), one of them {example}. If the "
         f"folder was moved on purpose, run `flask media relocate {old} NEW`; otherwise correct the settings."
     )
+
+
+def _outside(session: Session, outside: ColumnElement[bool]) -> tuple[str | None, int]:
+    """The path of one row that lies outside, and how many do."""
+    example = session.scalar(select(Media.path).where(outside).limit(1))
+    return example, _count(session, [outside]) if example else 0
+
+
+def _count(session: Session, among: Sequence[ColumnElement[bool]]) -> int:
+    return session.scalars(select(func.count()).select_from(Media).where(*among)).one()
+
+
+def _page(session: Session, after: str, among: Sequence[ColumnElement[bool]]) -> list[tuple[str, str, int]]:
+    rows = session.execute(
+        select(Media.id, Media.path, Media.size_bytes).where(*among, Media.id > after).order_by(Media.id).limit(PAGE)
+    )
+    return [(row.id, row.path, row.size_bytes) for row in rows]
 
 
 def _lies_in(folder: Path) -> ColumnElement[bool]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.catalog import MediaView
+from app.database.models import DetectionRun, OutboxStream, RunState
 from app.detection.results import FrameResult
-from app.models import DetectionRun, OutboxStream, RunState
 from app.timestamps import optional_rfc3339 as timestamp
 
 

@@ -1,10 +1,10 @@
 """The results of a run, read a page at a time: any length in bounded memory.
 
 Each page is read in a transaction of its own, because a client may take minutes to receive what lies between two of
-them. This module begins transactions.
+them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -13,10 +13,10 @@ from sqlalchemy import Row, bindparam, select, tuple_
 from sqlalchemy.orm import Session
 
 from app import catalog
-from app.db import Database
+from app.database import Queries
+from app.database.models import Detection, DetectionRun
 from app.detection.results import FrameResult
 from app.errors import Unavailable
-from app.models import Detection, DetectionRun
 
 PAGE_ROWS = 1000
 
@@ -62,21 +62,24 @@ class Frames:
         return cls(run.id, run.results_epoch, first, end)
 
 
-def pages(database: Database, frames: Frames) -> Iterator[Page]:
+def pages(queries: Queries, frames: Frames) -> Iterator[Page]:
     """Rows in order, PAGE_ROWS in each page but the last, which may be empty.
 
     Raises Unavailable where the run has begun anew since: what was read before is void then.
     """
     last = {"frame": frames.first - 1, "ordinal": _BEHIND_ALL}
     while True:
-        with database.reading() as session:
-            if session.scalar(_EPOCH, {"run": frames.run_id}) != frames.epoch:
-                raise Unavailable(f"Run {frames.run_id} has begun anew meanwhile; ask again.")
-            page = session.execute(_PAGE, {"run": frames.run_id, "end": frames.end, **last}).all()
+        page = queries.fetch(_page, frames, last)
         yield page
         if len(page) < PAGE_ROWS:
             return
         last = {"frame": page[-1].frame, "ordinal": page[-1].ordinal}
+
+
+def _page(session: Session, frames: Frames, last: Mapping[str, int]) -> Page:
+    if session.scalar(_EPOCH, {"run": frames.run_id}) != frames.epoch:
+        raise Unavailable(f"Run {frames.run_id} has begun anew meanwhile; ask again.")
+    return session.execute(_PAGE, {"run": frames.run_id, "end": frames.end, **last}).all()
 
 
 _BEHIND_ALL = 2**31 - 1

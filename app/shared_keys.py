@@ -9,8 +9,9 @@ import secrets
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.db import upsert
-from app.models import SharedKey
+from app.database import WriteTransaction
+from app.database.models import SharedKey
+from app.database.sql_functions import upsert
 
 SECRET_BYTES = 32
 
@@ -20,7 +21,7 @@ def find(session: Session, purpose: str) -> str | None:
     return session.scalar(select(SharedKey.secret).where(SharedKey.purpose == purpose))
 
 
-def make(session: Session, purpose: str) -> str:
+def make(session: WriteTransaction, purpose: str) -> str:
     """The key for that purpose, made if there is none. Of several processes at once one makes it; all get the same."""
     new = upsert(session, SharedKey).values(purpose=purpose, secret=secrets.token_hex(SECRET_BYTES))
     session.execute(new.on_conflict_do_nothing())

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import structlog
 from sqlalchemy.engine import make_url
 
+from app.database.sqlite_engine import place_warning
 from app.errors import DetectionsError
 from app.settings import DatabaseSettings, Settings
-from app.sqlite_engine import place_warning
 from app.storage import Storage
 
 log = structlog.get_logger()

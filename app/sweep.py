@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from app.background import BackgroundWork
-from app.db import Database
+from app.database import Database, Queries, WriteTransaction
+from app.database.models import Media, MediaStatus
 from app.errors import DetectionsError, Unavailable
 from app.file_systems import TRIAL_PREFIX
 from app.lifecycle import create_media
 from app.media_hash import media_id_of_file
 from app.media_types import MEDIA_TYPES
-from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
 from app.storage import FoundFile, Storage, hold, judged, remove_if_same
 
@@ -87,10 +85,10 @@ class Sweep:
 
     def _remove_orphans(self, found: FoundFile, finals: list[Path]) -> int:
         removed = 0
-        self._database.bury_failed_commits()
+        self._database.overwrite_failed_commit()
         try:
-            with self._database.recording() as connection:
-                self._hold_id(connection, finals[0])
+            with self._database.write_transaction() as transaction:
+                self._hold_id(transaction, finals[0])
                 for path in finals:
                     remove_if_same(path, found.fd)
                     removed += 1
@@ -102,8 +100,7 @@ class Sweep:
 
     def _remove_all_but_recorded(self, found: FoundFile, finals: list[Path]) -> int:
         """The id has a row, which names at most one of these; `.jpg` and `.jpeg` may both be there."""
-        with self._database.reading() as session:
-            media = session.get(Media, finals[0].stem)
+        media = Queries(self._database).fetch(lambda session: session.get(Media, finals[0].stem))
         if media is None:
             raise Unavailable(f"Media {finals[0].stem} was being recorded and is not now; left for the next sweep.")
         unnamed = [path for path in finals if str(path) != media.path]
@@ -111,7 +108,7 @@ class Sweep:
             remove_if_same(path, found.fd)
         return len(unnamed)
 
-    def _hold_id(self, connection: Connection, final: Path) -> None:
+    def _hold_id(self, transaction: WriteTransaction, final: Path) -> None:
         extension = final.suffix.removeprefix(".")
         placeholder = Media(
             id=final.stem,
@@ -123,16 +120,4 @@ class Sweep:
             size_bytes=0,
             created_at=0.0,
         )
-        create_media(connection, self._queue, placeholder, request_id=None)
-
-
-class PeriodicSweep(BackgroundWork):
-    """Sweeps at the start and from time to time, `every` so many seconds."""
-
-    def __init__(self, sweep: Sweep, every: float = SWEEP_EVERY) -> None:
-        super().__init__("sweep", pause=every)
-        self._sweep = sweep
-
-    def work(self) -> None:
-        """Sweep once."""
-        self._sweep.run()
+        create_media(transaction, self._queue, placeholder, request_id=None)

@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from sqlalchemy import Table, bindparam, select
 from sqlalchemy.exc import IntegrityError
 
-from app.db import Database
-from app.direct import Direct
+from app.database import Database, Queries
+from app.database.models import Media, MediaStatus
 from app.display_name import clean_name
 from app.errors import DetectionsError, MediaIdCollision, StorageFailed, StorageFull, Unavailable
 from app.lifecycle import keep_checksum
 from app.media_hash import media_id_of_file
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
-from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
 from app.recorder import AndThen, CommitUnknown, Recorder, Recording
 from app.storage import (
@@ -42,9 +40,6 @@ log = structlog.get_logger()
 
 OnWhole = Callable[[Media, Path], None]
 """Called with a media that is not known yet, and with the file that holds all of it while the upload lasts."""
-
-_TABLE: Table = Media.__table__  # type: ignore[assignment]
-_RECORDED = Direct(select(_TABLE).where(_TABLE.c.id == bindparam("id")))
 
 SETTLE_SECONDS = 30.0
 """How long an upload waits for another one of the same id that is about to commit."""
@@ -94,7 +89,7 @@ class Uploads:
     def take_in(
         self,
         upload: Upload,
-        and_then: AndThen = lambda _connection, _media: None,
+        and_then: AndThen = lambda _transaction, _media: None,
         *,
         on_whole: OnWhole = lambda _media, _file: None,
     ) -> Receipt:
@@ -206,7 +201,7 @@ class _Settling:
     def _keep_checksum(self, known: Media) -> None:
         """A row from before checksums were kept gets one: its file has just been read, and is ours byte for byte."""
         try:
-            with self.database.writing() as session:
+            with self.database.write_transaction() as session:
                 keep_checksum(session, known.id, self.incoming.checksum)
         except DetectionsError as error:  # the answer does not hang on it
             log.warning("checksum_not_kept", media_id=known.id, reason=str(error))
@@ -257,8 +252,8 @@ class _Settling:
         found.sync()
         sync_folder(self.final.parent)
         try:
-            with self.database.recording() as connection:
-                self.recorder.add(connection, [self.recording])
+            with self.database.write_transaction() as transaction:
+                self.recorder.add(transaction, [self.recording])
         except IntegrityError as error:
             self._check_taken(error)
             return None
@@ -270,11 +265,11 @@ class _Settling:
     def _replace(self, orphan: FoundFile) -> Receipt | None:
         """The orphan of a crash has other bytes. Holding the id's row keeps every other recorder out meanwhile."""
         proofs = orphan.other_names()
-        self.database.bury_failed_commits()
+        self.database.overwrite_failed_commit()
         committing = False
         try:
-            with self.database.recording() as connection:
-                self.recorder.add(connection, [self.recording])
+            with self.database.write_transaction() as transaction:
+                self.recorder.add(transaction, [self.recording])
                 for name in (orphan.path, *proofs):  # the proofs last: a crash in between must not leave it without
                     remove_if_same(name, orphan.fd)
                 if not self.incoming.publish(self.final):
@@ -299,8 +294,7 @@ class _Settling:
             return same_content(self.incoming.fd, fd)
 
     def _recorded(self) -> Media | None:
-        row = self.database.look_up(_RECORDED, {"id": self.media.id})
-        return None if row is None else Media(**dict(zip(_TABLE.columns.keys(), row, strict=True)))
+        return Queries(self.database).fetch(lambda session: session.get(Media, self.media.id))
 
 
 def _collision(known: Media) -> MediaIdCollision:

@@ -4,7 +4,6 @@ A disk that loses or alters what it was given is found out here and nowhere else
 time, so memory does not grow with either; no transaction is open while a file is read; nothing is removed or repaired.
 A running service does not disturb: a file without a row is only called an orphan once its lock was free, which an
 upload holds from before it publishes until after its commit, and its row was then asked for again.
-This module begins transactions.
 """
 
 import errno
@@ -16,14 +15,15 @@ from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, func, select
+from sqlalchemy.orm import Session
 
+from app import upkeep
 from app.checksum import checksum_of_file
-from app.db import Database
+from app.database import Database, Queries
+from app.database.models import Media
 from app.errors import StorageFailed, Unavailable
-from app.lifecycle import keep_checksum
 from app.media_hash import MEDIA_ID
-from app.models import Media
 from app.storage import Storage, hold
 
 PAGE = 500
@@ -62,6 +62,7 @@ class Verification:
 
     def __init__(self, database: Database, storage: Storage, *, settle_seconds: float = SETTLE_SECONDS) -> None:
         self._database = database
+        self._queries = Queries(database)
         self._storage = storage
         self._settle_seconds = settle_seconds
         self.checked = 0
@@ -72,8 +73,7 @@ class Verification:
 
         With `record`, a file that has no checksum yet gets one, as it is now.
         """
-        with self._database.reading() as session:
-            total = len(ids) or session.scalars(select(func.count()).select_from(Media)).one()
+        total = len(ids) or self._queries.fetch(_count)
         for done, row in enumerate(self._rows(ids), 1):
             finding = self._look_at(row, record)
             if finding is not None:
@@ -95,15 +95,13 @@ class Verification:
 
     def unknown(self, ids: Sequence[str]) -> list[str]:
         """Those of `ids` that no media has."""
-        with self._database.reading() as session:
-            known = set(session.scalars(select(Media.id).where(Media.id.in_(_possible(ids)))))
+        known = self._queries.fetch(_known, _possible(ids))
         return [media_id for media_id in ids if media_id not in known]
 
     def _rows(self, ids: Sequence[str]) -> Iterator[_Kept]:
         after, possible = "", _possible(ids)
         while possible or not ids:
-            with self._database.reading() as session:
-                page = session.execute(_page_after(after, possible)).all()
+            page = self._queries.fetch(_page_after, after, possible)
             if not page:
                 return
             yield from page
@@ -141,14 +139,12 @@ class Verification:
         return None
 
     def _record(self, media_id: str, checksum: str) -> None:
-        with self._database.writing() as session:
-            self.recorded += keep_checksum(session, media_id, checksum)
+        self.recorded += upkeep.record_checksum(self._database, media_id, checksum)
 
     def _named(self, paths: Sequence[Path]) -> set[Path]:
         """Those of `paths` that rows name; no row can hold a name that is not UTF-8."""
         paths = [path for path in paths if os.fsencode(path).decode(errors="replace") == str(path)]
-        with self._database.reading() as session:
-            return set(map(Path, session.scalars(select(Media.path).where(Media.path.in_(map(str, paths))))))
+        return self._queries.fetch(_named, paths)
 
     def _judge(self, path: Path) -> Finding | None:
         if path.is_symlink() or not path.is_file():
@@ -172,11 +168,23 @@ def _possible(ids: Sequence[str]) -> list[str]:
     return [media_id for media_id in ids if MEDIA_ID.fullmatch(media_id)]
 
 
-def _page_after(after: str, ids: Sequence[str]) -> Select[str, str, int, str | None]:
+def _count(session: Session) -> int:
+    return session.scalars(select(func.count()).select_from(Media)).one()
+
+
+def _known(session: Session, ids: Sequence[str]) -> set[str]:
+    return set(session.scalars(select(Media.id).where(Media.id.in_(ids))))
+
+
+def _named(session: Session, paths: Sequence[Path]) -> set[Path]:
+    return set(map(Path, session.scalars(select(Media.path).where(Media.path.in_(map(str, paths))))))
+
+
+def _page_after(session: Session, after: str, ids: Sequence[str]) -> Sequence[_Kept]:
     page = select(Media.id, Media.path, Media.size_bytes, Media.checksum).where(Media.id > after)
     if ids:
         page = page.where(Media.id.in_(ids))
-    return page.order_by(Media.id).limit(PAGE)
+    return session.execute(page.order_by(Media.id).limit(PAGE)).all()
 
 
 def _of(row: _Kept, problem: Problem, detail: str) -> Finding:

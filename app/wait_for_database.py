@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from app.db import Database
+from app.database import Database
 from app.settings import DatabaseSettings
 from app.startup import ending_on_faults
 

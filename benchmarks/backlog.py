@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from app.db import Database
+from app.database import Database
+from app.database.postgres_connection import PATIENT
 from app.outbox.circuit import Circuit
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.claiming import Claiming
@@ -28,7 +29,6 @@ from app.outbox.decide import Action, Transition
 from app.outbox.messages import Attempt, Claim, Classification, Verdict
 from app.outbox.queue import OutboxQueue
 from app.outbox.transitions import apply_transitions
-from app.postgres_connection import PATIENT
 from benchmarks.places import places
 from benchmarks.receiver import receiver
 from tests.system.promise import photo
@@ -130,10 +130,10 @@ def claim_and_acknowledge(database: Database, *, holds_any: bool = False) -> lis
     """Claim up to eight messages and record them as delivered, each in a transaction; returns the claims."""
     queue = OutboxQueue(database.now)
     claiming = Claiming(queue, CircuitBreaker(ENDPOINT, database.now), "benchmark", 30)
-    with database.writing() as session:
+    with database.write_transaction() as session:
         claims = claiming.claim(session, Circuit(), 8, now=time.time(), holds_any=holds_any)
     attempt = Attempt(Classification(Verdict.DELIVERED, "", 200), time.time(), 0.001)
-    with database.writing() as session:
+    with database.write_transaction() as session:
         for claim in claims:
             apply_transitions(session, queue, [Transition(Action.DELIVERED, claim, attempt)], 30)
     return claims
@@ -141,7 +141,7 @@ def claim_and_acknowledge(database: Database, *, holds_any: bool = False) -> lis
 
 def _claims(database: Database, name: str) -> float:
     """Seconds for a claim of one message and its acknowledgement, of one that has just been added."""
-    with database.writing() as session:
+    with database.write_transaction() as session:
         moment = (
             "julianday('now') * 86400.0 - 2440587.5 * 86400.0" if database.is_sqlite else "extract(epoch from now())"
         )

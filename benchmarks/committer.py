@@ -5,9 +5,9 @@ import time
 import uuid
 from contextlib import closing
 
-from app.db import Database
+from app.database import Database
+from app.database.models import Media
 from app.lifecycle import create_media
-from app.models import Media
 from app.outbox.queue import OutboxQueue
 
 PAUSE = 0.03
@@ -32,7 +32,7 @@ def main() -> None:
                 size_bytes=1,
                 created_at=1.8e9,
             )
-            with database.recording() as connection:
+            with database.write_transaction() as connection:
                 create_media(connection, queue, media, request_id=None)
             print(media_id, time.time(), flush=True)
             time.sleep(PAUSE)

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from app.db import Database
+from app.database import Database
+from app.database.models import DetectionRun, Media
 from app.detection.executor import RunExecutor
 from app.detection.limits import ProcessLimits
 from app.detection.model_file import BUILT_IN_MODEL
@@ -30,7 +31,6 @@ from app.detection.runtime import onnxruntime
 from app.detection.video import Video
 from app.detection.yolo import YoloDetector
 from app.lifecycle import create_media
-from app.models import DetectionRun, Media
 from app.outbox.queue import OutboxQueue
 
 CONFIDENCE, INTERVAL = 0.45, 0.5
@@ -92,7 +92,7 @@ def run(clip: Path, database_url: str) -> Callable[[], Frames]:
         run_id = _ask(database, queue, runs, clip)
         executor.wake()
         ended.wait()
-        with database.reading() as looking:
+        with database.read_transaction() as looking:
             return looking.get_one(DetectionRun, run_id).frames_done
 
     return whole
@@ -111,7 +111,7 @@ def _ask(database: Database, queue: OutboxQueue, runs: Runs, clip: Path) -> int:
         size_bytes=1,
         created_at=1.8e9,
     )
-    with database.recording() as connection:
+    with database.write_transaction() as connection:
         create_media(connection, queue, media, request_id=None)
         return runs.add(connection, media_id, RunRequest("ada", CONFIDENCE, INTERVAL))
 

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app import processors
-from app.db import Database
+from app.database import Database
 from app.media_hash import media_id_of_file
 from benchmarks import servers
 from benchmarks.apart import keep_apart

@@ -16,7 +16,7 @@ from rich.table import Table
 from sqlalchemy import text
 
 from app import catalog
-from app.db import Database
+from app.database import Database
 from app.detection.claims import Claimant, Claims
 from benchmarks.places import Places, places
 
@@ -63,7 +63,7 @@ def fill(database: Database, count: int, *statements: str) -> None:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
         for statement in statements:
             connection.execute(text(statement.format(**words)), {"count": count})
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with database.reader.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
 
 
@@ -86,7 +86,7 @@ def lists(at: Places, kind: str, media: int) -> list[Row]:
         for filters in FILTERS:
 
             def page(filters: dict[str, Any] = filters) -> None:
-                with database.reading() as session:
+                with database.read_transaction() as session:
                     options = {"status": None, "media_type": None, "limit": 50, "cursor": None} | filters
                     catalog.page(session, **options)
 
@@ -104,7 +104,7 @@ def claims(at: Places, kind: str, _media: int) -> list[Row]:
             leasing = Claims(database.now)
 
             def claim(database: Database = database, leasing: Claims = leasing) -> None:
-                with database.writing() as session:
+                with database.write_transaction() as session:
                     assert leasing.lease(session, Claimant("owner", "detector", 600.0))
 
             rows.append((f"a run's claim, {waiting:,} waiting", kind, f"{milliseconds(claim):.2f} ms"))

@@ -22,19 +22,18 @@ import requests
 import structlog
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import insert, select
 
 from app.annotations import AnnotationsClient
-from app.db import Database
-from app.direct import Direct
+from app.database import Database, WriteTransaction
+from app.database.models import Media
+from app.database.postgres_connection import PATIENT
 from app.lifecycle import NewMedia, create_all
-from app.models import Media
 from app.outbox.circuit import Endpoint, Hold
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.queue import OutboxQueue
 from app.outbox.watch import ChangeWatcher
-from app.postgres_connection import PATIENT
 from app.tokens import StaticToken
 from benchmarks.backlog import ENDPOINT, claim_and_acknowledge, fill
 from benchmarks.places import Places, places
@@ -76,7 +75,7 @@ def held(at: Places, kind: str, waiting: int) -> list[Row]:
             for number in range(OTHERS):
                 fill(database, media=400, history=0, user=f"user-{number}", first=1000 * number)
         hold = Hold(time.time(), time.time() + 3000, 1, "403")
-        with beside.writing() as session:
+        with beside.write_transaction() as session:
             breaker = CircuitBreaker(ENDPOINT, beside.now)
             before = breaker.lock(session).endpoint
             breaker.save(session, before, Endpoint(before.circuit, {"held": hold}))
@@ -157,7 +156,7 @@ def _dispatcher(database: Database, url: str, client: AnnotationsClient) -> Disp
 
 
 def _pending(database: Database) -> bool:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         return OutboxQueue(database.now).next_due_in(session) is not None
 
 
@@ -206,24 +205,23 @@ def enqueue(at: Places, kind: str, rounds: int = 300) -> list[Row]:
     with closing(Database(at.url(kind))) as database:
         queue = OutboxQueue(database.now)
 
-        clock = Direct(select(database.now))
         columns = Media.__table__.columns.keys()
-        add_media = Direct(insert(Media.__table__), columns)  # type: ignore[arg-type]
+        add_media = insert(Media.__table__)  # type: ignore[arg-type]
 
-        def begun(connection: Connection) -> Media:
+        def begun(transaction: WriteTransaction) -> Media:
             media = _media()
-            (media.created_at,) = clock.first(connection, {}) or (0.0,)
+            media.created_at = transaction.scalars(select(database.now)).one()
             return media
 
         def with_message() -> None:
-            with database.recording() as connection:
-                media = begun(connection)
-                create_all(connection, queue, [NewMedia(media, None)], media.created_at)
+            with database.write_transaction() as transaction:
+                media = begun(transaction)
+                create_all(transaction, queue, [NewMedia(media, None)], media.created_at)
 
         def without() -> None:
-            with database.recording() as connection:
-                media = begun(connection)
-                add_media.insert(connection, [{name: getattr(media, name) for name in columns}])
+            with database.write_transaction() as transaction:
+                media = begun(transaction)
+                transaction.execute(add_media, [{name: getattr(media, name) for name in columns}])
 
         ours, theirs = _alternate(with_message, without, rounds)
     figure = f"{ours * 1000:.2f} ms against {theirs * 1000:.2f} ms"

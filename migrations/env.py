@@ -8,11 +8,11 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from app.database_errors import translate_db_errors
-from app.db import Database
+from app.database import Database
+from app.database.error_translation import translate_db_errors
+from app.database.models import Media
+from app.database.postgres_connection import PATIENT
 from app.errors import DatabaseFailed, DetectionsError
-from app.models import Media
-from app.postgres_connection import PATIENT
 from app.settings import DatabaseSettings
 
 config = context.config
@@ -52,7 +52,7 @@ def opened_database() -> Iterator[Database]:
 
 def migrate() -> None:
     """Every migration in one transaction; a failure leaves the database as it was."""
-    with opened_database() as database, database.engine.connect() as connection:
+    with opened_database() as database, database.reader.connect() as connection:
         if database.is_sqlite:
             _let_tables_be_copied(connection)
         context.configure(

@@ -39,12 +39,11 @@ CIRCUIT, FLUSHES, PROCESSES = (
 CRASHES, RECORDINGS = "tests/test_crash_points.py", "tests/test_recorder.py"
 HOLDS, DECISIONS = "tests/outbox/test_holds.py", "tests/outbox/test_decide.py"
 DELIVERED = "_S.acked_seq.in_((given.c.seq - ONE, given.c.seq)),"
-RESCHEDULED = "                _S.acked_seq == row.seq - ONE,\n"
 
 BUGS = (
     Bug(
         "a delivery that does not look at the lease's epoch",
-        [Edit(TRANSITIONS, "                _S.lease_epoch == given.c.lease_epoch,\n", "")],
+        [Edit(TRANSITIONS, "STREAM_LEASE.fence(given.c.lease_epoch)", "_S.lease_owner.is_not(None)")],
         [CLAIMS],
     ),
     Bug(
@@ -54,21 +53,12 @@ BUGS = (
     ),
     Bug(
         "a transition that does not look at the lease's epoch",
-        [Edit(TRANSITIONS, "                _S.lease_epoch == row.lease_epoch,\n", "")],
+        [Edit(TRANSITIONS, "STREAM_LEASE.fence(row.lease_epoch)", "_S.lease_owner.is_not(None)")],
         [CLAIMS],
     ),
     Bug(
         "a transition applied though the lease was let go",
-        [
-            Edit(
-                TRANSITIONS,
-                RESCHEDULED
-                + "                # Gone once a transition is applied: after a commit of unknown outcome it is not"
-                " applied twice.\n"
-                "                _S.lease_owner.is_not(None),\n",
-                RESCHEDULED,
-            )
-        ],
+        [Edit(TRANSITIONS, "STREAM_LEASE.fence(row.lease_epoch)", "_S.lease_epoch == row.lease_epoch")],
         [OUTCOMES],
     ),
     Bug(
@@ -155,7 +145,7 @@ BUGS = (
         [
             Edit(
                 "app/lifecycle.py",
-                "    queue.begin_streams(connection, [_create_message(one) for one in new], now)\n",
+                "    queue.begin_streams(transaction, [_create_message(one) for one in new], now)\n",
                 "    [_create_message(one) for one in new]\n",
             )
         ],
@@ -193,13 +183,13 @@ BUGS = (
             Edit(
                 RECORDER,
                 "        try:\n            self._record(group)\n",
-                "        for ticket in group:\n            if not ticket.leads:\n                ticket.error = None\n"
-                "                ticket.wake()\n        try:\n            self._record(group)\n",
+                "        for entry in group[1:]:\n            entry.finish(None)\n"
+                "        try:\n            self._record(group)\n",
             ),
             Edit(
                 RECORDER,
-                "            for ticket in group:\n                ticket.wake()\n",
-                "            group[0].wake()\n",
+                "isinstance(error, Unavailable)\n            entry.finish(error)\n",
+                "isinstance(error, Unavailable)\n            entry.outcome.done() or entry.finish(error)\n",
             ),
         ],
         [RECORDINGS],
@@ -209,12 +199,12 @@ BUGS = (
         [
             Edit(
                 RECORDER,
-                "for folder in {ticket.recording.folder for ticket in group}:",
+                "for folder in {entry.recording.folder for entry in group}:",
                 "for folder in {group[0].recording.folder}:",
             ),
             Edit(
                 RECORDER,
-                "return [ticket for ticket in group if ticket.recording.folder in synced]",
+                "return [entry for entry in group if entry.recording.folder in synced]",
                 "return list(group) if synced else []",
             ),
         ],
@@ -227,7 +217,7 @@ BUGS = (
     ),
     Bug(
         "a conflict that fails the whole group",
-        [Edit(RECORDER, "if begun and not unknown and len(group) > 1:", "if len(group) > 99:")],
+        [Edit(RECORDER, "return error, not begun or len(group) == 1", "return error, True")],
         [RECORDINGS],
     ),
     Bug(
@@ -235,8 +225,8 @@ BUGS = (
         [
             Edit(
                 RECORDER,
-                "unknown = committing and not isinstance(error, IntegrityError | StorageFull)",
-                "unknown = False",
+                "if committing and not isinstance(error, IntegrityError | StorageFull):",
+                "if error is None:",
             )
         ],
         [CRASHES, "tests/test_unknown_commits.py"],
@@ -246,8 +236,8 @@ BUGS = (
         [
             Edit(
                 "app/detection/runs.py",
-                "        if self._statements.any_claimable.first(connection, {}) is not None:\n",
-                "        if self._statements.any_claimable.first(connection, {}) is None and not media.id:\n",
+                "        if transaction.core.scalar(self._statements.any_claimable) is not None:\n",
+                "        if transaction.core.scalar(self._statements.any_claimable) is None and not media.id:\n",
             )
         ],
         ["tests/runs/test_head_start.py"],
@@ -280,7 +270,7 @@ BUGS = (
     ),
     Bug(
         "leases left where a clock that was set back has put them",
-        [Edit("app/outbox/schedule.py", "LONGEST_LEASE, lease=True", "10 * 365 * 86400.0, lease=True")],
+        [Edit("app/outbox/schedule.py", "STREAM_LEASE.bound(LONGEST_LEASE)", "STREAM_LEASE.bound(10 * 365 * 86400.0)")],
         ["tests/outbox/test_clock_steps.py"],
     ),
     Bug(

@@ -18,7 +18,7 @@ from flask import Request, Response
 from sqlalchemy import BindParameter, Double, bindparam, make_url
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from app.db import Database
+from app.database import Database
 from app.demo import reference_app
 from tests.api_description import sent_messages
 from tests.postgres import address, prepare_for_root, running_postgres

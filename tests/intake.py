@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from app.db import Database
+from app.database import Database
+from app.database.models import Media, OutboxMessage
 from app.media_hash import media_id_of_bytes
-from app.models import Media, OutboxMessage
 from app.outbox.queue import OutboxQueue
 from app.storage import INCOMING, Storage
 from app.sweep import Sweep
@@ -79,12 +79,12 @@ class Intake:
         return list(self.incoming.iterdir())
 
     def rows(self) -> list[Media]:
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             return list(session.scalars(select(Media).order_by(Media.id)))
 
     def creates(self) -> int:
         """How many create messages were queued."""
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             return session.scalars(select(func.count()).where(OutboxMessage.kind == "create")).one()
 
     def assert_sound(self) -> None:

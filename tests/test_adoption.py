@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import func, select
 
 from app.adoption import Adoption
-from app.db import Database
+from app.database import Database
+from app.database.models import OutboxMessage
 from app.errors import MediaNotFound, Unavailable
 from app.media_hash import media_id_of_bytes
-from app.models import OutboxMessage
 from app.storage import hold
 from tests.intake import Intake, open_intake, picture, twin_of
 
@@ -49,7 +49,7 @@ def record_of(intake: Intake, **changes: Any) -> dict[str, Any]:
 
 
 def messages(intake: Intake) -> int:
-    with intake.database.reading() as session:
+    with intake.database.read_transaction() as session:
         return session.scalars(select(func.count()).select_from(OutboxMessage)).one()
 
 

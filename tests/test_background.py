@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.background import BackgroundWork
-from app.db import Database
+from app.database import Database
 from app.errors import DatabaseFailed
 from app.failure_log import REPEAT_SECONDS, FailureLog
 from app.outbox import dispatcher as dispatching

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app import history
-from app.db import Database
+from app.database import Database
 from app.demo.annotations import ReferenceService
 from app.errors import DatabaseDamaged
 from app.integrity import Damage, find_damage
@@ -46,10 +46,10 @@ def settings(
     for number in range(ITEMS):
         shell.upload(number)
     shell.run("outbox", "flush")
-    with shell.api.services.database.writing() as session:
+    with shell.api.services.database.write_transaction() as session:
         session.connection().exec_driver_sql("UPDATE database_instance SET counter = 40")
     shell.api.services.folders.open()
-    with shell.api.services.database.reading() as session:
+    with shell.api.services.database.read_transaction() as session:
         stored = history.get(session)
     assert stored is not None
     shell.api.services.folders.advance(stored)
@@ -70,7 +70,7 @@ def path(settings: dict[str, str]) -> Path:
 
 def found_in(path: Path) -> list[Damage]:
     with closing(Database(f"sqlite:///{path}")) as database:
-        return list(find_damage(database.reading))
+        return list(find_damage(database.read_transaction))
 
 
 def test_nothing_is_found_in_a_sound_database(path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_damaged_frame_of_the_log_is_told_as_a_restored_database_and_its_uploa
     contents = [picture(200 + number) for number in range(4)]
     with closing(Api(settings)) as api:
         assert [api.upload("/media", content).status_code for content in contents] == [201] * 4
-        with api.services.database.writing() as session:
+        with api.services.database.write_transaction() as session:
             stored = history.advance(session)  # as the keeper does within seconds of a commit
         assert stored is not None
         api.services.folders.advance(stored)
@@ -153,7 +153,7 @@ def test_a_damaged_frame_of_the_log_is_told_as_a_restored_database_and_its_uploa
     damage_frame(path.with_name(f"{path.name}-wal"), 0.5)
     with closing(Api(settings)) as api:
         api.services.folders.open()
-        with api.services.database.reading() as session:
+        with api.services.database.read_transaction() as session:
             assert api.services.outbox_status(session)["epoch"] == 2
         answers = [api.upload("/media", content).status_code for content in contents]
         assert set(answers) == {200, 201}, "some are known still, and the file of some is adopted"
@@ -186,6 +186,6 @@ def test_the_documented_rescue_brings_back_what_can_be_read(
     shell.run("outbox", "resend", "--missing")
     shell.run("outbox", "flush")
     shell.run("outbox", "verify", "--remote")
-    with shell.api.services.database.reading() as session:
+    with shell.api.services.database.read_transaction() as session:
         assert shell.api.services.outbox_status(session)["epoch"] >= 2
     shell.api.close()

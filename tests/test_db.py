@@ -14,23 +14,25 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import literal_column, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Integer, literal_column, select, text, update
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
 
-from app.db import SAFE_SQLITE, Database, News, announce, schema_revision, upsert
-from app.direct import Direct
+from app.database import Database, ReadTransaction, Topic
+from app.database.engine import SAFE_SQLITE
+from app.database.models import OutboxCircuit
+from app.database.schema import schema_revision
+from app.database.sql_functions import upsert
 from app.errors import StorageFull, Unavailable
-from app.models import OutboxCircuit
 
 COUNT_UP = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy import text
-from app.db import Database
+from app.database import Database
 
 def count_up(database):
     for _ in range(int(sys.argv[3])):
-        with database.writing() as session:
+        with database.write_transaction() as session:
             value = session.execute(text("SELECT failures FROM outbox_circuit")).scalar_one()
             session.execute(text("UPDATE outbox_circuit SET failures = :value"), {"value": value + 1})
 
@@ -42,7 +44,12 @@ database.close()
 """
 PROCESSES, THREADS, TRANSACTIONS = map(int, os.environ.get("TEST_CONTENTION", "2x4x50").split("x"))
 """TEST_CONTENTION=4x8x1000 is the full figure: processes × threads × transactions."""
-BACKEND = Direct(select(literal_column("pg_backend_pid()").label("pid")))
+BACKEND = select(literal_column("pg_backend_pid()", Integer()).label("pid"))
+
+
+def backend_of(database: Database) -> int:
+    with database.read_transaction() as session:
+        return session.scalars(BACKEND).one()
 
 
 @pytest.fixture
@@ -58,12 +65,12 @@ def postgres(postgres_url: str) -> Iterator[Database]:
 
 
 def add_circuit(database: Database, endpoint: str = "endpoint") -> None:
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.add(OutboxCircuit(endpoint=endpoint, state="closed", failures=0))
 
 
 def failures(database: Database) -> int:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         return session.scalars(select(OutboxCircuit.failures)).one()
 
 
@@ -83,7 +90,7 @@ def test_processes_and_threads_that_read_and_then_write_lose_no_update_and_never
 def test_every_sqlite_connection_is_durable_and_keeps_foreign_keys(sqlite: Database) -> None:
     with ExitStack() as stack:
         for _ in range(3):
-            connection = stack.enter_context(sqlite.engine.connect())
+            connection = stack.enter_context(sqlite.reader.connect())
             pragmas = [
                 connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
                 for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -94,7 +101,7 @@ def test_every_sqlite_connection_is_durable_and_keeps_foreign_keys(sqlite: Datab
 def test_every_postgres_connection_commits_synchronously_and_waits_within_limits(postgres: Database) -> None:
     with ExitStack() as stack:
         for _ in range(3):
-            session = stack.enter_context(postgres.reading())
+            session = stack.enter_context(postgres.read_transaction())
             shown = [
                 session.execute(text(f"SHOW {name}")).scalar_one()
                 for name in ("synchronous_commit", "lock_timeout", "statement_timeout")
@@ -103,7 +110,10 @@ def test_every_postgres_connection_commits_synchronously_and_waits_within_limits
 
 
 def test_a_writing_transaction_takes_the_write_lock_before_it_reads(sqlite: Database, sqlite_url: str) -> None:
-    with sqlite.writing() as session, closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as other:
+    with (
+        sqlite.write_transaction() as session,
+        closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as other,
+    ):
         session.execute(text("SELECT count(*) FROM media"))
         other.execute("PRAGMA busy_timeout = 0")
         with pytest.raises(sqlite3.OperationalError, match="locked"):
@@ -112,32 +122,40 @@ def test_a_writing_transaction_takes_the_write_lock_before_it_reads(sqlite: Data
 
 def test_readers_go_on_while_another_writes_and_see_one_state(database: Database) -> None:
     add_circuit(database)
-    with database.reading() as session:
+    with database.read_transaction() as session:
         assert session.scalars(select(OutboxCircuit.failures)).one() == 0
-        with database.writing() as writer:
+        with database.write_transaction() as writer:
             writer.execute(text("UPDATE outbox_circuit SET failures = 7"))
     assert failures(database) == 7
 
 
 def test_an_exception_takes_back_everything(database: Database) -> None:
     def fail_half_way() -> None:
-        with database.writing() as session:
+        with database.write_transaction() as session:
             session.add(OutboxCircuit(endpoint="endpoint", state="closed", failures=0))
             session.flush()
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail_half_way()
-    with database.reading() as session:
+    with database.read_transaction() as session:
         assert session.scalars(select(OutboxCircuit)).all() == []
 
 
-def test_what_a_reader_changes_is_not_kept(database: Database) -> None:
-    with database.reading() as session:
-        session.add(OutboxCircuit(endpoint="endpoint", state="closed", failures=0))
+def test_a_read_transaction_changes_nothing(database: Database) -> None:
+    add_circuit(database)
+
+    def add(session: ReadTransaction) -> None:
+        session.add(OutboxCircuit(endpoint="another", state="closed", failures=0))
         session.flush()
-    with database.reading() as session:
-        assert session.scalars(select(OutboxCircuit)).all() == []
+
+    def change(session: ReadTransaction) -> None:
+        session.execute(update(OutboxCircuit).values(failures=7))
+
+    for attempt in (add, change):
+        with pytest.raises(InvalidRequestError), database.read_transaction() as session:
+            attempt(session)
+    assert failures(database) == 0
 
 
 def test_a_conflict_stays_a_conflict_for_the_caller_to_judge(database: Database) -> None:
@@ -150,7 +168,7 @@ def test_a_writer_waits_for_its_turn_and_then_succeeds(database_url: str) -> Non
     first, second = Database(database_url), Database(database_url)
     with closing(first), closing(second), ThreadPoolExecutor(1) as pool:
         add_circuit(first)
-        with first.writing() as session:
+        with first.write_transaction() as session:
             session.execute(text("UPDATE outbox_circuit SET failures = failures + 1"))
             waiting = pool.submit(count_one_more, second)
             assert not threading.Event().wait(0.2)
@@ -160,7 +178,7 @@ def test_a_writer_waits_for_its_turn_and_then_succeeds(database_url: str) -> Non
 
 
 def count_one_more(database: Database) -> None:
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(text("UPDATE outbox_circuit SET failures = failures + 1"))
 
 
@@ -168,7 +186,7 @@ def test_a_database_busy_in_another_process_beyond_the_limit_is_unavailable(data
     first, second = Database(database_url), Database(database_url, busy_seconds=0.3)
     with closing(first), closing(second):
         add_circuit(first)
-        with first.writing() as session:
+        with first.write_transaction() as session:
             session.execute(text("UPDATE outbox_circuit SET failures = failures + 1"))
             began = time.monotonic()
             with pytest.raises(Unavailable) as refused:
@@ -181,7 +199,7 @@ def test_a_database_busy_in_another_process_beyond_the_limit_is_unavailable(data
 
 def test_a_database_busy_in_this_process_beyond_the_limit_is_unavailable(sqlite: Database) -> None:
     add_circuit(sqlite)
-    with sqlite.writing() as session, ThreadPoolExecutor(1) as pool:
+    with sqlite.write_transaction() as session, ThreadPoolExecutor(1) as pool:
         session.execute(text("UPDATE outbox_circuit SET failures = failures + 1"))
         with pytest.raises(Unavailable, match="busy"):
             pool.submit(count_one_more, sqlite).result(30)
@@ -189,7 +207,7 @@ def test_a_database_busy_in_this_process_beyond_the_limit_is_unavailable(sqlite:
 
 def test_a_failed_turn_gives_the_next_writer_its_turn(sqlite: Database) -> None:
     for _ in range(3):
-        with pytest.raises(RuntimeError), sqlite.writing():
+        with pytest.raises(RuntimeError), sqlite.write_transaction():
             raise RuntimeError
     add_circuit(sqlite)
     assert failures(sqlite) == 0
@@ -199,7 +217,7 @@ def test_when_every_connection_is_taken_the_next_caller_is_told_to_come_back(dat
     def take_all() -> None:
         with closing(Database(database_url, busy_seconds=0.2)) as database, ExitStack() as stack:
             for _ in range(100):
-                stack.enter_context(database.reading()).execute(text("SELECT 1"))
+                stack.enter_context(database.read_transaction()).execute(text("SELECT 1"))
 
     with pytest.raises(Unavailable, match="connection"):
         take_all()
@@ -207,7 +225,7 @@ def test_when_every_connection_is_taken_the_next_caller_is_told_to_come_back(dat
 
 def test_a_full_database_is_told_as_such_and_works_again_once_there_is_room(sqlite: Database) -> None:
     def use_up() -> None:
-        with sqlite.writing() as session:
+        with sqlite.write_transaction() as session:
             pages = session.execute(text("PRAGMA page_count")).scalar_one()
             session.execute(text(f"PRAGMA max_page_count = {pages}"))
             session.execute(
@@ -216,14 +234,14 @@ def test_a_full_database_is_told_as_such_and_works_again_once_there_is_room(sqli
 
     with pytest.raises(StorageFull):
         use_up()
-    with sqlite.engine.connect() as connection:
+    with sqlite.reader.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
     add_circuit(sqlite)
 
 
 def test_a_postgres_server_out_of_reach_is_unavailable(tmp_path: Path) -> None:
     url = f"postgresql+psycopg://nobody@/nothing?host={tmp_path}"
-    with closing(Database(url)) as database, pytest.raises(Unavailable), database.reading() as session:
+    with closing(Database(url)) as database, pytest.raises(Unavailable), database.read_transaction() as session:
         session.execute(text("SELECT 1"))
 
 
@@ -231,7 +249,7 @@ def test_a_connection_that_the_server_ends_is_unavailable_once_and_replaced(
     postgres: Database, postgres_url: str
 ) -> None:
     def be_ended() -> None:
-        with postgres.writing() as session:
+        with postgres.write_transaction() as session:
             backend = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
             with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
                 other.execute("SELECT pg_terminate_backend(%s, 5000)", (backend,))
@@ -246,25 +264,28 @@ def test_a_connection_that_the_server_ends_is_unavailable_once_and_replaced(
 def test_a_pooled_connection_that_the_server_has_ended_is_replaced_unnoticed(
     postgres: Database, postgres_url: str
 ) -> None:
-    backend = postgres.look_up(BACKEND, {})
-    assert postgres.look_up(BACKEND, {}) == backend
-    assert backend is not None
+    backend = backend_of(postgres)
+    assert backend_of(postgres) == backend
     with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(%s, 5000)", (backend[0],))
-    assert postgres.look_up(BACKEND, {}) not in (None, backend)
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", (backend,))
+    assert backend_of(postgres) != backend
     add_circuit(postgres)
 
 
-def test_a_look_is_one_statement_to_the_server_and_leaves_no_transaction(postgres: Database, postgres_url: str) -> None:
-    backend = postgres.look_up(BACKEND, {})
-    assert backend is not None
+def test_a_single_read_is_one_statement_to_the_server(postgres: Database, postgres_url: str) -> None:
+    backend = backend_of(postgres)
     with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
         last = "SELECT state, query FROM pg_stat_activity WHERE pid = %s"
-        assert other.execute(last, (backend[0],)).fetchone() == ("idle", "SELECT pg_backend_pid() AS pid")
+        assert other.execute(last, (backend,)).fetchone() == ("idle", "SELECT pg_backend_pid() AS pid")
 
 
-def test_looks_leave_no_transaction_between_them(postgres: Database, postgres_url: str) -> None:
-    with postgres.looking() as session, psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
+def test_a_read_transaction_holds_nothing_of_the_server_between_its_statements(
+    postgres: Database, postgres_url: str
+) -> None:
+    with (
+        postgres.read_transaction() as session,
+        psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other,
+    ):
         pid = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
         state = "SELECT state FROM pg_stat_activity WHERE pid = %s"
         assert other.execute(state, (pid,)).fetchone() == ("idle",)
@@ -273,7 +294,7 @@ def test_looks_leave_no_transaction_between_them(postgres: Database, postgres_ur
 
 
 def test_the_databases_clock_is_the_time_since_1970_to_the_millisecond(database: Database) -> None:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         before = time.time()
         now = session.scalars(select(database.now)).one()
         after = time.time()
@@ -281,37 +302,37 @@ def test_the_databases_clock_is_the_time_since_1970_to_the_millisecond(database:
 
 
 def test_the_clock_can_be_handed_in(timed_database: Database) -> None:
-    with timed_database.reading() as session:
+    with timed_database.read_transaction() as session:
         assert session.scalars(select(timed_database.now)).one() == 1_800_000_000.0
 
 
-def test_listeners_hear_once_of_a_commit_that_announced_their_news_and_of_no_other(database: Database) -> None:
-    heard: list[News] = []
-    for news in News:
-        database.on_announcement(news, partial(heard.append, news))
+def test_subscribers_hear_once_of_a_commit_that_notifies_of_their_topic_and_of_no_other(database: Database) -> None:
+    heard: list[Topic] = []
+    for topic in Topic:
+        database.subscribe(topic, partial(heard.append, topic))
     add_circuit(database)
 
-    def announce_and_fail() -> None:
-        with database.writing() as session:
-            announce(session.connection(), News.MESSAGES)
+    def notify_and_fail() -> None:
+        with database.write_transaction() as session:
+            session.notify(Topic.MESSAGES)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        announce_and_fail()
+        notify_and_fail()
     assert heard == []
-    with database.writing() as session:
-        announce(session.connection(), News.MESSAGES)
-        announce(session.connection(), News.MESSAGES)
+    with database.write_transaction() as session:
+        session.notify(Topic.MESSAGES)
+        session.notify(Topic.MESSAGES)
         assert heard == []
-    assert heard == [News.MESSAGES]
-    with database.writing() as session:
-        announce(session.connection(), News.RUNS)
-    assert heard == [News.MESSAGES, News.RUNS]
+    assert heard == [Topic.MESSAGES]
+    with database.write_transaction() as session:
+        session.notify(Topic.RUNS)
+    assert heard == [Topic.MESSAGES, Topic.RUNS]
 
 
 def test_an_upsert_speaks_each_databases_dialect(database: Database) -> None:
     for _ in range(2):
-        with database.writing() as session:
+        with database.write_transaction() as session:
             session.execute(
                 upsert(session, OutboxCircuit)
                 .values(endpoint="endpoint", state="closed", failures=0)
@@ -321,11 +342,11 @@ def test_an_upsert_speaks_each_databases_dialect(database: Database) -> None:
 
 
 def test_the_revision_of_the_schema_can_be_asked_for(database: Database, tmp_path: Path) -> None:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         assert schema_revision(session)
     with (
         closing(Database(f"sqlite:///{tmp_path}/sub/folder/new.db", may_create=True)) as empty,
-        empty.reading() as session,
+        empty.read_transaction() as session,
     ):
         assert schema_revision(session) is None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app import file_systems
-from app.db import Database
+from app.database import Database
 from app.errors import StorageFailed, Unavailable
 from app.folder_trials import TRIAL_SECONDS, FolderTrial
 from app.storage import INCOMING, Storage

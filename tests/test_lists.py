@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import event, insert, text
 
 from app import catalog
-from app.db import Database
-from app.models import Media
+from app.database import Database
+from app.database.models import Media
 
 COUNT = 20_000
 FILTERS = [pair for pair in product((None, 1, 6), (None, "Video", "Image")) if pair != (None, None)]
@@ -40,9 +40,9 @@ def media() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def filled(database: Database, media: list[dict[str, Any]]) -> Database:
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(insert(Media), media)
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(text("ANALYZE"))
     return database
 
@@ -57,16 +57,16 @@ def plans(database: Database) -> Iterator[list[str]]:
         cursor.execute(explain + statement, parameters)
         found.extend(str(row[-1]) for row in cursor.fetchall())
 
-    event.listen(database.engine, "before_cursor_execute", look)
+    event.listen(database.reader, "before_cursor_execute", look)
     yield found
-    event.remove(database.engine, "before_cursor_execute", look)
+    event.remove(database.reader, "before_cursor_execute", look)
 
 
 @pytest.mark.parametrize(("status", "media_type"), FILTERS)
 def test_a_filtered_list_is_read_by_an_index_and_never_the_table(
     status: int | None, media_type: str | None, filled: Database
 ) -> None:
-    with plans(filled) as found, filled.reading() as session:
+    with plans(filled) as found, filled.read_transaction() as session:
         page = catalog.page(session, status=status, media_type=media_type, limit=50, cursor=None)
     assert found
     whole = [line for line in found if "SCAN media" in line or "Seq Scan on media" in line]
@@ -88,10 +88,10 @@ def steps(database: Database, **filters: Any) -> int:
     def follow(connection: sqlite3.Connection, *_: object) -> None:
         connection.set_progress_handler(count, 100)
 
-    event.listen(database.engine.pool, "checkout", follow)
-    with database.reading() as session:
+    event.listen(database.reader.pool, "checkout", follow)
+    with database.read_transaction() as session:
         catalog.page(session, **({"status": None, "media_type": None, "limit": 50, "cursor": None} | filters))
-    event.remove(database.engine.pool, "checkout", follow)
+    event.remove(database.reader.pool, "checkout", follow)
     return taken[0]
 
 
@@ -100,7 +100,7 @@ def test_a_rare_value_costs_no_more_than_the_list_without_a_filter(
     filters: dict[str, Any], sqlite_url: str, media: list[dict[str, Any]]
 ) -> None:
     with closing(Database(sqlite_url)) as database:
-        with database.writing() as session:
+        with database.write_transaction() as session:
             session.execute(insert(Media), media)
         assert steps(database, **filters) <= steps(database)
 
@@ -111,12 +111,12 @@ def test_the_pages_of_a_filtered_list_have_each_item_once_newest_first(
 ) -> None:
     few = [row | {"media_status": (1, 2, 3, 6)[number % 4], "media_type": ("Image", "Video")[number % 3 == 0]}
            for number, row in enumerate(media[:60])]  # fmt: skip
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(insert(Media), few)
     seen: list[str] = []
     cursor: str | None = None
     while True:
-        with database.reading() as session:
+        with database.read_transaction() as session:
             page = catalog.page(session, status=status, media_type=media_type, limit=7, cursor=cursor)
         seen += [item.media.id for item in page.items]
         cursor = page.next_cursor

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app import folder_marker, history
-from app.db import Database
+from app.database import Database
 from app.errors import DetectionsError, SettingsError, StorageFailed, Unavailable
 from app.folder_marker import Marker, Reached
 from app.history_keeper import HistoryKeeper
@@ -41,7 +41,7 @@ def upload(database: Database, folders: MediaFolders, name: str = "one") -> str:
 
 
 def stored(database: Database) -> history.Stored:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         found = history.get(session)
     assert found is not None
     return found
@@ -100,7 +100,7 @@ def test_an_empty_database_does_not_take_the_folders_of_another_one(database: Da
     folder_marker.place(tmp_path / "images", Marker("another-instance", Reached(1, 70)))
     with pytest.raises(SettingsError, match="belongs to another database"):
         made(database, tmp_path).open()
-    with database.reading() as session:
+    with database.read_transaction() as session:
         assert history.get(session) is None
 
 
@@ -228,7 +228,7 @@ def test_a_restored_database_goes_on_in_a_new_epoch_and_says_so(
 ) -> None:
     folders.open()
     count_on(database, folders)
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.connection().exec_driver_sql("UPDATE database_instance SET counter = 0")  # as it was in the copy
     made(database, folders.paths[0].parent).open()
     found = stored(database)
@@ -245,10 +245,10 @@ def test_a_database_restored_from_before_an_epoch_does_not_begin_that_epoch_agai
     database: Database, folders: MediaFolders
 ) -> None:
     folders.open()
-    with database.writing() as session:
+    with database.write_transaction() as session:
         begun = history.begin_epoch(session, database.now, [])
     folders.advance(begun)
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.connection().exec_driver_sql("UPDATE database_instance SET epoch = 1, counter = 0")
     made(database, folders.paths[0].parent).open()
     assert stored(database).reached.epoch == 3

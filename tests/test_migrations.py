@@ -12,9 +12,9 @@ from alembic.config import Config
 from sqlalchemy import CheckConstraint, inspect, select, text, update
 
 from app import history
-from app.db import Base, Database
-from app.lifecycle import change_status
-from app.models import (
+from app.database import Database
+from app.database.models import (
+    Base,
     DatabaseInstance,
     Detection,
     DetectionRun,
@@ -26,6 +26,7 @@ from app.models import (
     OutboxTally,
     SharedKey,
 )
+from app.lifecycle import change_status
 from app.outbox.queue import OutboxQueue
 from tests.conftest import ROOT, migrate
 from tests.intake import open_intake, picture
@@ -40,9 +41,9 @@ def configuration(url: str) -> Config:
 def fill(database: Database, folder: Path) -> None:
     """A row in every table."""
     media = open_intake(folder, database).send(picture("photo")).media
-    with database.writing() as session:
+    with database.write_transaction() as session:
         queue = OutboxQueue(database.now)
-        change_status(session.connection(), queue, media.id, MediaStatus.AI_PROCESSING, request_id=None)
+        change_status(session, queue, media.id, MediaStatus.AI_PROCESSING, request_id=None)
         run = DetectionRun(
             media_id=media.id,
             user_id="ada",
@@ -71,14 +72,14 @@ def fill(database: Database, folder: Path) -> None:
 
 
 def tables(database: Database) -> set[str]:
-    return set(inspect(database.engine).get_table_names()) - {"alembic_version"}
+    return set(inspect(database.reader).get_table_names()) - {"alembic_version"}
 
 
 def test_a_filled_database_goes_down_and_up_again(database_url: str, tmp_path: Path) -> None:
     with closing(Database(database_url)) as database:
         assert tables(database) == set(Base.metadata.tables)
         fill(database, tmp_path / "media")
-        with database.reading() as session:
+        with database.read_transaction() as session:
             for table in Base.metadata.tables.values():
                 assert session.execute(table.select()).first() is not None, table.name
     command.downgrade(configuration(database_url), "base")
@@ -95,7 +96,7 @@ def test_runs_of_the_first_schema_belong_to_whoever_brought_their_media(database
         fill(database, tmp_path / "media")
     command.downgrade(configuration(database_url), "0001")
     migrate(database_url)
-    with closing(Database(database_url)) as database, database.reading() as session:
+    with closing(Database(database_url)) as database, database.read_transaction() as session:
         owners = session.execute(select(DetectionRun.user_id, Media.user_id, DetectionRun.packets_skipped).join(Media))
         assert owners.all() == [("ada", "ada", 0)]
         assert session.scalars(select(Media.checksum)).all() == [None]
@@ -110,12 +111,12 @@ def test_results_of_the_second_schema_get_their_frames_number_where_it_is_known(
         fill(database, tmp_path / "media")
     command.downgrade(configuration(database_url), "0002")
     migrate(database_url)
-    with closing(Database(database_url)) as database, database.writing() as session:
+    with closing(Database(database_url)) as database, database.write_transaction() as session:
         assert session.execute(found).all() == [(0, None)]
         session.execute(update(Media).values(media_type="Video"))
     command.downgrade(configuration(database_url), "0002")
     migrate(database_url)
-    with closing(Database(database_url)) as database, database.reading() as session:
+    with closing(Database(database_url)) as database, database.read_transaction() as session:
         assert session.execute(found).all() == [(None, None)]
 
 
@@ -130,7 +131,7 @@ def test_a_migration_up_or_down_loses_no_row(database_url: str, tmp_path: Path) 
     kept = [table for table in Base.metadata.tables.values() if table.name not in new_since]
 
     def counts() -> dict[str, int]:
-        with closing(Database(database_url)) as database, database.reading() as session:
+        with closing(Database(database_url)) as database, database.read_transaction() as session:
             found = [(table.name, session.scalar(text(f"SELECT count(*) FROM {table.name}"))) for table in kept]
             return {name: int(count or 0) for name, count in found}
 
@@ -145,11 +146,11 @@ def test_a_migration_up_or_down_loses_no_row(database_url: str, tmp_path: Path) 
 
 
 def test_figures_that_lie_in_several_rows_go_down_into_one_with_their_sum(database_url: str) -> None:
-    with closing(Database(database_url)) as database, database.writing() as session:
+    with closing(Database(database_url)) as database, database.write_transaction() as session:
         for name, slot, value in (("a", 0, 1.0), ("a", 7, 2.0), ("b", 9, 4.0)):
             session.add(OutboxTally(name=name, slot=slot, value=value))
     command.downgrade(configuration(database_url), "0002")
-    with closing(Database(database_url)) as database, database.reading() as session:
+    with closing(Database(database_url)) as database, database.read_transaction() as session:
         rows = session.execute(text("SELECT name, value FROM outbox_tally ORDER BY name")).all()
         assert rows == [("a", 3.0), ("b", 4.0)]
 
@@ -181,11 +182,11 @@ _FIGURES = "SELECT name, value FROM outbox_tally ORDER BY name"
 
 def test_a_gate_becomes_a_circuit_breaker_and_back(database_url: str) -> None:
     command.downgrade(configuration(database_url), "0002")
-    with closing(Database(database_url)) as database, database.writing() as session:
+    with closing(Database(database_url)) as database, database.write_transaction() as session:
         for statement in _BEFORE_THE_CIRCUIT_BREAKER:
             session.execute(text(statement))
     migrate(database_url)
-    with closing(Database(database_url)) as database, database.writing() as session:
+    with closing(Database(database_url)) as database, database.write_transaction() as session:
         circuits = session.execute(select(OutboxCircuit.endpoint, OutboxCircuit.state, OutboxCircuit.retry_at))
         assert sorted(circuits.all()) == [("http://a", "open", 1800000000.5), ("http://b", "closed", None)]
         assert session.execute(text(_STREAM)).all() == [("ada", 7, 7, 2, 2.0)]
@@ -195,7 +196,7 @@ def test_a_gate_becomes_a_circuit_breaker_and_back(database_url: str) -> None:
         session.execute(text("INSERT INTO outbox_tally (name, value) VALUES ('attempts:create:hold', 1)"))
         session.execute(text("INSERT INTO outbox_tally (name, value) VALUES ('attempts:create:retry_limited', 2)"))
     command.downgrade(configuration(database_url), "0002")
-    with closing(Database(database_url)) as database, database.reading() as session:
+    with closing(Database(database_url)) as database, database.read_transaction() as session:
         gates = session.execute(text("SELECT endpoint, state, closed_until FROM outbox_gate ORDER BY endpoint"))
         assert gates.all() == [("http://a", "closed", 1800000000.5), ("http://b", "open", None)]
         assert session.execute(text("SELECT attempts, refusals FROM outbox_stream")).all() == [(7, 2)]
@@ -207,14 +208,14 @@ def test_a_gate_becomes_a_circuit_breaker_and_back(database_url: str) -> None:
 def test_a_migration_that_would_leave_references_to_nothing_changes_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/detections.db"
     assert alembic(url, "upgrade", "0001").returncode == 0
-    with closing(Database(url)) as database, database.engine.connect() as connection:
+    with closing(Database(url)) as database, database.reader.connect() as connection:
         connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
         connection.exec_driver_sql("INSERT INTO detection VALUES (7, 0, 0, 0, 0, 'x', 0.5, 0.5, 0.5, 0.1, 0.1)")
         connection.commit()
     done = alembic(url, "upgrade", "head")
     assert done.returncode != 0
     assert "rows of detection" in done.stdout + done.stderr
-    with closing(Database(url)) as database, database.reading() as session:
+    with closing(Database(url)) as database, database.read_transaction() as session:
         assert session.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "0001"
 
 
@@ -225,7 +226,7 @@ def test_migrations_and_models_agree(database_url: str) -> None:
 def test_migrations_and_models_have_the_same_constraints_by_name(database_url: str) -> None:
     """Autogenerate does not compare CHECK constraints."""
     with closing(Database(database_url)) as database:
-        inspector = inspect(database.engine)
+        inspector = inspect(database.reader)
         for name, table in Base.metadata.tables.items():
             migrated = {str(check["name"]) for check in inspector.get_check_constraints(name)}
             modelled = {str(one.name) for one in table.constraints if isinstance(one, CheckConstraint)}
@@ -236,7 +237,7 @@ def test_migrating_again_changes_nothing(database_url: str, tmp_path: Path) -> N
     with closing(Database(database_url)) as database:
         fill(database, tmp_path / "media")
     migrate(database_url)
-    with closing(Database(database_url)) as database, database.reading() as session:
+    with closing(Database(database_url)) as database, database.read_transaction() as session:
         assert session.execute(text("SELECT count(*) FROM media")).scalar_one() == 1
 
 

@@ -7,10 +7,9 @@ import pytest
 from sqlalchemy import CheckConstraint, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from app.db import Base, Database
-from app.errors import IllegalTransition
-from app.lifecycle import ALLOWED_FROM, change_status, create_media
-from app.models import (
+from app.database import Database
+from app.database.models import (
+    Base,
     DatabaseInstance,
     Detection,
     DetectionRun,
@@ -24,6 +23,8 @@ from app.models import (
     OutboxTally,
     SharedKey,
 )
+from app.errors import IllegalTransition
+from app.lifecycle import ALLOWED_FROM, change_status, create_media
 from app.outbox.queue import OutboxQueue
 
 ID = "0123456789abcdef"
@@ -193,7 +194,7 @@ STANDS_ON: dict[type[Base], list[tuple[type[Base], Row]]] = {
 
 
 def store(database: Database, table: type[Base], row: Row) -> None:
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(insert(table), [row])
 
 
@@ -243,7 +244,7 @@ def test_a_media_has_one_run_under_way_at_most(state: str, prepared: Database) -
 
 def test_a_stored_status_cannot_be_changed_into_one_of_another_service(prepared: Database) -> None:
     for status in (4, 5):
-        with pytest.raises(IntegrityError), prepared.writing() as session:
+        with pytest.raises(IntegrityError), prepared.write_transaction() as session:
             session.execute(update(Media).values(media_status=status))
 
 
@@ -259,14 +260,14 @@ CONTRACT = {(1, 2), (2, 3), (2, 6), (3, 2), (6, 2)}
 
 def new_media(database: Database, status: MediaStatus) -> OutboxQueue:
     queue = OutboxQueue(database.now)
-    with database.writing() as session:
-        create_media(session.connection(), queue, Media(**media()), request_id="request")
+    with database.write_transaction() as session:
+        create_media(session, queue, Media(**media()), request_id="request")
         session.execute(update(Media).values(media_status=status))
     return queue
 
 
 def kinds_and_payloads(database: Database) -> list[tuple[int, str, Row]]:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         rows = session.execute(
             select(OutboxMessage.seq, OutboxMessage.kind, OutboxMessage.payload).order_by(OutboxMessage.seq)
         )
@@ -274,7 +275,7 @@ def kinds_and_payloads(database: Database) -> list[tuple[int, str, Row]]:
 
 
 def status_of(database: Database) -> int:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         return session.scalars(select(Media.media_status)).one()
 
 
@@ -284,13 +285,13 @@ def test_a_status_moves_only_as_the_contract_allows(
 ) -> None:
     queue = new_media(database, before)
     if (before, after) in CONTRACT:
-        with database.writing() as session:
-            change_status(session.connection(), queue, ID, after, request_id=None)
+        with database.write_transaction() as session:
+            change_status(session, queue, ID, after, request_id=None)
         assert status_of(database) == after
         assert kinds_and_payloads(database)[1:] == [(2, "status", {"mediaStatus": after})]
     else:
-        with pytest.raises(IllegalTransition), database.writing() as session:
-            change_status(session.connection(), queue, ID, after, request_id=None)
+        with pytest.raises(IllegalTransition), database.write_transaction() as session:
+            change_status(session, queue, ID, after, request_id=None)
         assert status_of(database) == before
         assert len(kinds_and_payloads(database)) == 1
 
@@ -300,8 +301,8 @@ def test_the_table_of_transitions_is_the_contracts() -> None:
 
 
 def test_a_status_of_an_unknown_media_cannot_change(database: Database) -> None:
-    with pytest.raises(IllegalTransition), database.writing() as session:
-        change_status(session.connection(), OutboxQueue(database.now), ID, MediaStatus.AI_PROCESSING, request_id=None)
+    with pytest.raises(IllegalTransition), database.write_transaction() as session:
+        change_status(session, OutboxQueue(database.now), ID, MediaStatus.AI_PROCESSING, request_id=None)
 
 
 def test_a_new_media_has_its_create_message_in_the_words_of_the_contract(database: Database) -> None:
@@ -322,14 +323,14 @@ def test_a_rollback_takes_the_media_its_status_and_its_messages_with_it(database
     queue = OutboxQueue(database.now)
 
     def fail_at_the_end() -> None:
-        with database.writing() as session:
-            create_media(session.connection(), queue, Media(**media()), request_id=None)
-            change_status(session.connection(), queue, ID, MediaStatus.AI_PROCESSING, request_id=None)
+        with database.write_transaction() as session:
+            create_media(session, queue, Media(**media()), request_id=None)
+            change_status(session, queue, ID, MediaStatus.AI_PROCESSING, request_id=None)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail_at_the_end()
     assert kinds_and_payloads(database) == []
-    with database.reading() as session:
+    with database.read_transaction() as session:
         assert session.scalars(select(Media)).all() == []
         assert session.scalars(select(OutboxStream)).all() == []

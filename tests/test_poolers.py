@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from sqlalchemy import make_url, text
 
-from app.db import Database
+from app.database import Database
+from app.database.models import MediaStatus
 from app.errors import DatabaseUnfit
-from app.models import MediaStatus
 from app.outbox.watch import POLL_SECONDS, ChangeWatcher
 from tests.conftest import ROOT
 from tests.outbox.world import Receiver, World, wait_until
@@ -66,7 +66,7 @@ def pooled(url: str, mode: Mode, *, size: int = 20, more: str = "") -> Iterator[
 
 
 def shown(database: Database) -> dict[str, str]:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         return {name: session.execute(text(f"SHOW {name}")).scalar_one() for name in MUST_HOLD}
 
 
@@ -80,7 +80,7 @@ def test_what_must_hold_holds_whatever_a_role_and_a_database_have_set(mode: str,
         else:
             database = stack.enter_context(pooled(postgres_url, mode))  # type: ignore[arg-type]
         assert shown(database) == MUST_HOLD
-        with database.looking() as session:
+        with database.read_transaction() as session:
             assert session.execute(text("SHOW transaction_isolation")).scalar_one() == "read committed"
             assert session.execute(text("SHOW search_path")).scalar_one() == MUST_HOLD["search_path"]
 

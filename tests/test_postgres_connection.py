@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import make_url, text
 
-from app.db import Database
+from app.database import Database
+from app.database.postgres_connection import TimeLimits, settings_in
 from app.errors import DatabaseUnfit, SettingsError, Unavailable
 from app.outbox.watch import ChangeWatcher
-from app.postgres_connection import TimeLimits, settings_in
 from tests.conftest import ROOT
 from tests.silent_server import SilentServer
 
@@ -29,7 +29,7 @@ def execute(url: str, *statements: str) -> None:
 
 
 def shown(database: Database, name: str) -> str:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         return str(session.execute(text(f"SHOW {name}")).scalar_one())
 
 
@@ -67,7 +67,7 @@ def test_the_options_of_a_url_are_kept_beside_ours(postgres_url: str) -> None:
         assert shown(database, "search_path") == "apart"
         assert shown(database, "lock_timeout") == "7s"
         assert shown(database, "statement_timeout") == "4500ms"
-        with database.looking() as session:
+        with database.read_transaction() as session:
             assert session.execute(text("SELECT current_schema()")).scalar_one() == "apart"
 
 
@@ -81,13 +81,13 @@ def test_statements_that_take_long_by_their_nature_are_given_the_time(postgres_u
     limits = TimeLimits(lock=1, statement=0.2, idle=10, exchange=1)
     slow = text("SELECT pg_sleep(0.5)")
     with closing(Database(postgres_url, limits=limits)) as database:
-        with pytest.raises(Unavailable), database.reading() as session:
+        with pytest.raises(Unavailable), database.read_transaction() as session:
             session.execute(slow)
-        with database.reading(statement_seconds=20) as session:
+        with database.read_transaction(statement_seconds=20) as session:
             session.execute(slow)
-        with database.writing(statement_seconds=20) as session:
+        with database.write_transaction(statement_seconds=20) as session:
             session.execute(slow)
-        with pytest.raises(Unavailable), database.reading() as session:
+        with pytest.raises(Unavailable), database.read_transaction() as session:
             session.execute(slow)
 
 
@@ -102,7 +102,7 @@ def test_a_database_that_is_not_utf_8_is_refused_in_one_line(encoding: str, post
             with pytest.raises(DatabaseUnfit, match=f"'{name}' is encoded in {encoding}") as refused:
                 database.check()
             assert str(refused.value).isprintable()
-            with pytest.raises(DatabaseUnfit), database.reading() as session:
+            with pytest.raises(DatabaseUnfit), database.read_transaction() as session:
                 session.execute(text("SELECT 1"))
         ended = subprocess.run(
             [sys.executable, "-m", "alembic", "upgrade", "head"],
@@ -129,7 +129,7 @@ def silent(postgres_url: str) -> Iterator[SilentServer]:
 
 def test_a_server_that_falls_silent_is_given_up_and_used_again_once_it_speaks(silent: SilentServer) -> None:
     with closing(Database(silent.url, busy_seconds=0.2)) as database:
-        for hold in (database.reading, database.writing, database.looking):
+        for hold in (database.read_transaction, database.write_transaction):
             with hold() as session:
                 assert session.execute(text("SELECT 1")).scalar_one() == 1
             silent.hush()
@@ -144,7 +144,7 @@ def test_a_server_that_falls_silent_is_given_up_and_used_again_once_it_speaks(si
 
 def test_a_commit_that_nobody_answers_is_given_up_too(silent: SilentServer) -> None:
     def commit() -> None:
-        with database.writing() as session:
+        with database.write_transaction() as session:
             session.execute(text("INSERT INTO outbox_tally (name, slot, value) VALUES ('x', 0, 1)"))
             silent.hush()
 
@@ -187,7 +187,7 @@ def read_only(url: str) -> Iterator[None]:
 
 def write(database: Database) -> int:
     """Write something; returns the connection that did."""
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(text("INSERT INTO outbox_tally (name, slot, value) VALUES ('x', 0, 1)"))
         session.execute(text("DELETE FROM outbox_tally WHERE name = 'x'"))
         return int(session.execute(text("SELECT pg_backend_pid()")).scalar_one())
@@ -195,7 +195,7 @@ def write(database: Database) -> int:
 
 def test_a_server_that_does_not_write_is_unavailable_and_the_pool_lets_go_of_it(postgres_url: str) -> None:
     def backend() -> int:
-        with database.reading() as session:
+        with database.read_transaction() as session:
             return int(session.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
     with closing(Database(postgres_url)) as database:

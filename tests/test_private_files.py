@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from app.db import Database
+from app.database import Database
 from app.private_files import make_private
 from app.storage import INCOMING, Storage
 
@@ -28,7 +28,7 @@ def mode(path: Path) -> int:
 
 
 def write_something(database: Database) -> None:
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(text("CREATE TABLE IF NOT EXISTS x (y INTEGER)"))
         session.execute(text("INSERT INTO x VALUES (1)"))
 

@@ -9,11 +9,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
 
-from app.db import Database, News
+from app.database import Database, Topic, WriteTransaction
+from app.database.models import Media
 from app.errors import StorageFailed, Unavailable
-from app.models import Media
 from app.recorder import AndThen
 from app.sweep import SweepReport
 from app.uploads import Receipt, Upload
@@ -28,7 +27,7 @@ def intake(tmp_path: Path, sqlite_url: str) -> Iterator[Intake]:
         yield open_intake(tmp_path / "media", database)
 
 
-def nothing(_connection: Connection, _media: Media) -> None:
+def nothing(_connection: WriteTransaction, _media: Media) -> None:
     pass
 
 
@@ -45,12 +44,12 @@ class Group:
     def __init__(self, intake: Intake) -> None:
         self.intake = intake
         self.commits = 0
-        intake.database.on_announcement(News.MESSAGES, self._count)
+        intake.database.subscribe(Topic.MESSAGES, self._count)
         self._pool = ThreadPoolExecutor(32)
         self._go_on = threading.Event()
         entered = threading.Event()
 
-        def pause(_connection: Connection, _media: Media) -> None:
+        def pause(_connection: WriteTransaction, _media: Media) -> None:
             entered.set()
             assert self._go_on.wait(60)
 
@@ -111,7 +110,7 @@ def test_postgresql_commits_each_by_itself(tmp_path: Path, postgres_url: str) ->
 def test_nobody_is_told_of_a_commit_before_it_is_there(intake: Intake, group: Group) -> None:
     entered, go_on = threading.Event(), threading.Event()
 
-    def pause(_connection: Connection, _media: Media) -> None:
+    def pause(_connection: WriteTransaction, _media: Media) -> None:
         entered.set()
         assert go_on.wait(20)
 
@@ -137,7 +136,7 @@ def test_one_that_conflicts_leaves_the_others_of_its_group_alone(intake: Intake,
 
 
 def test_one_whose_addition_fails_leaves_the_others_of_its_group_alone(intake: Intake, group: Group) -> None:
-    def fail(_connection: Connection, _media: Media) -> None:
+    def fail(_connection: WriteTransaction, _media: Media) -> None:
         raise RuntimeError("the addition failed")
 
     bad = group.add(picture("bad"), and_then=fail)
@@ -166,7 +165,7 @@ def test_one_whose_folder_cannot_be_synced_leaves_the_others_of_its_group_alone(
 def test_where_the_database_stays_busy_all_who_wait_are_told_at_once(tmp_path: Path, sqlite_url: str) -> None:
     with closing(Database(sqlite_url)) as holder, closing(Database(sqlite_url, busy_seconds=1.0)) as database:
         intake = open_intake(tmp_path / "media", database)
-        with holder.writing() as session, ThreadPoolExecutor(8) as pool:
+        with holder.write_transaction() as session, ThreadPoolExecutor(8) as pool:
             session.connection()
             began = time.monotonic()
             waiting = [pool.submit(intake.send, picture(number)) for number in range(8)]
@@ -225,7 +224,7 @@ def test_one_that_is_interrupted_while_it_waits_is_not_recorded_and_leaves_its_p
 def test_one_that_is_interrupted_while_another_records_it_keeps_its_file(intake: Intake, group: Group) -> None:
     entered, go_on = threading.Event(), threading.Event()
 
-    def pause(_connection: Connection, _media: Media) -> None:
+    def pause(_connection: WriteTransaction, _media: Media) -> None:
         entered.set()
         assert go_on.wait(20)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from app.db import Database
+from app.database import Database
+from app.database.models import Media, OutboxMessage
 from app.errors import SettingsError
-from app.models import Media, OutboxMessage
 from app.relocation import Relocation, check_rows
 from tests.intake import Intake, open_intake, picture
 
@@ -42,7 +42,7 @@ def test_rows_follow_the_folder_that_was_moved_and_messages_keep_the_path_of_bef
     assert relocation.moved == 3
     assert paths(intake) == {str(path) for path in new.iterdir() if path.is_file()}
     check_rows(intake.database, folders(intake, new))
-    with intake.database.reading() as session:
+    with intake.database.read_transaction() as session:
         told = {Path(message.payload["path"]).parent for message in session.scalars(select(OutboxMessage))}
     assert told == {old}
 
@@ -91,7 +91,7 @@ def test_a_path_that_another_media_has_is_left(intake: Intake, tmp_path: Path) -
     new = tmp_path / "other disk"
     shutil.copytree(intake.images, new)
     first, second = intake.rows()[:2]
-    with intake.database.writing() as session:
+    with intake.database.write_transaction() as session:
         session.get_one(Media, first.id).path = str(new / Path(second.path).name)
     relocation = Relocation(intake.database, folders(intake, new))
     [left] = relocation.run(intake.images, new)

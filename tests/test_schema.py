@@ -6,20 +6,19 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from app import schema
-from app.db import Database
+from app.database import Database, schema
 from tests.conftest import ROOT
 
 
 def stamp(database: Database, revision: str) -> str | None:
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
-    with database.reading() as session:
+    with database.read_transaction() as session:
         return schema.trouble(session)
 
 
 def test_a_migrated_database_is_fit(database: Database) -> None:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         assert schema.trouble(session) is None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.sqlite_engine import LONGEST_PAUSE, SHORTEST_PAUSE, begin_writing
+from app.database.sqlite_engine import LONGEST_PAUSE, SHORTEST_PAUSE, begin_writing
 
 
 class Waiting:

@@ -14,13 +14,12 @@ import pytest
 from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
-from app.db import Database
-from app.direct import Direct
+from app.database import Database
+from app.database.models import OutboxCircuit
 from app.errors import DatabaseFailed, DatabaseUnfit, Unavailable
-from app.models import OutboxCircuit
 
 ROOT = Path(__file__).parent.parent
-ANY = Direct(select(OutboxCircuit.failures).limit(1))
+ANY = select(OutboxCircuit.failures).limit(1)
 
 
 def nothing() -> None:
@@ -28,13 +27,13 @@ def nothing() -> None:
 
 
 def count(database: Database, failures: int) -> None:
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(text("DELETE FROM outbox_circuit"))
         session.add(OutboxCircuit(endpoint="endpoint", state="closed", failures=failures))
 
 
 def counted(database: Database) -> int | None:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         return session.scalar(select(OutboxCircuit.failures))
 
 
@@ -51,9 +50,14 @@ def refusal(use: Callable[[], object]) -> DatabaseFailed:
     return refused.value
 
 
+def found(database: Database) -> object:
+    with database.read_transaction() as session:
+        return session.scalar(ANY)
+
+
 def refused_everywhere(database: Database) -> str:
     """What a person is advised, once reading, looking, writing and a trial are refused."""
-    for use in (lambda: counted(database), lambda: database.look_up(ANY, {}), lambda: count(database, 99)):
+    for use in (lambda: counted(database), lambda: found(database), lambda: count(database, 99)):
         assert str(database.url.database) not in str(refusal(use))
     return refusal(database.try_writing).advice
 
@@ -111,7 +115,7 @@ def test_a_commit_is_not_acknowledged_where_the_file_was_moved_during_its_transa
     database: Database, home: Path
 ) -> None:
     def be_moved() -> None:
-        with database.recording() as connection:
+        with database.write_transaction() as connection:
             connection.execute(text("UPDATE outbox_circuit SET failures = 7"))
             (home / "d.db").rename(home / "aside.db")
 
@@ -139,7 +143,7 @@ def test_a_file_that_replaces_another_is_used_by_its_examiner_alone_until_it_is_
     database: Database, home: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy.db"
-    with closing(database.engine.raw_connection()) as connection:
+    with closing(database.reader.raw_connection()) as connection:
         connection.cursor().execute("VACUUM INTO ?", (str(copy),))
     count(database, 2)
     for file in home.iterdir():
@@ -222,12 +226,12 @@ WRITE_PROTECT = """
 import os, sys
 from pathlib import Path
 from contextlib import closing
-from app.db import Database
+from app.database import Database
 from app.errors import DatabaseFailed
 from sqlalchemy import text
 
 def count():
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(text("UPDATE outbox_circuit SET failures = failures + 1"))
 
 path = Path(sys.argv[1])

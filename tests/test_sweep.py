@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
-from app.db import Database
+from app.database import Database, WriteTransaction
+from app.database.models import Media, MediaStatus
 from app.lifecycle import create_media
-from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
 from app.storage import hold
 from app.sweep import SweepReport
@@ -62,7 +62,7 @@ def test_an_upload_under_way_is_left_alone(intake: Intake) -> None:
         yield PHOTO
         reports.append(intake.sweep.run())
 
-    def while_recording(_connection: Connection, _media: Media) -> None:
+    def while_recording(_connection: WriteTransaction, _media: Media) -> None:
         with ThreadPoolExecutor(1) as pool:
             reports.append(pool.submit(intake.sweep.run).result(60))
 
@@ -140,8 +140,8 @@ def test_the_sweep_waits_for_a_transaction_that_may_yet_record_the_file(
     inserted, finish = threading.Event(), threading.Event()
 
     def record() -> None:
-        with other.writing() as session:
-            create_media(session.connection(), OutboxQueue(other.now), media_of(intake, PHOTO), request_id=None)
+        with other.write_transaction() as session:
+            create_media(session, OutboxQueue(other.now), media_of(intake, PHOTO), request_id=None)
             inserted.set()
             assert finish.wait(30)
             if not commits:
@@ -169,7 +169,7 @@ def test_a_busy_database_puts_the_judgement_off(tmp_path: Path, database_url: st
     intake = open_intake(tmp_path / "media", waiter)
     orphan = intake.orphan(PHOTO)
     try:
-        with holder.writing() as session:
+        with holder.write_transaction() as session:
             session.execute(text("SELECT 1" if holder.is_sqlite else "LOCK TABLE media IN SHARE ROW EXCLUSIVE MODE"))
             assert intake.sweep.run() == NOTHING
             assert orphan.exists()

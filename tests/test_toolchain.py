@@ -14,49 +14,24 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 
-BEGIN_WRITING = {
-    "app/adoption.py",
-    "app/cli/outbox.py",
-    "app/clock_guard.py",
-    "app/db.py",  # to bury commits that failed
-    "app/detection/put_off.py",
-    "app/detection/retention.py",
+TRANSACTIONS_BEGIN_IN = {
     "app/detection/runs.py",
     "app/media_folders.py",  # at the first start, and where the database was restored
-    "app/media_links.py",  # to keep the key that signs links, once
+    "app/outbox/admin.py",
     "app/outbox/dispatcher.py",
-    "app/outbox/flush.py",
     "app/outbox/resend.py",
     "app/recorder.py",
-    "app/relocation.py",
     "app/sweep.py",
+    "app/upkeep.py",
     "app/uploads.py",
-    "app/verification.py",
-    "app/web/outbox.py",  # its retry and skip are one statement each
 }
-"""Exactly the files that open a writing transaction; everything else is handed a session."""
+"""Exactly the use cases that begin transactions, twelve at most; everything else is handed the open one."""
 
-BEGIN_READING = BEGIN_WRITING | {
-    "app/cli/media_records.py",
-    "app/cli/outbox_verify.py",
-    "app/detection/queue_room.py",
-    "app/detection/waiting.py",
-    "app/outbox/auditor.py",
-    "app/outbox/counts.py",  # counts anew in a thread of its own
-    "app/schema_watch.py",
-    "app/run_results.py",  # a page at a time, so that no transaction is open while a client receives
-    "app/web/check.py",
-    "app/web/detect.py",
-    "app/web/events.py",
-    "app/web/health.py",
-    "app/web/readiness.py",
-    "app/web/links.py",
-    "app/web/media.py",
+IN_THE_DATABASE_PACKAGE = {
+    "app/database/clock_guard.py",  # to correct times that a clock set back has left too far ahead
+    "app/database/engine.py",  # to overwrite a failed commit
+    "app/database/queries.py",  # for every read that is by itself
 }
-"""Those that may open one to look only."""
-
-LOOK_WITHOUT_A_TRANSACTION = {"app/web/detect.py"}
-"""Those that open a session in which what was changed would be kept, for the sake of an answer's time."""
 
 READ_THE_ENVIRONMENT = {"app/settings/reader.py"}
 
@@ -81,6 +56,12 @@ def calls(tree: ast.Module, *names: str) -> bool:
     )
 
 
+def uses_engine(tree: ast.Module) -> bool:
+    """Whether one of a database's two engines is used."""
+    engines = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in {"reader", "writer"})
+    return any(ast.unparse(engine.value).endswith("database") for engine in engines)
+
+
 def reads_environment(tree: ast.Module) -> bool:
     """Whether `os.environ` or the like is used other than to set a variable for a library."""
     set_only = {
@@ -99,36 +80,30 @@ def reads_environment(tree: ast.Module) -> bool:
     )
 
 
-def test_writing_transactions_begin_in_the_named_files_only() -> None:
-    assert {name for name, tree in app_modules() if calls(tree, "writing") or calls(tree, "recording")} == BEGIN_WRITING
+def names(tree: ast.Module, *attributes: str) -> bool:
+    """Whether an attribute of one of these names is used, called or handed on."""
+    return any(isinstance(node, ast.Attribute) and node.attr in attributes for node in ast.walk(tree))
 
 
-def test_reading_transactions_begin_in_the_named_files_only() -> None:
-    assert {name for name, tree in app_modules() if calls(tree, "reading")} <= BEGIN_READING
-
-
-def test_looks_without_a_transaction_are_made_in_the_named_files_only() -> None:
-    assert {name for name, tree in app_modules() if calls(tree, "looking")} == LOOK_WITHOUT_A_TRANSACTION
+def test_transactions_begin_in_the_named_files_only() -> None:
+    begin = {name for name, tree in app_modules() if names(tree, "read_transaction", "write_transaction")}
+    assert begin == TRANSACTIONS_BEGIN_IN | IN_THE_DATABASE_PACKAGE
+    assert len(TRANSACTIONS_BEGIN_IN) <= 12
 
 
 def test_there_is_no_other_way_to_begin_a_transaction() -> None:
     makers = ("create_engine", "engine_from_config", "scoped_session", "sessionmaker", "Session")
-    around = {
-        name
-        for name, tree in app_modules()
-        if calls(tree, *makers)
-        or any(isinstance(node, ast.Attribute) and node.attr == "engine" for node in ast.walk(tree))
-    }
-    makes_engines = {"app/sqlite_engine.py", "app/postgres_engine.py"}
+    around = {name for name, tree in app_modules() if calls(tree, *makers) or uses_engine(tree)}
+    makes_engines = {"app/database/sqlite_engine.py", "app/database/postgres_engine.py"}
     listens_outside_any_transaction = "app/outbox/watch.py"
-    assert around == {"app/db.py", listens_outside_any_transaction} | makes_engines
+    assert around == {listens_outside_any_transaction} | makes_engines
 
 
 def test_nobody_who_is_handed_a_session_ends_its_transaction() -> None:
-    undoes_its_own = "app/sqlite_file.py"  # on a connection that no session has
-    assert {name for name, tree in app_modules() if calls(tree, "commit", "rollback")} <= BEGIN_WRITING | {
-        undoes_its_own
-    }
+    undoes_its_own = "app/database/sqlite_file.py"  # on a connection that no session has
+    commits_with_a_notice = "app/database/postgres_connection.py"
+    end = {name for name, tree in app_modules() if calls(tree, "commit", "rollback")}
+    assert end <= {undoes_its_own, commits_with_a_notice}
 
 
 def test_only_the_settings_read_the_environment() -> None:

@@ -7,11 +7,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import make_url, text
 
-from app.db import Database
+from app.database import Database, WriteTransaction
+from app.database.models import Media
 from app.errors import Unavailable
-from app.models import Media
 from app.sweep import SweepReport
 from app.uploads import Upload
 from tests.intake import Intake, open_intake, picture, twin_of
@@ -127,7 +127,7 @@ def test_a_replacement_whose_commit_went_unanswered_is_looked_up_too(
     intake.assert_sound()
 
 
-def break_at_commit(connection: Connection, _media: Media) -> None:
+def break_at_commit(connection: WriteTransaction, _media: Media) -> None:
     """The server ends this connection while it works on the COMMIT, and commits nothing."""
     for statement in (
         (

@@ -12,12 +12,12 @@ import pytest
 import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import select, text, update
 
-from app.db import Database
+from app.database import Database, WriteTransaction
+from app.database.models import Media, MediaStatus
 from app.errors import MalformedUpload, MediaIdCollision, StorageFailed, StorageFull, Unavailable, UnsupportedMedia
 from app.media_hash import media_id_of_bytes
-from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
 from app.storage import hold
 from app.uploads import Receipt, Upload, Uploads
@@ -70,7 +70,7 @@ def test_the_same_bytes_again_are_a_duplicate_of_the_first_owner(intake: Intake)
 
 def forget_checksum(intake: Intake) -> None:
     """As a row of the first schema."""
-    with intake.database.writing() as session:
+    with intake.database.write_transaction() as session:
         session.execute(text("UPDATE media SET checksum = NULL"))
 
 
@@ -92,7 +92,7 @@ def test_a_duplicate_is_answered_though_the_missing_checksum_cannot_be_written(
         intake = open_intake(tmp_path / "media", waiter)
         intake.send(PHOTO)
         forget_checksum(intake)
-        with holder.writing() as session:
+        with holder.write_transaction() as session:
             session.execute(text("SELECT 1" if holder.is_sqlite else "LOCK TABLE media IN SHARE ROW EXCLUSIVE MODE"))
             assert intake.send(PHOTO).duplicate
         assert [row.checksum for row in intake.rows()] == [None]
@@ -193,7 +193,7 @@ def test_a_file_whose_lock_is_held_makes_the_upload_wait_and_then_come_back_late
 def test_an_upload_waits_for_the_one_that_is_about_to_commit(intake: Intake) -> None:
     linked, go_on = threading.Event(), threading.Event()
 
-    def pause(_connection: Connection, _media: Media) -> None:
+    def pause(_connection: WriteTransaction, _media: Media) -> None:
         linked.set()
         assert go_on.wait(30)
 
@@ -222,7 +222,7 @@ def test_a_new_media_is_told_of_with_its_whole_file_before_it_is_recorded_and_a_
 
 
 def test_what_is_added_to_the_transaction_is_committed_with_it_or_not_at_all(intake: Intake) -> None:
-    def fail(connection: Connection, media: Media) -> NoReturn:
+    def fail(connection: WriteTransaction, media: Media) -> NoReturn:
         assert connection.scalar(select(Media.id).where(Media.id == media.id)) is not None
         raise RuntimeError("the addition failed")
 
@@ -233,7 +233,7 @@ def test_what_is_added_to_the_transaction_is_committed_with_it_or_not_at_all(int
 
 
 def test_replacing_an_orphan_that_fails_before_the_commit_leaves_the_orphan(intake: Intake) -> None:
-    def fail(_connection: Connection, _media: Media) -> NoReturn:
+    def fail(_connection: WriteTransaction, _media: Media) -> NoReturn:
         raise RuntimeError("the addition failed")
 
     orphan = intake.orphan(twin_of(PHOTO))
@@ -255,7 +255,7 @@ def test_a_database_that_is_busy_for_too_long_leaves_nothing_behind(tmp_path: Pa
     holder, waiter = Database(database_url), Database(database_url, busy_seconds=0.3)
     try:
         intake = open_intake(tmp_path / "media", waiter)
-        with holder.writing() as session:
+        with holder.write_transaction() as session:
             session.execute(text("SELECT 1" if holder.is_sqlite else "LOCK TABLE media IN SHARE ROW EXCLUSIVE MODE"))
             with pytest.raises(Unavailable):
                 intake.send(PHOTO)
@@ -271,7 +271,8 @@ def test_a_database_without_room_leaves_nothing_behind(tmp_path: Path, sqlite_ur
     try:
         intake = open_intake(tmp_path / "media", database)
 
-        def use_up(connection: Connection, _media: Media) -> None:
+        def use_up(transaction: WriteTransaction, _media: Media) -> None:
+            connection = transaction.connection()
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
             connection.execute(text("CREATE TABLE filler AS SELECT randomblob(1000000) AS bytes"))
@@ -387,7 +388,7 @@ def test_other_bytes_do_not_take_the_place_of_a_lost_file(intake: Intake) -> Non
 
 def test_a_lost_file_of_which_no_checksum_was_kept_is_not_put_back(intake: Intake) -> None:
     media_id = intake.send(PHOTO).media.id
-    with intake.database.writing() as session:
+    with intake.database.write_transaction() as session:
         session.execute(update(Media).where(Media.id == media_id).values(checksum=None))
     intake.final(PHOTO).unlink()
     with pytest.raises(StorageFailed):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import xxhash
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
-from app.db import Database
+from app.database import Database, WriteTransaction
+from app.database.models import Media
 from app.media_hash import media_id_of_bytes
-from app.models import Media
 from app.uploads import Upload
 from app.verification import PAGE, Finding, Problem, Verification
 from tests.intake import Intake, open_intake, picture, twin_of
@@ -113,7 +113,7 @@ def test_a_folder_that_is_gone_makes_its_media_missing(intake: Intake) -> None:
 
 def forget_checksums(intake: Intake) -> None:
     """As rows of the first schema."""
-    with intake.database.writing() as session:
+    with intake.database.write_transaction() as session:
         session.execute(text("UPDATE media SET checksum = NULL"))
 
 
@@ -159,7 +159,7 @@ def test_files_without_a_row_are_orphans_and_stay(intake: Intake) -> None:
 def test_a_file_that_is_being_recorded_is_no_orphan(intake: Intake) -> None:
     linked, go_on = threading.Event(), threading.Event()
 
-    def pause(_connection: Connection, _media: Media) -> None:
+    def pause(_connection: WriteTransaction, _media: Media) -> None:
         linked.set()
         assert go_on.wait(30)
 
@@ -182,7 +182,7 @@ def test_no_transaction_is_open_while_files_are_read(intake: Intake) -> None:
     verification = Verification(intake.database, intake.storage)
     for number, _finding in enumerate(verification.media(on_progress=silent)):
         intake.send(picture(10 + number))  # would wait for ever where a writer were open
-        with intake.database.engine.connect() as connection:
+        with intake.database.reader.connect() as connection:
             if not intake.database.is_sqlite:
                 idle = (
                     "SELECT count(*) FROM pg_stat_activity "
@@ -193,7 +193,7 @@ def test_no_transaction_is_open_while_files_are_read(intake: Intake) -> None:
 
 def test_more_media_than_a_page_are_all_looked_at_once(intake: Intake) -> None:
     columns = "id, name, path, media_type, media_status, user_id, size_bytes, created_at"
-    with intake.database.writing() as session:
+    with intake.database.write_transaction() as session:
         session.execute(
             text(f"INSERT INTO media ({columns}) VALUES (:id, 'n', :path, 'Image', 1, 'ada', 1, 0)"),
             [{"id": f"{number:016x}", "path": str(intake.images / f"{number}.jpg")} for number in range(2 * PAGE + 1)],

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from contextlib import closing, suppress
 
-from app.db import Database
+from app.database import Database
 from app.wait_for_database import SAY_SECONDS, TRY_SECONDS, wait
 from tests.conftest import ROOT
 

@@ -12,7 +12,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from app.db import Database
+from app.database import Database
 from app.errors import DetectionsError
 from tests.intake import TOGETHER, Intake, open_intake, picture
 

@@ -3,18 +3,10 @@
 import signal
 import threading
 from collections.abc import Sequence
-from typing import Protocol
 
+from app.background import Background
 from app.cli.output import note
 from app.current import services
-
-
-class Part(Protocol):
-    """Works in threads of its own from `start` to `stop`."""
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
 
 
 def check_database() -> None:
@@ -24,7 +16,7 @@ def check_database() -> None:
         note(noticed)
 
 
-def run_until_stopped(parts: Sequence[Part], said: str) -> None:
+def run_until_stopped(parts: Sequence[Background], said: str) -> None:
     """Start the parts, say so, and stop them in the same order at SIGTERM or SIGINT."""
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

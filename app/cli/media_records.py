@@ -1,4 +1,4 @@
-"""`flask media list | show`: what is known of stored media, as the API tells it. This module begins transactions."""
+"""`flask media list | show`: what is known of stored media, as the API tells it."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from app import catalog, representation
 from app.cli.output import json_option, note, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
+from app.database.models import MediaStatus
 from app.errors import MediaNotFound
-from app.models import MediaStatus
 
 UNKNOWN = 4
 PAGE = 500
@@ -42,15 +42,14 @@ def list_media(status: str | None, kind: str | None, limit: int, as_json: bool) 
     records: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:
-        with services().database.reading() as session:
-            page = catalog.page(
-                session,
-                status=STATUSES[status] if status else None,
-                media_type=TYPES[kind] if kind else None,
-                limit=min(PAGE, limit - len(records)),
-                cursor=cursor,
-            )
-            records += [representation.media(view) for view in page.items]
+        page = services().queries.fetch(
+            catalog.page,
+            status=STATUSES[status] if status else None,
+            media_type=TYPES[kind] if kind else None,
+            limit=min(PAGE, limit - len(records)),
+            cursor=cursor,
+        )
+        records += [representation.media(view) for view in page.items]
         cursor = page.next_cursor
         if cursor is None or len(records) == limit:
             break
@@ -77,12 +76,11 @@ def list_media(status: str | None, kind: str | None, limit: int, as_json: bool) 
 def show_media(media_id: str, as_json: bool) -> None:
     """One media's record with its last run and its delivery state."""
     try:
-        with services().database.reading() as session:
-            view = catalog.view(session, media_id)
-            record, path = representation.media(view), view.media.path
+        view = services().queries.fetch(catalog.view, media_id)
     except MediaNotFound as error:
         note(str(error))
         raise SystemExit(UNKNOWN) from error
+    record, path = representation.media(view), view.media.path
     if as_json:
         show_json(record)
     else:

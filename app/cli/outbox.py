@@ -1,6 +1,5 @@
-"""`flask outbox …`: what a person may ask of the outbox, and do to it. This module begins transactions."""
+"""`flask outbox …`: what a person may ask of the outbox, and do to it."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NoReturn
@@ -13,17 +12,14 @@ from app.cli.faults import Group
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
+from app.database.postgres_failover import AFTER_RESTORE
 from app.errors import DetectionsError, MediaNotFound
 from app.media_hash import MEDIA_ID
-from app.outbox import documents, listing, operations
-from app.postgres_failover import AFTER_RESTORE
+from app.outbox import documents, listing
 from app.startup import warn_of_plain_http
 
 STILL_PENDING, PARKED, UNKNOWN = 1, 3, 4
-PRUNE_BATCH = 500
 HELD_SHOWN = 5
-ALL_SECONDS = 600.0
-"""What is done to every parked stream at once may take its time."""
 
 
 @click.group(cls=Group)
@@ -92,8 +88,7 @@ def run() -> None:
 @with_appcontext
 def status(as_json: bool) -> None:
     """What waits, since when, how the circuit breaker stands, and who is held."""
-    with services().database.reading() as session:
-        document = services().outbox_status(session)
+    document = services().queries.fetch(services().outbox_status)
     if as_json:
         show_json(document)
         return
@@ -121,10 +116,10 @@ def status(as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
 @json_option
 @with_appcontext
-def list_messages(state: operations.State | None, limit: int, as_json: bool) -> None:
+def list_messages(state: listing.State | None, limit: int, as_json: bool) -> None:
     """Messages: those that wait in the order they are due, then parked ones, then delivered ones, newest first."""
-    with services().database.reading() as session:
-        rows = [documents.message(*pair) for pair in listing.first_page(session, state=state, limit=limit)]
+    found = services().queries.fetch(listing.first_page, state=state, limit=limit)
+    rows = [documents.message(*pair) for pair in found]
     if as_json:
         show_json(rows)
     else:
@@ -171,9 +166,8 @@ def retry(media_ids: Sequence[str], everything: bool, as_json: bool) -> None:
     """Put parked media back to pending."""
     if everything == bool(media_ids):
         raise click.UsageError("Name parked media, or say --all.")
-    database, possible = services().database, [one for one in media_ids if MEDIA_ID.fullmatch(one)]
-    with database.writing(statement_seconds=ALL_SECONDS) as session:
-        put_back = operations.retry_parked(session, database.now, None if everything else possible)
+    possible = [one for one in media_ids if MEDIA_ID.fullmatch(one)]
+    put_back = services().outbox_admin.retry(None if everything else possible)
     if as_json:
         show_json({"retried": put_back})
     else:
@@ -190,10 +184,8 @@ def retry(media_ids: Sequence[str], everything: bool, as_json: bool) -> None:
 def skip(media_id: str, as_json: bool) -> None:
     """Drop the head message of a parked media, recorded as skipped."""
     _check_possible(media_id)
-    database = services().database
     try:
-        with database.writing() as session:
-            seq = operations.skip_head(session, database.now, media_id)
+        seq = services().outbox_admin.skip(media_id)
     except MediaNotFound as error:
         _unknown(str(error))
     if as_json:
@@ -214,16 +206,7 @@ def prune(as_json: bool) -> None:
     It pauses after each batch for as long as the batch took, so that uploads have the database at least half of the
     time.
     """
-    database, days = services().database, services().settings.outbox_retention_days
-    total = 0
-    while True:
-        started = time.monotonic()
-        with database.writing() as session:
-            count = operations.prune(session, database.now, older_than_days=days, batch=PRUNE_BATCH)
-        total += count
-        if count < PRUNE_BATCH:
-            break
-        time.sleep(time.monotonic() - started)
+    total = services().outbox_admin.prune(older_than_days=services().settings.outbox_retention_days)
     if as_json:
         show_json({"pruned": total})
     else:
@@ -232,8 +215,7 @@ def prune(as_json: bool) -> None:
 
 def _say_what_holds_back() -> None:
     """Why nothing gets through, where that is one reason for all, or for all of a user's."""
-    with services().database.reading() as session:
-        document = services().outbox_status(session)
+    document = services().queries.fetch(services().outbox_status)
     circuit, held = document["circuit"], document["held"]
     if circuit["state"] != "closed":
         note(f"The circuit is {circuit['state']}: {circuit['reason']}.")
@@ -247,8 +229,7 @@ def _history(media_id: str) -> dict[str, Any]:
     """The document of one media's messages; ends the command where it has none."""
     _check_possible(media_id)
     try:
-        with services().database.reading() as session:
-            return documents.history(operations.history(session, media_id))
+        return documents.history(services().queries.fetch(listing.history, media_id))
     except MediaNotFound as error:
         _unknown(str(error))
 

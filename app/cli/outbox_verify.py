@@ -1,11 +1,7 @@
-"""`flask outbox verify`: SQLite's pages and indexes, the invariants, and with --remote what the other side has.
-
-This module begins transactions.
-"""
+"""`flask outbox verify`: SQLite's pages and indexes, the invariants, and with --remote what the other side has."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 
 import click
 from flask.cli import with_appcontext
@@ -13,15 +9,13 @@ from flask.cli import with_appcontext
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
-from app.database_errors import RESCUE, translate_db_errors
+from app.database.error_translation import RESCUE
 from app.errors import DatabaseDamaged, Unavailable
-from app.integrity import Damage, Opened, find_damage
+from app.integrity import Damage
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.remote_audit import Difference, RemoteState
-from app.outbox.verify import walk
 
 BROKEN = 5
-PORTION_SECONDS = 30.0
 
 
 @click.command(
@@ -41,9 +35,8 @@ PORTION_SECONDS = 30.0
 def verify(remote: bool, as_json: bool) -> None:
     """Check that the database is sound, and the invariants on the stored rows."""
     database = services().database
-    opened = partial(database.reading, statement_seconds=PORTION_SECONDS)
-    damage = _damage(opened) if database.is_sqlite else []
-    broken = _broken(opened, damage)
+    damage = _damage() if database.is_sqlite else []
+    broken = _broken(damage)
     differences = list(_differences()) if remote else []
     unlike = [{"mediaId": one.media_id, "problem": one.problem} for one in differences]
     warnings = database.warnings()
@@ -65,16 +58,16 @@ def verify(remote: bool, as_json: bool) -> None:
     note("Every invariant holds.")
 
 
-def _damage(opened: Opened) -> list[Damage]:
+def _damage() -> list[Damage]:
     with progress_bar("reading pages") as on_progress:
-        return list(find_damage(opened, on_progress))
+        return services().outbox_admin.find_damage(on_progress)
 
 
-def _broken(opened: Opened, damage: list[Damage]) -> list[dict[str, str]]:
+def _broken(damage: list[Damage]) -> list[dict[str, str]]:
     """The broken invariants, as far as a damaged database can be read."""
     try:
-        with translate_db_errors(), progress_bar("checking") as on_progress:
-            return walk(opened, on_progress)
+        with progress_bar("checking") as on_progress:
+            return services().outbox_admin.find_broken_invariants(on_progress)
     except DatabaseDamaged as error:
         if not damage:
             damage.append(Damage("", error.advice))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from app.database.models import RunFailure
 from app.detection.claims import ClaimedRun
 from app.detection.house import POLL_SECONDS, Gate, Kind, detector_fault, fault_of, fault_of_detector
 from app.detection.jobs import Job, OpenFile
@@ -29,7 +30,6 @@ from app.errors import (
     Unavailable,
     Undecodable,
 )
-from app.models import RunFailure
 from app.storage import open_stored
 
 log = structlog.get_logger()

@@ -14,7 +14,6 @@ from typing import Literal
 from sqlalchemy import (
     CTE,
     ColumnElement,
-    Double,
     Select,
     Subquery,
     Update,
@@ -28,12 +27,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from app.detection.statements import RUN, UNDER_WAY, claimable
-from app.models import DetectionRun, Media, RunState
-from app.time_bounds import TimeBound
+from app.database import WriteTransaction
+from app.database.models import DetectionRun, Media, RunState
+from app.detection.statements import RUN, RUN_LEASE, UNDER_WAY, claimable
 
 LEASE_SECONDS = 15.0
-RUN_BOUNDS = (TimeBound(DetectionRun.lease_until, LEASE_SECONDS, lease=True),)
+RUN_BOUNDS = (RUN_LEASE.bound(LEASE_SECONDS),)
 
 _R = RUN.c
 _RUNNING: ColumnElement[bool] = _R.state == literal_column(f"'{RunState.RUNNING}'")
@@ -63,11 +62,7 @@ class ClaimedRun:
     @property
     def fence(self) -> ColumnElement[bool]:
         """True of the run's row as long as this claim is the one that may write about it."""
-        return and_(
-            DetectionRun.id == self.run_id,
-            DetectionRun.lease_epoch == self.epoch,
-            DetectionRun.state == RunState.RUNNING,
-        )
+        return and_(_R.id == self.run_id, RUN_LEASE.fence(self.epoch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +81,7 @@ class Claims:
         self._lease = _lease_statement(now)
         self._is_waited_for = {new_only: _newcomers(now, new_only=new_only) for new_only in (True, False)}
 
-    def lease(self, session: Session, claimant: Claimant) -> ClaimedRun | None:
+    def lease(self, session: WriteTransaction, claimant: Claimant) -> ClaimedRun | None:
         """Lease the next run; None where there is none, or where another claims it right now."""
         run = session.scalars(
             self._lease,
@@ -112,9 +107,7 @@ def _lease_statement(now: ColumnElement[float]) -> Update:
         .values(
             state=RunState.RUNNING,
             detector=bindparam("name"),
-            lease_epoch=DetectionRun.lease_epoch + 1,
-            lease_owner=bindparam("owner"),
-            lease_until=now + bindparam("lease", type_=Double()),
+            **RUN_LEASE.claim(now),
             # A run that is leased still ended with its server: that try counts no second time, nor against the file.
             tries=case((_R.state == RunState.QUEUED, _R.tries + 1), else_=_R.tries),
             claimed_at=now,
@@ -159,7 +152,7 @@ def _waiting(now: ColumnElement[float]) -> Subquery:
 
 def _busy(now: ColumnElement[float]) -> Subquery:
     """The users who have runs under way, and how many."""
-    held = select(_R.user_id, func.count().label("runs")).where(_RUNNING, _R.lease_until > now)
+    held = select(_R.user_id, func.count().label("runs")).where(_RUNNING, RUN_LEASE.until > now)
     return held.group_by(_R.user_id).subquery("busy")
 
 

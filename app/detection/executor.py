@@ -7,19 +7,17 @@ yields where somebody else waits who has nothing under way, and goes on later. A
 (`app.detection.house`) is put off; while detection itself cannot work, one thread tries it and the others wait.
 """
 
-import os
-import socket
-import threading
 import time
-import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import structlog
 
+from app.background import Background
+from app.database.lease import HEARTBEATS, new_owner
 from app.detection.attempts import NOT_RECORDED, RunAttempts
 from app.detection.claims import ClaimedRun
 from app.detection.head_start import HeadStart, IdleDetectors
@@ -40,13 +38,10 @@ from app.errors import (
     Unavailable,
 )
 from app.failure_log import FailureLog
-from app.threads import watched
 
 log = structlog.get_logger()
 
 LOOK_EVERY = 1.0
-RENEWALS = 3
-"""Of a lease, within the time that it lasts."""
 STOP_SECONDS = 5.0
 HEAD_START_SECONDS = 5.0
 """How long a detector waits for the run that it works ahead of: a disk or a database is slow then, and others wait."""
@@ -60,7 +55,7 @@ _Work = Callable[[DetectorProcess], bool]
 """Does one job, if there is any."""
 
 
-class RunExecutor:
+class RunExecutor(Background):
     """`workers` runs at once, or a share of them. `on_left` is called with a run's id when this process works on it no
     more, and with whether it has ended it. `folder_reason` tells what is wrong with a media folder."""
 
@@ -76,15 +71,15 @@ class RunExecutor:
         folder_reason: Callable[[Path], str | None] = lambda _folder: None,
         gate: Gate | None = None,
     ) -> None:
+        super().__init__()
         self._runs = runs
         self._make_process = make_process
         self._on_left = on_left
         self.gate = gate or Gate()
         self._head_start_seconds = head_start_seconds
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.owner = new_owner()
         self._failures = FailureLog("run_worker_failed")
         self._renewal_failures = FailureLog("lease_not_renewed")
-        self._stopping = threading.Event()
         self._idle = IdleDetectors()
         self._ahead: set[HeadStart] = set()
         self._workers = workers
@@ -93,36 +88,33 @@ class RunExecutor:
         self._attempts = RunAttempts(runs, stream, self.gate, folder_reason, self._stopping)
         self._under_way: set[ClaimedRun] = set()
         self._processes: list[DetectorProcess] = []
-        self._threads: list[threading.Thread] = []
 
-    def start(self, processes: int = 1) -> None:
-        """Begin, as one of so many processes that share the workers out; each has one at least."""
-        workers = -(-self._workers // processes)
-        self._in_memory.capacity = WAITING_IN_MEMORY * workers
-        names = [f"run-worker-{number}" for number in range(workers)]
-        self._threads = [watched(self._work, name, self._stopping) for name in names]
-        self._threads.append(watched(self._renew, "run-heartbeat", self._stopping))
-        for thread in self._threads:
-            thread.start()
+    def share(self, processes: int) -> None:
+        """Be one of so many processes that share the workers out, each at least one; to be called before `start`."""
+        self._workers = -(-self._workers // processes)
+        self._in_memory.capacity = WAITING_IN_MEMORY * self._workers
 
     def stop(self) -> None:
         """Hand back what is under way, end the processes, and answer whoever still waits."""
-        self._stopping.set()
-        self._idle.close()
-        for head_start in self._ahead.copy():
-            head_start.leave()
-        started = [thread for thread in self._threads if thread.is_alive()]
-        deadline = time.monotonic() + STOP_SECONDS
-        for thread in started:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        self._interrupt()
+        self._join(STOP_SECONDS)
         for process in self._processes:  # one that gives no frame for so long is not waited for
             process.close()
-        for thread in started:
-            thread.join()
+        self._join()
         while waiting := self._in_memory.next():
             if waiting.result.set_running_or_notify_cancel():
                 waiting.result.set_exception(_shutting_down())
             waiting.close()
+
+    def _targets(self) -> Mapping[str, Callable[[], None]]:
+        workers = {f"run-worker-{number}": self._work for number in range(self._workers)}
+        return {**workers, "run-heartbeat": self._renew}
+
+    def _interrupt(self) -> None:
+        super()._interrupt()
+        self._idle.close()
+        for head_start in self._ahead.copy():
+            head_start.leave()
 
     def wake(self) -> None:
         """Have a look now: a run was queued."""
@@ -273,7 +265,7 @@ class RunExecutor:
         )
 
     def _renew(self) -> None:
-        while not self._stopping.wait(self._runs.lease_seconds / RENEWALS):
+        while not self._stopping.wait(self._runs.lease_seconds / HEARTBEATS):
             for claimed in self._under_way.copy():
                 try:
                     self._runs.renew(claimed)

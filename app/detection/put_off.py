@@ -1,24 +1,25 @@
 """Runs that a fault of the house keeps: what they wait for, and their release once it is over.
 
-A run that waits for its file costs one look at the file in each round, and no claim. This module begins transactions.
+A run that waits for its file costs one look at the file in each round, and no claim. Nothing here begins a transaction.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from sqlalchemy import ScalarSelect, func, select, update
+from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.background import BackgroundWork
-from app.db import Database, News, announce
+from app.database import Database, Queries
+from app.database.models import DetectionRun, Media
 from app.detection.house import OF_ALL, Gate, Kind, fault_of
-from app.detection.statements import NOT_PUT_OFF, PUT_OFF
+from app.detection.runs import release_runs
+from app.detection.statements import PUT_OFF
 from app.errors import DetectionsError, StorageFailed
-from app.models import DetectionRun, Media
 from app.storage import open_stored
 
 log = structlog.get_logger()
@@ -57,24 +58,15 @@ def reason_for_all() -> ScalarSelect[str]:
     )
 
 
-def release_of(session: Session, media_id: str) -> bool:
-    """Have a media item's run be claimed again, in the caller's transaction; False where none was put off."""
-    return _release(
-        session, [*session.scalars(select(DetectionRun.id).where(PUT_OFF, DetectionRun.media_id == media_id))]
+def _page(session: Session, kind: Kind, after: int) -> list[PutOffRun]:
+    rows = session.execute(
+        select(DetectionRun.id, Media.path, Media.size_bytes)
+        .join(Media, Media.id == DetectionRun.media_id)
+        .where(PUT_OFF, DetectionRun.waiting_kind == kind, DetectionRun.id > after)
+        .order_by(DetectionRun.id)
+        .limit(PAGE)
     )
-
-
-def _release(session: Session, run_ids: Sequence[int]) -> bool:
-    released = session.execute(
-        update(DetectionRun)
-        .where(DetectionRun.id.in_(run_ids), PUT_OFF)
-        .values(**NOT_PUT_OFF)
-        .returning(DetectionRun.id)
-        .execution_options(synchronize_session=False)
-    ).all()
-    if released:
-        announce(session.connection(), News.RUNS)
-    return bool(released)
+    return [PutOffRun(row.id, kind, Path(row.path), row.size_bytes) for row in rows]
 
 
 class PutOffRuns(BackgroundWork):
@@ -91,6 +83,7 @@ class PutOffRuns(BackgroundWork):
     ) -> None:
         super().__init__("put-off-runs", pause=every)
         self._database = database
+        self._queries = Queries(database)
         self._gate = gate
         self._folder_reason = folder_reason
 
@@ -105,24 +98,12 @@ class PutOffRuns(BackgroundWork):
     def _look_through(self, kind: Kind) -> None:
         if kind in OF_ALL and self._gate.fault is not None:
             return
-        page = self._page(kind, 0)
+        page = self._queries.fetch(_page, kind, 0)
         while page and not self._stopping.is_set():
             ready = [run.run_id for run in page if self._can_go_on(run)]
             if ready:
-                with self._database.writing() as session:
-                    _release(session, ready)
-            page = self._page(kind, page[-1].run_id)
-
-    def _page(self, kind: Kind, after: int) -> list[PutOffRun]:
-        with self._database.reading() as session:
-            rows = session.execute(
-                select(DetectionRun.id, Media.path, Media.size_bytes)
-                .join(Media, Media.id == DetectionRun.media_id)
-                .where(PUT_OFF, DetectionRun.waiting_kind == kind, DetectionRun.id > after)
-                .order_by(DetectionRun.id)
-                .limit(PAGE)
-            )
-            return [PutOffRun(row.id, kind, Path(row.path), row.size_bytes) for row in rows]
+                release_runs(self._database, ready)
+            page = self._queries.fetch(_page, kind, page[-1].run_id)
 
     def _can_go_on(self, run: PutOffRun) -> bool:
         """A run that waits for another fault than before is released too: its next claim says for which."""

@@ -1,4 +1,4 @@
-"""Whether one more run may wait. Nothing here begins a transaction that writes.
+"""Whether one more run may wait. Nothing here begins a transaction.
 
 The queue is a table, so its length costs nothing but the time to count it: milliseconds where a hundred thousand runs
 wait. A count therefore serves for a second, with what this process lets in meanwhile added to it. Nobody is refused by
@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
-from app.db import Database
+from app.database import Database, Queries
 from app.detection.statements import RUN, UNDER_WAY
 from app.errors import Unavailable
 from app.fair_share import has_room
@@ -25,7 +26,7 @@ class QueueRoom:
     """The room for runs that wait or are under way, `capacity` in all. Safe to use from several threads."""
 
     def __init__(self, database: Database, capacity: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._database = database
+        self._queries = Queries(database)
         self._capacity = capacity
         self._monotonic = monotonic
         self._guard = threading.Lock()
@@ -50,9 +51,10 @@ class QueueRoom:
             self._held[user] += 1
 
     def _count(self) -> None:
-        with self._database.reading() as session:
-            rows = session.execute(
-                select(RUN.c.user_id, func.count().label("runs")).where(UNDER_WAY).group_by(RUN.c.user_id)
-            )
-            self._held = Counter({row.user_id: row.runs for row in rows})
+        self._held = self._queries.fetch(_runs_of_users)
         self._counted_at = self._monotonic()
+
+
+def _runs_of_users(session: Session) -> Counter[str]:
+    rows = session.execute(select(RUN.c.user_id, func.count().label("runs")).where(UNDER_WAY).group_by(RUN.c.user_id))
+    return Counter({row.user_id: row.runs for row in rows})

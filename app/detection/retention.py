@@ -2,7 +2,7 @@
 
 A run is superseded by a later one of the same media that is done. Its row goes with its boxes, so that it is not found
 any more, rather than found to have seen nothing. Runs are gone through in pages and boxes in batches, by key and with
-pauses: no transaction is long, and uploads beside it hardly notice. This module begins transactions.
+pauses: no transaction is long, and uploads beside it hardly notice.
 """
 
 import time
@@ -10,17 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import and_, delete, exists, select
+from sqlalchemy import and_, exists, select
 from sqlalchemy.orm import aliased
 
-from app.background import BackgroundWork
-from app.db import Database
-from app.models import Detection, DetectionRun, RunState
+from app.database import Database, Queries
+from app.database.models import DetectionRun, RunState
+from app.detection.runs import delete_run
 
 log = structlog.get_logger()
 
 DAY = 86_400.0
-EVERY_SECONDS = 6 * 3600.0
+RETENTION_EVERY = 6 * 3600.0
 PAGE = 500
 BATCH = 5_000
 """Boxes deleted in one transaction, and those of one frame more: some ten milliseconds of a write lock."""
@@ -65,36 +65,10 @@ class SupersededRuns:
             ),
         )
         runs = select(DetectionRun.id, is_superseded.label("superseded"))
-        with self._database.reading() as session:
-            rows = session.execute(runs.where(DetectionRun.id > after).order_by(DetectionRun.id).limit(PAGE)).all()
+        page = runs.where(DetectionRun.id > after).order_by(DetectionRun.id).limit(PAGE)
+        rows = Queries(self._database).fetch(lambda session: session.execute(page).all())
         return _Page([row.id for row in rows if row.superseded], rows[-1].id if rows else None)
 
     def _delete(self, run_id: int) -> None:
-        while not self._delete_batch(run_id):
+        while not delete_run(self._database, run_id, batch=BATCH):
             self._sleep(PAUSE_SECONDS)
-
-    def _delete_batch(self, run_id: int) -> bool:
-        """Delete some boxes of the run, or the last of them and the run itself; true once that is gone."""
-        boxes = Detection.run_id == run_id
-        with self._database.writing() as session:
-            beyond = session.scalar(
-                select(Detection.frame).where(boxes).order_by(Detection.frame, Detection.ordinal).offset(BATCH).limit(1)
-            )
-            if beyond is None:
-                session.execute(delete(Detection).where(boxes))
-                session.execute(delete(DetectionRun).where(DetectionRun.id == run_id))
-            else:
-                session.execute(delete(Detection).where(boxes, Detection.frame <= beyond))
-        return beyond is None
-
-
-class PeriodicRetention(BackgroundWork):
-    """Drops superseded runs at the start and from time to time."""
-
-    def __init__(self, superseded: SupersededRuns) -> None:
-        super().__init__("retention", pause=EVERY_SECONDS)
-        self._superseded = superseded
-
-    def work(self) -> None:
-        """Drop them once."""
-        self._superseded.drop(self._stopping.is_set)

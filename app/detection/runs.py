@@ -18,19 +18,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
-from app.db import Database, News, announce
-from app.detection import tallies
+from app import counters
+from app.database import Database, Queries, Topic, WriteTransaction
+from app.database.lease import FIRST_EPOCH
+from app.database.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
 from app.detection.claims import LEASE_SECONDS, Claimant, ClaimedRun, Claims
 from app.detection.queue_room import QueueRoom
 from app.detection.results import FrameResult
 from app.detection.statements import (
-    FIRST,
-    NO_LEASE,
+    FIRST_TRY,
     NOT_PUT_OFF,
+    PUT_OFF,
+    RUN_LEASE,
     UNDER_WAY,
     RunStatements,
     add_results,
@@ -38,7 +40,6 @@ from app.detection.statements import (
 )
 from app.errors import AlreadyProcessing, Forbidden, HouseFault, NotProcessing
 from app.lifecycle import change_status
-from app.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
 from app.outbox.queue import OutboxQueue
 
 MAX_TRIES = 2
@@ -73,30 +74,32 @@ class Runs:
     ) -> None:
         self._database = database
         self._queue = queue
+        self._queries = Queries(database)
         self._statements = RunStatements(database.now)
         self.lease_seconds = lease_seconds
+        self._renewal = RUN_LEASE.renew(database.now, lease_seconds)
         self._claims = Claims(database.now)
         self._room = QueueRoom(database, max_waiting)
         self.detector = detector
 
-    def add(self, connection: Connection, media_id: str, wanted: RunRequest) -> int:
+    def add(self, transaction: WriteTransaction, media_id: str, wanted: RunRequest) -> int:
         """Queue a run in the caller's transaction; IntegrityError where one is under way. Returns the run's id."""
-        added = connection.execute(self._statements.queue, self._asked_for(media_id, wanted))
-        announce(connection, News.RUNS)
+        added = transaction.core.execute(self._statements.queue, self._asked_for(media_id, wanted))
+        transaction.notify(Topic.RUNS)
         return int(added.scalar_one())
 
     def add_begun(
-        self, connection: Connection, media: Media, wanted: RunRequest, owner: str
+        self, transaction: WriteTransaction, media: Media, wanted: RunRequest, owner: str
     ) -> tuple[int, ClaimedRun | None]:
         """Add a new media's run, which `owner` has begun, in the caller's transaction that creates the media.
 
         Leased and reported, unless any other run waits: then it is queued, because it may be that one's turn. Returns
         the run's id too.
         """
-        if self._statements.any_claimable.first(connection, {}) is not None:
-            return self.add(connection, media.id, wanted), None
+        if transaction.core.scalar(self._statements.any_claimable) is not None:
+            return self.add(transaction, media.id, wanted), None
         lease = {"owner": owner, "lease": self.lease_seconds}
-        added = connection.execute(self._statements.begin, self._asked_for(media.id, wanted) | lease)
+        added = transaction.core.execute(self._statements.begin, self._asked_for(media.id, wanted) | lease)
         claimed = ClaimedRun(
             run_id=int(added.scalar_one()),
             media_id=media.id,
@@ -107,11 +110,11 @@ class Runs:
             media_type=media.media_type,
             confidence=wanted.confidence,
             frame_interval=wanted.frame_interval,
-            epoch=FIRST,
-            tries=FIRST,
+            epoch=FIRST_EPOCH,
+            tries=FIRST_TRY,
             request_id=wanted.request_id,
         )
-        self._report(connection, claimed, MediaStatus.AI_PROCESSING)
+        self._report(transaction, claimed, MediaStatus.AI_PROCESSING)
         return claimed.run_id, claimed
 
     def _asked_for(self, media_id: str, wanted: RunRequest) -> dict[str, Any]:
@@ -125,8 +128,8 @@ class Runs:
     def start_new(self, media_id: str, wanted: RunRequest) -> int:
         """Queue a new run of a known media; raises AlreadyProcessing where one is under way."""
         try:
-            with self._database.recording() as connection:
-                return self.add(connection, media_id, wanted)
+            with self._database.write_transaction() as transaction:
+                return self.add(transaction, media_id, wanted)
         except IntegrityError as error:
             raise AlreadyProcessing(f"A run of media {media_id} is under way; wait for it to end.") from error
 
@@ -145,11 +148,11 @@ class Runs:
         """Take a run that waits or whose process died, fairly between users; None where there is none."""
         if not self._anything_to_claim():
             return None
-        with self._database.writing() as session:
+        with self._database.write_transaction() as session:
             claimed = self._claims.lease(session, Claimant(owner, self.detector, self.lease_seconds))
             if claimed is not None:
                 if claimed.media_status != MediaStatus.AI_PROCESSING:
-                    self._report(session.connection(), claimed, MediaStatus.AI_PROCESSING)
+                    self._report(session, claimed, MediaStatus.AI_PROCESSING)
                 if claimed.position is None:
                     _forget_results(session, claimed)
             return claimed
@@ -159,8 +162,7 @@ class Runs:
 
         A run that has yielded itself waits until this one has had its turn.
         """
-        with self._database.reading() as session:
-            return self._claims.is_waited_for(session, claimed.user_id, had_its_turn=had_its_turn)
+        return self._queries.fetch(self._claims.is_waited_for, claimed.user_id, had_its_turn=had_its_turn)
 
     def cancel(self, media_id: str, by: str, *, user: str | None) -> None:
         """End the run under way of a media item: it fails as "cancelled by" whom `by` names, and is reported.
@@ -168,7 +170,7 @@ class Runs:
         `user` is whose runs may be ended, None for everybody's. Raises NotProcessing where no run is under way,
         Forbidden where it is another user's.
         """
-        with self._database.writing() as session:
+        with self._database.write_transaction() as session:
             run = session.scalar(
                 select(DetectionRun).where(DetectionRun.media_id == media_id, UNDER_WAY).with_for_update()
             )
@@ -178,17 +180,16 @@ class Runs:
                 raise Forbidden(f"The run of media {media_id} is another user's; an administrator may end it too.")
             media = session.get_one(Media, media_id)
             if media.media_status != MediaStatus.AI_PROCESSING:
-                self._change_status(session.connection(), media_id, MediaStatus.AI_PROCESSING, run.request_id)
+                self._change_status(session, media_id, MediaStatus.AI_PROCESSING, run.request_id)
             fence = and_(DetectionRun.id == run.id, UNDER_WAY)
             seconds = self._fail(session, fence, RunFailure.CANCELLED, f"cancelled by {by}")
-            self._change_status(session.connection(), media_id, MediaStatus.ERROR, run.request_id)
-            tallies.count_end(session, RunState.FAILED, seconds or 0.0)
+            self._change_status(session, media_id, MediaStatus.ERROR, run.request_id)
+            counters.add(session, counters.of_ended_run(RunState.FAILED, seconds or 0.0))
 
     def renew(self, claimed: ClaimedRun) -> bool:
         """Lengthen the lease; False if it was lost."""
-        with self._database.writing() as session:
-            lease_until = self._database.now + self.lease_seconds
-            return self._update(session, claimed, {"lease_until": lease_until})
+        with self._database.write_transaction() as session:
+            return self._update(session, claimed, self._renewal)
 
     def record(
         self, claimed: ClaimedRun, results: Sequence[FrameResult], total: int | None, *, skipped: int = 0
@@ -197,13 +198,10 @@ class Runs:
 
         `skipped` is how many packets were corrupt, from the beginning on.
         """
-        lease_until = self._database.now + self.lease_seconds
-        with self._database.writing() as session:
-            kept = self._keep(
-                session, claimed, results, frames_total=total, packets_skipped=skipped, lease_until=lease_until
-            )
+        with self._database.write_transaction() as session:
+            kept = self._keep(session, claimed, results, frames_total=total, packets_skipped=skipped, **self._renewal)
             if kept:
-                tallies.count_frames(session, len(results))
+                counters.add(session, counters.of_frames(len(results)))
             return kept
 
     def finish(
@@ -213,8 +211,7 @@ class Runs:
 
         `warnings` say what is missing of a damaged picture.
         """
-        with self._database.writing() as session:
-            connection = session.connection()
+        with self._database.write_transaction() as session:
             fence = {"run": claimed.run_id, "epoch": claimed.epoch}
             done = {
                 "frames": len(results),
@@ -222,18 +219,19 @@ class Runs:
                 "skipped": skipped,
                 "warnings": list(warnings) or None,
             }
-            ended = connection.execute(self._statements.finish, fence | done).first()
+            ended = session.core.execute(self._statements.finish, fence | done).first()
             if ended is None:
                 _count_lost(session, claimed)
                 return False
             add_results(session, claimed.run_id, results)
-            self._report(session.connection(), claimed, MediaStatus.AI_PROCESSED)
-            tallies.count_end(session, RunState.DONE, ended[0], len(results))
+            self._report(session, claimed, MediaStatus.AI_PROCESSED)
+            ended_run = counters.of_ended_run(RunState.DONE, ended[0])
+            counters.add(session, {**ended_run, **counters.of_frames(len(results))})
             return True
 
     def fail(self, claimed: ClaimedRun, failure: RunFailure, reason: str, *, skipped: int = 0) -> bool:
         """The run has failed for good and its media is at Error; False if the lease was lost."""
-        with self._database.writing() as session:
+        with self._database.write_transaction() as session:
             return self._end_failed(session, claimed, failure, reason, packets_skipped=skipped)
 
     def pause(
@@ -243,20 +241,20 @@ class Runs:
         try. Without a position it begins anew. False if the lease was lost."""
         if position is None:
             return self.hand_back(claimed, counted=False)
-        waits = {"state": RunState.QUEUED, "tries": DetectionRun.tries - 1, "position": position, **NO_LEASE}
-        with self._database.writing() as session:
-            announce(session.connection(), News.RUNS)
+        waits = {"state": RunState.QUEUED, "tries": DetectionRun.tries - 1, "position": position, **RUN_LEASE.release()}
+        with self._database.write_transaction() as session:
+            session.notify(Topic.RUNS)
             paused = self._keep(session, claimed, results, packets_skipped=skipped, **waits)
             if paused:
-                tallies.count_frames(session, len(results))
+                counters.add(session, counters.of_frames(len(results)))
             return paused
 
     def hand_back(self, claimed: ClaimedRun, *, counted: bool) -> bool:
         """Let another process begin anew at once; `counted` where this try is to count against the run."""
         tries = DetectionRun.tries if counted else DetectionRun.tries - 1
-        begin_anew = {"state": RunState.QUEUED, "tries": tries, **_NOTHING_DONE, **NO_LEASE}
-        with self._database.writing() as session:
-            announce(session.connection(), News.RUNS)
+        begin_anew = {"state": RunState.QUEUED, "tries": tries, **_NOTHING_DONE, **RUN_LEASE.release()}
+        with self._database.write_transaction() as session:
+            session.notify(Topic.RUNS)
             handed_back = self._write(session, claimed, **begin_anew)
             if handed_back:
                 _forget_results(session, claimed)
@@ -268,9 +266,9 @@ class Runs:
         `anew` says that it has come further since it was claimed, and is to begin anew; otherwise a video goes on from
         where it was.
         """
-        waits = {"state": RunState.QUEUED, "tries": DetectionRun.tries - 1, **NO_LEASE}
+        waits = {"state": RunState.QUEUED, "tries": DetectionRun.tries - 1, **RUN_LEASE.release()}
         values = {"waiting_kind": fault.kind, "waiting_for": str(fault)} | (_NOTHING_DONE if anew else {})
-        with self._database.writing() as session:
+        with self._database.write_transaction() as session:
             put_off = self._write(session, claimed, **waits, **values)
             if put_off and anew:
                 _forget_results(session, claimed)
@@ -278,10 +276,10 @@ class Runs:
 
     def active(self) -> dict[int, str | None]:
         """The runs that wait or are under way, with the owner of those whose lease has not expired."""
-        holder = case((DetectionRun.lease_until > self._database.now, DetectionRun.lease_owner)).label("holder")
-        with self._database.reading() as session:
-            rows = session.execute(select(DetectionRun.id, holder).where(UNDER_WAY))
-            return {row.id: row.holder for row in rows}
+        holder = case((RUN_LEASE.runs(self._database.now), RUN_LEASE.owner)).label("holder")
+        active = select(DetectionRun.id, holder).where(UNDER_WAY)
+        rows = self._queries.fetch(lambda session: session.execute(active).all())
+        return {row.id: row.holder for row in rows}
 
     def _usable(self, media_id: str, wanted: RunRequest) -> int | None:
         done_alike = and_(
@@ -290,30 +288,30 @@ class Runs:
             DetectionRun.confidence == wanted.confidence,
             DetectionRun.frame_interval == wanted.frame_interval,
         )
-        with self._database.reading() as session:
-            return session.scalar(
-                select(DetectionRun.id)
-                .where(DetectionRun.media_id == media_id, or_(UNDER_WAY, done_alike))
-                .order_by(DetectionRun.id.desc())
-                .limit(1)
-            )
+        usable = (
+            select(DetectionRun.id)
+            .where(DetectionRun.media_id == media_id, or_(UNDER_WAY, done_alike))
+            .order_by(DetectionRun.id.desc())
+            .limit(1)
+        )
+        return self._queries.fetch(lambda session: session.scalar(usable))
 
     def _anything_to_claim(self) -> bool:
-        return self._database.look_up(self._statements.any_claimable, {}) is not None
+        return self._queries.fetch(lambda session: session.scalar(self._statements.any_claimable)) is not None
 
     def _end_failed(
-        self, session: Session, claimed: ClaimedRun, failure: RunFailure, reason: str, **values: object
+        self, session: WriteTransaction, claimed: ClaimedRun, failure: RunFailure, reason: str, **values: object
     ) -> bool:
         seconds = self._fail(session, claimed.fence, failure, reason, **values)
         if seconds is None:
             _count_lost(session, claimed)
             return False
-        self._report(session.connection(), claimed, MediaStatus.ERROR)
-        tallies.count_end(session, RunState.FAILED, seconds)
+        self._report(session, claimed, MediaStatus.ERROR)
+        counters.add(session, counters.of_ended_run(RunState.FAILED, seconds))
         return True
 
     def _fail(
-        self, session: Session, fence: ColumnElement[bool], failure: RunFailure, reason: str, **values: object
+        self, session: WriteTransaction, fence: ColumnElement[bool], failure: RunFailure, reason: str, **values: object
     ) -> float | None:
         """The seconds since the run's start, 0 where it never began; None where no run is within the fence."""
         ended = session.execute(
@@ -325,7 +323,7 @@ class Runs:
                 failure=failure,
                 error=reason,
                 **values,
-                **NO_LEASE,
+                **RUN_LEASE.release(),
                 **NOT_PUT_OFF,
             )
             .returning(DetectionRun.finished_at - DetectionRun.started_at)
@@ -333,15 +331,17 @@ class Runs:
         ).first()
         return None if ended is None else ended[0] or 0.0
 
-    def _report(self, connection: Connection, claimed: ClaimedRun, status: MediaStatus) -> None:
-        self._change_status(connection, claimed.media_id, status, claimed.request_id)
+    def _report(self, transaction: WriteTransaction, claimed: ClaimedRun, status: MediaStatus) -> None:
+        self._change_status(transaction, claimed.media_id, status, claimed.request_id)
 
     def _change_status(
-        self, connection: Connection, media_id: str, status: MediaStatus, request_id: str | None
+        self, transaction: WriteTransaction, media_id: str, status: MediaStatus, request_id: str | None
     ) -> None:
-        change_status(connection, self._queue, media_id, status, request_id=request_id)
+        change_status(transaction, self._queue, media_id, status, request_id=request_id)
 
-    def _keep(self, session: Session, claimed: ClaimedRun, results: Sequence[FrameResult], **values: object) -> bool:
+    def _keep(
+        self, session: WriteTransaction, claimed: ClaimedRun, results: Sequence[FrameResult], **values: object
+    ) -> bool:
         done = {
             "frames_done": DetectionRun.frames_done + len(results),
             "boxes_done": DetectionRun.boxes_done + boxes_of(results),
@@ -351,13 +351,13 @@ class Runs:
             add_results(session, claimed.run_id, results)
         return kept
 
-    def _write(self, session: Session, claimed: ClaimedRun, **values: object) -> bool:
+    def _write(self, session: WriteTransaction, claimed: ClaimedRun, **values: object) -> bool:
         kept = self._update(session, claimed, values)
         if not kept:
             _count_lost(session, claimed)
         return kept
 
-    def _update(self, session: Session, claimed: ClaimedRun, values: Mapping[str, object]) -> bool:
+    def _update(self, session: WriteTransaction, claimed: ClaimedRun, values: Mapping[str, object]) -> bool:
         changed = session.execute(
             update(DetectionRun)
             .where(claimed.fence)
@@ -368,11 +368,40 @@ class Runs:
         return changed.first() is not None
 
 
-def _count_lost(session: Session, claimed: ClaimedRun) -> None:
+def _count_lost(session: WriteTransaction, claimed: ClaimedRun) -> None:
     """The run has gone to another process, unless a person has ended it."""
     if session.get_one(DetectionRun, claimed.run_id).failure != RunFailure.CANCELLED:
-        tallies.count_lost(session)
+        counters.add(session, {counters.RUN_LEASES_LOST: 1.0})
 
 
-def _forget_results(session: Session, claimed: ClaimedRun) -> None:
+def _forget_results(session: WriteTransaction, claimed: ClaimedRun) -> None:
     session.execute(delete(Detection).where(Detection.run_id == claimed.run_id))
+
+
+def release_runs(database: Database, run_ids: Sequence[int]) -> None:
+    """Have runs that were put off be claimed again."""
+    with database.write_transaction() as session:
+        released = session.execute(
+            update(DetectionRun)
+            .where(DetectionRun.id.in_(run_ids), PUT_OFF)
+            .values(**NOT_PUT_OFF)
+            .returning(DetectionRun.id)
+            .execution_options(synchronize_session=False)
+        ).all()
+        if released:
+            session.notify(Topic.RUNS)
+
+
+def delete_run(database: Database, run_id: int, *, batch: int) -> bool:
+    """Delete a batch of a run's boxes, or the last of them and the run itself; true once that is gone."""
+    boxes = Detection.run_id == run_id
+    with database.write_transaction() as session:
+        beyond = session.scalar(
+            select(Detection.frame).where(boxes).order_by(Detection.frame, Detection.ordinal).offset(batch).limit(1)
+        )
+        if beyond is None:
+            session.execute(delete(Detection).where(boxes))
+            session.execute(delete(DetectionRun).where(DetectionRun.id == run_id))
+        else:
+            session.execute(delete(Detection).where(boxes, Detection.frame <= beyond))
+    return beyond is None

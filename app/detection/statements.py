@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Double,
     Executable,
+    Integer,
     Table,
     and_,
     bindparam,
@@ -20,11 +20,11 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.orm import Session
 
+from app.database import WriteTransaction
+from app.database.lease import FIRST_EPOCH, Lease
+from app.database.models import Detection, DetectionRun, RunState
 from app.detection.results import FrameResult
-from app.direct import Direct
-from app.models import Detection, DetectionRun, RunState
 
 RUN: Table = DetectionRun.__table__  # type: ignore[assignment]
 DETECTION: Table = Detection.__table__  # type: ignore[assignment]
@@ -34,20 +34,19 @@ _STATES: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in (
 UNDER_WAY: ColumnElement[bool] = _R.state.in_(_STATES)
 """Waiting or being worked on, in the words of the partial indexes: SQLite uses them for nothing else."""
 
-FIRST = 1
-"""The epoch of a run's first lease, and the number of its first try."""
+RUN_LEASE = Lease(owner=_R.lease_owner, epoch=_R.lease_epoch, until=_R.lease_until)
+FIRST_TRY = 1
 
 _OF_A_REQUEST = ("media_id", "user_id", "detector", "confidence", "frame_interval", "request_id")
 _NOTHING_DONE: dict[str, Any] = {"frames_done": 0, "boxes_done": 0, "packets_skipped": 0}
 
-NO_LEASE: dict[str, Any] = {"lease_owner": null(), "lease_until": null()}
 NOT_PUT_OFF: dict[str, Any] = {"waiting_kind": null(), "waiting_for": null()}
 PUT_OFF: ColumnElement[bool] = _R.waiting_kind.is_not(None)
 """In the words of the partial index of the runs that a fault of the house keeps."""
 
 _ADD_DETECTIONS = insert(DETECTION)
 
-STATE = Direct(select(_R.state).where(_R.id == bindparam("run")))
+STATE = select(_R.state).where(_R.id == bindparam("run"))
 """A run's. Parameter: run."""
 
 
@@ -55,7 +54,7 @@ class RunStatements:
     """`now` is the database's clock as an SQL expression."""
 
     def __init__(self, now: ColumnElement[float]) -> None:
-        self.any_claimable = Direct(select(_R.id).where(claimable(now)).limit(1))
+        self.any_claimable = select(_R.id).where(claimable(now)).limit(1)
         """A run to claim, if there is one."""
         new = {name: bindparam(name, type_=_R[name].type) for name in _OF_A_REQUEST} | _NOTHING_DONE
         self.queue: Executable = (
@@ -66,11 +65,9 @@ class RunStatements:
         """Adds a run that waits, and returns its id. Parameters: what was asked for."""
         leased = {
             "state": RunState.RUNNING,
-            "tries": FIRST,
-            "lease_epoch": FIRST,
-            "results_epoch": FIRST,
-            "lease_owner": bindparam("owner"),
-            "lease_until": now + bindparam("lease", type_=Double()),
+            "tries": FIRST_TRY,
+            "results_epoch": FIRST_EPOCH,
+            **RUN_LEASE.claim(now, is_new=True),
             "created_at": now,
             "claimed_at": now,
             "started_at": now,
@@ -80,7 +77,7 @@ class RunStatements:
         frames = _R.frames_done + bindparam("frames")
         self.finish: Executable = (
             update(RUN)
-            .where(_R.id == bindparam("run"), _R.lease_epoch == bindparam("epoch"), _R.state == RunState.RUNNING)
+            .where(_R.id == bindparam("run"), RUN_LEASE.fence(bindparam("epoch", type_=Integer())))
             .values(
                 state=RunState.DONE,
                 finished_at=now,
@@ -89,7 +86,7 @@ class RunStatements:
                 boxes_done=_R.boxes_done + bindparam("boxes"),
                 packets_skipped=bindparam("skipped"),
                 warnings=bindparam("warnings", type_=_R.warnings.type),
-                **NO_LEASE,
+                **RUN_LEASE.release(),
             )
             .returning(_R.finished_at - _R.started_at)
         )
@@ -102,14 +99,14 @@ class RunStatements:
 def claimable(now: ColumnElement[float]) -> ColumnElement[bool]:
     """Does the run wait for a detector alone, or has its process died?"""
     waits = and_(_R.state == RunState.QUEUED, _R.waiting_kind.is_(None))
-    return and_(UNDER_WAY, or_(waits, _R.lease_until <= now))
+    return and_(UNDER_WAY, or_(waits, RUN_LEASE.has_run_out(now)))
 
 
-def add_results(session: Session, run_id: int, results: Iterable[FrameResult]) -> None:
+def add_results(session: WriteTransaction, run_id: int, results: Iterable[FrameResult]) -> None:
     """Keep what was found on frames of a run, in the caller's transaction."""
     rows = [row for result in results for row in _rows(run_id, result)]
     if rows:
-        session.connection().execute(_ADD_DETECTIONS, rows)
+        session.core.execute(_ADD_DETECTIONS, rows)
 
 
 def boxes_of(results: Iterable[FrameResult]) -> int:

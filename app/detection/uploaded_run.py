@@ -11,14 +11,14 @@ from types import TracebackType
 from typing import Self
 
 import structlog
-from sqlalchemy import Connection
 
+from app.database import WriteTransaction
+from app.database.models import Media
 from app.detection.claims import ClaimedRun
 from app.detection.executor import RunExecutor
 from app.detection.head_start import HeadStart
 from app.detection.runs import RunRequest, Runs
 from app.errors import StorageFailed
-from app.models import Media
 from app.storage import open_stored
 
 log = structlog.get_logger()
@@ -49,13 +49,13 @@ class UploadedRun:
         if self._head_start is None:
             opened.close()
 
-    def record(self, connection: Connection, media: Media) -> None:
+    def record(self, transaction: WriteTransaction, media: Media) -> None:
         """Queue the run in the caller's transaction, or lease it where it has begun. May be called again, after a
         transaction that failed."""
         if self._head_start is None:
-            self._run_id, self._claimed = self._runs.add(connection, media.id, self._wanted), None
+            self._run_id, self._claimed = self._runs.add(transaction, media.id, self._wanted), None
         else:
-            self._run_id, self._claimed = self._runs.add_begun(connection, media, self._wanted, self._executor.owner)
+            self._run_id, self._claimed = self._runs.add_begun(transaction, media, self._wanted, self._executor.owner)
 
     def recorded(self) -> int:
         """The transaction of the last `record` is committed: the run goes on. Returns its id."""

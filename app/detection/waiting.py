@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from app.db import Database
+from sqlalchemy.orm import Session
+
+from app.database import Database, Queries
+from app.database.models import RunState
 from app.detection.statements import STATE
-from app.models import RunState
 
 LOOK_EVERY = 0.25
 ENDING_SECONDS = 5.0
@@ -27,7 +29,7 @@ class RunWaiters:
     """Safe to use from several threads."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._queries = Queries(database)
         self._guard = threading.Lock()
         self._waiting: dict[int, set[_Waiter]] = {}
 
@@ -53,8 +55,8 @@ class RunWaiters:
         return True
 
     def _has_ended(self, run_id: int) -> bool:
-        row = self._database.look_up(STATE, {"run": run_id})
-        return row is None or row[0] in (RunState.DONE, RunState.FAILED)
+        state = self._queries.fetch(_state, run_id)
+        return state is None or state in (RunState.DONE, RunState.FAILED)
 
     @contextmanager
     def _waiter(self, run_id: int) -> Iterator[_Waiter]:
@@ -68,3 +70,7 @@ class RunWaiters:
                 self._waiting[run_id].discard(waiter)
                 if not self._waiting[run_id]:
                     del self._waiting[run_id]
+
+
+def _state(session: Session, run_id: int) -> str | None:
+    return session.scalar(STATE, {"run": run_id})

@@ -1,7 +1,4 @@
-"""Asks the annotations service for its records, several at once, and holds each against ours as it then is.
-
-This module begins transactions.
-"""
+"""Asks the annotations service for its records, several at once, and holds each against ours as it then is."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement
 
-from app.db import Database
+from app.database import Database, Queries
 from app.outbox.remote_audit import (
     Difference,
     ExpectedRemoteState,
@@ -34,7 +31,7 @@ class RemoteAuditor:
     """One comparison. `asked` counts the media items that were asked for, `found` those whose record was there."""
 
     def __init__(self, database: Database, find: Find) -> None:
-        self._database = database
+        self._queries = Queries(database)
         self._find = find
         self.asked = 0
         self.found = 0
@@ -47,8 +44,7 @@ class RemoteAuditor:
         after = ""
         with self._asking() as records:
             while True:
-                with self._database.reading() as session:
-                    page = page_of_expected(session, after, chosen)
+                page = self._queries.fetch(page_of_expected, after, chosen)
                 if not page:
                     return
                 after = page[-1].media_id
@@ -61,8 +57,7 @@ class RemoteAuditor:
 
     def expected(self, media_ids: Sequence[str]) -> list[ExpectedRemoteState]:
         """What the other side should have of these."""
-        with self._database.reading() as session:
-            return expected_of(session, media_ids)
+        return self._queries.fetch(expected_of, media_ids)
 
     def _settled(self, page: Sequence[ExpectedRemoteState], records: _Records) -> list[Compared]:
         """An item that went on while it was asked for is asked for again: what was found may be of before or after."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Row, case, delete, func, literal, null, or_, select, true, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.db import News, announce, upsert
-from app.models import OutboxCircuit, OutboxHold, OutboxStream
+from app.database import Topic, WriteTransaction
+from app.database.models import OutboxCircuit, OutboxHold, OutboxStream
+from app.database.sql_functions import upsert
 from app.outbox.circuit import LONGEST_WAIT, Circuit, CircuitState, Endpoint, Hold
 
 _C, _H = OutboxCircuit, OutboxHold
@@ -63,14 +64,14 @@ class CircuitBreaker:
         """How the endpoint stands; of the holds those on `users`."""
         return self._condition(session, session.execute(self._fetch).one(), users)
 
-    def lock(self, session: Session, users: Collection[str] = ()) -> Condition:
+    def lock(self, session: WriteTransaction, users: Collection[str] = ()) -> Condition:
         """How the endpoint stands, and will until this transaction ends: no other dispatcher decides it meanwhile."""
         never_opened = upsert(session, _C).values(endpoint=self.endpoint, state=CircuitState.CLOSED, failures=0)
         session.execute(never_opened.on_conflict_do_nothing())
         session.execute(select(_C.endpoint).where(_C.endpoint == self.endpoint).with_for_update()).all()
         return self.fetch(session, users)
 
-    def save(self, session: Session, before: Endpoint, after: Endpoint) -> None:
+    def save(self, session: WriteTransaction, before: Endpoint, after: Endpoint) -> None:
         """Write what a decision changed, under `lock`; every dispatcher is told of what flows again."""
         if after.circuit != before.circuit:
             self._save_circuit(session, after.circuit)
@@ -83,9 +84,9 @@ class CircuitBreaker:
             elif hold != before.holds.get(user_id):
                 self._hold(session, user_id, hold)
         if after.circuit.is_closed:
-            announce(session.connection(), News.MESSAGES)
+            session.notify(Topic.MESSAGES)
 
-    def take_probe(self, session: Session, lease: float) -> bool:
+    def take_probe(self, session: WriteTransaction, lease: float) -> bool:
         """Win the right to send one probe, if it is time for one; the next may go `lease` seconds from now."""
         row = session.execute(
             update(_C)
@@ -96,7 +97,7 @@ class CircuitBreaker:
         ).first()
         return row is not None
 
-    def probe_now(self, session: Session) -> None:
+    def probe_now(self, session: WriteTransaction) -> None:
         """Let the next probe go at once: there was nothing to send with this one, or a person asked."""
         session.execute(
             update(_C)
@@ -106,7 +107,7 @@ class CircuitBreaker:
         )
 
     def take_user_probes(
-        self, session: Session, lease: float, limit: int, *, user_id: str | None = None
+        self, session: WriteTransaction, lease: float, limit: int, *, user_id: str | None = None
     ) -> Sequence[str]:
         """Win the right to send one message each of held users whose time it is (of one user only, if given), who have
         one that is due; holds on users of whom nothing waits any more are dropped."""
@@ -144,7 +145,7 @@ class CircuitBreaker:
         )
         return found
 
-    def probe_users_now(self, session: Session) -> None:
+    def probe_users_now(self, session: WriteTransaction) -> None:
         """Let every held user be probed at once, because a person asked."""
         session.execute(
             update(_H)
@@ -186,7 +187,7 @@ class CircuitBreaker:
         )
         return {row[0]: Hold(*row[1:]) for row in rows}
 
-    def _save_circuit(self, session: Session, circuit: Circuit) -> None:
+    def _save_circuit(self, session: WriteTransaction, circuit: Circuit) -> None:
         session.execute(
             update(_C)
             .where(_C.endpoint == self.endpoint)
@@ -201,19 +202,19 @@ class CircuitBreaker:
             .execution_options(synchronize_session=False)
         )
 
-    def _hold(self, session: Session, user_id: str, hold: Hold) -> None:
+    def _hold(self, session: WriteTransaction, user_id: str, hold: Hold) -> None:
         values = {"since": hold.since, "until": hold.until, "failures": hold.failures, "reason": hold.reason}
         new = upsert(session, _H).values(endpoint=self.endpoint, user_id=user_id, **values)
         session.execute(new.on_conflict_do_update(index_elements=[_H.endpoint, _H.user_id], set_=values))
 
-    def _release(self, session: Session, user_id: str) -> None:
+    def _release(self, session: WriteTransaction, user_id: str) -> None:
         session.execute(
             delete(_H)
             .where(_H.endpoint == self.endpoint, _H.user_id == user_id)
             .execution_options(synchronize_session=False)
         )
 
-    def _unpark(self, session: Session, since: float) -> None:
+    def _unpark(self, session: WriteTransaction, since: float) -> None:
         """Put back what was parked while everything was refused: none of it was the media items' own fault."""
         session.execute(
             update(OutboxStream)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.models import OutboxStream
+from app.database import WriteTransaction
+from app.database.models import OutboxStream
 from app.outbox.circuit import Circuit
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.decide import may_conclude
@@ -37,7 +38,7 @@ class Claiming:
 
     def claim(
         self,
-        session: Session,
+        session: WriteTransaction,
         circuit: Circuit,
         limit: int,
         *,
@@ -93,7 +94,7 @@ class Claiming:
         self._since = now + min(0.0 if first is None else first, -LOOK_BACK_SECONDS)
         self._looked_at = now
 
-    def _pick(self, session: Session, limit: int, media_id: str | None, *, holds_any: bool) -> list[Claim]:
+    def _pick(self, session: WriteTransaction, limit: int, media_id: str | None, *, holds_any: bool) -> list[Claim]:
         if not holds_any:
             return self._queue.claim(session, self._owner, limit, self._lease, since=self._since, media_id=media_id)
         if media_id is not None:
@@ -113,7 +114,7 @@ class Claiming:
             )
         return claims
 
-    def _pick_media(self, session: Session, media_id: str) -> list[Claim]:
+    def _pick_media(self, session: WriteTransaction, media_id: str) -> list[Claim]:
         user_id = session.scalar(select(OutboxStream.user_id).where(OutboxStream.media_id == media_id))
         if user_id is None:
             return []

@@ -113,7 +113,7 @@ class _Streams:
     def _after(self, claim: Claim, attempt: Attempt) -> Transition:
         found = attempt.classification
         if found.verdict in _NO_LAST_WORD and is_put_off(found, self._waited(claim)):
-            delay = self._policy.limited_delay(claim.failures + 1, found.retry_after)
+            delay = self._policy.limited_wait.delay(claim.failures + 1, found.retry_after)
             return self._retry(claim, attempt, delay, failed=True, refused=True)
         by_verdict = {
             Verdict.DELIVERED: self._delivered,
@@ -134,11 +134,11 @@ class _Streams:
     def _failed(self, claim: Claim, attempt: Attempt) -> Transition:
         if claim.is_probe and not self._endpoint.circuit.is_closed:  # a probe without an answer
             return self._unfit(claim, attempt)
-        delay = self._policy.media_delay(claim.failures + 1, attempt.classification.retry_after)
+        delay = self._policy.media_wait.delay(claim.failures + 1, attempt.classification.retry_after)
         return self._retry(claim, attempt, delay, failed=True)
 
     def _limited(self, claim: Claim, attempt: Attempt) -> Transition:
-        delay = self._policy.limited_delay(claim.counted_attempts + 1)
+        delay = self._policy.limited_wait.delay(claim.counted_attempts + 1)
         return self._retry(claim, attempt, delay, counted=True, refused=True)
 
     def _held(self, claim: Claim, attempt: Attempt) -> Transition:
@@ -169,9 +169,9 @@ class _Streams:
     def _unfit(self, claim: Claim, attempt: Attempt) -> Transition:
         circuit, asked = self._endpoint.circuit, attempt.classification.retry_after
         if circuit.is_closed:
-            delay = self._policy.unfit_delay(claim.attempts + 1, asked)
+            delay = self._policy.unfit_wait.delay(claim.attempts + 1, asked)
         else:
-            delay = max(circuit.wait(self._situation.now), self._policy.circuit_delay(1, asked))
+            delay = max(circuit.wait(self._situation.now), self._policy.circuit_wait.delay(1, asked))
         return self._retry(claim, attempt, delay)
 
     def _park(self, claim: Claim, attempt: Attempt) -> Transition:

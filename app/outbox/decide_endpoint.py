@@ -97,10 +97,10 @@ def _opened(
 ) -> Circuit:
     match window.opening_vote(senders, now):
         case Vote.UNFIT:
-            return circuit.opened(now, policy.circuit_delay(1, found.retry_after), found.detail)
+            return circuit.opened(now, policy.circuit_wait.delay(1, found.retry_after), found.detail)
         case Vote.REFUSED:
             reason = f"refuses everything: {found.detail}"
-            return circuit.opened(now, policy.circuit_delay(1), reason, refusing_since=window.refusing_since)
+            return circuit.opened(now, policy.circuit_wait.delay(1), reason, refusing_since=window.refusing_since)
         case _:
             return circuit
 
@@ -119,7 +119,7 @@ def _still_open(
     if one.claim.is_probe:
         # Longer than a probe takes: another's Retry-After meanwhile, which stands.
         asked = circuit.wait(now) if circuit.wait(now) > situation.lease else 0.0
-        delay = max(asked, policy.circuit_delay(circuit.failures + 1, found.retry_after))
+        delay = max(asked, policy.circuit_wait.delay(circuit.failures + 1, found.retry_after))
         reason = f"refuses everything: {found.detail}" if circuit.refuses_everything else found.detail
         return circuit.probe_failed(now, delay, reason)
     if found.retry_after is not None and found.retry_after > circuit.wait(now):
@@ -136,12 +136,12 @@ def _holds(telling: Sequence[Returned], situation: Situation, policy: RetryPolic
         if found is not None and found.verdict is Verdict.HOLD:
             failures = 1 if hold is None else hold.failures + (1 if probes else 0)
             if hold is None or probes or (found.retry_after or 0.0) > hold.until - now:
-                delay = policy.hold_delay(failures, found.retry_after)
+                delay = policy.hold_wait.delay(failures, found.retry_after)
                 holds[user] = Hold(hold.since if hold else now, now + delay, failures, found.detail)
         elif hold is not None and probes:
             if found is not None and found.verdict in LET_IN:
                 del holds[user]
             else:
-                delay = 0.0 if found is None else policy.hold_delay(hold.failures)
+                delay = 0.0 if found is None else policy.hold_wait.delay(hold.failures)
                 holds[user] = Hold(hold.since, now + delay, hold.failures, hold.reason)
     return holds

@@ -6,18 +6,17 @@ order: the next is claimed only where the one before was delivered. No transacti
 This module begins transactions.
 """
 
-import os
-import socket
 import threading
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy.orm import Session
 
-from app.db import Database
+from app.background import Background
+from app.database import Database, Queries, WriteTransaction
+from app.database.lease import new_owner
 from app.errors import DatabaseDamaged, StorageFailed, StorageFull, Unavailable
 from app.failure_log import FailureLog
 from app.outbox.circuit_breaker import CircuitBreaker
@@ -27,7 +26,6 @@ from app.outbox.messages import Claim, Deliver, Returned
 from app.outbox.queue import OutboxQueue
 from app.outbox.recording import Recorded, Recording, in_plain_text
 from app.outbox.retry_policy import RetryPolicy
-from app.threads import watched
 
 log = structlog.get_logger()
 
@@ -52,7 +50,7 @@ class DispatcherLimits:
     deadline: float = 12.0
 
 
-class Dispatcher:
+class Dispatcher(Background):
     """Delivers the outbox through `deliver`. One `turn` at a time; `start` and `stop` run turns in a thread."""
 
     def __init__(
@@ -66,6 +64,7 @@ class Dispatcher:
         limits: DispatcherLimits | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         limits = limits or DispatcherLimits()
         policy = policy or RetryPolicy()
         self._database = database
@@ -75,9 +74,7 @@ class Dispatcher:
         self._monotonic = monotonic
         self._failures = FailureLog("outbox_turn_failed")
         self._woken = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.owner = new_owner()
         self._claiming = Claiming(queue, breaker, self.owner, limits.lease)
         self._recording = Recording(queue, breaker, policy, limits.lease)
         self._workers = DeliveryWorkers(
@@ -94,18 +91,9 @@ class Dispatcher:
         """Take a turn now: something was committed, or came back."""
         self._woken.set()
 
-    def start(self) -> None:
-        """Run turns in a thread of its own until `stop`."""
-        self._thread = watched(self.run, "outbox-dispatcher", self._stopping)
-        self._thread.start()
-
     def stop(self) -> None:
         """Claim no more, wait for the sends under way, record them, and let go of every lease."""
-        self._stopping.set()
-        self._workers.stopping.set()
-        self.wake()
-        if self._thread is not None:
-            self._thread.join()
+        super().stop()
         self.finish()
 
     def finish(self) -> None:
@@ -118,6 +106,14 @@ class Dispatcher:
             except Exception:
                 log.exception("outbox_leases_left_to_expire", owner=self.owner)
                 return
+
+    def _targets(self) -> Mapping[str, Callable[[], None]]:
+        return {"outbox-dispatcher": self.run}
+
+    def _interrupt(self) -> None:
+        super()._interrupt()
+        self._workers.stopping.set()
+        self.wake()
 
     def run(self) -> None:
         """Turn after turn until stopped; a failing database is waited out, and no wake-up shortens that."""
@@ -153,12 +149,14 @@ class Dispatcher:
     def _nothing_for(self, media_id: str | None) -> float:
         if self._workers.free <= 0:
             return POLL_SECONDS
-        with self._database.reading() as session:
-            condition = self._breaker.fetch(session)
-            due_in = self._claiming.due_in(session, now=condition.now, holds_any=condition.holds_any, media_id=media_id)
-            if due_in is None:
-                return POLL_SECONDS
-            return max(due_in, condition.endpoint.circuit.wait(condition.now))
+        return Queries(self._database).fetch(self._due_in, media_id)
+
+    def _due_in(self, session: Session, media_id: str | None) -> float:
+        condition = self._breaker.fetch(session)
+        due_in = self._claiming.due_in(session, now=condition.now, holds_any=condition.holds_any, media_id=media_id)
+        if due_in is None:
+            return POLL_SECONDS
+        return max(due_in, condition.endpoint.circuit.wait(condition.now))
 
     def _record(
         self, returned: Sequence[Returned], *, claim_more: bool = False, media_id: str | None = None
@@ -205,7 +203,7 @@ class Dispatcher:
     def _record_together(
         self, returned: Sequence[Returned], *, claim_more: bool = False, media_id: str | None = None
     ) -> list[Claim]:
-        with self._database.writing() as session:
+        with self._database.write_transaction() as session:
             recorded = self._recording.record(
                 session, returned, under_way=self._workers.under_way, stopping=self._stopping.is_set()
             )
@@ -217,7 +215,7 @@ class Dispatcher:
         self._recording.tell(recorded)
         return [replace(claim, leased_at=leased_at) for claim in claims]
 
-    def _claim(self, session: Session, recorded: Recorded, free: int, media_id: str | None) -> list[Claim]:
+    def _claim(self, session: WriteTransaction, recorded: Recorded, free: int, media_id: str | None) -> list[Claim]:
         return self._claiming.claim(
             session,
             recorded.decision.endpoint.circuit,

@@ -6,11 +6,12 @@ Nothing here asks the database for anything.
 from collections.abc import Sequence
 from typing import Any
 
+from app.database.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.history import Stored
-from app.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.outbox.circuit import Circuit
 from app.outbox.circuit_breaker import HeldUser
-from app.outbox.operations import OutboxStatus, StreamHistory
+from app.outbox.counts import OutboxStatus
+from app.outbox.listing import StreamHistory
 from app.timestamps import optional_rfc3339
 
 

@@ -12,18 +12,16 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Row, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.db import Database, News, announce
-from app.models import OutboxStream
+from app.database import Database, Queries, Topic, WriteTransaction
+from app.database.models import OutboxStream
+from app.database.time_bounds import enforce
+from app.outbox.admin import ALL_SECONDS, OutboxAdmin
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.schedule import OUTBOX_BOUNDS
-from app.time_bounds import enforce
 
 BRING_FORWARD_EVERY = 2.0
 LOOK_EVERY = 0.1
-
-PATIENT_SECONDS = 600.0
-"""Statements of a flush are about everything that waits, and a person waits for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +65,8 @@ class Flush:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
+        self._admin = OutboxAdmin(database)
+        self._queries = Queries(database, statement_seconds=ALL_SECONDS)
         self._breaker = breaker
         self._dispatcher = dispatcher
         self._media_id = media_id
@@ -77,7 +77,7 @@ class Flush:
     def run(self, *, wait: bool, timeout: float | None) -> FlushReport:
         """Deliver what is pending now; with `wait`, until drained or `timeout` seconds have passed."""
         deadline = None if timeout is None else self._monotonic() + timeout
-        targets, started = self._bring_forward()
+        targets, started = self._admin.apply(self._bring_forward)
         total = sum(target.last - target.acked for target in targets.values())
         if self._dispatcher:
             try:
@@ -118,36 +118,35 @@ class Flush:
     def _is_past(self, deadline: float | None) -> bool:
         return deadline is not None and self._monotonic() >= deadline
 
-    def _bring_forward(self) -> tuple[dict[str, _Target], float]:
+    def _bring_forward(self, session: WriteTransaction) -> tuple[dict[str, _Target], float]:
         """Make every waiting stream due, but those being sent at this moment; returns what is pending."""
         stream = OutboxStream
-        with self._database.writing(statement_seconds=PATIENT_SECONDS) as session:
-            now = self._now(session)
-            enforce(session, self._database.now, OUTBOX_BOUNDS)
-            session.execute(
-                update(stream)
-                .where(stream.due_at > now, stream.lease_owner.is_(None), *self._scope())
-                .values(due_at=now)
-                .execution_options(synchronize_session=False)
+        now = self._now(session)
+        enforce(session, self._database.now, OUTBOX_BOUNDS)
+        session.execute(
+            update(stream)
+            .where(stream.due_at > now, stream.lease_owner.is_(None), *self._scope())
+            .values(due_at=now)
+            .execution_options(synchronize_session=False)
+        )
+        self._ask_for_probe(session)
+        session.notify(Topic.MESSAGES)
+        rows = session.execute(
+            select(stream.media_id, stream.acked_seq, stream.last_seq, stream.lease_epoch).where(
+                stream.due_at.is_not(None), *self._scope()
             )
-            self._ask_for_probe(session, now)
-            announce(session.connection(), News.MESSAGES)
-            rows = session.execute(
-                select(stream.media_id, stream.acked_seq, stream.last_seq, stream.lease_epoch).where(
-                    stream.due_at.is_not(None), *self._scope()
-                )
-            )
-            return {media_id: _Target(*head) for media_id, *head in rows}, now
+        )
+        return {media_id: _Target(*head) for media_id, *head in rows}, now
 
     def _bring_forward_again(self, *, wait: bool) -> None:
         if wait:
-            self._bring_forward()
+            self._admin.apply(self._bring_forward)
         elif not self._has_asked_for_probe:
-            with self._database.writing() as session:
-                self._ask_for_probe(session, self._now(session))
+            self._admin.apply(self._ask_for_probe)
 
-    def _ask_for_probe(self, session: Session, now: float) -> None:
+    def _ask_for_probe(self, session: WriteTransaction) -> None:
         """Let an open circuit and held users be probed now, but never beside a probe that may be under way."""
+        now = self._now(session)
         stream = OutboxStream
         under_way = select(stream.media_id).where(stream.due_at > now, stream.lease_owner.is_not(None)).limit(1)
         if self._breaker and session.scalar(under_way) is None:
@@ -159,21 +158,23 @@ class Flush:
         return float(session.scalar(select(self._database.now)) or 0.0)
 
     def _look(self, targets: dict[str, _Target], started: float) -> _Progress:
+        return self._queries.fetch(self._progress, targets, started)
+
+    def _progress(self, session: Session, targets: dict[str, _Target], started: float) -> _Progress:
         delivered = sum(target.last - target.acked for target in targets.values())
         pending, parked, unsettled = 0, 0, False
-        with self._database.reading(statement_seconds=PATIENT_SECONDS) as session:
-            now = self._now(session)
-            suspended = self._suspended(session, now)
-            for row in self._unfinished(session):
-                parked += row.parked_at is not None
-                target = targets.get(row.media_id)
-                left = target.last - row.acked_seq if target else 0
-                if target is None or left <= 0:
-                    continue
-                delivered -= left
-                if row.parked_at is None:
-                    pending += left
-                    unsettled |= _is_unsettled(row, target, started, now, suspended)
+        now = self._now(session)
+        suspended = self._suspended(session, now)
+        for row in self._unfinished(session):
+            parked += row.parked_at is not None
+            target = targets.get(row.media_id)
+            left = target.last - row.acked_seq if target else 0
+            if target is None or left <= 0:
+                continue
+            delivered -= left
+            if row.parked_at is None:
+                pending += left
+                unsettled |= _is_unsettled(row, target, started, now, suspended)
         probe_is_due = suspended.probe_is_due or (suspended.any and not self._has_asked_for_probe)
         return _Progress(delivered, pending, parked, unsettled or (pending > 0 and probe_is_due))
 

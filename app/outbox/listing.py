@@ -1,38 +1,28 @@
-"""What the outbox has, page by page, and how fast it has emptied: for lists that people turn over.
+"""Lists of messages: page by page, of one media item with every attempt, and how many were delivered each minute.
 
-Every query walks an index from where the page before ended. Nothing here begins or commits a transaction.
+Every page walks an index from where the page before ended. Nothing here begins or commits a transaction.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from app.errors import MalformedUpload
-from app.media_hash import MEDIA_ID
-from app.models import OutboxMessage, OutboxStream
-from app.outbox.operations import State, clock
-from app.sql_functions import whole
+from app.cursor import Cursor
+from app.database.models import OutboxAttempt, OutboxMessage, OutboxStream
+from app.database.sql_functions import whole
+from app.errors import MediaNotFound
 
+State = Literal["pending", "parked", "delivered"]
 MINUTES = 60
 STATES: tuple[State, ...] = ("pending", "parked", "delivered")
-_CURSOR = re.compile(rf"([a-z]+)_(0x[01]\.[0-9a-f]{{1,13}}p-?[0-9]{{1,3}})_({MEDIA_ID.pattern})_([0-9]{{1,9}})")
 
 _DUE_OR_PARKED: dict[State, InstrumentedAttribute[float | None]] = {
     "pending": OutboxStream.due_at,
     "parked": OutboxStream.parked_at,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Position:
-    """Of a message in its list: when it is due, was parked or was delivered, and what tells it from others then."""
-
-    at: float
-    media_id: str
-    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +47,11 @@ def page(session: Session, *, state: State, limit: int, cursor: str | None) -> M
     What is tried meanwhile gets another place among the pending ones, so it may come twice or not at all. Raises
     MalformedUpload for a cursor that no page of this state gave.
     """
-    after = None if cursor is None else _position(state, cursor)
+    after = None if cursor is None else Cursor.parse(state, cursor)
     query = _delivered(after) if state == "delivered" else _waiting(_DUE_OR_PARKED[state], after, limit)
     rows = [(message, stream) for message, stream in session.execute(query.limit(limit + 1))]
     shown = rows[:limit]
-    return MessagePage(shown, _cursor(state, *shown[-1]) if len(rows) > limit else None)
+    return MessagePage(shown, str(_cursor(state, *shown[-1])) if len(rows) > limit else None)
 
 
 def first_page(session: Session, *, state: State | None, limit: int) -> list[tuple[OutboxMessage, OutboxStream]]:
@@ -77,7 +67,7 @@ def first_page(session: Session, *, state: State | None, limit: int) -> list[tup
 def throughput(session: Session, now: ColumnElement[float]) -> list[Minute]:
     """The last MINUTES minutes of the clock, the one under way included, oldest first."""
     minute = whole(OutboxMessage.delivered_at / 60.0)
-    last = int(clock(session, now) // 60)
+    last = int(session.scalars(select(now)).one() // 60)
     first = last - MINUTES + 1
     rows = session.execute(
         select(minute.label("minute"), func.count().label("delivered"))
@@ -88,7 +78,40 @@ def throughput(session: Session, now: ColumnElement[float]) -> list[Minute]:
     return [Minute(number * 60.0, counted.get(number, 0)) for number in range(first, last + 1)]
 
 
-def _delivered(after: _Position | None) -> Select[OutboxMessage, OutboxStream]:
+@dataclass(frozen=True, slots=True)
+class StreamHistory:
+    """One media's stream with all its messages, each with every attempt."""
+
+    stream: OutboxStream
+    messages: list[tuple[OutboxMessage, list[OutboxAttempt]]]
+
+
+def history(session: Session, media_id: str, *, newest: int | None = None) -> StreamHistory:
+    """Everything kept of one media's messages, or of its `newest` messages the newest so many attempts.
+
+    Raises MediaNotFound where it never had one.
+    """
+    stream = session.get(OutboxStream, media_id)
+    if stream is None:
+        raise MediaNotFound(f"No message was ever written for a media {media_id!r}.")
+    rows = session.scalars(
+        select(OutboxMessage).where(OutboxMessage.media_id == media_id).order_by(OutboxMessage.seq.desc()).limit(newest)
+    ).all()
+    attempts: dict[int, list[OutboxAttempt]] = {row.seq: [] for row in reversed(rows)}
+    of_these = OutboxAttempt.seq >= min(attempts, default=0)
+    for attempt in reversed(
+        session.scalars(
+            select(OutboxAttempt)
+            .where(OutboxAttempt.media_id == media_id, of_these)
+            .order_by(OutboxAttempt.seq.desc(), OutboxAttempt.id.desc())
+            .limit(newest)
+        ).all()
+    ):
+        attempts.setdefault(attempt.seq, []).append(attempt)  # of a message that is new since, too
+    return StreamHistory(stream, [(row, attempts[row.seq]) for row in reversed(rows)])
+
+
+def _delivered(after: Cursor | None) -> Select[OutboxMessage, OutboxStream]:
     column = OutboxMessage.delivered_at
     query = select(OutboxMessage, OutboxStream).join(OutboxStream, OutboxStream.media_id == OutboxMessage.media_id)
     query = query.where(column.is_not(None)).order_by(column.desc(), OutboxMessage.media_id, OutboxMessage.seq)
@@ -99,7 +122,7 @@ def _delivered(after: _Position | None) -> Select[OutboxMessage, OutboxStream]:
 
 
 def _waiting(
-    column: InstrumentedAttribute[float | None], after: _Position | None, limit: int
+    column: InstrumentedAttribute[float | None], after: Cursor | None, limit: int
 ) -> Select[OutboxMessage, OutboxStream]:
     # The streams are chosen first: joined freely, a database may begin with all messages that ever were.
     heads = select(OutboxStream).where(column.is_not(None)).order_by(column, OutboxStream.media_id).limit(limit + 2)
@@ -117,14 +140,6 @@ def _waiting(
     return query
 
 
-def _position(state: State, cursor: str) -> _Position:
-    parts = _CURSOR.fullmatch(cursor)
-    if parts is None or parts[1] != state:
-        raise MalformedUpload(f"cursor {cursor[:80]!r} is not one that a page of this list gave.")
-    return _Position(float.fromhex(parts[2]), parts[3], int(parts[4]))
-
-
-def _cursor(state: State, message: OutboxMessage, stream: OutboxStream) -> str:
+def _cursor(state: State, message: OutboxMessage, stream: OutboxStream) -> Cursor:
     row, column = (message, "delivered_at") if state == "delivered" else (stream, _DUE_OR_PARKED[state].key)
-    at: float = getattr(row, column)
-    return f"{state}_{at.hex().replace('+', '')}_{message.media_id}_{message.seq}"
+    return Cursor(state, getattr(row, column), message.media_id, message.seq)

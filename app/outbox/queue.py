@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row
+from sqlalchemy import ColumnElement, Row
 from sqlalchemy.orm import Session
 
-from app.db import News, announce, note_announced
+from app.database import Topic, WriteTransaction
 from app.outbox.messages import Claim, Kind, Message, Reference
 from app.outbox.statements import BEGIN_MESSAGE, BEGIN_STREAM, USERS_AT_ONCE, Statements, new_stream
 from app.outbox.transition_statements import TransitionStatements
@@ -39,7 +39,7 @@ class OutboxQueue:
 
     def enqueue(
         self,
-        connection: Connection,
+        transaction: WriteTransaction,
         media_id: str,
         kind: Kind,
         payload: dict[str, Any],
@@ -48,37 +48,41 @@ class OutboxQueue:
         request_id: str | None,
     ) -> int:
         """Add a message behind all others of its media, in the caller's transaction; returns its sequence number."""
-        statements = self.statements(connection)
+        statements = self.statements(transaction)
         media = {"media": media_id, "user_id": user_id}
         message = _known_at_once(NewMessage(media_id, kind, payload, user_id, request_id))
         if statements.dialect == "postgresql":
-            note_announced(connection, News.MESSAGES)
-            return int(connection.execute(statements.enqueue, media | message).scalar_one())
-        seq = connection.execute(statements.advance, media).scalar_one()
-        connection.execute(statements.add_message, message | {"seq": seq})
-        announce(connection, News.MESSAGES)
+            transaction.notify(Topic.MESSAGES)
+            return int(transaction.core.execute(statements.enqueue, media | message).scalar_one())
+        seq = transaction.core.execute(statements.advance, media).scalar_one()
+        transaction.core.execute(statements.add_message, message | {"seq": seq})
+        transaction.notify(Topic.MESSAGES)
         return seq
 
-    def begin_with_media(self, connection: Connection, media: Mapping[str, Any], first: NewMessage, now: float) -> None:
+    def begin_with_media(
+        self, transaction: WriteTransaction, media: Mapping[str, Any], first: NewMessage, now: float
+    ) -> None:
         """As `begin_streams` for one media that is not there yet, whose row this is: for PostgreSQL alone.
 
         Raises IntegrityError where its id is taken.
         """
         values = {**media, **_known_at_once(first), "now": now}
-        connection.execute(self.statements(connection).begin, values)
-        note_announced(connection, News.MESSAGES)
+        transaction.core.execute(self.statements(transaction).begin, values)
+        transaction.notify(Topic.MESSAGES)
 
-    def begin_streams(self, connection: Connection, first: Sequence[NewMessage], now: float) -> None:
+    def begin_streams(self, transaction: WriteTransaction, first: Sequence[NewMessage], now: float) -> None:
         """Add the first messages of media that have none yet, due from `now` on, in the caller's transaction."""
-        BEGIN_STREAM.insert(connection, [new_stream(message.media_id, message.user_id, now) for message in first])
+        transaction.core.execute(
+            BEGIN_STREAM, [new_stream(message.media_id, message.user_id, now) for message in first]
+        )
         rows = [{**_known_at_once(message), "seq": 1, "created_at": now} for message in first]
-        BEGIN_MESSAGE.insert(connection, rows)
-        announce(connection, News.MESSAGES)
+        transaction.core.execute(BEGIN_MESSAGE, rows)
+        transaction.notify(Topic.MESSAGES)
 
     def next_due_in(self, session: Session, *, since: float = 0.0, media_id: str | None = None) -> float | None:
         """Seconds until the first stream may be claimed (negative if overdue) of those that are due at `since` or
         later; None where none waits."""
-        statements = self.statements(session.connection())
+        statements = self.statements(session)
         due_in: float | None = (
             session.scalar(statements.next_due_in, {"since": since})
             if media_id is None
@@ -88,7 +92,7 @@ class OutboxQueue:
 
     def claim(
         self,
-        session: Session,
+        session: WriteTransaction,
         owner: str,
         limit: int,
         lease: float,
@@ -102,7 +106,7 @@ class OutboxQueue:
         Of those only that are due at `since` or later; of one media item only, if given; of `users`, USERS_AT_ONCE at
         most, up to `limit` each.
         """
-        statements = self.statements(session.connection())
+        statements = self.statements(session)
         wanted = {"owner": owner, "limit": limit, "lease": lease, "since": since}
         if media_id is not None:
             rows = session.execute(statements.claim_due_of_media, wanted | {"media": media_id}).all()
@@ -122,7 +126,7 @@ class OutboxQueue:
         """Users behind `after`, by their ids, who have a stream that is due, at `since` or later, and are not held at
         that endpoint."""
         parameters = {"endpoint": endpoint, "after": after, "limit": limit, "since": since}
-        return list(session.scalars(self.statements(session.connection()).users_waiting, parameters))
+        return list(session.scalars(self.statements(session).users_waiting, parameters))
 
     def continue_with(self, session: Session, claims: Iterable[Claim]) -> list[Claim]:
         """The next messages of claims that go on."""
@@ -132,34 +136,34 @@ class OutboxQueue:
         """The media of those claims whose leases are still their own, and stay so until this transaction ends."""
         media = [claim.message.media_id for claim in claims]
         parameters = {"media": media, "rows": [claim.as_row for claim in claims]}
-        return set(session.scalars(self.transition_statements(session.connection()).leased, parameters))
+        return set(session.scalars(self.transition_statements(session).leased, parameters))
 
     def last_delivery(self, session: Session) -> float | None:
         """When a message of any media item was last delivered, in seconds since 1970."""
-        found: float | None = session.scalar(self.transition_statements(session.connection()).last_delivery)
+        found: float | None = session.scalar(self.transition_statements(session).last_delivery)
         return found
 
     def reference(self, session: Session, media_id: str) -> Reference | None:
         """Another media item that the other side is known to have; None where no message was ever accepted."""
-        row = session.execute(self.transition_statements(session.connection()).reference, {"media": media_id}).first()
+        row = session.execute(self.transition_statements(session).reference, {"media": media_id}).first()
         return Reference(row.media_id, row.user_id) if row else None
 
     def _heads(self, session: Session, media_ids: Sequence[str]) -> list[Claim]:
         if not media_ids:
             return []
-        heads = self.statements(session.connection()).heads
+        heads = self.statements(session).heads
         return [_claim(row) for row in session.execute(heads, {"media": media_ids})]
 
-    def statements(self, connection: Connection) -> Statements:
-        """The statements in the words of the connection's database."""
-        dialect = connection.dialect.name
+    def statements(self, session: Session) -> Statements:
+        """The statements in the words of the session's database."""
+        dialect = session.get_bind().dialect.name
         if dialect not in self._by_dialect:
             self._by_dialect[dialect] = Statements(dialect, self.now)
         return self._by_dialect[dialect]
 
-    def transition_statements(self, connection: Connection) -> TransitionStatements:
+    def transition_statements(self, session: Session) -> TransitionStatements:
         """Those that apply transitions, likewise."""
-        dialect = connection.dialect.name
+        dialect = session.get_bind().dialect.name
         if dialect not in self._transitions_by_dialect:
             self._transitions_by_dialect[dialect] = TransitionStatements(dialect, self.now)
         return self._transitions_by_dialect[dialect]

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy.orm import Session
 
-from app.outbox import tally
+from app import counters
+from app.database import WriteTransaction
 from app.outbox.circuit import Endpoint, Sender, Window
 from app.outbox.circuit_breaker import CircuitBreaker, Condition
 from app.outbox.decide import Decision, decide
@@ -48,7 +49,7 @@ class Recording:
         self._window = Window()
 
     def record(
-        self, session: Session, returned: Sequence[Returned], *, under_way: Sequence[Sender], stopping: bool
+        self, session: WriteTransaction, returned: Sequence[Returned], *, under_way: Sequence[Sender], stopping: bool
     ) -> Recorded:
         """Decide and apply, in the caller's transaction."""
         users = sorted({one.claim.message.user_id for one in returned})
@@ -65,11 +66,16 @@ class Recording:
         holds_any = found.holds_any or bool(decision.endpoint.holds)
         return Recorded(found.now, found.endpoint, decision, applied, holds_any)
 
-    def count(self, session: Session, recorded: Recorded) -> None:
+    def count(self, session: WriteTransaction, recorded: Recorded) -> None:
         """Add to the counters what was recorded."""
         applied = recorded.applied
-        counters = {**tally.of_attempts(applied.held), **tally.of_latencies(applied.latencies)}
-        tally.count(session, counters | ({tally.LEASES_LOST: len(applied.lost)} if applied.lost else {}))
+        attempts = [
+            (one.claim.message.kind, one.attempt.classification.verdict)
+            for one in applied.held
+            if one.attempt is not None
+        ]
+        lost = {counters.LEASES_LOST: float(len(applied.lost))} if applied.lost else {}
+        counters.add(session, {**counters.of_attempts(attempts), **counters.of_latencies(applied.latencies), **lost})
 
     def tell(self, recorded: Recorded) -> None:
         """Log what was committed, and take the exchanges into account from now on."""

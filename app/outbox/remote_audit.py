@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, exists, literal, or_, select
 from sqlalchemy.orm import Session
 
-from app.models import DetectionRun, Media, MediaStatus, OutboxMessage, OutboxStream
+from app.database.models import DetectionRun, Media, MediaStatus, OutboxMessage, OutboxStream
 from app.outbox.messages import Kind
 
 Find = Callable[[str, str], Mapping[str, Any] | None]

@@ -15,13 +15,13 @@ from sqlalchemy import null, select, update
 from sqlalchemy.orm import Session
 
 from app import history
-from app.db import Database
+from app.database import Database, Queries, WriteTransaction
+from app.database.models import DetectionRun, Media, OutboxMessage, OutboxStream
 from app.errors import RecordsNotReadable
 from app.lifecycle import StatusTimes, append_create_and_statuses
-from app.models import DetectionRun, Media, OutboxMessage, OutboxStream
+from app.outbox.admin import NEW_HEAD
 from app.outbox.auditor import Compared, RemoteAuditor
 from app.outbox.messages import Outcome
-from app.outbox.operations import NEW_HEAD
 from app.outbox.queue import OutboxQueue
 from app.outbox.remote_audit import Difference, ExpectedRemoteState, RemoteState, changed_since, expected_of
 from app.outbox.schedule import LONGEST_LEASE
@@ -102,7 +102,7 @@ class Resend:
         self._wait_for_those_under_way()
         self._report.asked = self._auditor.asked
         if wanted.must_be_found and not self._dry_run and not self._report.left:
-            with self._database.writing() as session:
+            with self._database.write_transaction() as session:
                 history.note_reconciled(session)
         return self._report
 
@@ -119,8 +119,7 @@ class Resend:
             return
         after = ""
         while True:
-            with self._database.reading() as session:
-                page = page_of_ids(session, after, wanted.since or 0.0)
+            page = Queries(self._database).fetch(page_of_ids, after, wanted.since or 0.0)
             if not page:
                 return
             yield page
@@ -149,7 +148,7 @@ class Resend:
             self._append(expected, problem)
 
     def _append(self, expected: ExpectedRemoteState, problem: str) -> None:
-        with self._database.writing() as session:
+        with self._database.write_transaction() as session:
             outcome = append_again(session, self._queue, expected)
         if isinstance(outcome, _Refused):
             self._under_way.append(expected.media_id)
@@ -179,7 +178,7 @@ def page_of_ids(session: Session, after: str, since: float, limit: int = 500) ->
     return list(session.scalars(query))
 
 
-def append_again(session: Session, queue: OutboxQueue, expected: ExpectedRemoteState) -> int | _Refused:
+def append_again(session: WriteTransaction, queue: OutboxQueue, expected: ExpectedRemoteState) -> int | _Refused:
     """Append to one item's stream, in the caller's transaction; returns how many messages were added."""
     # The order of a change of status: the media's row first, then its stream's.
     media = session.get_one(Media, expected.media_id, with_for_update=True)
@@ -197,9 +196,7 @@ def append_again(session: Session, queue: OutboxQueue, expected: ExpectedRemoteS
         .order_by(DetectionRun.id.desc())
         .limit(1)
     ).first()
-    changed = append_create_and_statuses(
-        session.connection(), queue, media, StatusTimes(*run) if run else StatusTimes(None, None)
-    )
+    changed = append_create_and_statuses(session, queue, media, StatusTimes(*run) if run else StatusTimes(None, None))
     for seq, at in changed.items():
         session.execute(
             update(OutboxMessage)
@@ -210,7 +207,7 @@ def append_again(session: Session, queue: OutboxQueue, expected: ExpectedRemoteS
     return len(changed)
 
 
-def _supersede_waiting(session: Session, queue: OutboxQueue, stream: OutboxStream) -> None:
+def _supersede_waiting(session: WriteTransaction, queue: OutboxQueue, stream: OutboxStream) -> None:
     session.execute(
         update(OutboxMessage)
         .where(OutboxMessage.media_id == stream.media_id, OutboxMessage.seq > stream.acked_seq)

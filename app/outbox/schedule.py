@@ -3,14 +3,14 @@
 The circuit breaker and the holds on users see to their own times (`app.outbox.circuit_breaker`).
 """
 
-from app.models import OutboxStream
+from app.database.time_bounds import TimeBound
 from app.outbox.circuit import LONGEST_WAIT
-from app.time_bounds import TimeBound
+from app.outbox.statements import STREAM, STREAM_LEASE
 
 LONGEST_LEASE = 30.0
 """Seconds that a stream is leased for at most."""
 
 OUTBOX_BOUNDS = (
-    TimeBound(OutboxStream.due_at, LONGEST_WAIT, among=OutboxStream.lease_owner.is_(None)),
-    TimeBound(OutboxStream.due_at, LONGEST_LEASE, lease=True, among=OutboxStream.lease_owner.is_not(None)),
+    TimeBound(STREAM.c.due_at, LONGEST_WAIT, among=STREAM.c.lease_owner.is_(None)),
+    STREAM_LEASE.bound(LONGEST_LEASE),
 )

@@ -30,9 +30,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
-from app.db import NOTIFICATION
-from app.direct import Direct
-from app.models import DatabaseInstance, Media, OutboxAttempt, OutboxHold, OutboxMessage, OutboxStream
+from app.database.lease import Lease
+from app.database.models import DatabaseInstance, Media, OutboxAttempt, OutboxHold, OutboxMessage, OutboxStream
 from app.outbox.list_statements import ListStatements
 
 MEDIA: Table = Media.__table__  # type: ignore[assignment]
@@ -51,6 +50,7 @@ _HEAD = (
     _S.counted_attempts,
     _S.refused_since,
 )
+STREAM_LEASE = Lease(owner=_S.lease_owner, epoch=_S.lease_epoch, until=_S.due_at)
 ZERO, ONE = literal_column("0", Integer()), literal_column("1", Integer())  # a number itself becomes a parameter
 _EPOCH = select(DatabaseInstance.epoch).scalar_subquery()  # none before the first start
 USERS_AT_ONCE = 8
@@ -78,8 +78,7 @@ def new_stream(
     }
 
 
-BEGIN_STREAM = Direct(insert(STREAM), new_stream(None, None, None))
-BEGIN_MESSAGE = Direct(insert(MESSAGE), (*_KNOWN_AT_ONCE, "seq", "created_at"))
+BEGIN_STREAM, BEGIN_MESSAGE = insert(STREAM), insert(MESSAGE)
 """Add rows whose every column is given."""
 
 
@@ -111,7 +110,7 @@ class Statements(ListStatements):
 
     @cached_property
     def enqueue(self) -> Executable:
-        """`advance`, `add_message` and the announcement in one, for PostgreSQL alone: SQLite's WITH cannot insert.
+        """`advance` and `add_message` in one, for PostgreSQL alone: SQLite's WITH cannot insert.
 
         Returns the message's number. Parameters: media, and the message's columns that are known at once.
         """
@@ -119,11 +118,11 @@ class Statements(ListStatements):
         values = {"seq": stream.c.last_seq, **_known_at_once(), "created_at": self.now}
         rows = select(*values.values()).select_from(stream)
         message = insert(MESSAGE).from_select(list(values), rows).returning(_M.seq).cte("message")
-        return select(message.c.seq, NOTIFICATION)
+        return select(message.c.seq)
 
     @cached_property
     def begin(self) -> Executable:
-        """Inserts a media, its stream and its first message, announced, in one: for PostgreSQL alone, as `enqueue`.
+        """Inserts a media, its stream and its first message in one: for PostgreSQL alone, as `enqueue`.
 
         Parameters: the media's columns but its id, which is media_id; the message's that are known at once; now.
         """
@@ -136,7 +135,7 @@ class Statements(ListStatements):
         begun = stream.cte("stream")
         message_row = _known_at_once() | {"media_id": begun.c.media_id, "seq": ONE, "created_at": now}
         message = insert(MESSAGE).from_select(list(message_row), select(*message_row.values())).returning(_M.seq)
-        return select(message.cte("message").c.seq, NOTIFICATION)
+        return select(message.cte("message").c.seq)
 
     @cached_property
     def next_due_in(self) -> Executable:
@@ -209,11 +208,9 @@ class Statements(ListStatements):
             update(STREAM)
             .where(_S.media_id.in_(select(due.c.media_id)))
             .values(
-                due_at=self.now + bindparam("lease"),
-                lease_epoch=_S.lease_epoch + ONE,
+                **STREAM_LEASE.claim(self.now),
                 # An owner still there is one that died or froze: nobody knows how far its send came.
                 uncertain=or_(_S.uncertain, _S.lease_owner.is_not(None)),
-                lease_owner=bindparam("owner"),
             )
         )
         if self.dialect == "postgresql":

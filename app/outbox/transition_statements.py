@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from app.outbox.list_statements import ListStatements
 from app.outbox.messages import Outcome
-from app.outbox.statements import ATTEMPT, MESSAGE, ONE, STREAM, ZERO
+from app.outbox.statements import ATTEMPT, MESSAGE, ONE, STREAM, STREAM_LEASE, ZERO
 
 _S, _M = STREAM.c, MESSAGE.c
 
@@ -47,13 +47,12 @@ class TransitionStatements(ListStatements):
             .where(
                 self.among(_S.media_id),
                 _S.media_id == given.c.media_id,
-                _S.lease_epoch == given.c.lease_epoch,
+                STREAM_LEASE.fence(given.c.lease_epoch),
                 _S.acked_seq.in_((given.c.seq - ONE, given.c.seq)),
-                _S.lease_owner.is_not(None),
             )
             .values(
                 acked_seq=given.c.seq,
-                due_at=case((kept, self.now + bindparam("lease")), (more, self.now)),
+                due_at=case((kept, STREAM_LEASE.end(self.now)), (more, self.now)),
                 lease_owner=case((kept, _S.lease_owner)),
                 head_since=case((more, self.now)),
                 attempts=ZERO,
@@ -111,10 +110,9 @@ class TransitionStatements(ListStatements):
             .where(
                 self.among(_S.media_id),
                 _S.media_id == row.media_id,
-                _S.lease_epoch == row.lease_epoch,
+                # Released once a transition is applied: after a commit of unknown outcome it is not applied twice.
+                STREAM_LEASE.fence(row.lease_epoch),
                 _S.acked_seq == row.seq - ONE,
-                # Gone once a transition is applied: after a commit of unknown outcome it is not applied twice.
-                _S.lease_owner.is_not(None),
             )
             .values(
                 due_at=case((row.parked, null()), else_=self.now + row.delay),
@@ -145,8 +143,7 @@ class TransitionStatements(ListStatements):
             .where(
                 self.among(_S.media_id),
                 tuple_(_S.media_id, _S.lease_epoch, _S.acked_seq + ONE).in_(claims),
-                _S.lease_owner.is_not(None),
-                _S.due_at > self.now,
+                STREAM_LEASE.runs(self.now),
             )
             .with_for_update()
         )

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy.orm import Session
-
-from app.db import News, announce
+from app.database import Topic, WriteTransaction
 from app.outbox.decide import Action, Transition
 from app.outbox.messages import Claim
 from app.outbox.queue import OutboxQueue
@@ -29,7 +27,9 @@ class Applied:
     latencies: list[float] = field(default_factory=list)
 
 
-def apply_transitions(session: Session, queue: OutboxQueue, transitions: Sequence[Transition], lease: float) -> Applied:
+def apply_transitions(
+    session: WriteTransaction, queue: OutboxQueue, transitions: Sequence[Transition], lease: float
+) -> Applied:
     """Apply them all; a claim that goes on keeps its stream for `lease` seconds more."""
     applied = Applied()
     _deliver(session, queue, [one for one in transitions if one.action is Action.DELIVERED], lease, applied)
@@ -37,17 +37,17 @@ def apply_transitions(session: Session, queue: OutboxQueue, transitions: Sequenc
     _reschedule(session, queue, [one for one in transitions if one.action in others], applied)
     applied.lost += [one for one in transitions if one.action is Action.LEASE_LOST]
     if any(one.action is Action.RELEASE for one in applied.held):
-        announce(session.connection(), News.MESSAGES)
+        session.notify(Topic.MESSAGES)
     _add_attempts(session, queue, applied.held)
     return applied
 
 
 def _deliver(
-    session: Session, queue: OutboxQueue, delivered: Sequence[Transition], lease: float, applied: Applied
+    session: WriteTransaction, queue: OutboxQueue, delivered: Sequence[Transition], lease: float, applied: Applied
 ) -> None:
     if not delivered:
         return
-    statements = queue.transition_statements(session.connection())
+    statements = queue.transition_statements(session)
     by_media = {one.claim.message.media_id: one for one in delivered}
     rows = [one.claim.as_row | {"goes_on": one.goes_on} for one in by_media.values()]
     moved = session.execute(statements.deliver, {"media": list(by_media), "rows": rows, "lease": lease}).all()
@@ -73,12 +73,14 @@ def _ended(one: Transition) -> dict[str, Any]:
     return {"media_id": one.claim.message.media_id, "seq": one.claim.message.seq, "outcome": outcome}
 
 
-def _reschedule(session: Session, queue: OutboxQueue, transitions: Sequence[Transition], applied: Applied) -> None:
+def _reschedule(
+    session: WriteTransaction, queue: OutboxQueue, transitions: Sequence[Transition], applied: Applied
+) -> None:
     if not transitions:
         return
     by_media = {one.claim.message.media_id: one for one in transitions}
     parameters = {"media": list(by_media), "rows": [_row(one) for one in by_media.values()]}
-    held = set(session.scalars(queue.transition_statements(session.connection()).reschedule, parameters))
+    held = set(session.scalars(queue.transition_statements(session).reschedule, parameters))
     for media_id, one in by_media.items():
         (applied.held if media_id in held else applied.lost).append(one)
 
@@ -98,7 +100,7 @@ def _row(one: Transition) -> dict[str, Any]:
     }
 
 
-def _add_attempts(session: Session, queue: OutboxQueue, transitions: Sequence[Transition]) -> None:
+def _add_attempts(session: WriteTransaction, queue: OutboxQueue, transitions: Sequence[Transition]) -> None:
     """Keep what was sent, for the person who asks."""
     rows = [
         {
@@ -115,4 +117,4 @@ def _add_attempts(session: Session, queue: OutboxQueue, transitions: Sequence[Tr
         if one.attempt is not None
     ]
     if rows:
-        session.execute(queue.transition_statements(session.connection()).add_attempts, {"rows": rows})
+        session.execute(queue.transition_statements(session).add_attempts, {"rows": rows})

@@ -6,14 +6,14 @@ are. Nothing here commits a transaction, and nothing is repaired: a broken invar
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import xxhash
-from sqlalchemy import ColumnElement, Select, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Row, Select, case, func, literal, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from app.models import DetectionRun, Media, OutboxMessage, OutboxStream, RunState
+from app.database.models import DetectionRun, Media, OutboxMessage, OutboxStream, RunState
 
 SHOWN = 20
 """How many broken rows of each kind are named."""
@@ -107,46 +107,53 @@ CHECKS: tuple[_Check, ...] = (
 """Each with the column by which its rows belong to a portion."""
 
 
-def walk(
-    opened: Callable[[], AbstractContextManager[Session]],
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> list[dict[str, str]]:
+Fetch = Callable[..., Any]
+"""Runs a query, with its arguments, in a read transaction: `Queries.fetch`."""
+
+
+def walk(fetch: Fetch, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> list[dict[str, str]]:
     """Every broken invariant found, as {"mediaId", "problem"}, at most SHOWN of each kind.
 
-    `opened` gives a session for each portion, `on_progress` is told how many media are done, and of how many.
+    Each portion is a transaction; `on_progress` is told how many media are done, and of how many.
     """
     found: list[tuple[str, str]] = []
-    keys, done = _Keys(), 0
-    with opened() as session:
-        total = session.scalars(select(func.count()).select_from(Media)).one()
-    for session, after, last, count in _portions(opened):
-        for check, column in CHECKS:
-            rows = session.execute(check().where(*_within(column, after, last)).limit(SHOWN))
-            found += [(media_id, problem) for media_id, problem in rows]
-        keys.add(session.scalars(select(_MESSAGE.idempotency_key).where(*_within(_MESSAGE.media_id, after, last))))
-        done += count
+    keys, done, total, after = _Keys(), 0, fetch(_count), ""
+    while ids := fetch(_portion, after):
+        found += fetch(_broken, after, ids[-1])
+        keys.add(key for key, _media_id in fetch(_keys, after, ids[-1]))
+        after, done = ids[-1], done + len(ids)
         on_progress(done, total)
-    found += [(media_id, _SHARED) for media_id in _holders(opened, keys.met_twice())]
+    found += [(media_id, _SHARED) for media_id in _holders(fetch, keys.met_twice())]
     return _shown(found)
 
 
 def broken_invariants(session: Session) -> list[dict[str, str]]:
     """The same within one session."""
-    return walk(lambda: nullcontext(session))
+    return walk(lambda query, *arguments: query(session, *arguments))
 
 
-def _portions(
-    opened: Callable[[], AbstractContextManager[Session]],
-) -> Iterator[tuple[Session, str, str, int]]:
-    """A session for each portion, the id before its first media and that of its last, and how many they are."""
-    after = ""
-    while True:
-        with opened() as session:
-            ids = session.scalars(select(Media.id).where(Media.id > after).order_by(Media.id).limit(PORTION)).all()
-            if not ids:
-                return
-            yield session, after, ids[-1], len(ids)
-            after = ids[-1]
+def _count(session: Session) -> int:
+    return session.scalars(select(func.count()).select_from(Media)).one()
+
+
+def _portion(session: Session, after: str) -> Sequence[str]:
+    """The ids of the next media."""
+    return session.scalars(select(Media.id).where(Media.id > after).order_by(Media.id).limit(PORTION)).all()
+
+
+def _broken(session: Session, after: str, last: str) -> list[tuple[str, str]]:
+    """The media behind `after` of which an invariant is broken, up to `last`, and which."""
+    return [
+        (media_id, problem)
+        for check, column in CHECKS
+        for media_id, problem in session.execute(check().where(*_within(column, after, last)).limit(SHOWN))
+    ]
+
+
+def _keys(session: Session, after: str, last: str) -> Sequence[Row[str, str]]:
+    """The idempotency keys of their messages, each with its media."""
+    query = select(_MESSAGE.idempotency_key, _MESSAGE.media_id).where(*_within(_MESSAGE.media_id, after, last))
+    return session.execute(query).all()
 
 
 def _within(column: InstrumentedAttribute[str], after: str, last: str) -> tuple[ColumnElement[bool], ...]:
@@ -159,7 +166,7 @@ class _Keys:
     def __init__(self) -> None:
         self._buckets = [array("Q") for _ in range(256)]
 
-    def add(self, keys: Iterator[str]) -> None:
+    def add(self, keys: Iterable[str]) -> None:
         for key in keys:
             number = _hash(key)
             self._buckets[number & 0xFF].append(number)
@@ -176,15 +183,16 @@ def _hash(key: str) -> int:
     return xxhash.xxh64_intdigest(key.encode())
 
 
-def _holders(opened: Callable[[], AbstractContextManager[Session]], numbers: set[int]) -> list[str]:
+def _holders(fetch: Fetch, numbers: set[int]) -> list[str]:
     """One media for each key that several messages have, of those with these hashes."""
     media: dict[str, list[str]] = defaultdict(list)
-    for session, after, last, _count in _portions(opened) if numbers else ():
-        query = select(_MESSAGE.idempotency_key, _MESSAGE.media_id).where(*_within(_MESSAGE.media_id, after, last))
-        for key, media_id in session.execute(query):
+    after = ""
+    while numbers and (ids := fetch(_portion, after)):
+        for key, media_id in fetch(_keys, after, ids[-1]):
             if _hash(key) in numbers:
                 media[key].append(media_id)
-    return [min(ids) for ids in media.values() if len(ids) > 1]
+        after = ids[-1]
+    return [min(media_ids) for media_ids in media.values() if len(media_ids) > 1]
 
 
 def _shown(found: list[tuple[str, str]]) -> list[dict[str, str]]:

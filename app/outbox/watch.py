@@ -14,10 +14,10 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from app.background import BackgroundWork
-from app.db import Database
+from app.database import Database
+from app.database.postgres_connection import PostgresConnection
 from app.errors import DatabaseUnfit
 from app.failure_log import FailureLog
-from app.postgres_connection import PostgresConnection
 
 DATA_VERSION_POLL_SECONDS = 0.01
 """Between two readings of SQLite's data version: a message waits half of it on average."""
@@ -66,7 +66,7 @@ class ChangeWatcher(BackgroundWork):
             self._interruptions.failed(error)
 
     def _watch_file(self) -> None:
-        pooled = self._database.engine.raw_connection()
+        pooled = self._database.reader.raw_connection()
         try:
             cursor = pooled.cursor()
             seen, pace, changed_at = None, DATA_VERSION_POLL_SECONDS, time.monotonic()

@@ -8,9 +8,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from app import schema
 from app.bootstrap import open_database
-from app.db import Database
+from app.database import Database, Queries, schema
 from app.detection.start_check import check_model
 from app.errors import SettingsError, Unavailable
 from app.relocation import check_rows
@@ -67,7 +66,6 @@ def _check_schema(database: Database) -> None:
     file = database.url.database
     if database.is_sqlite and file and not Path(file).exists():
         raise SettingsError(f"There is no database at {Path(file).absolute()}; `alembic upgrade head` makes it.")
-    with database.reading() as session:
-        trouble = schema.trouble(session)
+    trouble = Queries(database).fetch(schema.trouble)
     if trouble:
         raise Unavailable(f"{trouble[0].upper()}{trouble[1:]}.")

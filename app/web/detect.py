@@ -6,10 +6,11 @@ from flask import Blueprint, Response, g, jsonify, url_for
 
 from app import catalog, representation
 from app.current import services
+from app.database import ReadTransaction
+from app.database.models import DetectionRun, RunFailure, RunState
 from app.detection.jobs import Job, OpenFile
 from app.detection.runs import RunRequest
 from app.errors import MediaTooLarge, Unavailable, Undecodable
-from app.models import RunFailure, RunState
 from app.run_results import Frames
 from app.settings import MIN_CONFIDENCE
 from app.web import intake, parameters, request_slot, results
@@ -97,10 +98,7 @@ def _answer(media_id: str, run_id: int, *, duplicate: bool) -> Response:
     ended = waits and services().waiters.wait(run_id, services().settings.sync_wait, services().is_serving)
     if not ended:
         return _accepted(media_id, duplicate=duplicate, preferred=not waits)
-    with services().database.looking() as session:
-        view = catalog.view(session, media_id)
-        run = catalog.run_of(session, run_id)
-        frames = Frames.of(session, run)
+    view, run, frames = services().queries.fetch(_found, media_id, run_id)
     if run.state == RunState.FAILED and run.failure == RunFailure.UNDECODABLE:
         raise Undecodable(run.error or "", media_id)
     if run.state == RunState.FAILED and run.failure == RunFailure.TOO_LARGE:
@@ -112,9 +110,14 @@ def _answer(media_id: str, run_id: int, *, duplicate: bool) -> Response:
     return response
 
 
+def _found(session: ReadTransaction, media_id: str, run_id: int) -> tuple[catalog.MediaView, DetectionRun, Frames]:
+    run = catalog.run_of(session, run_id)
+    return catalog.view(session, media_id), run, Frames.of(session, run)
+
+
 def _accepted(media_id: str, *, duplicate: bool, preferred: bool) -> Response:
-    with services().database.reading() as session:
-        response = jsonify(media=representation.media(catalog.view(session, media_id)), duplicate=duplicate)
+    view = services().queries.fetch(catalog.view, media_id)
+    response = jsonify(media=representation.media(view), duplicate=duplicate)
     response.status_code = HTTPStatus.ACCEPTED
     response.headers["Location"] = url_for("media.show", media_id=media_id)
     if preferred:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app import catalog, representation
 from app.bootstrap import Services
-from app.models import DetectionRun, RunState
+from app.database.models import DetectionRun, RunState
 
 LOOK_EVERY = 0.25
 HEARTBEAT_EVERY = 15.0
@@ -59,8 +59,7 @@ def stream(services: Services, media_id: str, last_event_id: str | None) -> Iter
     follower = Follower(media_id, Position.parse(last_event_id))
     spoken = time.monotonic()
     while services.is_serving():
-        with services.database.reading() as session:
-            events = list(follower.look(session))
+        events = services.queries.fetch(follower.look)
         if events:
             spoken = time.monotonic()
             yield "".join(events)
@@ -85,8 +84,11 @@ class Follower:
         self.is_behind = False
         """There is more to tell than one event holds."""
 
-    def look(self, session: Session) -> Iterator[str]:
+    def look(self, session: Session) -> list[str]:
         """The events that tell what is new."""
+        return list(self._look(session))
+
+    def _look(self, session: Session) -> Iterator[str]:
         seen = catalog.glance(session, self._media_id)
         run = self._followed(session, seen.run)
         if seen.media_status != self._status:

@@ -8,10 +8,10 @@ from prometheus_client.registry import Collector
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
-from app.outbox import operations, tally
+from app import counters
 from app.outbox.circuit import Circuit
 from app.outbox.circuit_breaker import CircuitBreaker
-from app.outbox.counts import OutboxCounts
+from app.outbox.counts import OutboxCounts, outbox_status
 
 PREFIX = "detections_outbox"
 
@@ -33,10 +33,10 @@ class OutboxCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._state()
-        yield from _grown(tally.read(self._session))
+        yield from _grown(counters.read(self._session))
 
     def _state(self) -> Iterator[Metric]:
-        status = operations.status(self._session, self._now, self._counts)
+        status = outbox_status(self._session, self._now, self._counts)
         circuit = self._breaker.fetch(self._session).endpoint.circuit if self._breaker else Circuit()
         held = self._breaker.held_users(self._session) if self._breaker else []
         for name, text, value in (
@@ -55,14 +55,14 @@ class OutboxCollector(Collector):
 def _grown(figures: dict[tuple[str, ...], float]) -> Iterator[Metric]:
     attempts = CounterMetricFamily(f"{PREFIX}_attempts", "Attempts to deliver a message.", labels=("kind", "verdict"))
     for name, value in figures.items():
-        if name[0] == tally.ATTEMPTS:
+        if name[0] == counters.ATTEMPTS:
             attempts.add_metric(name[1:], value)
     yield attempts
-    lost = figures.get((tally.LEASES_LOST,), 0.0)
+    lost = figures.get((counters.LEASES_LOST,), 0.0)
     yield CounterMetricFamily(f"{PREFIX}_leases_lost", "Outcomes that came after their lease had gone.", lost)
     yield HistogramMetricFamily(
         f"{PREFIX}_delivery_seconds",
         "From a message's commit to its acknowledgement.",
-        buckets=tally.cumulative(figures, (tally.LATENCY,), tally.LATENCY_BUCKETS),
-        sum_value=figures.get((tally.LATENCY_SUM,), 0.0),
+        buckets=counters.cumulative(figures, (counters.LATENCY,), counters.LATENCY_BUCKETS),
+        sum_value=figures.get((counters.LATENCY_SUM,), 0.0),
     )

@@ -6,6 +6,7 @@ from flask import Blueprint, Flask, Response, current_app, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from app.current import services
+from app.database import ReadTransaction
 from app.threads import DEAD
 from app.web.figures import OutboxCollector
 from app.web.history_figures import HistoryCollector
@@ -54,12 +55,16 @@ def metrics() -> Response:
     process_figures().detector_sandbox(services().detector_sandbox())
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HouseCollector(services(), _readiness()))
-    with services().database.reading() as session:
-        registry.register(OutboxCollector(session, services().database.now, services().breaker, services().counts))
-        registry.register(RunCollector(session, services().database.now))
-        registry.register(HistoryCollector(session, services().folders, services().database))
-        stored = generate_latest(registry)
+    stored = services().queries.fetch(_stored_metrics, registry)
     return Response(generate_latest(process_figures().registry()) + stored, content_type=CONTENT_TYPE_LATEST)
+
+
+def _stored_metrics(session: ReadTransaction, registry: CollectorRegistry) -> bytes:
+    """The metrics that the database keeps, with those of the registry."""
+    registry.register(OutboxCollector(session, services().database.now, services().breaker, services().counts))
+    registry.register(RunCollector(session, services().database.now))
+    registry.register(HistoryCollector(session, services().folders, services().database))
+    return generate_latest(registry)
 
 
 def _readiness() -> Readiness:

@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.orm import Session
 
 from app import history
-from app.db import Database
+from app.database import Database
 from app.media_folders import MediaFolders
 
 _SIZES = {"database": "What the database takes on its disk.", "wal": "What SQLite's log takes on its disk."}

@@ -24,8 +24,7 @@ def me() -> Response:
 @blueprint.post("/media/<media_id>/link")
 def make(media_id: str) -> Response:
     """A link to the media's bytes that needs no token, for some minutes."""
-    with services().database.reading() as session:
-        catalog.view(session, media_id)
+    services().queries.fetch(catalog.view, media_id)
     link = services().links.sign(media_id, g.user_id)
     response = jsonify(
         url=url_for(CONTENT, media_id=media_id, signature=link.signature), expiresAt=rfc3339(link.expires_at)

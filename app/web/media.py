@@ -11,8 +11,9 @@ from flask import Blueprint, Response, g, jsonify, request, send_file, url_for
 
 from app import catalog, representation
 from app.current import services
+from app.database import ReadTransaction
+from app.database.models import DetectionRun, Media
 from app.media_types import MEDIA_TYPES, extension_of
-from app.models import Media
 from app.run_results import Frames
 from app.storage import open_stored
 from app.web import events, intake, parameters, request_slot, results
@@ -44,14 +45,13 @@ def store() -> Response:
 def index() -> Response:
     """Media, newest first, a page at a time."""
     status = parameters.choice("status", ("1", "2", "3", "6"))
-    with services().database.reading() as session:
-        page = catalog.page(
-            session,
-            status=int(status) if status else None,
-            media_type=parameters.choice("type", ("Video", "Image")),
-            limit=parameters.integer("limit", default=DEFAULT_LIMIT, minimum=1, maximum=MAX_LIMIT) or DEFAULT_LIMIT,
-            cursor=request.args.get("cursor"),
-        )
+    page = services().queries.fetch(
+        catalog.page,
+        status=int(status) if status else None,
+        media_type=parameters.choice("type", ("Video", "Image")),
+        limit=parameters.integer("limit", default=DEFAULT_LIMIT, minimum=1, maximum=MAX_LIMIT) or DEFAULT_LIMIT,
+        cursor=request.args.get("cursor"),
+    )
     return jsonify(items=[representation.media(view) for view in page.items], nextCursor=page.next_cursor)
 
 
@@ -67,20 +67,14 @@ def detections(media_id: str) -> Response:
     and before another."""
     run_id = parameters.integer("run", default=None, minimum=1, maximum=MAX_RUN)
     from_seconds, to_seconds = parameters.seconds("from"), parameters.seconds("to")
-    with services().database.reading() as session:
-        if run_id is None:
-            run = catalog.last_finished_run(session, media_id)
-        else:
-            run = catalog.run_of_media(session, media_id, run_id)
-        frames = Frames.of(session, run, from_seconds, to_seconds)
+    run, frames = services().queries.fetch(_run_and_frames, media_id, run_id, from_seconds, to_seconds)
     return results.answer({"run": representation.run(run)}, frames)
 
 
 @blueprint.delete("/media/<media_id>/run")
 def cancel_run(media_id: str) -> Response:
     """End the run under way, of its user or by an administrator."""
-    with services().database.reading() as session:
-        catalog.view(session, media_id)
+    _as_it_is(media_id)
     services().runs.cancel(media_id, g.user_id, user=None if g.is_admin else g.user_id)
     return Response(status=HTTPStatus.NO_CONTENT)
 
@@ -88,8 +82,7 @@ def cancel_run(media_id: str) -> Response:
 @blueprint.get("/media/<media_id>/content")
 def content(media_id: str) -> Response:
     """The bytes, with Range. A stored file never changes, so its id is its validator."""
-    with services().database.reading() as session:
-        media = catalog.view(session, media_id).media
+    media = _as_it_is(media_id).media
     parameters.ignore_impossible_ranges(media.size_bytes)
     give_back = request_slot.take()
     try:
@@ -129,8 +122,7 @@ def _file_of(media: Media) -> Response:
 @blueprint.get("/media/<media_id>/events")
 def follow(media_id: str) -> Response:
     """Progress, status and annotations as server-sent events, until no run is under way."""
-    with services().database.reading() as session:
-        catalog.view(session, media_id)
+    _as_it_is(media_id)
     give_back = request_slot.take(following=True)
     stream: Iterator[str] = events.stream(services(), media_id, request.headers.get("Last-Event-ID"))
     response = Response(stream, mimetype="text/event-stream")
@@ -141,8 +133,17 @@ def follow(media_id: str) -> Response:
 
 
 def _as_it_is(media_id: str) -> catalog.MediaView:
-    with services().database.reading() as session:
-        return catalog.view(session, media_id)
+    return services().queries.fetch(catalog.view, media_id)
+
+
+def _run_and_frames(
+    session: ReadTransaction, media_id: str, run_id: int | None, from_seconds: float | None, to_seconds: float | None
+) -> tuple[DetectionRun, Frames]:
+    if run_id is None:
+        run = catalog.last_finished_run(session, media_id)
+    else:
+        run = catalog.run_of_media(session, media_id, run_id)
+    return run, Frames.of(session, run, from_seconds, to_seconds)
 
 
 def _call_on_sent(response: Response, callback: Callable[[], None]) -> None:

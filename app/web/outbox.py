@@ -1,7 +1,4 @@
-"""The outbox for administrators: how it stands, what is in it, and the repairs that the commands make too.
-
-This module begins transactions.
-"""
+"""The outbox for administrators: how it stands, what is in it, and the repairs that the commands make too."""
 
 import re
 from typing import Any, cast
@@ -11,7 +8,7 @@ from flask import Blueprint, Response, jsonify, request
 from app.current import services
 from app.errors import MalformedUpload, MediaNotFound, Unavailable
 from app.media_hash import MEDIA_ID
-from app.outbox import documents, listing, operations
+from app.outbox import documents, listing
 from app.outbox.resend import Resend, Wanted
 from app.timestamps import rfc3339
 from app.web import json_body, parameters, request_slot
@@ -34,30 +31,26 @@ _REASON = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_REASON}}}")
 @blueprint.get("")
 def status() -> Response:
     """What waits, since when, how the circuit breaker stands, and who is held."""
-    with services().database.reading() as session:
-        return jsonify(services().outbox_status(session, services().counts))
+    return jsonify(services().queries.fetch(services().outbox_status, services().counts))
 
 
 @blueprint.get("/throughput")
 def throughput() -> Response:
     """Messages delivered in each minute of the last hour, oldest first."""
-    database = services().database
-    with database.reading() as session:
-        minutes = listing.throughput(session, database.now)
+    minutes = services().queries.fetch(listing.throughput, services().database.now)
     return jsonify(minutes=[{"at": rfc3339(one.at), "delivered": one.delivered} for one in minutes])
 
 
 @blueprint.get("/messages")
 def messages() -> Response:
     """Messages of one state, a page at a time."""
-    with services().database.reading() as session:
-        page = listing.page(
-            session,
-            state=cast(operations.State, parameters.choice("state", listing.STATES) or "pending"),
-            limit=parameters.integer("limit", default=DEFAULT_LIMIT, minimum=1, maximum=MAX_LIMIT) or DEFAULT_LIMIT,
-            cursor=request.args.get("cursor"),
-        )
-        return jsonify(items=[documents.message(*pair) for pair in page.items], nextCursor=page.next_cursor)
+    page = services().queries.fetch(
+        listing.page,
+        state=cast(listing.State, parameters.choice("state", listing.STATES) or "pending"),
+        limit=parameters.integer("limit", default=DEFAULT_LIMIT, minimum=1, maximum=MAX_LIMIT) or DEFAULT_LIMIT,
+        cursor=request.args.get("cursor"),
+    )
+    return jsonify(items=[documents.message(*pair) for pair in page.items], nextCursor=page.next_cursor)
 
 
 @blueprint.get("/media/<media_id>")
@@ -70,11 +63,9 @@ def show(media_id: str) -> Response:
 @blueprint.post("/retry")
 def retry() -> Response:
     """Put parked media back to pending: those named, all, or those whose park reason contains a text."""
-    database = services().database
     with request_slot.slot():
         media_ids, reason = _wanted(json_body.read_object())
-        with database.writing(statement_seconds=60) as session:
-            retried = operations.retry_parked(session, database.now, media_ids, reason=reason)
+        retried = services().outbox_admin.retry(media_ids, reason=reason)
     return jsonify(retried=len(retried))
 
 
@@ -82,9 +73,7 @@ def retry() -> Response:
 def skip(media_id: str) -> Response:
     """Drop the head message of a parked media, recorded as skipped."""
     _check_id(media_id)
-    database = services().database
-    with database.writing() as session:
-        operations.skip_head(session, database.now, media_id)
+    services().outbox_admin.skip(media_id)
     return _history(media_id)
 
 
@@ -105,8 +94,7 @@ def resend(media_id: str) -> Response:
 
 
 def _history(media_id: str) -> Response:
-    with services().database.reading() as session:
-        return jsonify(documents.history(operations.history(session, media_id, newest=MOST_SHOWN)))
+    return jsonify(documents.history(services().queries.fetch(listing.history, media_id, newest=MOST_SHOWN)))
 
 
 def _check_id(media_id: str) -> None:

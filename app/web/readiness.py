@@ -2,7 +2,6 @@
 
 A database or a disk that hangs would keep whoever looks at it, and supervisors go on asking. So each is looked at in a
 thread of its own, of which there is one at most: whoever asks meanwhile waits for the same look, and not for long.
-This module begins transactions.
 """
 
 import os
@@ -17,9 +16,9 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import schema
 from app.bootstrap import Services
-from app.db import is_read_only
+from app.database import ReadTransaction, schema
+from app.database.schema import is_read_only
 from app.detection import put_off
 from app.errors import DatabaseFailed, DatabaseUnfit, DetectionsError
 from app.storage import INCOMING, Storage
@@ -85,10 +84,7 @@ class _PatientLook:
 
 def _database_troubles(services: Services) -> list[str]:
     try:
-        with services.database.reading() as session:
-            trouble = "the database is read-only: a standby, or set so" if is_read_only(session) else None
-            trouble = trouble or schema.trouble(session)
-            all_wait_for = None if trouble else session.scalar(select(put_off.reason_for_all()))
+        trouble, all_wait_for = services.queries.fetch(_fitness)
     except (DatabaseUnfit, DatabaseFailed) as error:
         return [str(error)]
     except (SQLAlchemyError, DetectionsError) as error:
@@ -98,6 +94,12 @@ def _database_troubles(services: Services) -> list[str]:
     fault = services.executor.gate.fault
     waits = str(fault) if fault else all_wait_for
     return [*_writing_troubles(services), *([f"detection waits: {waits}"] if waits else [])]
+
+
+def _fitness(session: ReadTransaction) -> tuple[str | None, str | None]:
+    """What is wrong with the database, and what keeps all detection."""
+    trouble = "the database is read-only: a standby, or set so" if is_read_only(session) else schema.trouble(session)
+    return trouble, None if trouble else session.scalar(select(put_off.reason_for_all()))
 
 
 def _writing_troubles(services: Services) -> list[str]:

@@ -22,7 +22,7 @@ WRITTEN_BYTES = 32 * 1024
 def answer(members: dict[str, Any], frames: Frames) -> Response:
     """A JSON object of these members and, behind them, `annotations`. Raises Unavailable where it needs a slot and
     there is none."""
-    pages = run_results.pages(services().database, frames)
+    pages = run_results.pages(services().queries, frames)
     first = next(pages)
     if len(first) < PAGE_ROWS:
         return jsonify(**members, annotations=representation.annotations(run_results.frame_results([first])))

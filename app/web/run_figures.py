@@ -8,14 +8,14 @@ from prometheus_client.registry import Collector
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
-from app.detection import put_off, tallies
+from app import catalog, counters
+from app.database.models import RunState
+from app.detection import put_off
 from app.detection.house import Kind
-from app.models import RunState
-from app.outbox import tally
 
 
 class RunCollector(Collector):
-    """Yields what one session sees of the runs: those that wait or are under way by count, all others by tally."""
+    """Yields what one session sees of the runs: those that wait or are under way by count, all others by counters."""
 
     def __init__(self, session: Session, now: ColumnElement[float]) -> None:
         self._session = session
@@ -23,17 +23,17 @@ class RunCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         queue = GaugeMetricFamily("detections_run_queue", "Runs that wait or are under way.", labels=("state",))
-        counted = tallies.under_way(self._session)
+        counted = catalog.runs_under_way(self._session)
         for state in (RunState.QUEUED, RunState.RUNNING):
             queue.add_metric([state], counted.get(state, 0))
         yield queue
-        age = tallies.oldest_age(self._session, self._now)
+        age = catalog.oldest_run_age(self._session, self._now)
         yield GaugeMetricFamily("detections_run_oldest_age_seconds", "How long the oldest run has waited.", age)
         yield from _put_off(put_off.counts(self._session))
-        figures = tally.read(self._session)
-        frames = figures.get((tallies.FRAMES,), 0.0)
+        figures = counters.read(self._session)
+        frames = figures.get((counters.FRAMES,), 0.0)
         yield CounterMetricFamily("detections_frames", "Frames that the detector looked at.", frames)
-        lost = figures.get((tallies.LEASES_LOST,), 0.0)
+        lost = figures.get((counters.RUN_LEASES_LOST,), 0.0)
         yield CounterMetricFamily("detections_run_leases_lost", "Runs that went to another process meanwhile.", lost)
         yield from _ended(figures)
 
@@ -52,8 +52,8 @@ def _ended(figures: dict[tuple[str, ...], float]) -> Iterator[Metric]:
     runs = CounterMetricFamily("detections_runs", "Runs that have ended, by how.", labels=("state",))
     seconds = HistogramMetricFamily("detections_run_seconds", "How long runs took, by their end.", labels=("state",))
     for state in (RunState.DONE, RunState.FAILED):
-        buckets = tally.cumulative(figures, (tallies.SECONDS, state), tallies.BUCKETS)
+        buckets = counters.cumulative(figures, (counters.RUN_SECONDS, state), counters.RUN_BUCKETS)
         runs.add_metric([state], buckets[-1][1])
-        seconds.add_metric([state], buckets, figures.get((tallies.SECONDS_SUM, state), 0.0))
+        seconds.add_metric([state], buckets, figures.get((counters.RUN_SECONDS_SUM, state), 0.0))
     yield runs
     yield seconds

@@ -10,7 +10,7 @@ import sys
 
 from sqlalchemy import Connection, Table, create_engine, func, insert, select, text
 
-from app.models import Media
+from app.database.models import Media
 
 TABLES = Media.metadata.sorted_tables
 MIGRATION = text("SELECT version_num FROM alembic_version")

@@ -108,7 +108,7 @@ def test_an_earlier_copy_in_the_files_place_is_a_restored_database_and_goes_on_i
     copy.rename(path)
     assert is_refused(api.upload("/media", picture(3)), "Another file is at the database's place")
     until_ready(api)
-    with api.services.database.reading() as session:
+    with api.services.database.read_transaction() as session:
         found = api.services.outbox_status(session)
     assert (found["epoch"], found["restoredAt"] is None) == (2, False)
     assert api.upload("/media", picture(3)).status_code == 201

@@ -12,10 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url, text
 
 from app import threads
-from app.db import Database
+from app.database import Database
+from app.database.postgres_connection import PATIENT
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes
-from app.postgres_connection import PATIENT
 from app.web.readiness import PATIENCE_SECONDS
 from tests.api.conftest import Api, MakeApi, picture
 from tests.outbox.refusals import refused_for_long
@@ -67,7 +67,7 @@ def test_it_is_ready_once_migrated_and_not_before(make_api: MakeApi, tmp_path: P
 @pytest.mark.parametrize(("revision", "remedy"), [("0001", "alembic upgrade head"), ("9999", "newer than this code")])
 def test_a_schema_of_another_release_makes_it_not_ready(make_api: MakeApi, revision: str, remedy: str) -> None:
     api = make_api()
-    with api.services.database.writing() as session:
+    with api.services.database.write_transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
     detail = not_ready(api)
     assert revision in detail
@@ -102,7 +102,7 @@ def test_a_database_that_hangs_makes_it_not_ready_soon_and_holds_one_thread_howe
 ) -> None:
     url = make_url(postgres_url).update_query_dict({"options": "-c lock_timeout=20s"})
     api = make_api(DATABASE_URL=url.render_as_string(hide_password=False))
-    with closing(Database(postgres_url, limits=PATIENT)) as database, database.writing() as session:
+    with closing(Database(postgres_url, limits=PATIENT)) as database, database.write_transaction() as session:
         session.execute(text("LOCK TABLE alembic_version"))
         began = time.monotonic()
         for _ask in range(2):
@@ -168,7 +168,7 @@ def test_calls_say_what_readyz_says_of_a_schema_of_another_release(
     make_api: MakeApi, revision: str, remedy: str
 ) -> None:
     api = make_api()
-    with api.services.database.writing() as session:
+    with api.services.database.write_transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
     api.services.schema.work()
     for answer in (api.upload("/media", picture(1)), api.upload("/detect", picture(1)), api.get("/media")):
@@ -181,7 +181,7 @@ def test_calls_say_what_readyz_says_of_a_schema_of_another_release(
 
 def test_a_schema_that_is_downgraded_beneath_is_told_by_the_first_call_that_fails(make_api: MakeApi) -> None:
     api = make_api()
-    with api.services.database.writing() as session:
+    with api.services.database.write_transaction() as session:
         session.execute(text("ALTER TABLE media RENAME COLUMN checksum TO lost"))
         session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     answer = api.get("/media")

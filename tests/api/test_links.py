@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import delete, func, select
 
 from app import shared_keys
-from app.db import Database
+from app.database import Database
+from app.database.models import SharedKey
 from app.errors import Unauthorized
 from app.media_hash import media_id_of_bytes
 from app.media_links import LIFETIME_SECONDS, PURPOSE, MediaLinks
-from app.models import SharedKey
 from tests.api.conftest import Api, picture
 from tests.conftest import Clock
 from tests.system.service import token
@@ -148,7 +148,7 @@ def test_every_process_signs_with_the_same_key_and_removing_it_ends_all_links(
     link = links.sign(ID, "ada")
     with closing(Database(database_url, now=clock.sql)) as another:
         assert MediaLinks(another).user_of(ID, link.signature) == "ada"
-    with timed_database.writing() as session:
+    with timed_database.write_transaction() as session:
         session.execute(delete(SharedKey).where(SharedKey.purpose == PURPOSE))
     with pytest.raises(Unauthorized):
         links.user_of(ID, link.signature)
@@ -159,12 +159,12 @@ def test_every_process_signs_with_the_same_key_and_removing_it_ends_all_links(
 
 def test_of_many_that_make_a_key_at_once_all_get_the_same(database_url: str) -> None:
     def make(_number: int) -> str:
-        with closing(Database(database_url)) as database, database.writing() as session:
+        with closing(Database(database_url)) as database, database.write_transaction() as session:
             return shared_keys.make(session, "a purpose")
 
     with ThreadPoolExecutor(8) as processes:
         made = set(processes.map(make, range(16)))
     assert len(made) == 1
-    with closing(Database(database_url)) as database, database.reading() as session:
+    with closing(Database(database_url)) as database, database.read_transaction() as session:
         assert made == {shared_keys.find(session, "a purpose")}
         assert session.scalar(select(func.count()).select_from(SharedKey)) == 1

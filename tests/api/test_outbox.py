@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from app.db import News
+from app.database import Topic
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes
 from tests.api.conftest import Api, MakeApi, Untouched, picture
@@ -222,7 +222,7 @@ def test_a_media_is_not_said_again_to_nobody(api: Api) -> None:
 def test_a_retry_and_a_skip_wake_the_dispatcher(make_api: MakeApi, annotations: ReferenceService) -> None:
     api = make_api(annotations)
     woken = threading.Event()
-    api.services.database.on_announcement(News.MESSAGES, woken.set)
+    api.services.database.subscribe(Topic.MESSAGES, woken.set)
     for number, repair in (
         (11, lambda media_id: ask(api, "POST", f"/outbox/media/{media_id}/skip")),
         (12, lambda media_id: retry(api, mediaIds=[media_id])),

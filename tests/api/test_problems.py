@@ -171,7 +171,7 @@ def test_a_file_that_does_not_fit_the_disk_is_refused_unread(make_api: MakeApi) 
 def test_a_database_that_stays_busy_is_unavailable(make_api: MakeApi) -> None:
     api = make_api()
     api.services.database.busy_seconds = 0.1
-    with api.services.database.writing():
+    with api.services.database.write_transaction():
         answer = api.upload("/media", picture(8))
     assert_problem(answer, 503, "unavailable")
     assert int(answer.headers["Retry-After"]) > 0

@@ -22,9 +22,9 @@ from rich.table import Table
 from sqlalchemy import func, select
 
 from app.annotations import AnnotationsClient
-from app.db import Database
+from app.database import Database
+from app.database.models import Media, MediaStatus, OutboxMessage, OutboxStream
 from app.lifecycle import change_status, create_media
-from app.models import Media, MediaStatus, OutboxMessage, OutboxStream
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.queue import OutboxQueue
@@ -75,16 +75,15 @@ class Outbox:
     def add(self, count: int, *, user_id: str = "ada", first: int = 0, statuses: bool = True) -> list[str]:
         """So many media items with a create and, with `statuses`, two statuses each."""
         media_ids = [f"{first + number:016x}" for number in range(count)]
-        with self.database.writing() as session:
-            connection = session.connection()
+        with self.database.write_transaction() as session:
             for media_id in media_ids:
                 media = Media(
                     id=media_id, name="photo.jpg", path=f"/images/{media_id}.jpg", media_type="Image", user_id=user_id,
                     size_bytes=1, created_at=1.0,
                 )  # fmt: skip
-                create_media(connection, self.queue, media, request_id=None)
+                create_media(session, self.queue, media, request_id=None)
                 for status in (MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED) if statuses else ():
-                    change_status(connection, self.queue, media_id, status, request_id=None)
+                    change_status(session, self.queue, media_id, status, request_id=None)
         return media_ids
 
     @contextmanager
@@ -102,16 +101,16 @@ class Outbox:
         waiting = select(func.coalesce(func.sum(OutboxStream.last_seq - OutboxStream.acked_seq), 0)).where(
             OutboxStream.due_at.is_not(None), OutboxStream.user_id.startswith(user_prefix)
         )
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             return int(session.scalar(waiting) or 0)
 
     def parked(self) -> list[str]:
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             return list(session.scalars(select(OutboxStream.media_id).where(OutboxStream.parked_at.is_not(None))))
 
     def delivered(self) -> list[tuple[str, int]]:
         """Media and the status that each delivered message told."""
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             rows = session.execute(
                 select(OutboxMessage.media_id, OutboxMessage.payload).where(OutboxMessage.delivered_at.is_not(None))
             )

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from app.db import Database
+from app.database import Database
 from tests.conftest import Clock
 from tests.outbox.world import Receiver, World
 

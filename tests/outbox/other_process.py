@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from app.db import Database
+from app.database import Database
+from app.database.models import Media
 from app.lifecycle import create_media
-from app.models import Media
 from app.outbox.messages import Classification, Kind, Message
 from app.outbox.queue import OutboxQueue
 from app.outbox.watch import ChangeWatcher
@@ -25,7 +25,7 @@ LEASE = 1.0
 def enqueue(database: Database, media_id: str) -> None:
     """One message more of a known media."""
     queue = OutboxQueue(database.now)
-    with database.recording() as connection:
+    with database.write_transaction() as connection:
         queue.enqueue(connection, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
 
 
@@ -44,7 +44,7 @@ def contend(database: Database, name: str, threads: str, each: str) -> None:
                 size_bytes=1,
                 created_at=1.0,
             )
-            with database.recording() as connection:
+            with database.write_transaction() as connection:
                 create_media(connection, queue, media, request_id=None)
                 queue.enqueue(connection, "0" * 15 + "1", Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
 

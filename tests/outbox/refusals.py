@@ -5,8 +5,8 @@ from contextlib import closing
 
 from sqlalchemy import update
 
-from app.db import Database
-from app.models import OutboxStream
+from app.database import Database
+from app.database.models import OutboxStream
 from app.outbox.decide import CONCLUDED_AFTER, REFUSED_ATTEMPTS
 
 _ENOUGH_SECONDS = 20.0
@@ -23,7 +23,7 @@ def refused_for_long(database_url: str, media_id: str) -> None:
 
 
 def _make_old(database: Database, media_id: str) -> bool:
-    with database.writing() as session:
+    with database.write_transaction() as session:
         changed = session.execute(
             update(OutboxStream)
             .where(

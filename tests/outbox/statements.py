@@ -5,8 +5,8 @@ from typing import Any, Self
 
 from sqlalchemy import event, insert, text
 
-from app.db import Database
-from app.models import Media, OutboxMessage, OutboxStream
+from app.database import Database
+from app.database.models import Media, OutboxMessage, OutboxStream
 
 LATER = 1_000_000.0
 
@@ -15,7 +15,7 @@ class Counter:
     """The statements sent to a database, transactions' begin and end left out."""
 
     def __init__(self, database: Database) -> None:
-        self._engines = {database.engine, database.writer}
+        self._engines = {database.reader, database.writer}
         self.statements: list[tuple[str, Any]] = []
 
     @property
@@ -84,9 +84,9 @@ def add_backlog(database: Database, count: int, *, due_at: float, delivered: boo
         }
         for media_id in ids
     ]
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(insert(Media), media)
         session.execute(insert(OutboxStream), streams)
         session.execute(insert(OutboxMessage), messages)
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(text("ANALYZE"))

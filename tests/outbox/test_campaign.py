@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.db import Database
+from app.database import Database
 from tests.outbox.campaign import SMALL, parts
 
 COUNTS_WITHIN_SECONDS = "36 total outage"

@@ -4,8 +4,8 @@ from contextlib import closing
 
 import pytest
 
-from app.db import Database
-from app.models import MediaStatus
+from app.database import Database
+from app.database.models import MediaStatus
 from app.outbox.circuit import FEW
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.messages import Classification, Verdict
@@ -36,7 +36,7 @@ def open_circuit(world: World, answer: Classification = BUSY) -> str:
 
 
 def open_for(world: World) -> float:
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         found = world.breaker.fetch(session)
         return found.endpoint.circuit.wait(found.now)
 
@@ -307,7 +307,7 @@ def test_the_circuit_is_kept_across_restarts_and_seen_by_others(world: World, re
 
 def test_the_circuit_of_one_endpoint_is_not_that_of_another(world: World) -> None:
     open_circuit(world)
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         other = CircuitBreaker("http://elsewhere.test", world.database.now)
         assert other.fetch(session).endpoint.circuit.is_closed
 

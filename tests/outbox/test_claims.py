@@ -6,7 +6,7 @@ import time
 import pytest
 from sqlalchemy import event, text
 
-from app.models import MediaStatus, OutboxStream
+from app.database.models import MediaStatus, OutboxStream
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Classification, Message, Verdict
 from tests.conftest import Clock
@@ -341,7 +341,7 @@ def _has_come_back(dispatcher: Dispatcher) -> bool:
 
 
 def _forget_backlog(world: World) -> None:
-    with world.database.writing() as session:
+    with world.database.write_transaction() as session:
         for table in ("outbox_message", "outbox_stream"):
             session.execute(text(f"DELETE FROM {table} WHERE media_id LIKE '%b'"))
         session.execute(text("DELETE FROM media WHERE id LIKE '%b'"))
@@ -368,7 +368,7 @@ def test_the_claim_and_the_look_for_it_use_the_index_of_due_times(
 
 def _plan(world: World, statement: str, values: object) -> str:
     explain = "EXPLAIN QUERY PLAN" if world.database.is_sqlite else "EXPLAIN"
-    with world.database.writing() as session:
+    with world.database.write_transaction() as session:
         rows = session.connection().exec_driver_sql(f"{explain} {statement}", values)  # type: ignore[arg-type]
         return "\n".join(str(row[-1]) for row in rows)
 

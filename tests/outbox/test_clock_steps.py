@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from app.clock_guard import ClockGuard
-from app.db import News
+from app.database import Topic
+from app.database.clock_guard import ClockGuard
+from app.database.models import DetectionRun, MediaStatus, RunState
 from app.detection.claims import LEASE_SECONDS, RUN_BOUNDS, Claimant, Claims
-from app.models import DetectionRun, MediaStatus, RunState
-from app.outbox import operations
 from app.outbox.circuit import LONGEST_WAIT
+from app.outbox.counts import outbox_status
 from app.outbox.flush import Flush
 from app.outbox.schedule import LONGEST_LEASE, OUTBOX_BOUNDS
 from tests.conftest import Clock
@@ -37,7 +37,7 @@ def run_of(world: World, media_id: str, user: str = "ada", **values: Any) -> int
         "state": RunState.QUEUED,
         "created_at": 1.0,
     }
-    with world.database.writing() as session:
+    with world.database.write_transaction() as session:
         row = DetectionRun(**run | values)
         session.add(row)
         session.flush()
@@ -45,11 +45,11 @@ def run_of(world: World, media_id: str, user: str = "ada", **values: Any) -> int
 
 
 @pytest.fixture
-def woken(world: World) -> list[News]:
+def woken(world: World) -> list[Topic]:
     """What the listeners of this process were called for."""
-    heard: list[News] = []
-    for news in News:
-        world.database.on_announcement(news, partial(heard.append, news))
+    heard: list[Topic] = []
+    for news in Topic:
+        world.database.subscribe(news, partial(heard.append, news))
     return heard
 
 
@@ -141,10 +141,10 @@ def test_a_run_whose_process_died_is_taken_over_within_its_usual_time(
     )
     set_back(world, clock, seconds)
     claimant = Claimant("another", "d", LEASE_SECONDS)
-    with world.database.writing() as session:
+    with world.database.write_transaction() as session:
         assert Claims(world.database.now).lease(session, claimant) is None
     clock.advance(LEASE_SECONDS)
-    with world.database.writing() as session:
+    with world.database.write_transaction() as session:
         claimed = Claims(world.database.now).lease(session, claimant)
     assert claimed is not None
     assert claimed.run_id == run_id
@@ -156,14 +156,14 @@ def test_a_user_whose_last_turn_was_dated_ahead_still_gets_turns(world: World, c
     first = run_of(world, served, "ada")
     run_of(world, other[0], "bea", state=RunState.DONE, finished_at=clock.seconds, claimed_at=clock.seconds - 1)
     run_of(world, other[0], "bea")
-    with world.database.writing() as session:
+    with world.database.write_transaction() as session:
         claimed = Claims(world.database.now).lease(session, Claimant("one", "d", LEASE_SECONDS))
     assert claimed is not None
     assert claimed.run_id == first
 
 
 def test_who_delivers_and_who_detects_is_woken_only_where_something_was_too_far_ahead(
-    world: World, clock: Clock, woken: list[News]
+    world: World, clock: Clock, woken: list[Topic]
 ) -> None:
     media_id = world.media()
     woken.clear()
@@ -171,14 +171,14 @@ def test_who_delivers_and_who_detects_is_woken_only_where_something_was_too_far_
     assert woken == []
     world.set_stream(media_id, due_at=clock.seconds + LONGEST_WAIT + 1)
     ClockGuard(world.database, BOUNDS).work()
-    assert set(woken) == set(News)
+    assert set(woken) == set(Topic)
 
 
 def test_nothing_is_older_than_it_can_be_after_the_clock_was_set_back(world: World, clock: Clock) -> None:
     world.media()
     clock.advance(-60)
-    with world.database.reading() as session:
-        assert operations.status(session, world.database.now).oldest_age == 0
+    with world.database.read_transaction() as session:
+        assert outbox_status(session, world.database.now).oldest_age == 0
 
 
 def test_a_bound_is_looked_for_by_an_index(world: World) -> None:
@@ -187,8 +187,7 @@ def test_a_bound_is_looked_for_by_an_index(world: World) -> None:
         pytest.skip("SQLite tells its plan at any size of a table; PostgreSQL's would be another one at this size")
     for bound in BOUNDS:
         statement = select(bound.column).where(bound.exceeded(0.0))
-        query = str(statement.compile(world.database.engine, compile_kwargs={"literal_binds": True}))
-        with world.database.reading() as session:
+        query = str(statement.compile(world.database.reader, compile_kwargs={"literal_binds": True}))
+        with world.database.read_transaction() as session:
             [plan] = session.execute(text(f"EXPLAIN QUERY PLAN {query}")).all()
-        if bound.column.parent.entity.__tablename__ != "outbox_gate":
-            assert "SEARCH" in plan.detail, query
+        assert "SEARCH" in plan.detail, query

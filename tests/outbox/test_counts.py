@@ -4,9 +4,8 @@ from contextlib import closing
 
 from sqlalchemy import text
 
-from app.db import Database
-from app.outbox import operations
-from app.outbox.counts import EXACT, FRESH_SECONDS, STALE_SECONDS, OutboxCounts
+from app.database import Database
+from app.outbox.counts import EXACT, FRESH_SECONDS, STALE_SECONDS, OutboxCounts, OutboxStatus, outbox_status
 from tests.conftest import Clock
 from tests.outbox.statements import LATER, Counter, add_backlog
 from tests.outbox.world import Receiver, World, wait_until
@@ -22,9 +21,9 @@ class Age:
         return self.seconds
 
 
-def told(database: Database, counts: OutboxCounts) -> operations.OutboxStatus:
-    with database.reading() as session:
-        return operations.status(session, database.now, counts)
+def told(database: Database, counts: OutboxCounts) -> OutboxStatus:
+    with database.read_transaction() as session:
+        return outbox_status(session, database.now, counts)
 
 
 def test_a_few_are_counted_whenever_somebody_asks(world: World, receiver: Receiver, clock: Clock) -> None:
@@ -44,13 +43,13 @@ def test_many_are_told_as_they_were_counted_last_and_counted_anew_meanwhile(data
     counts = OutboxCounts(database, monotonic=age)
     add_backlog(database, more, due_at=LATER)
     assert told(database, counts).pending == more
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(text("UPDATE outbox_stream SET last_seq = last_seq + 1"))
     assert told(database, counts).pending == more, "it is as good as new"
     age.seconds += FRESH_SECONDS + 1
     assert told(database, counts).pending == more, "nobody waits for the count"
     wait_until(lambda: told(database, counts).pending == 2 * more)
-    with database.writing() as session:
+    with database.write_transaction() as session:
         session.execute(text("UPDATE outbox_stream SET last_seq = last_seq + 1"))
     age.seconds += STALE_SECONDS + 1
     assert told(database, counts).pending == 3 * more, "what is too old is not told"
@@ -70,5 +69,5 @@ def test_nothing_is_read_but_a_part_while_the_last_count_is_good(database: Datab
 def test_without_a_place_to_keep_counts_everything_is_counted_now(sqlite_url: str) -> None:
     with closing(Database(sqlite_url)) as database:
         add_backlog(database, EXACT + 10, due_at=LATER)
-        with database.reading() as session:
-            assert operations.status(session, database.now).pending == EXACT + 10
+        with database.read_transaction() as session:
+            assert outbox_status(session, database.now).pending == EXACT + 10

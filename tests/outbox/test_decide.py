@@ -7,23 +7,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from tenacity import wait_fixed
 
 from app.outbox.circuit import Circuit, CircuitState, Endpoint, Exchange, Hold, Sender, Vote, Window
 from app.outbox.decide import Action, Decision, Transition, decide
 from app.outbox.decide_endpoint import Situation
 from app.outbox.messages import Attempt, Claim, Classification, Kind, Message, Outcome, Returned, Verdict
-from app.outbox.retry_policy import RetryPolicy
+from app.outbox.retry_policy import RetryPolicy, fixed
 
 NOW = 1_800_000_000.0
 LEASE, DAY, TEN_MINUTES = 30.0, 86_400.0, 600.0
 MEDIA_WAIT, CIRCUIT_WAIT, UNFIT_WAIT, HOLD_WAIT, LIMITED_WAIT = 10.0, 2.0, 1.0, 3.0, 5.0
 POLICY = RetryPolicy(
-    media_wait=wait_fixed(MEDIA_WAIT),
-    circuit_wait=wait_fixed(CIRCUIT_WAIT),
-    unfit_wait=wait_fixed(UNFIT_WAIT),
-    hold_wait=wait_fixed(HOLD_WAIT),
-    limited_wait=wait_fixed(LIMITED_WAIT),
+    media_wait=fixed(MEDIA_WAIT),
+    circuit_wait=fixed(CIRCUIT_WAIT),
+    unfit_wait=fixed(UNFIT_WAIT),
+    hold_wait=fixed(HOLD_WAIT),
+    limited_wait=fixed(LIMITED_WAIT),
 )
 OPEN = Circuit(CircuitState.OPEN, 1, NOW + 4.0, "503", NOW - 1.0)
 HALF_OPEN = replace(OPEN, state=CircuitState.HALF_OPEN, retry_at=NOW + LEASE)

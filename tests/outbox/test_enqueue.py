@@ -2,15 +2,16 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
 
-from app.db import PG_CHANNEL, Database, News
+from app.database import Database, Topic
+from app.database.engine import PG_CHANNEL
+from app.database.models import Media, MediaStatus
 from app.errors import IllegalTransition
 from app.lifecycle import NewMedia, change_status, create_all
-from app.models import Media, MediaStatus
 from app.outbox.messages import Kind
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog
@@ -31,13 +32,12 @@ def test_numbers_have_no_gap_and_follow_the_order_of_commits(live_world: World) 
 
     def enqueue(number: int) -> None:
         media_id = media_ids[number % 3]
-        with world.database.writing() as session:
+        with suppress(_Failed), world.database.write_transaction() as session:
             seq = world.queue.enqueue(
-                session.connection(), media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=str(number)
+                session, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=str(number)
             )
             if number % 7 == 0:
-                session.rollback()
-                return
+                raise _Failed
             # Whoever comes later waits for this transaction, so what is noted now is the order of commits.
             with lock:
                 committed[media_id].append(seq)
@@ -58,12 +58,12 @@ def test_a_rollback_takes_its_message_with_it(world: World, receiver: Receiver) 
     world.drive(world.dispatcher(receiver))
     assert receiver.seen == [(media_id, 1)]
     assert world.stream(media_id).last_seq == 1
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         assert session.get_one(Media, media_id).media_status == MediaStatus.NEW
 
 
 def _change_and_fail(world: World, media_id: str) -> None:
-    with world.database.recording() as connection:
+    with world.database.write_transaction() as connection:
         change_status(connection, world.queue, media_id, PROCESSING, request_id=None)
         raise _Failed
 
@@ -178,7 +178,7 @@ def test_a_new_media_and_its_message_are_one_statement_to_postgresql(postgres_ur
             size_bytes=1,
             created_at=5.0,
         )
-        with database.recording() as connection, Counter(database) as counter:
+        with database.write_transaction() as connection, Counter(database) as counter:
             create_all(connection, world.queue, [NewMedia(media, "request-1")], 7.0)
         assert counter.count == 1
         stream = world.stream(media.id)
@@ -186,7 +186,7 @@ def test_a_new_media_and_its_message_are_one_statement_to_postgresql(postgres_ur
 
 
 def _statements_of(world: World, messages: int, media_id: str) -> int:
-    with world.database.recording() as connection:
+    with world.database.write_transaction() as connection:
         with Counter(world.database) as counter:
             for _ in range(messages):
                 world.queue.enqueue(connection, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
@@ -207,7 +207,7 @@ def test_a_transaction_notifies_others_once_however_many_messages_it_adds(postgr
 def test_a_process_that_adds_a_message_tells_its_own_dispatcher_once(world: World) -> None:
     told: list[int] = []
     media_id = world.media()
-    world.database.on_announcement(News.MESSAGES, lambda: told.append(1))
+    world.database.subscribe(Topic.MESSAGES, lambda: told.append(1))
     _statements_of(world, 2, media_id)
     assert told == [1]
 
@@ -218,7 +218,7 @@ def _for_psycopg(database: Database) -> str:
 
 def test_two_messages_of_one_transaction_arrive_in_their_order(world: World, receiver: Receiver) -> None:
     media_id = world.media()
-    with world.database.recording() as connection:
+    with world.database.write_transaction() as connection:
         change_status(connection, world.queue, media_id, PROCESSING, request_id=None)
         change_status(connection, world.queue, media_id, PROCESSED, request_id=None)
     world.drive(world.dispatcher(receiver))

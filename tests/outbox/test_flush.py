@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tenacity import wait_none
 
-from app.models import MediaStatus
+from app.database.models import MediaStatus
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.flush import Flush, FlushReport
 from app.outbox.messages import Classification, Deliver, Message
-from app.outbox.retry_policy import RetryPolicy
+from app.outbox.retry_policy import RetryPolicy, fixed
 from tests.conftest import Clock
 from tests.outbox.test_operations import park
 from tests.outbox.world import (
@@ -122,7 +121,7 @@ def _turn_until(dispatcher: Dispatcher, ended: threading.Event) -> None:
 
 
 def _no_backoff() -> RetryPolicy:
-    return RetryPolicy(media_wait=wait_none(), circuit_wait=wait_none(), wait_within_claim=wait_none())
+    return RetryPolicy(media_wait=fixed(0), circuit_wait=fixed(0), wait_within_claim=fixed(0))
 
 
 class _SlowTrouble(Receiver):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.models import MediaStatus
+from app.database.models import MediaStatus
 from app.outbox.circuit import FEW
 from app.outbox.messages import Classification, Message
 from tests.conftest import Clock
@@ -192,7 +192,7 @@ def test_the_cost_of_a_turn_beside_a_held_user_does_not_grow_with_what_waits_of_
 
 def _assert_no_scan(world: World, statement: str, values: object) -> None:
     explain = "EXPLAIN QUERY PLAN" if world.database.is_sqlite else "EXPLAIN"
-    with world.database.writing() as session:
+    with world.database.write_transaction() as session:
         rows = session.connection().exec_driver_sql(f"{explain} {statement}", values)  # type: ignore[arg-type]
         plan = [str(row[-1]).strip() for row in rows]
     assert not [line for line in plan if line == "SCAN outbox_stream" or "Seq Scan on outbox_stream" in line], plan

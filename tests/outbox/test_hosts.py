@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, text
 
-from app.db import Database
-from app.models import MediaStatus
+from app.database import Database
+from app.database.models import MediaStatus
 from tests.conftest import migrate
 from tests.outbox.hosts import Host, NotPermitted, hosts
 from tests.outbox.world import World, wait_until
@@ -70,5 +70,5 @@ def _run(stack: ExitStack, host: Host, module: str, *arguments: str) -> subproce
 
 def _connected(database: Database) -> set[str]:
     """The addresses from which the database is being used."""
-    with database.reading() as session:
+    with database.read_transaction() as session:
         return set(session.scalars(text("SELECT DISTINCT host(client_addr) FROM pg_stat_activity")).all()) - {None}

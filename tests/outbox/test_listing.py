@@ -3,12 +3,12 @@
 import pytest
 from sqlalchemy import Double, literal, select
 
-from app.db import Database
+from app.database import Database
+from app.database.models import MediaStatus, OutboxMessage, OutboxStream
+from app.database.sql_functions import whole
 from app.errors import MalformedUpload, NotParked
-from app.models import MediaStatus, OutboxMessage, OutboxStream
-from app.outbox import listing, operations
-from app.outbox.operations import State
-from app.sql_functions import whole
+from app.outbox import admin, listing
+from app.outbox.listing import State
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog
 from tests.outbox.world import CONTRADICTED, TROUBLE, Receiver, World
@@ -21,7 +21,7 @@ def turned(world: World, state: State, limit: int) -> list[list[tuple[str, int]]
     pages: list[list[tuple[str, int]]] = []
     cursor = None
     while not pages or cursor:
-        with world.database.reading() as session:
+        with world.database.read_transaction() as session:
             page = listing.page(session, state=state, limit=limit, cursor=cursor)
         pages.append([(message.media_id, message.seq) for message, _ in page.items])
         cursor = page.next_cursor
@@ -41,7 +41,7 @@ def fill(world: World, clock: Clock) -> None:
 
 def in_order(world: World, state: State) -> list[tuple[str, int]]:
     """Every message of a state as it is to be listed."""
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         rows = session.execute(select(OutboxMessage, OutboxStream).join(OutboxStream)).all()
     if state == "delivered":
         ended = [message for message, _ in rows if message.delivered_at is not None]
@@ -71,12 +71,12 @@ def test_pages_show_every_message_of_a_state_once_and_in_order(world: World, clo
 
 def test_a_page_goes_on_behind_its_cursor_whatever_has_come_before_it(world: World, clock: Clock) -> None:
     fill(world, clock)
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         first = listing.page(session, state="delivered", limit=2, cursor=None)
     newer = world.media()
     world.drive(world.dispatcher(Receiver()))
     assert turned(world, "delivered", 1)[0] == [(newer, 1)]
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         rest = listing.page(session, state="delivered", limit=100, cursor=first.next_cursor)
     assert newer not in {message.media_id for message, _ in rest.items}
     assert len(rest.items) == 4
@@ -85,14 +85,14 @@ def test_a_page_goes_on_behind_its_cursor_whatever_has_come_before_it(world: Wor
 def test_a_cursor_of_something_else_is_refused(sqlite_world: World) -> None:
     of_another_list, without_number = "parked_0x1.0p30_0000000000000001_1", "pending_0x1.0p30_0000000000000001"
     for cursor in ("", "x", of_another_list, without_number, f"pending_0x1.0p9999_{'0' * 16}_1"):
-        with sqlite_world.database.reading() as session, pytest.raises(MalformedUpload, match="cursor"):
+        with sqlite_world.database.read_transaction() as session, pytest.raises(MalformedUpload, match="cursor"):
             listing.page(session, state="pending", limit=1, cursor=cursor)
 
 
 def test_pages_and_throughput_walk_an_index_however_long_the_history(sqlite_world: World, clock: Clock) -> None:
     database = sqlite_world.database
     add_backlog(database, 300, due_at=clock.seconds, delivered=True)
-    with Counter(database) as sent, database.reading() as session:
+    with Counter(database) as sent, database.read_transaction() as session:
         for state in ("pending", "parked", "delivered"):
             cursor = f"{state}_0x1.0p30_{'0' * 16}_1"
             listing.page(session, state=state, limit=5, cursor=None)
@@ -100,7 +100,7 @@ def test_pages_and_throughput_walk_an_index_however_long_the_history(sqlite_worl
         listing.throughput(session, database.now)
     asked = [one for one in sent.statements if "outbox" in one[0]]
     assert len(asked) == 7
-    with database.reading() as session:
+    with database.read_transaction() as session:
         for statement, parameters in asked:
             plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
             details = [row[3] for row in plan]
@@ -117,19 +117,19 @@ def test_the_throughput_counts_by_the_minute_of_the_last_hour(world: World, cloc
         for _ in range(messages):
             world.media()
         world.drive(dispatcher)
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         minutes = listing.throughput(session, world.database.now)
     assert [one.at for one in minutes] == [begin + 60 * number for number in range(60)]
     assert {number: one.delivered for number, one in enumerate(minutes) if one.delivered} == {0: 3, 1: 3, 59: 2}
     clock.advance(60)
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         later = listing.throughput(session, world.database.now)
     assert later[0].at == begin + 60
     assert [one.delivered for one in later[:2]] == [3, 0]
 
 
 def test_whole_parts_are_not_rounded(database: Database) -> None:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         for number, expected in ((0.0, 0), (0.5, 0), (1.5, 1), (2.999, 2), (30_000_000.75, 30_000_000)):
             assert session.scalar(select(whole(literal(number, Double())))) == expected
 
@@ -148,8 +148,8 @@ def test_a_retry_by_reason_takes_those_whose_reason_contains_the_text(world: Wor
     percent, other = parked("422: 100% Wrong path"), parked("422: 100 per cent wrong_path")
 
     def retried(reason: str) -> list[str]:
-        with world.database.writing() as session:
-            found = operations.retry_parked(session, world.database.now, None, reason=reason)
+        with world.database.write_transaction() as session:
+            found = admin.retry_parked(session, world.database.now, None, reason=reason)
         for media_id in found:
             stream = world.stream(media_id)
             world.set_stream(media_id, parked_at=stream.due_at, due_at=None, park_reason=reasons[media_id])
@@ -165,5 +165,5 @@ def test_a_retry_by_reason_takes_those_whose_reason_contains_the_text(world: Wor
 
 def test_a_skip_tells_a_media_that_is_not_parked_from_one_that_is_unknown(world: World) -> None:
     waiting = world.media()
-    with pytest.raises(NotParked), world.database.writing() as session:
-        operations.skip_head(session, world.database.now, waiting)
+    with pytest.raises(NotParked), world.database.write_transaction() as session:
+        admin.skip_head(session, world.database.now, waiting)

@@ -2,9 +2,10 @@
 
 import pytest
 
+from app.database.models import MediaStatus
 from app.errors import MediaNotFound
-from app.models import MediaStatus
-from app.outbox import listing, operations
+from app.outbox import admin, listing
+from app.outbox.counts import outbox_status
 from app.outbox.decide import CONCLUDED_AFTER, LIMITED_ATTEMPTS
 from app.outbox.messages import Classification, Message, Outcome
 from app.outbox.verify import broken_invariants
@@ -27,18 +28,18 @@ def park(world: World, *before: MediaStatus) -> str:
 
 def retry(world: World, *media_ids: str) -> list[str]:
     """Put these back, or all where none is named."""
-    with world.database.writing() as session:
-        return operations.retry_parked(session, world.database.now, media_ids or None)
+    with world.database.write_transaction() as session:
+        return admin.retry_parked(session, world.database.now, media_ids or None)
 
 
 def skip(world: World, media_id: str) -> int:
-    with world.database.writing() as session:
-        return operations.skip_head(session, world.database.now, media_id)
+    with world.database.write_transaction() as session:
+        return admin.skip_head(session, world.database.now, media_id)
 
 
 def prune(world: World, *, days: float = 7, batch: int = 500) -> int:
-    with world.database.writing() as session:
-        return operations.prune(session, world.database.now, older_than_days=days, batch=batch)
+    with world.database.write_transaction() as session:
+        return admin.prune(session, world.database.now, older_than_days=days, batch=batch)
 
 
 def test_what_was_parked_is_delivered_after_a_retry(world: World, receiver: Receiver, clock: Clock) -> None:
@@ -191,7 +192,7 @@ def test_whatever_a_batch_leaves_still_verifies(world: World, clock: Clock, step
     while world.messages(media_id):
         if not prune(world, batch=1):
             clock.advance(1)
-        with world.database.reading() as session:
+        with world.database.read_transaction() as session:
             assert broken_invariants(session) == []
 
 
@@ -205,8 +206,8 @@ def test_the_status_counts_messages_that_wait_and_media_that_are_parked(
     clock.advance(40)
     world.media()
     clock.advance(2)
-    with world.database.reading() as session:
-        found = operations.status(session, world.database.now)
+    with world.database.read_transaction() as session:
+        found = outbox_status(session, world.database.now)
     assert (found.pending, found.parked, found.delivered_last_hour) == (4, 1, 1)
     assert found.oldest_age == 42
     assert world.stream(first).head_since == clock.seconds - 42
@@ -219,8 +220,8 @@ def test_the_history_shows_every_attempt_of_every_message(world: World, receiver
     world.drive(dispatcher)
     clock.advance(MEDIA_WAIT * 2)
     world.drive(dispatcher)
-    with world.database.reading() as session:
-        history = operations.history(session, media_id)
+    with world.database.read_transaction() as session:
+        history = listing.history(session, media_id)
     told = [(message.seq, [attempt.verdict for attempt in attempts]) for message, attempts in history.messages]
     assert told == [(1, ["retry", "delivered"]), (2, ["park"])]
     assert history.stream.park_reason == "409, a video there"
@@ -234,9 +235,9 @@ def test_of_a_long_history_the_newest_part_can_be_asked_for(world: World, receiv
         world.drive(dispatcher)
         clock.advance(MEDIA_WAIT * 4)
     shown = {}
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         for newest in (1, 2, 100):
-            found = operations.history(session, media_id, newest=newest).messages
+            found = listing.history(session, media_id, newest=newest).messages
             shown[newest] = [(message.seq, [attempt.verdict for attempt in attempts]) for message, attempts in found]
     assert shown == {
         1: [(2, ["delivered"])],
@@ -246,8 +247,8 @@ def test_of_a_long_history_the_newest_part_can_be_asked_for(world: World, receiv
 
 
 def test_a_media_without_messages_has_no_history(world: World) -> None:
-    with world.database.reading() as session, pytest.raises(MediaNotFound):
-        operations.history(session, "f" * 16)
+    with world.database.read_transaction() as session, pytest.raises(MediaNotFound):
+        listing.history(session, "f" * 16)
 
 
 def test_lists_show_each_state_in_its_own_order(world: World, receiver: Receiver, clock: Clock) -> None:
@@ -258,8 +259,8 @@ def test_lists_show_each_state_in_its_own_order(world: World, receiver: Receiver
     clock.advance(1)
     later = world.media()
 
-    def listed(state: operations.State | None, limit: int = 50) -> list[tuple[str, int]]:
-        with world.database.reading() as session:
+    def listed(state: listing.State | None, limit: int = 50) -> list[tuple[str, int]]:
+        with world.database.read_transaction() as session:
             rows = listing.first_page(session, state=state, limit=limit)
         return [(message.media_id, message.seq) for message, _stream in rows]
 

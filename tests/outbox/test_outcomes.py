@@ -2,12 +2,12 @@
 
 import pytest
 
+from app.database.models import MediaStatus
 from app.errors import Unavailable
-from app.models import MediaStatus
+from app.outbox.admin import retry_parked
 from app.outbox.decide import CONCLUDED_AFTER
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Classification, Outcome, Verdict
-from app.outbox.operations import retry_parked
 from tests.conftest import Clock
 from tests.outbox.world import (
     BUSY,
@@ -289,7 +289,7 @@ def test_an_outcome_counts_once_though_its_commit_seemed_to_fail(world: World, c
     assert len(world.attempts(media_id)) == 1
     assert receiver.of(media_id).count(1) == 1
     clock.advance(LEASE + 1)
-    with world.database.writing() as session:
+    with world.database.write_transaction() as session:
         retry_parked(session, world.database.now, None)
     world.drive(dispatcher)
     assert world.stream(media_id).acked_seq == 2

@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import IntegrityError
 
-from app.db import Database
-from app.models import MediaStatus
-from app.outbox import listing, operations
-from app.outbox.counts import OutboxCounts
-from app.postgres_connection import PATIENT
+from app.database import Database
+from app.database.models import MediaStatus
+from app.database.postgres_connection import PATIENT
+from app.outbox import admin, listing
+from app.outbox.counts import OutboxCounts, outbox_status
 from benchmarks.backlog import fill_beside
 from tests.conftest import Clock
 from tests.outbox.statements import add_backlog
@@ -34,7 +34,7 @@ class Statements:
 
     def __init__(self, database: Database) -> None:
         self.seen: dict[str, Any] = {}
-        for engine in {database.engine, database.writer, database._looker}:
+        for engine in {database.reader, database.writer}:
             event.listen(engine, "before_cursor_execute", self._note)
 
     def _note(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
@@ -50,16 +50,16 @@ def work_through(world: World) -> None:
     receiver.answer(media_ids[1], REFUSED)
     world.drive(dispatcher)
     for _ in range(3):
-        with world.database.reading() as session:
-            operations.status(session, world.database.now, counts)
-    with world.database.reading() as session:
+        with world.database.read_transaction() as session:
+            outbox_status(session, world.database.now, counts)
+    with world.database.read_transaction() as session:
         listing.throughput(session, world.database.now)
         for state in listing.STATES:
             first = listing.page(session, state=state, limit=5, cursor=None)
             listing.page(session, state=state, limit=5, cursor=first.next_cursor)
-        operations.history(session, media_ids[0])
-    with world.database.writing() as session:
-        operations.prune(session, world.database.now, older_than_days=6.99, batch=50)
+        listing.history(session, media_ids[0])
+    with world.database.write_transaction() as session:
+        admin.prune(session, world.database.now, older_than_days=6.99, batch=50)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def _counts_everything(statement: str) -> bool:
 
 
 def _wasteful_on_postgres(database: Database, statement: str, parameters: Any) -> list[str]:
-    with database.engine.connect() as connection:
+    with database.writer.connect() as connection:
         try:
             plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).scalar_one()
         except IntegrityError:  # a new row, which is there by now
@@ -114,7 +114,7 @@ def _wasteful_nodes(node: dict[str, Any]) -> Iterator[str]:
 
 def _wasteful_on_sqlite(database: Database, statement: str, parameters: Any) -> list[str]:
     large = ("media", "outbox_stream", "outbox_message")
-    with closing(database.engine.raw_connection()) as connection:
+    with closing(database.reader.raw_connection()) as connection:
         cursor = connection.cursor()
         cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
         details = [row[-1] for row in cursor.fetchall()]
@@ -124,7 +124,7 @@ def _wasteful_on_sqlite(database: Database, statement: str, parameters: Any) -> 
 def test_a_comparison_with_the_clock_bounds_the_scan_of_an_index(beside: World) -> None:
     if beside.database.is_sqlite:
         pytest.skip("SQLite takes its clock for a constant by itself")
-    with beside.database.reading() as session:
+    with beside.database.read_transaction() as session:
         volatile = "SELECT media_id FROM outbox_stream WHERE due_at <= extract(epoch from clock_timestamp())"
         plan = session.execute(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {volatile}")).scalar_one()
     assert list(_wasteful_nodes(plan[0]["Plan"])) != [], "what this test is to find is found"
@@ -143,7 +143,7 @@ def test_what_a_long_snapshot_keeps_in_an_index_is_not_passed_over_by_each_claim
         report.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         report.execute("SELECT count(*) FROM outbox_stream")
         add_backlog(database, gone, due_at=clock.seconds)
-        with database.writing() as session:
+        with database.write_transaction() as session:
             session.execute(text("UPDATE outbox_stream SET due_at = NULL, acked_seq = last_seq, head_since = NULL"))
         clock.advance(60)
         world.media()
@@ -156,7 +156,7 @@ def test_what_a_long_snapshot_keeps_in_an_index_is_not_passed_over_by_each_claim
 
 
 def _pages(database: Database, statement: str, parameters: Any) -> int:
-    with database.engine.connect() as connection:
+    with database.writer.connect() as connection:
         explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
         [found] = connection.exec_driver_sql(explained, parameters).scalar_one()
         connection.rollback()

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 
-from app.db import Database, News
-from app.models import MediaStatus, OutboxMessage
+from app.database import Database, Topic
+from app.database.models import MediaStatus, OutboxMessage
+from app.database.postgres_connection import PATIENT
+from app.outbox.admin import retry_parked
 from app.outbox.dispatcher import Dispatcher
-from app.outbox.operations import retry_parked
 from app.outbox.watch import QUIET_SECONDS, ChangeWatcher
-from app.postgres_connection import PATIENT
 from tests.outbox import other_process
 from tests.outbox.test_operations import park
 from tests.outbox.world import GIVE_UP, Receiver, World, wait_until
@@ -90,7 +90,7 @@ def test_a_commit_after_a_quiet_time_is_noticed_too(live_world: World) -> None:
 def test_sqlites_log_is_cut_to_nothing_once_nobody_has_committed_for_a_while(sqlite_url: str) -> None:
     with closing(Database(sqlite_url)) as database:
         log = Path(f"{database.url.database}-wal")
-        with database.writing() as session:
+        with database.write_transaction() as session:
             session.execute(text("CREATE TABLE filler (bytes BLOB)"))
             session.execute(text("INSERT INTO filler VALUES (zeroblob(200000))"))
         assert log.stat().st_size > 200_000
@@ -100,9 +100,9 @@ def test_sqlites_log_is_cut_to_nothing_once_nobody_has_committed_for_a_while(sql
 
 def test_nothing_is_noticed_where_nothing_was_committed(live_world: World) -> None:
     with watching(live_world.database) as changed:
-        with live_world.database.reading() as session:
+        with live_world.database.read_transaction() as session:
             session.scalar(select(func.count()).select_from(OutboxMessage))
-        with live_world.database.writing() as session:
+        with live_world.database.write_transaction() as session:
             session.scalar(select(func.count()).select_from(OutboxMessage))
         assert not changed.wait(0.3)
 
@@ -110,7 +110,7 @@ def test_nothing_is_noticed_where_nothing_was_committed(live_world: World) -> No
 def test_putting_back_what_was_parked_is_noticed(live_world: World) -> None:
     media_id = park(live_world)
     with watching(live_world.database) as changed:
-        with live_world.database.writing() as session:
+        with live_world.database.write_transaction() as session:
             retry_parked(session, live_world.database.now, [media_id])
         assert changed.wait(SOON)
 
@@ -119,7 +119,7 @@ def test_a_watcher_survives_the_loss_of_its_connection(postgres_url: str) -> Non
     with closing(Database(postgres_url)) as database, closing(World(database)) as world:
         media_id = world.media()
         with watching(database) as changed:
-            with database.writing() as session:
+            with database.write_transaction() as session:
                 others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ '^LISTEN'"
                 assert session.connection().exec_driver_sql(others).all() == [(True,)]
             assert changed.wait(GIVE_UP), "it listens again and says so, because it may have missed something"
@@ -131,7 +131,7 @@ def test_a_watcher_survives_the_loss_of_its_connection(postgres_url: str) -> Non
 def test_a_commit_here_is_delivered_without_waiting_for_the_next_look(live_world: World) -> None:
     world, receiver = live_world, Receiver()
     with _running(world, receiver) as dispatcher:
-        world.database.on_announcement(News.MESSAGES, dispatcher.wake)
+        world.database.subscribe(Topic.MESSAGES, dispatcher.wake)
         media_id = world.media(MediaStatus.AI_PROCESSING)
         _expect_within(SOON, lambda: receiver.of(media_id) == [1, 2])
 
@@ -200,7 +200,7 @@ def test_processes_that_contend_for_one_database_all_get_their_turn(live_world: 
     with other("contend", world.database, "a", "4", "25"), other("contend", world.database, "b", "4", "25"):
         pass
     assert [message.seq for message in world.messages(shared)] == list(range(1, 202))
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         assert session.scalar(select(func.count()).select_from(OutboxMessage)) == 401
 
 
@@ -231,7 +231,7 @@ def test_trouble_of_the_database_while_outcomes_are_recorded_loses_none(impatien
 def _locked(database: Database) -> Iterator[None]:
     """Nobody else can write meanwhile."""
     url = database.url.render_as_string(hide_password=False)
-    with closing(Database(url, limits=PATIENT)) as another, another.writing() as session:
+    with closing(Database(url, limits=PATIENT)) as another, another.write_transaction() as session:
         if not another.is_sqlite:
             session.connection().exec_driver_sql("LOCK TABLE outbox_stream IN ACCESS EXCLUSIVE MODE")
         session.scalar(select(func.count()).select_from(OutboxMessage))

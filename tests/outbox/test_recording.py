@@ -3,7 +3,7 @@
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from app.models import MediaStatus
+from app.database.models import MediaStatus
 from app.outbox.messages import Classification, Verdict
 from tests.conftest import Clock
 from tests.outbox.world import LEASE, OK, Receiver, World, wait_until
@@ -18,7 +18,7 @@ REFUSE = {
 def refuse(world: World, condition: str) -> None:
     """A database that does not store such an outcome, as one of another encoding does not."""
     body = f"CREATE TRIGGER picky BEFORE UPDATE ON outbox_stream FOR EACH ROW WHEN ({condition})"
-    with world.database.writing() as session:
+    with world.database.write_transaction() as session:
         if world.database.is_sqlite:
             session.execute(text(f"{body} BEGIN SELECT RAISE(ABORT, 'cannot be stored'); END"))
             return

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from app.database.models import MediaStatus
 from app.errors import RecordsNotReadable
-from app.models import MediaStatus
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.remote_audit import RemoteState
 from tests.outbox.world import CONTRADICTED, Receiver, World

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from app import history
+from app.database.models import MediaStatus
 from app.errors import RecordsNotReadable, Unavailable
-from app.models import MediaStatus
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.messages import Kind, Message
 from app.outbox.resend import Resend, ResendReport, Wanted, append_again
@@ -60,7 +60,7 @@ def delivered(world: World, other_side: OtherSide, *statuses: MediaStatus) -> st
 
 
 def assert_whole(world: World) -> None:
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         broken = broken_invariants(session)
     assert [one for one in broken if "no run of it" not in one["problem"]] == []  # this world has no runs
 
@@ -133,7 +133,7 @@ def test_a_media_that_went_on_since_it_was_asked_for_is_not_told_again(world: Wo
     [expected] = RemoteAuditor(world.database, other_side.find).expected([media_id])
     world.change(media_id, PROCESSING)
     world.drive(world.dispatcher(other_side))
-    with world.database.writing() as session:
+    with world.database.write_transaction() as session:
         assert not isinstance(append_again(session, world.queue, expected), int)
     assert len(world.messages(media_id)) == 2
 
@@ -217,15 +217,15 @@ def test_what_is_told_again_keeps_the_times_at_which_it_happened(
 
 def test_a_restoration_is_over_once_all_that_was_missing_is_said_again(world: World, other_side: OtherSide) -> None:
     delivered(world, other_side)
-    with world.database.writing() as session:
+    with world.database.write_transaction() as session:
         history.begin_epoch(session, world.database.now, [])
     resend(world, other_side, dry_run=True)
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         found = history.get(session)
     assert found is not None
     assert found.restored_at is not None
     resend(world, other_side)
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         found = history.get(session)
     assert found is not None
     assert (found.restored_at, found.reached.epoch) == (None, 2)

@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import insert, text
 
-from app.db import Base, Database
+from app.database import Database
+from app.database.models import Base, DetectionRun, Media, MediaStatus, RunState
 from app.errors import MediaNotFound, Unavailable
 from app.lifecycle import ALLOWED_FROM
-from app.models import DetectionRun, Media, MediaStatus, RunState
-from app.outbox import operations
+from app.outbox import admin
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Classification, Message, Outcome
 from app.outbox.verify import broken_invariants
@@ -74,7 +74,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule()
     def create_a_media(self) -> None:
         media_id = self.world.media(user_id=f"user-{len(self.media) % USERS}")
-        with self.database.writing() as session:
+        with self.database.write_transaction() as session:
             run = {"detector": "d", "confidence": 0.5, "frame_interval": 0.5, "created_at": 1.0, "lease_until": 1.0}
             session.execute(insert(DetectionRun).values(media_id=media_id, user_id="u", state=RunState.RUNNING, **run))
         self.media.append(media_id)
@@ -85,7 +85,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def change_its_status(self, which: int, changes: int, done: bool) -> None:
         media_id = self._chosen(which)
         for _ in range(changes):
-            with self.database.reading() as session:
+            with self.database.read_transaction() as session:
                 now = MediaStatus(session.get_one(Media, media_id).media_status)
             if now in ALLOWED_FROM[MediaStatus.AI_PROCESSING]:
                 wanted = MediaStatus.AI_PROCESSING
@@ -176,16 +176,16 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule()
     def a_person_retries_all(self) -> None:
-        with self.database.writing() as session:
-            operations.retry_parked(session, self.database.now, None)
+        with self.database.write_transaction() as session:
+            admin.retry_parked(session, self.database.now, None)
 
     @precondition(lambda self: self.media)
     @rule(which=which_media)
     def a_person_skips(self, which: int) -> None:
         media_id = self._chosen(which)
         try:
-            with self.database.writing() as session:
-                seq = operations.skip_head(session, self.database.now, media_id)
+            with self.database.write_transaction() as session:
+                seq = admin.skip_head(session, self.database.now, media_id)
         except MediaNotFound:
             assert self.world.stream(media_id).parked_at is None
         else:
@@ -193,8 +193,8 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(batch=st.integers(min_value=1, max_value=5))
     def old_ones_are_pruned(self, batch: int) -> None:
-        with self.database.writing() as session:
-            operations.prune(session, self.database.now, older_than_days=0, batch=batch)
+        with self.database.write_transaction() as session:
+            admin.prune(session, self.database.now, older_than_days=0, batch=batch)
 
     @invariant()
     def the_receiver_has_nothing_to_object_to(self) -> None:
@@ -202,7 +202,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_rows_agree_with_each_other(self) -> None:
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             assert broken_invariants(session) == []
 
     @invariant()
@@ -311,7 +311,7 @@ def test_no_history_breaks_the_outbox_on_postgresql(postgres_url: str) -> None:
 
     def fresh(clock: Clock) -> Database:
         database = Database(postgres_url, now=clock.sql)
-        with database.writing() as session:
+        with database.write_transaction() as session:
             session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
         return database
 

@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from app.db import Database
-from app.models import MediaStatus
-from app.outbox import tally
+from app import counters
+from app.database import Database
+from app.database.models import MediaStatus
 from app.outbox.circuit import Circuit
 from app.web.figures import OutboxCollector
 from tests.conftest import Clock
@@ -21,14 +21,14 @@ from tests.outbox.world import CONTRADICTED, GIVE_UP, MEDIA_WAIT, TROUBLE, Recei
 
 
 def figures(world: World) -> dict[tuple[str, ...], float]:
-    with world.database.reading() as session:
-        return tally.read(session)
+    with world.database.read_transaction() as session:
+        return counters.read(session)
 
 
 def exposed(world: World) -> dict[tuple[str, tuple[str, ...]], float]:
     """What a scrape shows: a value for each name and its labels' values."""
     registry = CollectorRegistry()
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         registry.register(OutboxCollector(session, world.database.now, world.breaker))
         exposition = generate_latest(registry).decode()
     samples = [sample for family in text_string_to_metric_families(exposition) for sample in family.samples]
@@ -43,7 +43,7 @@ def test_each_attempt_is_counted_by_kind_and_verdict(world: World, receiver: Rec
     world.drive(dispatcher)
     clock.advance(MEDIA_WAIT)
     world.drive(dispatcher)
-    counted = {name[1:]: value for name, value in figures(world).items() if name[0] == tally.ATTEMPTS}
+    counted = {name[1:]: value for name, value in figures(world).items() if name[0] == counters.ATTEMPTS}
     assert counted == {
         ("create", "retry"): 1,
         ("create", "park"): 1,
@@ -85,7 +85,7 @@ def test_an_outcome_that_comes_after_its_lease_has_gone_is_counted(world: World,
     world.drive(world.dispatcher(Receiver()))
     slow.release.set()
     late.finish()
-    assert figures(world)[(tally.LEASES_LOST,)] == 1
+    assert figures(world)[(counters.LEASES_LOST,)] == 1
 
 
 def test_a_rollback_takes_its_figures_with_it(world: World) -> None:
@@ -93,8 +93,8 @@ def test_a_rollback_takes_its_figures_with_it(world: World) -> None:
         pass
 
     try:
-        with world.database.writing() as session:
-            tally.count(session, {"attempts:create:delivered": 1})
+        with world.database.write_transaction() as session:
+            counters.add(session, {"attempts:create:delivered": 1})
             raise Broken
     except Broken:
         pass
@@ -104,24 +104,24 @@ def test_a_rollback_takes_its_figures_with_it(world: World) -> None:
 def test_counting_from_several_threads_loses_nothing(database: Database) -> None:
     def count() -> None:
         for _ in range(20):
-            with database.writing() as session:
-                tally.count(session, {"b": 1, "a": 2})
+            with database.write_transaction() as session:
+                counters.add(session, {"b": 1, "a": 2})
 
     threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    with database.reading() as session:
-        assert tally.read(session) == {("a",): 160, ("b",): 80}
+    with database.read_transaction() as session:
+        assert counters.read(session) == {("a",): 160, ("b",): 80}
 
 
 @given(st.lists(st.floats(min_value=-1, max_value=1e7, allow_nan=False)))
 def test_every_latency_falls_into_one_bucket_that_holds_it(latencies: list[float]) -> None:
-    counted = tally.of_latencies(latencies)
-    in_buckets = {float(name.split(":")[1]): amount for name, amount in counted.items() if name != tally.LATENCY_SUM}
+    counted = counters.of_latencies(latencies)
+    in_buckets = {float(name.split(":")[1]): amount for name, amount in counted.items() if name != counters.LATENCY_SUM}
     assert sum(in_buckets.values()) == len(latencies)
-    for bound in tally.LATENCY_BUCKETS:
+    for bound in counters.LATENCY_BUCKETS:
         held = sum(amount for upper, amount in in_buckets.items() if upper <= bound)
         assert held == sum(latency <= bound for latency in latencies)
 
@@ -134,33 +134,33 @@ def test_whoever_counts_while_it_holds_the_circuit_is_not_waited_for_by_one_who_
         world.media()
         dispatcher.turn()
         slow.wait_for(1)
-        with database.writing() as session:
+        with database.write_transaction() as session:
             found = world.breaker.lock(session)
             opened = replace(found.endpoint, circuit=Circuit().opened(found.now, 0, "503"))
             world.breaker.save(session, found.endpoint, opened)
         slow.release.set()
         dispatcher.sleep(GIVE_UP)  # until the answer is there
-        with database.writing() as session:
+        with database.write_transaction() as session:
             world.breaker.lock(session)
             turn = other.submit(dispatcher.turn)
             wait_until(lambda: waiting_for_locks(database) == 1, "the other to want the circuit")
-            tally.count(session, {"attempts:create:retry": 1.0})
+            counters.add(session, {"attempts:create:retry": 1.0})
         turn.result(GIVE_UP)
-        with database.reading() as session:
-            assert tally.read(session)["attempts", "create", "retry"] == 2
+        with database.read_transaction() as session:
+            assert counters.read(session)["attempts", "create", "retry"] == 2
 
 
 def test_whoever_counted_and_stands_still_keeps_nobody_from_counting(postgres_url: str) -> None:
     with closing(Database(postgres_url, busy_seconds=0.1)) as database:
-        with database.writing() as session:
-            tally.count(session, {"a": 1, "b": 1})
-        with database.writing() as still:
-            tally.count(still, {"a": 10, "new": 10})
+        with database.write_transaction() as session:
+            counters.add(session, {"a": 1, "b": 1})
+        with database.write_transaction() as still:
+            counters.add(still, {"a": 10, "new": 10})
             for _ in range(3):
-                with database.writing() as session:
-                    tally.count(session, {"a": 100, "b": 100, "new": 100})
-        with database.reading() as session:
-            assert tally.read(session) == {("a",): 311, ("b",): 301, ("new",): 310}
+                with database.write_transaction() as session:
+                    counters.add(session, {"a": 100, "b": 100, "new": 100})
+        with database.read_transaction() as session:
+            assert counters.read(session) == {("a",): 311, ("b",): 301, ("new",): 310}
             rows = session.execute(text("SELECT count(*) FROM outbox_tally")).scalar_one()
             assert rows <= 5, "who counts at another time uses the rows that are there"
 
@@ -169,5 +169,5 @@ def waiting_for_locks(database: Database) -> int:
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
-    with database.reading() as session:
+    with database.read_transaction() as session:
         return int(session.execute(waiting).scalar_one())

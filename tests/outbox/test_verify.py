@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from app.models import MediaStatus
+from app.database.models import MediaStatus
 from app.outbox.verify import SHOWN, broken_invariants
 from tests.outbox.statements import LATER, add_backlog
 from tests.outbox.world import LOST, OK, REFUSED, TROUBLE, Receiver, World
@@ -13,13 +13,13 @@ FOUR_CHANGES = (PROCESSING, PROCESSED, PROCESSING, MediaStatus.ERROR)
 
 
 def broken(world: World) -> list[tuple[str, str]]:
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         return [(row["mediaId"], row["problem"]) for row in broken_invariants(session)]
 
 
 def run(world: World, *statements: str) -> None:
     """Do by hand what no code of ours does."""
-    with world.database.writing() as session:
+    with world.database.write_transaction() as session:
         for statement in statements:
             session.execute(text(statement))
 

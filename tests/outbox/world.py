@@ -13,17 +13,16 @@ from typing import Any
 
 from sqlalchemy import Connection, event, func, select
 from sqlalchemy.exc import OperationalError
-from tenacity import wait_fixed, wait_none
 
-from app.db import Database
+from app.database import Database
+from app.database.models import Media, MediaStatus, OutboxAttempt, OutboxCircuit, OutboxMessage, OutboxStream
 from app.lifecycle import change_status, create_media
-from app.models import Media, MediaStatus, OutboxAttempt, OutboxCircuit, OutboxMessage, OutboxStream
 from app.outbox.circuit import Circuit, Hold
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.messages import Classification, Deliver, Message, Outcome, Verdict
 from app.outbox.queue import OutboxQueue
-from app.outbox.retry_policy import RetryPolicy
+from app.outbox.retry_policy import RetryPolicy, fixed
 
 ENDPOINT = "http://annotations.test"
 MEDIA_WAIT = 10.0
@@ -63,12 +62,12 @@ def held_for(seconds: float) -> Classification:
 def short_waits() -> RetryPolicy:
     """Fixed waits on the database's clock, and none within a claim."""
     return RetryPolicy(
-        media_wait=wait_fixed(MEDIA_WAIT),
-        circuit_wait=wait_fixed(CIRCUIT_WAIT),
-        unfit_wait=wait_fixed(UNFIT_WAIT),
-        hold_wait=wait_fixed(HOLD_WAIT),
-        limited_wait=wait_fixed(LIMITED_WAIT),
-        wait_within_claim=wait_none(),
+        media_wait=fixed(MEDIA_WAIT),
+        circuit_wait=fixed(CIRCUIT_WAIT),
+        unfit_wait=fixed(UNFIT_WAIT),
+        hold_wait=fixed(HOLD_WAIT),
+        limited_wait=fixed(LIMITED_WAIT),
+        wait_within_claim=fixed(0),
     )
 
 
@@ -207,15 +206,15 @@ class World:
             size_bytes=1,
             created_at=1.0,
         )
-        with self.database.writing() as session:
-            create_media(session.connection(), self.queue, media, request_id="request-1")
+        with self.database.write_transaction() as session:
+            create_media(session, self.queue, media, request_id="request-1")
         for status in statuses:
             self.change(media_id, status)
         return media_id
 
     def change(self, media_id: str, status: MediaStatus) -> None:
-        with self.database.writing() as session:
-            change_status(session.connection(), self.queue, media_id, status, request_id=None)
+        with self.database.write_transaction() as session:
+            change_status(session, self.queue, media_id, status, request_id=None)
 
     def drive(self, dispatcher: Dispatcher) -> None:
         """Turn after turn until nothing is due and nothing of this dispatcher's is under way."""
@@ -232,11 +231,11 @@ class World:
         owned = select(func.count()).where(OutboxStream.lease_owner == dispatcher.owner)
         if still:
             owned = owned.where(OutboxStream.due_at > self.database.now)
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             return session.scalar(owned) or 0
 
     def stream(self, media_id: str) -> OutboxStream:
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             return session.get_one(OutboxStream, media_id)
 
     def values(self, media_id: str) -> dict[str, object]:
@@ -245,43 +244,43 @@ class World:
         return {column.key: getattr(stream, column.key) for column in OutboxStream.__table__.columns}
 
     def streams(self) -> Iterable[OutboxStream]:
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             return session.scalars(select(OutboxStream).order_by(OutboxStream.media_id)).all()
 
     def messages(self, media_id: str) -> list[OutboxMessage]:
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             rows = select(OutboxMessage).where(OutboxMessage.media_id == media_id).order_by(OutboxMessage.seq)
             return list(session.scalars(rows))
 
     def attempts(self, media_id: str) -> list[OutboxAttempt]:
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             rows = select(OutboxAttempt).where(OutboxAttempt.media_id == media_id).order_by(OutboxAttempt.id)
             return list(session.scalars(rows))
 
     def circuit_row(self) -> OutboxCircuit:
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             return session.get_one(OutboxCircuit, ENDPOINT)
 
     @property
     def circuit(self) -> Circuit:
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             return self.breaker.fetch(session).endpoint.circuit
 
     @property
     def holds(self) -> dict[str, Hold]:
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             return {one.user_id: one.hold for one in self.breaker.held_users(session)}
 
     def open_circuit(self, *, delay: float = CIRCUIT_WAIT, reason: str = "503") -> None:
         """Put it into the state that five unfit answers bring about."""
-        with self.database.writing() as session:
+        with self.database.write_transaction() as session:
             found = self.breaker.lock(session)
             opened = replace(found.endpoint, circuit=Circuit().opened(found.now, delay, reason))
             self.breaker.save(session, found.endpoint, opened)
 
     def set_stream(self, media_id: str, **values: Any) -> None:
         """Put a stream's row into a state that would otherwise take long to reach."""
-        with self.database.writing() as session:
+        with self.database.write_transaction() as session:
             row = session.get_one(OutboxStream, media_id)
             for name, value in values.items():
                 setattr(row, name, value)

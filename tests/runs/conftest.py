@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from app.db import Database
+from app.database import Database
+from app.database.models import Detection, DetectionRun, Media, MediaStatus, OutboxMessage
 from app.detection.claims import ClaimedRun
 from app.detection.results import DetectedObject, FrameResult
 from app.detection.runs import RunRequest, Runs
 from app.lifecycle import create_media
-from app.models import Detection, DetectionRun, Media, MediaStatus, OutboxMessage
 from app.outbox.queue import OutboxQueue
 
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5, request_id="request-1")
@@ -44,8 +44,8 @@ class World:
             size_bytes=path.stat().st_size if path.exists() else 1,
             created_at=1.0,
         )
-        with self.database.writing() as session:
-            create_media(session.connection(), self.queue, media, request_id=None)
+        with self.database.write_transaction() as session:
+            create_media(session, self.queue, media, request_id=None)
         return media.id
 
     def claimed(self, owner: str = "one") -> ClaimedRun:
@@ -54,22 +54,22 @@ class World:
         return claimed
 
     def run(self, run_id: int) -> DetectionRun:
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             return session.get_one(DetectionRun, run_id)
 
     def status(self, media_id: str) -> MediaStatus:
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             return MediaStatus(session.get_one(Media, media_id).media_status)
 
     def told(self, media_id: str) -> list[int]:
         """The statuses of a media's messages, in order."""
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             rows = select(OutboxMessage).where(OutboxMessage.media_id == media_id).order_by(OutboxMessage.seq)
             return [row.payload["mediaStatus"] for row in session.scalars(rows)]
 
     def found(self, run_id: int) -> list[tuple[int, int]]:
         """The frame and the number in it of every object that a run found."""
-        with self.database.reading() as session:
+        with self.database.read_transaction() as session:
             rows = select(Detection).where(Detection.run_id == run_id).order_by(Detection.frame, Detection.ordinal)
             return [(row.frame, row.ordinal) for row in session.scalars(rows)]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.db import Database
+from app.database import Database
+from app.database.models import DetectionRun, MediaStatus, RunFailure, RunState
 from app.detection.executor import WAITING_IN_MEMORY, RunExecutor
 from app.detection.jobs import Job
 from app.detection.model_file import BUILT_IN_MODEL
@@ -20,7 +21,6 @@ from app.detection.process import DetectorProcess
 from app.detection.runs import RunRequest
 from app.detection.waiting import RunWaiters
 from app.errors import MediaTooLarge, Unavailable, Undecodable
-from app.models import DetectionRun, MediaStatus, RunFailure, RunState
 from tests.conftest import Clock
 from tests.detection.clips import Clip
 from tests.runs.conftest import LEASE, WANTED, World

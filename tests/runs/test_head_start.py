@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from sqlalchemy import Connection, event, select, text
+from sqlalchemy import event, select, text
 
-from app.db import Database
+from app.database import Database, WriteTransaction
+from app.database.models import DetectionRun, Media, RunFailure, RunState
 from app.detection.executor import LOOK_EVERY, RunExecutor
 from app.detection.head_start import HeadStart, IdleDetectors
 from app.detection.model_file import BUILT_IN_MODEL
@@ -20,7 +21,6 @@ from app.detection.process import DetectorProcess
 from app.detection.runs import RunRequest
 from app.detection.uploaded_run import UploadedRun
 from app.detection.waiting import RunWaiters
-from app.models import DetectionRun, Media, RunFailure, RunState
 from app.uploads import Upload
 from tests.conftest import Clock
 from tests.intake import open_intake, picture
@@ -29,10 +29,10 @@ from tests.runs.conftest import LEASE, WANTED, World
 ASTRONAUT = (Path(__file__).parents[2] / "app" / "demo" / "media" / "astronaut.jpg").read_bytes()
 NEW, PROCESSING, PROCESSED, ERROR = 1, 2, 3, 6
 
-Step = Callable[[Connection, Media], object]
+Step = Callable[[WriteTransaction, Media], object]
 
 
-def nothing(_connection: Connection, _media: Media) -> None:
+def nothing(_connection: WriteTransaction, _media: Media) -> None:
     pass
 
 
@@ -68,7 +68,7 @@ class Desk:
         """Take a picture in; `before` and `after` are what its transaction does around the run. Returns both ids."""
         with UploadedRun(self.world.runs, self.executor, wanted) as run:
 
-            def record(connection: Connection, media: Media) -> None:
+            def record(connection: WriteTransaction, media: Media) -> None:
                 before(connection, media)
                 run.record(connection, media)
                 after(connection, media)
@@ -110,8 +110,8 @@ def test_media_status_messages_and_the_leased_run_are_one_transaction_and_its_en
     event.listen(desk.world.database.writer, "commit", lambda _connection: commits.append("commit"))
     leased: list[tuple[str, int, str | None, int]] = []
 
-    def look(connection: Connection, media: Media) -> None:
-        run = connection.execute(select(DetectionRun).where(DetectionRun.media_id == media.id)).one()
+    def look(connection: WriteTransaction, media: Media) -> None:
+        run = connection.scalars(select(DetectionRun).where(DetectionRun.media_id == media.id)).one()
         leased.append((run.state, run.lease_epoch, run.lease_owner, run.tries))
 
     media_id, run_id = desk.upload(after=look)
@@ -128,7 +128,7 @@ def test_a_picture_is_begun_before_it_is_recorded_and_needs_no_name_then(sqlite_
     """Once the detector has it, both its names are removed: whoever looks only now finds no file."""
     folders = (sqlite_desk.intake.images, sqlite_desk.intake.incoming)
 
-    def lose_the_file(_connection: Connection, _media: Media) -> None:
+    def lose_the_file(_connection: WriteTransaction, _media: Media) -> None:
         until(lambda: sqlite_desk.executor.idle == 0)
         time.sleep(0.2)  # from taking the job to sending it
         for path in [path for folder in folders for path in folder.iterdir() if path.is_file()]:
@@ -141,7 +141,7 @@ def test_a_picture_is_begun_before_it_is_recorded_and_needs_no_name_then(sqlite_
 
 
 def test_a_recording_that_fails_frees_the_detector_and_keeps_nothing(desk: Desk) -> None:
-    def fail(_connection: Connection, _media: Media) -> NoReturn:
+    def fail(_connection: WriteTransaction, _media: Media) -> NoReturn:
         until(lambda: desk.executor.idle == 0)
         raise RuntimeError("the recording failed")
 
@@ -170,7 +170,7 @@ def test_a_detector_that_dies_of_a_head_start_has_tried_once(sqlite_desk: Desk) 
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)  # it takes the job, and never comes to it
 
-    def kill(_connection: Connection, _media: Media) -> None:
+    def kill(_connection: WriteTransaction, _media: Media) -> None:
         until(lambda: sqlite_desk.executor.idle == 0)
         time.sleep(0.2)
         os.kill(pid, signal.SIGKILL)
@@ -210,7 +210,7 @@ def begin(world: World, folder: Path, content: bytes = ASTRONAUT, user: str = "a
     """Record a picture whose run some process has begun, which then dies; returns the run's id."""
     intake, ids = open_intake(folder, world.database), list[int]()
 
-    def record(connection: Connection, media: Media) -> None:
+    def record(connection: WriteTransaction, media: Media) -> None:
         wanted = RunRequest(user_id=user, confidence=0.45, frame_interval=0.5)
         ids.append(world.runs.add_begun(connection, media, wanted, "a process that dies")[0])
 
@@ -245,7 +245,7 @@ def test_nothing_is_begun_out_of_turn(world: World, clock: Clock, tmp_path: Path
 
 def test_a_detector_that_cannot_look_for_runs_is_not_idle(sqlite_desk: Desk) -> None:
     def rename(before: str, after: str) -> None:
-        with sqlite_desk.world.database.writing() as session:
+        with sqlite_desk.world.database.write_transaction() as session:
             session.execute(text(f"ALTER TABLE {before} RENAME TO {after}"))
 
     rename("detection_run", "out_of_reach")

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from app.db import Database
+from app.database import Database
+from app.database.models import RunState
 from app.detection import put_off
 from app.detection.executor import RunExecutor
 from app.detection.house import Gate, Kind
@@ -24,7 +25,6 @@ from app.detection.model_file import BUILT_IN_MODEL
 from app.detection.process import DetectorProcess
 from app.detection.put_off import PutOffRuns
 from app.errors import HouseFault
-from app.models import RunState
 from tests.runs.conftest import WANTED, World
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ class House:
         return self.world.run(run_id).waiting_kind
 
     def counts(self) -> dict[Kind, int]:
-        with self.world.database.reading() as session:
+        with self.world.database.read_transaction() as session:
             return {kind: count for kind, count in put_off.counts(session).items() if count}
 
     def stop(self) -> None:

@@ -8,11 +8,11 @@ from contextlib import closing, contextmanager
 import pytest
 from sqlalchemy import event, insert, text
 
-from app.db import Database
+from app.database import Database
+from app.database.models import DetectionRun, Media, MediaStatus, OutboxStream
 from app.detection.claims import Claimant, Claims
 from app.detection.queue_room import QueueRoom
 from app.errors import Unavailable
-from app.models import DetectionRun, Media, MediaStatus, OutboxStream
 from tests.outbox.statements import Counter
 from tests.runs.conftest import World
 
@@ -55,7 +55,7 @@ def fill(database: Database, user: str, waiting: int, ended: int = 0) -> None:
         }
         for row in media
     ]  # fmt: skip
-    with database.writing() as session:
+    with database.write_transaction() as session:
         for table, rows in ((Media, media), (DetectionRun, runs), (OutboxStream, streams)):
             session.execute(insert(table), rows)
 
@@ -79,7 +79,7 @@ def steps_of_sqlite(database: Database) -> Iterator[list[int]]:
 
 def claim_steps(database: Database) -> int:
     claims = Claims(database.now)
-    with steps_of_sqlite(database) as steps, database.writing() as session:
+    with steps_of_sqlite(database) as steps, database.write_transaction() as session:
         assert claims.lease(session, CLAIMANT) is not None
         return steps[0]
 
@@ -98,18 +98,18 @@ def test_postgresql_finds_the_next_run_by_its_indexes(postgres_url: str) -> None
     with closing(Database(postgres_url)) as database:
         fill(database, "ada", 5_000, ended=5_000)
         fill(database, "bob", 1)
-        with database.writing() as session:
+        with database.write_transaction() as session:
             session.execute(text("ANALYZE"))
         plans: list[str] = []
 
-        @event.listens_for(database.engine, "before_cursor_execute", retval=True)
+        @event.listens_for(database.reader, "before_cursor_execute", retval=True)
         def _explain(_connection: object, cursor: object, statement: str, parameters: object, *_: object) -> object:
             if statement.startswith(("UPDATE detection_run", "WITH")) and not plans:
                 cursor.execute("EXPLAIN " + statement, parameters)  # type: ignore[attr-defined]
                 plans.extend(row[0] for row in cursor.fetchall())  # type: ignore[attr-defined]
             return statement, parameters
 
-        with database.writing() as session:
+        with database.write_transaction() as session:
             assert Claims(database.now).lease(session, CLAIMANT) is not None
         assert plans
         assert not [line for line in plans if re.search("Seq Scan on detection_run", line)], "\n".join(plans)

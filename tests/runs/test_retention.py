@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import func, select
 
+from app.database.models import Detection, DetectionRun, RunFailure
 from app.detection import retention
 from app.detection.retention import DAY, SupersededRuns
-from app.models import Detection, DetectionRun, RunFailure
 from tests.conftest import Clock
 from tests.runs.conftest import WANTED, World, frame
 
@@ -29,7 +29,7 @@ def drop(world: World) -> int:
 
 
 def left(world: World) -> set[int]:
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         return set(session.scalars(select(DetectionRun.id)))
 
 
@@ -74,7 +74,7 @@ def test_a_run_with_many_boxes_goes_in_batches_and_pages(
     assert SupersededRuns(world.database, DAYS, sleep=pauses.append).drop() == 3
     assert left(world) == kept
     assert len(pauses) >= 3 * 2
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         assert session.scalar(select(func.count()).select_from(Detection)) == 3 * 2
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from app.db import Database
+from app.database import Database
+from app.database.models import MediaStatus, RunFailure, RunState
 from app.detection.runs import MAX_TRIES, RunRequest, Runs
 from app.errors import AlreadyProcessing, Unavailable
-from app.models import MediaStatus, RunFailure, RunState
 from tests.conftest import Clock
 from tests.runs.conftest import LEASE, WANTED, World, frame
 

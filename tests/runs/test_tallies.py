@@ -1,9 +1,8 @@
 """Figures of runs are counted with what they count, once, on each kind of database."""
 
-from app.detection import tallies
-from app.detection.tallies import under_way
-from app.models import RunFailure
-from app.outbox import tally
+from app import counters
+from app.catalog import runs_under_way
+from app.database.models import RunFailure
 from tests.conftest import Clock
 from tests.runs.conftest import LEASE, WANTED, World, frame
 
@@ -11,8 +10,8 @@ Figures = dict[tuple[str, ...], float]
 
 
 def figures(world: World) -> Figures:
-    with world.database.reading() as session:
-        return tally.read(session)
+    with world.database.read_transaction() as session:
+        return counters.read(session)
 
 
 def start(world: World) -> int:
@@ -23,11 +22,11 @@ def test_frames_and_the_length_of_a_run_are_counted_as_it_goes(world: World, clo
     start(world)
     claimed = world.claimed()
     world.runs.record(claimed, [frame(0), frame(1, 0)], total=3)
-    assert figures(world) == {(tallies.FRAMES,): 2}
+    assert figures(world) == {(counters.FRAMES,): 2}
     clock.advance(7)
     world.runs.finish(claimed, [frame(2)])
-    seconds = {(tallies.SECONDS, "done", "10.0"): 1.0, (tallies.SECONDS_SUM, "done"): 7.0}
-    assert figures(world) == {(tallies.FRAMES,): 3} | seconds
+    seconds = {(counters.RUN_SECONDS, "done", "10.0"): 1.0, (counters.RUN_SECONDS_SUM, "done"): 7.0}
+    assert figures(world) == {(counters.FRAMES,): 3} | seconds
 
 
 def test_failed_runs_are_counted_apart_however_they_failed(world: World, clock: Clock) -> None:
@@ -36,7 +35,7 @@ def test_failed_runs_are_counted_apart_however_they_failed(world: World, clock: 
     start(world)
     world.runs.fail(world.claimed(), RunFailure.DETECTOR, "the detector died of it")
     told = figures(world)
-    assert sum(count for name, count in told.items() if name[:2] == (tallies.SECONDS, "failed")) == 2
+    assert sum(count for name, count in told.items() if name[:2] == (counters.RUN_SECONDS, "failed")) == 2
     assert not [name for name in told if "done" in name]
 
 
@@ -49,8 +48,8 @@ def test_what_comes_after_the_lease_has_gone_is_not_counted(world: World, clock:
     assert not world.runs.record(late, [frame(0)], total=1)
     assert not world.runs.finish(late, [frame(0)])
     assert not world.runs.fail(late, RunFailure.DETECTOR, "too late")
-    assert figures(world) == told | {(tallies.LEASES_LOST,): 3}
-    assert told[tallies.FRAMES,] == 1
+    assert figures(world) == told | {(counters.RUN_LEASES_LOST,): 3}
+    assert told[counters.FRAMES,] == 1
 
 
 def test_a_run_that_a_person_ended_has_lost_no_lease(world: World) -> None:
@@ -58,7 +57,7 @@ def test_a_run_that_a_person_ended_has_lost_no_lease(world: World) -> None:
     claimed = world.claimed()
     world.runs.cancel(claimed.media_id, "ada", user="ada")
     assert not world.runs.record(claimed, [frame(0)], total=1)
-    assert (tallies.LEASES_LOST,) not in figures(world)
+    assert (counters.RUN_LEASES_LOST,) not in figures(world)
 
 
 def test_runs_that_have_not_ended_are_counted_by_their_state(world: World) -> None:
@@ -66,5 +65,5 @@ def test_runs_that_have_not_ended_are_counted_by_their_state(world: World) -> No
         start(world)
     world.runs.finish(world.claimed(), [])
     world.claimed()
-    with world.database.reading() as session:
-        assert under_way(session) == {"queued": 1, "running": 1}
+    with world.database.read_transaction() as session:
+        assert runs_under_way(session) == {"queued": 1, "running": 1}

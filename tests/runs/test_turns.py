@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from app.db import Database
+from app.database import Database
+from app.database.models import DetectionRun
 from app.detection.claims import ClaimedRun
-from app.models import DetectionRun
 from tests.conftest import Clock
 from tests.runs.conftest import LEASE, WANTED, World
 
@@ -20,7 +20,7 @@ def ask(world: World, user: str, count: int = 1) -> list[int]:
 
 
 def user_of(world: World, claimed: ClaimedRun) -> str:
-    with world.database.reading() as session:
+    with world.database.read_transaction() as session:
         return session.scalars(select(DetectionRun.user_id).where(DetectionRun.id == claimed.run_id)).one()
 
 

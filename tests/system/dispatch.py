@@ -6,7 +6,7 @@ import threading
 from contextlib import closing
 
 from app.annotations import AnnotationsClient
-from app.db import Database
+from app.database import Database
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.queue import OutboxQueue

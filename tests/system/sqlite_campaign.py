@@ -23,7 +23,7 @@ from pathlib import Path
 
 import requests
 
-from app.db import Database
+from app.database import Database
 from app.demo.annotations import ReferenceService
 from benchmarks.clips import write_clip
 from tests.conftest import migrate

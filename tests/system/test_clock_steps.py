@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import BindParameter, ColumnElement, Double, bindparam, func, select, update
 
 from app.bootstrap import Services
+from app.database.models import DetectionRun, OutboxStream, RunState
 from app.demo.annotations import ReferenceService
 from app.demo.ordering import check_log
 from app.detection.runs import RunRequest
-from app.models import DetectionRun, OutboxStream, RunState
 from app.settings import Settings
 from app.uploads import Upload
 from tests.system.promise import photo
@@ -76,7 +76,7 @@ def upload(services: Services, number: int) -> None:
 
 
 def count(services: Services, condition: ColumnElement[bool]) -> int:
-    with services.database.reading() as session:
+    with services.database.read_transaction() as session:
         return session.scalar(select(func.count()).where(condition)) or 0
 
 
@@ -90,7 +90,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 def leave_leases_of_the_dead(services: Services) -> None:
     """One stream and one run are leased, by the wrong clock, to a process that is no more."""
     now = services.database.now
-    with services.database.writing() as session:
+    with services.database.write_transaction() as session:
         stream = session.scalars(select(OutboxStream).where(OutboxStream.acked_seq < OutboxStream.last_seq)).first()
         assert stream is not None
         stream.lease_owner, stream.lease_epoch = "of one that died", stream.lease_epoch + 1

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from app.db import Database
+from app.database import Database
 from app.media_hash import media_id_of_bytes
 from tests.api.conftest import picture
 from tests.detection.clips import Clip
@@ -93,12 +93,12 @@ def run_of(web: Service, media_id: str) -> dict[str, Any]:
 
 def expire_leases(database_url: str) -> None:
     """As if the time of a lease had passed."""
-    with closing(Database(database_url)) as database, database.writing() as session:
+    with closing(Database(database_url)) as database, database.write_transaction() as session:
         session.execute(text("UPDATE detection_run SET lease_until = 0 WHERE state = 'running'"))
 
 
 def tries(database_url: str) -> int:
-    with closing(Database(database_url)) as database, database.reading() as session:
+    with closing(Database(database_url)) as database, database.read_transaction() as session:
         count: int = session.execute(text("SELECT tries FROM detection_run")).scalar_one()
         return count
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from app.db import Database
+from app.database import Database
+from app.database.models import Media, MediaStatus, OutboxAttempt, OutboxStream
 from app.demo.annotations import ReferenceService
 from app.demo.ordering import check_log
 from app.lifecycle import change_status, create_media
-from app.models import Media, MediaStatus, OutboxAttempt, OutboxStream
 from app.outbox.queue import OutboxQueue
 from tests.system.dispatch import LEASE_SECONDS, dispatcher
 from tests.system.service import ROOT
@@ -33,13 +33,13 @@ def record_two_messages(database: Database) -> None:
         size_bytes=1,
         created_at=1.0,
     )
-    with database.writing() as session:
-        create_media(session.connection(), queue, media, request_id=None)
-        change_status(session.connection(), queue, MEDIA, MediaStatus.AI_PROCESSING, request_id=None)
+    with database.write_transaction() as session:
+        create_media(session, queue, media, request_id=None)
+        change_status(session, queue, MEDIA, MediaStatus.AI_PROCESSING, request_id=None)
 
 
 def attempts(database: Database) -> list[tuple[int, float]]:
-    with database.reading() as session:
+    with database.read_transaction() as session:
         return [(row.seq, row.at) for row in session.scalars(select(OutboxAttempt).order_by(OutboxAttempt.id))]
 
 
@@ -70,7 +70,7 @@ def test_what_a_dispatcher_writes_after_its_lease_has_gone_changes_nothing(
             until(lambda: b"lease_lost" in (tmp_path / "frozen.log").read_bytes())
             other.stop()
             assert attempts(database) == settled
-            with database.reading() as session:
+            with database.read_transaction() as session:
                 stream = session.get_one(OutboxStream, MEDIA)
                 assert (stream.acked_seq, stream.last_seq, stream.due_at) == (2, 2, None)
             assert check_log(annotations.log()) == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.db import Database
+from app.database import Database
 from app.media_hash import media_id_of_bytes
 from tests.api.conftest import picture
 from tests.system.service import ROOT, Service
@@ -50,7 +50,7 @@ def _is_detector(process: Path, session: int) -> bool:
 
 
 def run_in(database_url: str, media_id: str) -> dict[str, Any]:
-    with closing(Database(database_url)) as database, database.reading() as session:
+    with closing(Database(database_url)) as database, database.read_transaction() as session:
         wanted = text("SELECT state, tries, lease_epoch FROM detection_run WHERE media_id = :id")
         return dict(session.execute(wanted, {"id": media_id}).mappings().one())
 
@@ -66,7 +66,7 @@ def test_a_picture_leased_with_its_record_outlives_a_kill_before_its_run(service
     media_id = media_id_of_bytes(ASTRONAUT.read_bytes())
     assert run_in(database_url, media_id) == {"state": "running", "tries": 1, "lease_epoch": 1}
     service.start()
-    with closing(Database(database_url)) as database, database.writing() as session:
+    with closing(Database(database_url)) as database, database.write_transaction() as session:
         session.execute(text("UPDATE detection_run SET lease_until = 0 WHERE state = 'running'"))  # its time has passed
     deadline = time.monotonic() + 60
     while (record := service.request("GET", f"/media/{media_id}").json())["run"]["state"] != "done":

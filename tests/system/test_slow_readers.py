@@ -18,9 +18,9 @@ import pytest
 import requests
 from sqlalchemy import insert
 
+from app.database.models import Media
 from app.detection.results import DetectedObject, FrameResult
 from app.detection.runs import RunRequest
-from app.models import Media
 from tests.api.conftest import Api, picture, settings_in
 from tests.system.service import Service
 from tests.system.test_deploy_nginx import LARGEST, NAME, OPERATOR, Proxied, behind_nginx, request
@@ -82,7 +82,7 @@ def fill(folder: Path, template: Path) -> str:
         claimed = runs.claim("a worker")
         assert claimed is not None
         assert runs.finish(claimed, [FrameResult(number, number / 2, (FOUND,) * 10) for number in range(2_000)])
-        with api.services.database.writing() as session:
+        with api.services.database.write_transaction() as session:
             session.execute(insert(Media), [row(folder, number) for number in range(LISTED)])
     return media_id
 

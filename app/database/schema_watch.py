@@ -1,15 +1,16 @@
 """Notices a database that was migrated beneath this process, or was not migrated to what this code needs.
 
 Calls are then refused with what /readyz says, where they would fail in some statement or other, or write what a later
-schema has another place for. This module begins transactions.
+schema has another place for.
 """
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from app import schema
 from app.background import BackgroundWork
-from app.db import Database
+from app.database import schema
+from app.database.engine import Database
+from app.database.queries import Queries
 from app.errors import DetectionsError
 
 log = structlog.get_logger()
@@ -22,14 +23,13 @@ class SchemaWatch(BackgroundWork):
 
     def __init__(self, database: Database, *, every: float = EVERY_SECONDS) -> None:
         super().__init__("schema-watch", pause=every)
-        self._database = database
+        self._queries = Queries(database)
         self.trouble: str | None = None
 
     def work(self) -> None:
         """Look, and log a change. A database that is away tells nothing, and is told of elsewhere."""
         try:
-            with self._database.reading() as session:
-                found = schema.trouble(session)
+            found = self._queries.fetch(schema.trouble)
         except (DetectionsError, DBAPIError):
             return
         if found != self.trouble:

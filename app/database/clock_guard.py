@@ -11,9 +11,11 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.background import BackgroundWork
-from app.db import Database, News, announce
+from app.database.engine import Database
+from app.database.queries import Queries
+from app.database.time_bounds import TimeBound, any_exceeded, enforce
+from app.database.transactions import Topic
 from app.errors import DetectionsError
-from app.time_bounds import TimeBound, any_exceeded, enforce
 
 log = structlog.get_logger()
 
@@ -34,11 +36,10 @@ class ClockGuard(BackgroundWork):
         A database that is away is looked at in the next round: /readyz and the log tell of it without this.
         """
         with suppress(DetectionsError, DBAPIError):
-            with self._database.reading() as session:
-                if not any_exceeded(session, self._database.now, self._bounds):
-                    return
-            with self._database.writing() as session:
+            if not Queries(self._database).fetch(any_exceeded, self._database.now, self._bounds):
+                return
+            with self._database.write_transaction() as session:
                 corrected = enforce(session, self._database.now, self._bounds)
-                for news in News:
-                    announce(session.connection(), news)
+                for topic in Topic:
+                    session.notify(topic)
             log.warning("clock_was_set_back", rescheduled=corrected)

@@ -5,8 +5,8 @@ from contextlib import closing
 
 import psycopg
 
+from app.database.postgres_connection import Connector, PostgresConnection
 from app.errors import DatabaseUnfit
-from app.postgres_connection import Connector, PostgresConnection
 
 _TRIES = 3
 """A pool that is busy meanwhile may hide once what it does; hardly three times."""

@@ -1,6 +1,6 @@
-"""Figures that only ever grow, kept beside the outbox so that they are right across processes and restarts.
+"""Counters of deliveries and of runs, kept in the database so that they are right across processes and restarts.
 
-They are counted in the transaction that records what they count. Nothing here begins or commits one.
+Each is added to in the transaction that records what it counts. Nothing here begins or commits one.
 """
 
 from bisect import bisect_left
@@ -13,15 +13,18 @@ from sqlalchemy import JSON, Executable, bindparam, func, select, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
-from app.models import OutboxTally
-from app.outbox.decide import Transition
+from app.database import WriteTransaction
+from app.database.models import OutboxTally
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0, 86400.0, float("inf"))
 """Upper bounds, in seconds, of the time from a message's commit to its acknowledgement."""
 
-ATTEMPTS, LATENCY, LATENCY_SUM, LEASES_LOST = "attempts", "latency", "latency_sum", "leases_lost"
-_SEPARATOR = ":"
+RUN_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, float("inf"))
+"""Upper bounds, in seconds, of the time from a run's last start to its end."""
 
+ATTEMPTS, LATENCY, LATENCY_SUM, LEASES_LOST = "attempts", "latency", "latency_sum", "leases_lost"
+FRAMES, RUN_SECONDS, RUN_SECONDS_SUM, RUN_LEASES_LOST = "frames", "run_seconds", "run_seconds_sum", "run_leases_lost"
+_SEPARATOR = ":"
 
 _ADD_TO_THE_ROW = sqlite.insert(OutboxTally).values(name=bindparam("name"), slot=0, value=bindparam("value"))
 _ADD: dict[str, Executable] = {
@@ -53,18 +56,24 @@ _ADD: dict[str, Executable] = {
 }
 
 
-def of_attempts(transitions: Iterable[Transition]) -> Counter[str]:
-    """One for each attempt, by kind and verdict."""
-    return Counter(
-        _SEPARATOR.join((ATTEMPTS, one.claim.message.kind, one.attempt.classification.verdict))
-        for one in transitions
-        if one.attempt is not None
-    )
+def of_attempts(attempts: Iterable[tuple[str, str]]) -> Counter[str]:
+    """One for each attempt, by the message's kind and the verdict."""
+    return Counter(_SEPARATOR.join((ATTEMPTS, kind, verdict)) for kind, verdict in attempts)
 
 
 def of_latencies(seconds: Iterable[float]) -> Mapping[str, float]:
     """Each latency in its bucket, and their sum."""
     return in_buckets((LATENCY,), (LATENCY_SUM,), LATENCY_BUCKETS, seconds)
+
+
+def of_frames(frames: int) -> Mapping[str, float]:
+    """Frames that were looked at, whatever becomes of their run."""
+    return {FRAMES: float(frames)} if frames else {}
+
+
+def of_ended_run(state: str, seconds: float) -> Mapping[str, float]:
+    """One run that has ended in that state, so many seconds after its last start."""
+    return in_buckets((RUN_SECONDS, state), (RUN_SECONDS_SUM, state), RUN_BUCKETS, [seconds])
 
 
 def in_buckets(
@@ -87,16 +96,16 @@ def cumulative(
     return [("+Inf" if isinf(bound) else str(bound), count) for bound, count in zip(bounds, counts, strict=True)]
 
 
-def count(session: Session, figures: Mapping[str, float]) -> None:
-    """Add to the figures of these names, which begin at nothing."""
+def add(session: WriteTransaction, figures: Mapping[str, float]) -> None:
+    """Add to the counters of these names, which begin at nothing."""
     if not figures:
         return
     rows = [{"name": name, "value": value} for name, value in figures.items()]
-    dialect = session.get_bind().dialect.name
-    session.connection().execute(_ADD[dialect], rows if dialect == "sqlite" else {"figures": rows})
+    dialect = session.core.dialect.name
+    session.core.execute(_ADD[dialect], rows if dialect == "sqlite" else {"figures": rows})
 
 
 def read(session: Session) -> dict[tuple[str, ...], float]:
-    """Every figure, by the parts of its name."""
+    """Every counter, by the parts of its name."""
     rows = session.execute(select(OutboxTally.name, func.sum(OutboxTally.value)).group_by(OutboxTally.name))
     return {tuple(name.split(_SEPARATOR)): float(value) for name, value in rows}

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.database.sqlite_file import NotAtItsPlace
 from app.errors import DatabaseDamaged, DatabaseDiskFailed, DatabaseFailed, DetectionsError, StorageFull, Unavailable
-from app.sqlite_file import NotAtItsPlace
 
 RETRY_AFTER_SECONDS = 5.0
 

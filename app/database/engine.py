@@ -1,37 +1,35 @@
-"""The database and its sessions: the only ways to open a transaction, on either kind of engine.
+"""One process's way to the database: read transactions and write transactions, on either kind of database.
 
-`reading()`, `writing()` and `recording()` are called in the named places only (see docs and tests); everything else is
-handed a session, or a connection where it adds messages. On SQLite a writing transaction is BEGIN IMMEDIATE, because a
-deferred one that turns into a writer fails at once when another has written meanwhile, and the writers of one process
-queue on a lock of ours; how they wait for those of other processes is `app.sqlite_engine`'s. A failure of the file or
-of the disk is remembered, and every connection given up: the next transaction opens what is there then.
+Transactions begin in the modules that tests/test_toolchain.py lists; everything else is handed the open one. On SQLite
+a write transaction is BEGIN IMMEDIATE, because a deferred one that turns into a writer fails at once when another has
+written meanwhile, and the writers of one process queue on a lock of ours; how they wait for those of other processes is
+`app.database.sqlite_engine`'s. A failure of the file or of the disk is remembered, and every connection given up: the
+next transaction opens what is there then.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psycopg
-from sqlalchemy import ColumnElement, Connection, MetaData, inspect, literal_column, select, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.orm import Session
 
-from app import postgres_engine, sqlite_engine
-from app.database_condition import DatabaseCondition
-from app.database_errors import translate_db_errors
-from app.direct import Direct, Row
+from app.database import postgres_engine, sqlite_engine
+from app.database.condition import DatabaseCondition
+from app.database.error_translation import translate_db_errors
+from app.database.pooler import check_pooler
+from app.database.postgres_connection import Connector, PostgresConnection, TimeLimits
+from app.database.sql_functions import database_now
+from app.database.sqlite_file import DatabaseFile, PlacedConnection
+from app.database.transactions import ReadTransaction, Topic, WriteTransaction
+from app.database.write_trial import has_room, write_and_take_back
+from app.database.write_turn import WriteTurn
 from app.errors import DatabaseDamaged, DatabaseDiskFailed, DatabaseFailed, DetectionsError, StorageFull, Unavailable
-from app.pooler import check_pooler
-from app.postgres_connection import Connector, PostgresConnection, TimeLimits
-from app.sql_functions import database_now
-from app.sqlite_file import DatabaseFile, PlacedConnection
-from app.write_trial import has_room, write_and_take_back
-from app.write_turn import WriteTurn
 
 BUSY_SECONDS = 5.0
 """How long a transaction on SQLite waits for its turn and for the lock, together, before the caller is told to come
@@ -46,39 +44,16 @@ TRIAL_SECONDS = 1.0
 
 SAFE_SQLITE = (3, 51, 3)
 PG_CHANNEL = "detections_outbox"
-NOTIFICATION: ColumnElement[None] = literal_column(f"pg_notify('{PG_CHANNEL}', '')")
-"""Wakes other processes at the commit of the statement that selects it; PostgreSQL sends equal ones only once."""
-
-_ANNOUNCED = "announced"
-
-
-class Base(DeclarativeBase):
-    """Every table's base; constraints get predictable names, so that migrations can speak of them."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-
-
-class News(Enum):
-    """What a transaction adds for others to work on."""
-
-    MESSAGES = "messages"
-    RUNS = "runs"
+NOTICE = f"NOTIFY {PG_CHANNEL}"
+"""Wakes other processes at the commit, whatever the topics; on SQLite they watch the file's data version."""
 
 
 class Database:
     """One process's way to the database; to be made after fork, and closed at the end.
 
-    Writing transactions are the engine `writer`'s, which on PostgreSQL is `engine` itself.
-    `now` is an SQL expression for the time in seconds since 1970; tests hand in another. A transaction waits at most
-    `busy_seconds` for what others hold; on PostgreSQL the other limits follow from it, unless `limits` are given.
+    Read transactions are the engine `reader`'s, write transactions the engine `writer`'s; on PostgreSQL they share a
+    pool. `now` is an SQL expression for the time in seconds since 1970; tests hand in another. A transaction waits at
+    most `busy_seconds` for what others hold; on PostgreSQL the other limits follow from it, unless `limits` are given.
     `pooler` says that a pooler gives each transaction another session of the server, and `listen_url` where a
     connection that hears notifications is to be had. An SQLite database that is not there is made only where
     `may_create` says so.
@@ -107,87 +82,58 @@ class Database:
             path = Path(self.url.database or "").absolute()
             self._has_room = partial(has_room, path.parent)
             self._file = file = DatabaseFile(path, may_create=may_create)
-            self.engine = self._looker = sqlite_engine.reader(self.url, file, self.busy_seconds)
+            self.reader = sqlite_engine.reader(self.url, file, self.busy_seconds)
             self.writer = sqlite_engine.writer(self.url, file, self.busy_seconds, self._turn.left)
         else:
             self._limits = limits or TimeLimits.within(self.busy_seconds)
             self._connector = Connector(self.url, self._limits, own_sessions=pooler == "none")
             self._listening = Connector(listen_url, self._limits) if listen_url else None
-            self.engine, self._looker = postgres_engine.make(self.url, self._connector, self.busy_seconds)
-            self.writer = self.engine
-        self._read = sessionmaker(self.engine, autoflush=False, expire_on_commit=False)
-        self._look = sessionmaker(self._looker, autoflush=False, expire_on_commit=False)
-        self._write = sessionmaker(self.writer, autoflush=False, expire_on_commit=False)
-        self._listeners: dict[News, list[Callable[[], None]]] = {news: [] for news in News}
+            self.writer, self.reader = postgres_engine.make(self.url, self._connector, self.busy_seconds)
+        self._subscribers: dict[Topic, list[Callable[[], None]]] = {topic: [] for topic in Topic}
 
     def note_server(self) -> None:
         """Have the database know with which server it is used, for connections that are older than its first row
-        (`app.postgres_failover`)."""
+        (`app.database.postgres_failover`)."""
         if self._connector is not None:
             postgres_engine.connect(self._connector).close()
 
     @contextmanager
-    def reading(self, *, statement_seconds: float | None = None) -> Iterator[Session]:
-        """A session whose reads see one state of the database; nothing it does is kept.
+    def read_transaction(self, *, statement_seconds: float | None = None) -> Iterator[ReadTransaction]:
+        """A transaction that changes nothing.
 
-        `statement_seconds` is how long a statement of it may take, where that is more than usual.
+        `statement_seconds` is how long a statement of it may take, where that is more than usual. Raises what
+        `app.database.error_translation` lists.
         """
-        with self._watched(), self._read() as session, self._taking(session, statement_seconds):
-            yield session
+        engine = self.reader if statement_seconds is None or self.is_sqlite else self.writer
+        with self._watched(), ReadTransaction(engine) as transaction, self._taking(transaction, statement_seconds):
+            yield transaction
 
     @contextmanager
-    def looking(self) -> Iterator[Session]:
-        """A session each of whose statements looks by itself, at what does not change between them: for the hot path.
+    def write_transaction(
+        self, *, statement_seconds: float | None = None, waiting_since: float | None = None
+    ) -> Iterator[WriteTransaction]:
+        """A transaction that is committed at the end of the block, and rolled back if the block raises.
 
-        On PostgreSQL it has no transaction to begin and to roll back, after which psycopg would have forgotten every
-        statement that it had prepared. What it changed would be kept there: it is for looks alone.
-        """
-        with self._watched(), self._look() as session:
-            yield session
-
-    def look_up(self, statement: Direct, parameters: Mapping[str, Any]) -> Row | None:
-        """The first row of a statement that looks, if there is one: for the hot path, where a session costs more than
-        the look. Raises as `reading` does."""
-        with self._watched():
-            if self.is_sqlite:
-                with closing(self.engine.raw_connection()) as unwrapped:
-                    self._check_file(unwrapped.driver_connection)
-                    return statement.first(unwrapped, parameters)
-            with self._looker.connect() as connection:
-                return statement.first(connection, parameters)
-
-    @contextmanager
-    def writing(self, *, statement_seconds: float | None = None) -> Iterator[Session]:
-        """A session in a writing transaction: committed at the end of the block, rolled back if it raises.
-
-        `statement_seconds` as for `reading`. Raises what `app.database_errors` lists.
+        `statement_seconds` as for `read_transaction`. `waiting_since` is when the caller's waiting for its turn began,
+        on the monotonic clock, where that was before now. Raises what `app.database.error_translation` lists.
         """
         with (
-            self._announcing() as announced,
-            self._watched(),
-            self._write_turn(),
-            self._write.begin() as session,
-            self._taking(session, statement_seconds),
-        ):
-            session.connection().info[_ANNOUNCED] = announced
-            yield session
-        self.condition.committed()
-
-    @contextmanager
-    def recording(self, *, waiting_since: float | None = None) -> Iterator[Connection]:
-        """As `writing`, without a session, which costs an upload as much as its statements: for the hot path.
-
-        `waiting_since` is when the caller's waiting began, on the monotonic clock, where that was before now.
-        """
-        with (
-            self._announcing() as announced,
             self._watched(),
             self._write_turn(since=waiting_since),
-            self.writer.begin() as connection,
+            WriteTransaction(self.writer) as transaction,
+            transaction.begin() as begun,
+            self._taking(transaction, statement_seconds),
         ):
-            connection.info[_ANNOUNCED] = announced
-            yield connection
+            transaction.core = transaction.connection()  # begins it: its turn counts from here
+            yield transaction
+            if not begun.is_active:
+                transaction.topics.clear()
+            elif transaction.topics and not self.is_sqlite:
+                _driver(transaction.core).notice = NOTICE
         self.condition.committed()
+        for topic in transaction.topics:
+            for subscriber in self._subscribers[topic]:
+                subscriber()
 
     def ensure_usable(self) -> None:
         """Raise the last failure again, unless it is over: for whoever is to be refused before anything is received.
@@ -217,11 +163,11 @@ class Database:
         if self.condition.failure is not None:
             self._commit_nothing()
 
-    def bury_failed_commits(self) -> None:
-        """Make sure that no transaction whose commit failed before this call can still come true.
+    def overwrite_failed_commit(self) -> None:
+        """Overwrite log frames left by a failed commit, so that crash recovery cannot replay them.
 
         What a failed commit wrote stays in SQLite's log behind its end, and a recovery after a crash takes it for
-        committed unless another commit has overwritten it. PostgreSQL settles such a commit by itself.
+        committed unless another commit has overwritten it. PostgreSQL rolls such a commit back by itself.
         """
         if self.is_sqlite:
             self._commit_nothing()
@@ -244,7 +190,7 @@ class Database:
         return True
 
     def check_place(self, connection: object) -> None:
-        """Raise NotAtItsPlace, sqlite3's error, unless a connection of `engine` has what is at the database's path."""
+        """Raise NotAtItsPlace, sqlite3's error, unless a connection of `reader` has what is at the database's path."""
         if self._file is not None and isinstance(connection, PlacedConnection):
             self._file.check_with_log(connection)
 
@@ -266,9 +212,9 @@ class Database:
             return self._file.sizes()
         return {"database": session.execute(text("SELECT pg_database_size(current_database())")).scalar_one()}
 
-    def on_announcement(self, news: News, listener: Callable[[], None]) -> None:
-        """Call `listener` after each commit of this process in which such news were announced."""
-        self._listeners[news].append(listener)
+    def subscribe(self, topic: Topic, subscriber: Callable[[], None]) -> None:
+        """Call `subscriber` after each commit of this process that notifies of the topic."""
+        self._subscribers[topic].append(subscriber)
 
     def warnings(self) -> list[str]:
         """What is known to be risky about this database, for a person to decide on."""
@@ -330,7 +276,7 @@ class Database:
             self._file.close()
 
     def _give_up_connections(self) -> None:
-        self.engine.dispose()
+        self.reader.dispose()
         self.writer.dispose()
 
     @contextmanager
@@ -353,7 +299,7 @@ class Database:
             raise
 
     def _commit_nothing(self) -> None:
-        with self.writing() as session:
+        with self.write_transaction() as session:
             if self.is_sqlite:
                 version = session.execute(text("PRAGMA user_version")).scalar_one()
                 session.execute(text(f"PRAGMA user_version = {int(version)}"))
@@ -366,17 +312,8 @@ class Database:
 
     def _check_place(self) -> None:
         if self._file is not None:
-            with closing(self.engine.raw_connection()) as connection:
+            with closing(self.reader.raw_connection()) as connection:
                 self.check_place(connection.driver_connection)
-
-    @contextmanager
-    def _announcing(self) -> Iterator[set[News]]:
-        """What a transaction announces, for the listeners to hear of once it is committed."""
-        announced: set[News] = set()
-        yield announced
-        for news in announced:
-            for listener in self._listeners[news]:
-                listener()
 
     @contextmanager
     def _taking(self, session: Session, statement_seconds: float | None) -> Iterator[None]:
@@ -384,10 +321,8 @@ class Database:
         if statement_seconds is None or self.is_sqlite:
             yield
             return
-        connection = session.connection()
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(statement_seconds * 1000)}")
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, PostgresConnection)
+        session.connection().exec_driver_sql(f"SET LOCAL statement_timeout = {int(statement_seconds * 1000)}")
+        driver = _driver(session.connection())
         driver.exchange_seconds = statement_seconds + 1
         try:
             yield
@@ -403,35 +338,7 @@ class Database:
             yield
 
 
-def announce(connection: Connection, news: News) -> None:
-    """Note what this transaction adds: its commit wakes this process's listeners and, by one NOTIFY on PostgreSQL,
-    those of other processes, whatever the news (on SQLite these watch the file's data version)."""
-    is_first = not connection.info[_ANNOUNCED]
-    note_announced(connection, news)
-    if is_first and connection.dialect.name == "postgresql":
-        connection.execute(select(NOTIFICATION))
-
-
-def note_announced(connection: Connection, news: News) -> None:
-    """The same for a transaction one of whose statements has NOTIFICATION in it."""
-    connection.info[_ANNOUNCED].add(news)
-
-
-def upsert(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that knows ON CONFLICT, in the words of the session's database."""
-    return postgresql.insert(table) if session.get_bind().dialect.name == "postgresql" else sqlite.insert(table)
-
-
-def is_read_only(session: Session) -> bool:
-    """Whether a transaction may not write: on a PostgreSQL that is a standby, or was set so, as for a full disk."""
-    on_postgres = session.get_bind().dialect.name == "postgresql"
-    return on_postgres and session.scalar(text("SHOW transaction_read_only")) == "on"
-
-
-def schema_revision(session: Session) -> str | None:
-    """The migration that the database stands at; None where it was never migrated."""
-    connection = session.connection()
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    revision: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
-    return revision
+def _driver(connection: Connection) -> PostgresConnection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, PostgresConnection)
+    return driver

@@ -3,7 +3,9 @@
 from typing import Any
 
 from sqlalchemy import BigInteger, Double
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
@@ -45,3 +47,8 @@ def _sqlite_whole(element: whole, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(whole, "postgresql")
 def _postgres_whole(element: whole, compiler: SQLCompiler, **options: Any) -> str:
     return f"floor({compiler.process(element.clauses, **options)})::bigint"  # a cast alone would round
+
+
+def upsert(session: Session, table: type[DeclarativeBase]) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that knows ON CONFLICT, in the words of the session's database."""
+    return postgresql.insert(table) if session.get_bind().dialect.name == "postgresql" else sqlite.insert(table)

@@ -7,9 +7,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, DBAPIModule
 from sqlalchemy.pool import PoolProxiedConnection
 
-from app import postgres_failover
-from app.database_errors import READ_ONLY, sqlstate
-from app.postgres_connection import Connector, PostgresConnection
+from app.database import postgres_failover
+from app.database.error_translation import READ_ONLY, sqlstate
+from app.database.postgres_connection import Connector, PostgresConnection
 
 POOL_SECONDS = 5.0
 """How long a thread waits for one of the pool's connections."""

@@ -3,7 +3,7 @@
 SQLite lets one transaction write at a time. Its own waiting sleeps for milliseconds, longer each time, and finds the
 next writer there when it looks again: two processes that take photos in lost a sixth of their time to it. So a writer
 of ours looks often, and less often the longer it has waited. The writers of one process queue before that, see
-`app.db`: one connection is enough for them.
+`app.database.engine`: one connection is enough for them.
 """
 
 import sqlite3
@@ -16,8 +16,8 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import PoolProxiedConnection
 
+from app.database.sqlite_file import DatabaseFile, PlacedConnection
 from app.file_systems import network_kind_of
-from app.sqlite_file import DatabaseFile, PlacedConnection
 
 SHORTEST_PAUSE = 0.0003
 LONGEST_PAUSE = 0.01

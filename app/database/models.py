@@ -17,14 +17,28 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    MetaData,
     SmallInteger,
     String,
     Text,
     text,
 )
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from app.db import Base
+
+class Base(DeclarativeBase):
+    """Every table's base; constraints get predictable names, so that migrations can speak of them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
 
 BigId = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER keys count up by themselves there
 
@@ -368,7 +382,7 @@ class DatabaseInstance(Base):
     `instance_id` is also in the marker of each media folder, as are `epoch` and `counter`. The counter grows soon after
     messages are committed. The epoch grows each time that the database turns out to be behind a marker: it was restored
     from a copy, at `restored_at`, which stays until a person has resent what the annotations service lacks.
-    `server_history` is the PostgreSQL server that it was last used with (`app.postgres_failover`).
+    `server_history` is the PostgreSQL server that it was last used with (`app.database.postgres_failover`).
     """
 
     __tablename__ = "database_instance"

@@ -7,17 +7,31 @@ from functools import lru_cache
 from pathlib import Path
 
 from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
 from sqlalchemy.orm import Session
 
-from app.db import schema_revision
-
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
+MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
 
 @lru_cache(1)
 def revisions() -> tuple[str, ...]:
     """Every migration that this code knows, the last one first."""
     return tuple(script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+
+
+def schema_revision(session: Session) -> str | None:
+    """The migration that the database stands at; None where it was never migrated."""
+    connection = session.connection()
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
+
+
+def is_read_only(session: Session) -> bool:
+    """Whether a transaction may not write: on a PostgreSQL that is a standby, or was set so, as for a full disk."""
+    on_postgres = session.get_bind().dialect.name == "postgresql"
+    return on_postgres and session.scalar(text("SHOW transaction_read_only")) == "on"
 
 
 def trouble(session: Session) -> str | None:

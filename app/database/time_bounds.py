@@ -8,15 +8,17 @@ a dead one runs out in its usual time. Nothing here begins or commits a transact
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, literal, select, update
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import Column, ColumnElement, literal, select, update
+from sqlalchemy.orm import Session
+
+from app.database.transactions import WriteTransaction
 
 
 @dataclass(frozen=True, slots=True)
 class TimeBound:
     """`column` holds times at most `longest` seconds ahead in rows that are `among`; `lease` says that it is one."""
 
-    column: InstrumentedAttribute[float | None]
+    column: Column[float | None]
     longest: float
     lease: bool = False
     among: ColumnElement[bool] | None = None
@@ -35,22 +37,21 @@ def any_exceeded(session: Session, clock: ColumnElement[float], bounds: Iterable
     """Whether any row lies beyond one of the bounds: one search of an index for each."""
     now = session.scalars(select(clock)).one()
     return any(
-        session.execute(select(literal(1)).select_from(bound.column.parent).where(bound.exceeded(now)).limit(1)).first()
+        session.execute(select(literal(1)).select_from(bound.column.table).where(bound.exceeded(now)).limit(1)).first()
         for bound in bounds
     )
 
 
-def enforce(session: Session, clock: ColumnElement[float], bounds: Iterable[TimeBound]) -> int:
+def enforce(session: WriteTransaction, clock: ColumnElement[float], bounds: Iterable[TimeBound]) -> int:
     """Correct every row that lies beyond one of the bounds, in the caller's transaction; returns how many did."""
     now = session.scalars(select(clock)).one()
     corrected = 0
     for bound in bounds:
         statement = (
-            update(bound.column.parent.entity)
+            update(bound.column.table)
             .where(bound.exceeded(now))
             .values({bound.column: bound.corrected(now)})
             .returning(literal(1))
-            .execution_options(synchronize_session=False)
         )
         corrected += len(session.execute(statement).all())
     return corrected
