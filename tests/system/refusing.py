@@ -18,7 +18,7 @@ def refusing(call: str, process: int, log: Path, error: str = "EPERM") -> Iterat
         try:
             deadline = time.monotonic() + 30
             while f"TracerPid:\t{tracer.pid}\n" not in Path(f"/proc/{process}/status").read_text():
-                assert time.monotonic() < deadline
+                assert time.monotonic() < deadline, "strace could not attach"
                 time.sleep(0.02)
             yield
         finally:

@@ -119,7 +119,8 @@ def refused(service: Service, size: Size) -> str:
             readiness(service, 200)
     assert load.promised <= recorded(path)
     assert load.refused <= {503, 507}, load.refused
-    assert b"Traceback" not in service.log.read_bytes()
+    log = service.log.read_text(errors="replace")
+    assert "Traceback" not in log, log[log.index("Traceback") - 200 :][:4000]
     return load.figure()
 
 
