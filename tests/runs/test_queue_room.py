@@ -18,6 +18,8 @@ from tests.runs.conftest import World
 
 CLAIMANT = Claimant("owner", "detector-1", 15.0)
 
+AT_ONCE = 1000
+
 
 def fill(database: Database, user: str, waiting: int, ended: int = 0) -> None:
     """Runs of that user, each of a media of its own."""
@@ -57,7 +59,8 @@ def fill(database: Database, user: str, waiting: int, ended: int = 0) -> None:
     ]  # fmt: skip
     with database.write_transaction() as session:
         for table, rows in ((Media, media), (DetectionRun, runs), (OutboxStream, streams)):
-            session.execute(insert(table), rows)
+            for first in range(0, len(rows), AT_ONCE):  # an exchange with the server may not take longer than its limit
+                session.execute(insert(table), rows[first : first + AT_ONCE])
 
 
 @contextmanager
@@ -102,7 +105,7 @@ def test_postgresql_finds_the_next_run_by_its_indexes(postgres_url: str) -> None
             session.execute(text("ANALYZE"))
         plans: list[str] = []
 
-        @event.listens_for(database.reader, "before_cursor_execute", retval=True)
+        @event.listens_for(database.writer, "before_cursor_execute", retval=True)
         def _explain(_connection: object, cursor: object, statement: str, parameters: object, *_: object) -> object:
             if statement.startswith(("UPDATE detection_run", "WITH")) and not plans:
                 cursor.execute("EXPLAIN " + statement, parameters)  # type: ignore[attr-defined]
