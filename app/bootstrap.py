@@ -27,6 +27,7 @@ from app.detection.uploaded_run import UploadedRun
 from app.detection.waiting import RunWaiters
 from app.errors import DetectionsError
 from app.history_keeper import HistoryKeeper
+from app.ingest.ingest import Uploads
 from app.media_folders import MediaFolders
 from app.media_links import MediaLinks
 from app.outbox import documents, operations
@@ -46,7 +47,6 @@ from app.slots import ConcurrencyLimiter
 from app.storage import Storage
 from app.sweep import PeriodicSweep, Sweep
 from app.tokens import MintedTokens, StaticToken, TokenSource
-from app.uploads import Uploads
 from app.verification import Verification
 
 log = structlog.get_logger()

@@ -25,7 +25,7 @@ class Bug:
 STATEMENTS, TRANSITIONS = "app/outbox/statements.py", "app/outbox/transition_statements.py"
 DISPATCHER, FLUSH, CLAIMING = "app/outbox/dispatcher.py", "app/outbox/flush.py", "app/outbox/claiming.py"
 RECORDING, DECIDE = "app/outbox/recording.py", "app/outbox/decide.py"
-STORAGE, UPLOADS, RECORDER = "app/storage.py", "app/uploads.py", "app/recorder.py"
+STORAGE, UPLOADS, RECORDER = "app/storage/folders.py", "app/ingest/ingest.py", "app/recorder.py"
 CLAIMS, ENQUEUE, OUTCOMES = (
     "tests/outbox/test_claims.py",
     "tests/outbox/test_enqueue.py",

@@ -10,12 +10,12 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from app.db import Database
+from app.ingest.ingest import Receipt, Upload, Uploads
 from app.media_hash import media_id_of_bytes
 from app.models import Media, OutboxMessage
 from app.outbox.queue import OutboxQueue
 from app.storage import INCOMING, Storage
 from app.sweep import Sweep
-from app.uploads import Receipt, Upload, Uploads
 
 TOGETHER = 4
 """Uploads at once in tests of what they share."""

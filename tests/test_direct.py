@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from app.db import Database
 from app.direct import Direct
+from app.ingest.ingest import Upload
 from app.models import Media, OutboxMessage, OutboxStream
 from app.outbox.messages import Kind
-from app.uploads import Upload
 from tests.intake import open_intake, picture
 
 MEDIA = {

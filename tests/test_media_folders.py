@@ -12,10 +12,10 @@ from app.db import Database
 from app.errors import DetectionsError, SettingsError, StorageFailed, Unavailable
 from app.folder_marker import Marker, Reached
 from app.history_keeper import HistoryKeeper
+from app.ingest.ingest import Upload, Uploads
 from app.media_folders import MediaFolders
 from app.outbox.queue import OutboxQueue
 from app.storage import Storage
-from app.uploads import Upload, Uploads
 from tests.intake import picture
 
 MakeFolders = Callable[[], MediaFolders]

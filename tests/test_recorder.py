@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 
 from app.db import Database, News
 from app.errors import StorageFailed, Unavailable
+from app.ingest.ingest import Receipt, Upload
 from app.models import Media
 from app.recorder import AndThen
 from app.sweep import SweepReport
-from app.uploads import Receipt, Upload
 from tests.intake import Intake, open_intake, picture
 
 CLIP = b"\0\0\0\x18ftypmp42" + bytes(8000)

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import Connection, text
 
 from app.db import Database
+from app.ingest.ingest import Upload
 from app.lifecycle import create_media
 from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
 from app.storage import hold
 from app.sweep import SweepReport
-from app.uploads import Upload
 from tests.intake import Intake, open_intake, picture, twin_of
 
 PHOTO = picture("photo")

@@ -30,7 +30,7 @@ BEGIN_WRITING = {
     "app/recorder.py",
     "app/relocation.py",
     "app/sweep.py",
-    "app/uploads.py",
+    "app/ingest/ingest.py",
     "app/verification.py",
     "app/web/outbox.py",  # its retry and skip are one statement each
 }

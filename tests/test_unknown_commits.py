@@ -11,9 +11,9 @@ from sqlalchemy import Connection, make_url, text
 
 from app.db import Database
 from app.errors import Unavailable
+from app.ingest.ingest import Upload
 from app.models import Media
 from app.sweep import SweepReport
-from app.uploads import Upload
 from tests.intake import Intake, open_intake, picture, twin_of
 
 PHOTO = picture("photo")

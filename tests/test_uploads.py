@@ -16,11 +16,11 @@ from sqlalchemy import Connection, select, text, update
 
 from app.db import Database
 from app.errors import MalformedUpload, MediaIdCollision, StorageFailed, StorageFull, Unavailable, UnsupportedMedia
+from app.ingest.ingest import Receipt, Upload, Uploads
 from app.media_hash import media_id_of_bytes
 from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
 from app.storage import hold
-from app.uploads import Receipt, Upload, Uploads
 from tests.intake import Intake, is_temporary, open_intake, picture, twin_of
 
 PHOTO = picture("photo")

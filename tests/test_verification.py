@@ -11,9 +11,9 @@ import xxhash
 from sqlalchemy import Connection, text
 
 from app.db import Database
+from app.ingest.ingest import Upload
 from app.media_hash import media_id_of_bytes
 from app.models import Media
-from app.uploads import Upload
 from app.verification import PAGE, Finding, Problem, Verification
 from tests.intake import Intake, open_intake, picture, twin_of
 

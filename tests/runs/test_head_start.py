@@ -20,8 +20,8 @@ from app.detection.process import DetectorProcess
 from app.detection.runs import RunRequest
 from app.detection.uploaded_run import UploadedRun
 from app.detection.waiting import RunWaiters
+from app.ingest.ingest import Upload
 from app.models import DetectionRun, Media, RunFailure, RunState
-from app.uploads import Upload
 from tests.conftest import Clock
 from tests.intake import open_intake, picture
 from tests.runs.conftest import LEASE, WANTED, World

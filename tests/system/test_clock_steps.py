@@ -12,9 +12,9 @@ from app.bootstrap import Services
 from app.demo.annotations import ReferenceService
 from app.demo.ordering import check_log
 from app.detection.runs import RunRequest
+from app.ingest.ingest import Upload
 from app.models import DetectionRun, OutboxStream, RunState
 from app.settings import Settings
-from app.uploads import Upload
 from tests.system.promise import photo
 from tests.system.service import SECRET
 
