@@ -27,7 +27,7 @@ from app.detection.uploaded_run import UploadedRun
 from app.detection.waiting import RunWaiters
 from app.errors import DetectionsError
 from app.history_keeper import HistoryKeeper
-from app.ingest.ingest import Uploads
+from app.ingest import Ingest
 from app.media_folders import MediaFolders
 from app.media_links import MediaLinks
 from app.outbox import documents, operations
@@ -75,7 +75,7 @@ class Services:
         self.folders = MediaFolders(self.database, settings.media_folders)
         self.storage = Storage(settings.media_folders, self.folders.unusable_reason)
         self.slots = ConcurrencyLimiter(DEFAULT_THREADS)
-        self.uploads = Uploads(self.database, self.queue, self.storage)
+        self.ingest = Ingest(self.database, self.queue, self.storage)
         self.links = MediaLinks(self.database)
         self.sweep = Sweep(self.database, self.queue, self.storage)
         self.waiters = RunWaiters(self.database)

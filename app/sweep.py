@@ -23,7 +23,7 @@ from app.media_hash import media_id_of_file
 from app.media_types import MEDIA_TYPES
 from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
-from app.storage import FoundFile, Storage, hold, judged, remove_if_same
+from app.storage import Orphan, Storage, lock_orphan, remove_if_same, translate_os_errors
 
 log = structlog.get_logger()
 
@@ -69,7 +69,7 @@ class Sweep:
 
     def _sweep(self, path: Path) -> int | None:
         """The number of orphaned final names removed with it; None where the name was gone already."""
-        with hold(path, wait=0) as found:
+        with lock_orphan(path, wait=0) as found:
             if found is None:
                 return None
             finals = self._final_names(found)
@@ -79,13 +79,13 @@ class Sweep:
             remove_if_same(path, found.fd)
             return orphans
 
-    def _final_names(self, found: FoundFile) -> list[Path]:
+    def _final_names(self, found: Orphan) -> list[Path]:
         folder = found.path.parent.parent
-        with judged(found.path):
+        with translate_os_errors(found.path):
             media_id = media_id_of_file(found.fd)
         return [path for extension in MEDIA_TYPES if found.is_named(path := folder / f"{media_id}.{extension}")]
 
-    def _remove_orphans(self, found: FoundFile, finals: list[Path]) -> int:
+    def _remove_orphans(self, found: Orphan, finals: list[Path]) -> int:
         removed = 0
         self._database.bury_failed_commits()
         try:
@@ -100,7 +100,7 @@ class Sweep:
         except IntegrityError:
             return self._remove_all_but_recorded(found, finals)
 
-    def _remove_all_but_recorded(self, found: FoundFile, finals: list[Path]) -> int:
+    def _remove_all_but_recorded(self, found: Orphan, finals: list[Path]) -> int:
         """The id has a row, which names at most one of these; `.jpg` and `.jpeg` may both be there."""
         with self._database.reading() as session:
             media = session.get(Media, finals[0].stem)

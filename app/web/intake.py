@@ -9,7 +9,7 @@ from flask import g, request
 from app.current import services
 from app.display_name import clean_name
 from app.errors import UnsupportedMedia
-from app.ingest.ingest import Upload
+from app.ingest import Upload
 from app.media_hash import VIRTUAL_PREFIX, media_id_of_file
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 from app.web import request_slot
