@@ -91,7 +91,11 @@ class Ingest:
             return self.run_received(received, in_transaction, on_received=on_received)
 
     def run_received(
-        self, received: Received, in_transaction: InTransaction, *, on_received: OnReceived
+        self,
+        received: Received,
+        in_transaction: InTransaction = lambda _connection, _media: None,
+        *,
+        on_received: OnReceived = lambda _media, _file: None,
     ) -> IngestResult:
         """As `run`, from where all bytes are in `.incoming/`, in the folder of their media type."""
         deadline = self._monotonic() + self._settle_seconds

@@ -14,7 +14,7 @@ from app.file_systems import is_inability
 from app.folder_trials import FolderTrial, Outcome
 from app.room import Room
 from app.scratch import Scratch
-from app.storage.files import INCOMING, make_folder
+from app.storage.files import INCOMING, make_folder, sync_folder
 from app.storage.incoming import Incoming
 from app.storage.os_errors import translate_os_errors
 
@@ -56,6 +56,10 @@ class Storage:
     def folders(self) -> list[Path]:
         return list(dict.fromkeys(self._folders.values()))
 
+    def folder_of(self, media_type: str) -> Path:
+        """Where media of that type belong."""
+        return self._folders[media_type]
+
     def final_path(self, media_type: str, media_id: str, extension: str) -> Path:
         """Where a media of that id belongs."""
         return self._folders[media_type] / f"{media_id}.{extension}"
@@ -93,6 +97,16 @@ class Storage:
             if is_inability(error.__cause__):
                 self._trials[folder].outcome(max_age=0)  # the next upload is refused before it comes
             raise
+
+    def create_resumable(self, media_type: str, declared_bytes: int | None) -> Incoming:
+        """A file that stays between the requests that write it, and whose promise counts against the free space until
+        its name is gone; the caller's to close. Raises as `incoming` does."""
+        folder = self._usable(media_type)
+        with translate_os_errors(folder), self._room.admission(folder, declared_bytes or 0):
+            self._ensure_room(media_type, declared_bytes)
+            incoming = Incoming.create(folder, declared_bytes or 0, resumable=True)
+        sync_folder(folder / INCOMING)
+        return incoming
 
     @contextmanager
     def scratch(self, media_type: str, declared_bytes: int | None) -> Iterator[Scratch]:

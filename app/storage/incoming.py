@@ -1,8 +1,10 @@
 """A file on its way in: written under a name of its own in `.incoming/` beside its destination, locked with flock all
 the while, synced, and published by `link()`, which never overwrites."""
 
+import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,12 +13,16 @@ import structlog
 from xxhash import xxh3_128
 
 from app.checksum import checksum_of_file, new_checksum
+from app.errors import StorageFailed
 from app.room import incoming_name
-from app.storage.files import INCOMING, is_same_file, remove_if_same
+from app.storage.files import INCOMING, is_same_file, open_regular, remove_if_same, sync_folder
+from app.storage.orphans import lock_until
 from app.storage.os_errors import translate_os_errors
 from app.writeback import Writeback
 
 log = structlog.get_logger()
+
+_COPY_BYTES = 1 << 20
 
 
 class Incoming:
@@ -38,6 +44,21 @@ class Incoming:
         with translate_os_errors(folder):
             return cls(*_create_locked(folder / INCOMING, declared_bytes, resumable=resumable), digest=new_checksum())
 
+    @classmethod
+    def open_again(cls, path: Path, *, wait: float) -> "Incoming | None":
+        """Open a file that is under way, and take its lock, waiting up to `wait` seconds for others; None where they
+        keep it. Raises StorageFailed where there is no such file, or where it is gone by then."""
+        fd = open_regular(path, os.O_RDWR)
+        if not lock_until(fd, time.monotonic() + wait):
+            os.close(fd)
+            return None
+        status = os.fstat(fd)
+        if not is_same_file(path, status):
+            os.close(fd)
+            raise StorageFailed(f"The file {path.name} is gone.") from FileNotFoundError(errno.ENOENT, "gone")
+        os.lseek(fd, 0, os.SEEK_END)
+        return cls(path, fd, size=status.st_size)
+
     @property
     def checksum(self) -> str:
         """Of what was written so far, which is read again only where its state is not known."""
@@ -58,19 +79,39 @@ class Incoming:
                 rest = rest[written:]
         self._writeback.grown_to(self.size)
 
+    def append_file(self, other: "Incoming") -> None:
+        """Append the whole of another file. The kernel copies: where the file system can share blocks, nothing is."""
+        with translate_os_errors(self.path):
+            offset = 0
+            while offset < other.size:
+                count = _copy(other.fd, self.fd, other.size - offset, offset, self.size)
+                if not count:
+                    raise StorageFailed(f"The file {other.path.name} ends at {offset} of {other.size} bytes.")
+                offset += count
+                self.size += count
+        self.digest = None
+        os.lseek(self.fd, self.size, os.SEEK_SET)
+
     def head(self, length: int) -> bytes:
         """The first bytes written, at most `length`."""
         with translate_os_errors(self.path):
             return os.pread(self.fd, length, 0)
 
-    def truncate(self, size: int) -> None:
-        """Forget what was written beyond `size`."""
+    def go_on_from(self, size: int, digest: xxh3_128 | None) -> None:
+        """Forget what was written beyond `size`, whose checksum's state is `digest` where that is known."""
         with translate_os_errors(self.path):
             os.ftruncate(self.fd, size)
             os.lseek(self.fd, size, os.SEEK_SET)
-        if size != self.size:
-            self.size, self.digest = size, None if size else new_checksum()
-            self._writeback = Writeback(self.fd, size)
+        self.size, self.digest = size, digest if size else new_checksum()
+        self._writeback = Writeback(self.fd, size)
+
+    def promise(self, declared_bytes: int) -> Path:
+        """Give the file a second temporary name, durable, that says what is declared; returns it."""
+        path = self.path.parent / incoming_name(declared_bytes, resumable=True)
+        with translate_os_errors(path):
+            os.link(self.path, path)
+        sync_folder(path.parent)
+        return path
 
     def sync(self) -> None:
         """Make the content durable. A failure is final: a second fsync might claim what the first one lost."""
@@ -111,6 +152,16 @@ class Incoming:
             log.warning("temporary_name_left", name=self.path.name, reason=error.strerror)
         finally:
             os.close(self.fd)
+
+
+def _copy(source: int, target: int, count: int, source_offset: int, target_offset: int) -> int:
+    try:
+        return os.copy_file_range(source, target, count, source_offset, target_offset)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        piece = os.pread(source, min(count, _COPY_BYTES), source_offset)
+        return os.pwrite(target, piece, target_offset)
 
 
 def _create_locked(folder: Path, declared_bytes: int, *, resumable: bool) -> tuple[Path, int]:
