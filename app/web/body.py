@@ -41,14 +41,22 @@ class UploadBody:
         return self._content
 
 
+def check_part(environ: WSGIEnvironment) -> int | None:
+    """How many bytes a part of a resumable upload has, None where it comes in chunks.
+
+    Raises UnsupportedMedia for a body with a coding, MalformedUpload where its framing is not understood.
+    """
+    _refuse_codings(environ)
+    return content_length(environ)
+
+
 def open_part(environ: WSGIEnvironment, *, idle_timeout: float, check: Callable[[], None]) -> BodySource:
     """The body of a request that is one part of a resumable upload; nothing is read from the client before the source
     is.
 
     `idle_timeout` is in seconds; `check` is called every second or so until the body has been read, and what it raises
-    ends it. Raises UnsupportedMedia for a body with a coding, MalformedUpload where its framing is not understood.
+    ends it.
     """
-    _refuse_codings(environ)
     pace = Pace(idle_timeout, grace=GRACE_SECONDS, bytes_per_second=MINIMUM_BYTES_PER_SECOND, check=check)
     return open_source(environ, pace)
 

@@ -85,5 +85,15 @@ def ignore_impossible_ranges(size: int) -> None:
 
 def prefers_async() -> bool:
     """Did the client say `Prefer: respond-async` (RFC 7240)?"""
+    return "respond-async" in _preferences()
+
+
+def preferred_wait() -> float:
+    """How many seconds the client would wait for an answer that knows more, as `Prefer: wait=…` (RFC 7240) says."""
+    text = next((word.partition("=")[2] for word in _preferences() if word.startswith("wait=")), "")
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0.0
+
+
+def _preferences() -> list[str]:
     preferences = ",".join(request.headers.getlist("Prefer")).split(",")
-    return any(preference.split(";")[0].strip().lower() == "respond-async" for preference in preferences)
+    return [preference.split(";")[0].strip().lower() for preference in preferences]

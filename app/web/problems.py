@@ -15,6 +15,7 @@ from app.current import services
 log = structlog.get_logger()
 
 TYPE_BASE = "urn:detections:problem:"
+MIMETYPE = "application/problem+json"
 MAX_SHOWN = 200
 _COME_AGAIN = {423: 1.0, 429: 60.0, 503: 1.0}
 """Statuses after which the same request may succeed, and after how many seconds where the error does not say."""
@@ -51,7 +52,7 @@ def problem(status: int, name: str, title: str, detail: str, **extra: Any) -> Re
     g.problem = name
     body = {"type": TYPE_BASE + name, "title": title, "status": status, "detail": detail}
     body |= {"requestId": g.get("request_id")} | extra
-    return Response(json.dumps(body), status, mimetype="application/problem+json")
+    return Response(json.dumps(body), status, mimetype=MIMETYPE)
 
 
 def as_document(error: errors.DetectionsError) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def _detail(error: HTTPException) -> str:
 
 def _without_the_file(response: Response) -> Response:
     """werkzeug answers a failed `If-Match` with 412, and the file as its body."""
-    if response.status_code != HTTPStatus.PRECONDITION_FAILED:
+    if response.status_code != HTTPStatus.PRECONDITION_FAILED or response.mimetype == MIMETYPE:
         return response
     response.close()
     return _of_http(PreconditionFailed())

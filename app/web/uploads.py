@@ -1,6 +1,7 @@
 """Resumable uploads by tus 1.0.0, for unmodified clients: create, look, append, end; and GET for whoever asks."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
 from flask import Blueprint, Response, g, jsonify, request, url_for
@@ -8,16 +9,15 @@ from flask import Blueprint, Response, g, jsonify, request, url_for
 from app import catalog, representation
 from app.current import services
 from app.errors import DetectionsError, MediaTooLarge, Undecodable
-from app.models import ResumableUpload, RunFailure, RunState
+from app.models import DetectionRun, ResumableUpload, RunFailure, RunState
 from app.resumable.finishing import refusal_of
 from app.resumable.metadata import file_metadata
 from app.resumable.parts import Part
 from app.resumable.uploads import NewUpload
 from app.timestamps import rfc3339
-from app.web import request_slot, tus_headers
+from app.web import parameters, request_slot, tus_headers
 from app.web.auth import authenticate
-from app.web.body import open_part
-from app.web.connection import content_length
+from app.web.body import check_part, open_part
 from app.web.method_override import asks_for_head
 from app.web.problems import as_document
 from app.web.process_figures import process_figures
@@ -64,10 +64,12 @@ def create() -> Response:
     else:
         upload = service.resumable.create(NewUpload(g.user_id, metadata, tus_headers.length_of_new(), is_partial))
     g.created_upload = upload.id  # from here on a refusal tells it, too
-    if parts is not None:
-        upload = service.resumable.settle(upload.id, g.user_id, request_slot.slot, g.request_id)
-    elif tus_headers.has_part():
-        upload = service.resumable.append(upload.id, g.user_id, _part(0), request_slot.slot)
+    with _counting_refusals(upload.id):
+        if parts is not None:
+            upload = service.resumable.settle(upload.id, g.user_id, request_slot.slot, g.request_id)
+        elif tus_headers.has_part():
+            upload = service.resumable.append(upload.id, g.user_id, _part(0), request_slot.slot)
+    _count(upload)
     response = Response(status=HTTPStatus.CREATED)
     tus_headers.tell_upload(response, upload)
     return response
@@ -92,8 +94,10 @@ def append(upload_id: str) -> Response:
     """The next part; the last one is answered once the media item is recorded, or with the reason why it is not."""
     tus_headers.check_part_type()
     part = _part(tus_headers.offset())
-    upload = services().resumable.append(upload_id, g.user_id, part, request_slot.slot)
-    refusal = _refusal_by_run(upload)
+    with _counting_refusals(upload_id):
+        upload = services().resumable.append(upload_id, g.user_id, part, request_slot.slot)
+    _count(upload)
+    refusal = _refusal_by_run(upload, parameters.preferred_wait())
     if refusal is not None:
         raise refusal
     response = Response(status=HTTPStatus.NO_CONTENT)
@@ -108,6 +112,24 @@ def terminate(upload_id: str) -> Response:
     return Response(status=HTTPStatus.NO_CONTENT)
 
 
+def _count(upload: ResumableUpload) -> None:
+    """Have the figures count the upload if it is complete."""
+    if upload.state == "complete" and upload.kind != "partial":
+        g.ended_upload = "duplicate" if upload.duplicate else "stored"
+
+
+@contextmanager
+def _counting_refusals(upload_id: str) -> Iterator[None]:
+    """Have the figures count the upload if it is refused in the block, by the problem that it is answered with."""
+    try:
+        yield
+    except DetectionsError:
+        with suppress(DetectionsError):
+            if services().resumable.find(upload_id, g.user_id).error is not None:
+                g.ended_upload = "refused"
+        raise
+
+
 def _part(offset: int) -> Part:
     environ, idle_timeout = request.environ, services().settings.upload_idle_timeout
 
@@ -118,7 +140,7 @@ def _part(offset: int) -> Part:
     return Part(
         offset=offset,
         receive=receive,
-        size=content_length(environ),
+        size=check_part(environ),
         length=tus_headers.number("Upload-Length") if request.method == "PATCH" else None,
         checksum=tus_headers.checksum(),
         request_id=g.request_id,
@@ -142,13 +164,21 @@ def _document(upload: ResumableUpload) -> dict[str, object]:
     }
 
 
-def _refusal_by_run(upload: ResumableUpload) -> DetectionsError | None:
-    """What a run has found against the file of a complete upload by now."""
+def _refusal_by_run(upload: ResumableUpload, wait: float = 0.0) -> DetectionsError | None:
+    """What a run has found against the file of a complete upload by now, or within so many seconds."""
     if upload.state != "complete" or upload.media_id is None or not file_metadata(upload.upload_metadata).detect:
         return None
-    with services().database.reading() as session:
-        run = catalog.view(session, upload.media_id).run
+    run = _last_run(upload.media_id)
+    if wait and run is not None and run.state in (RunState.QUEUED, RunState.RUNNING):
+        with request_slot.slot():
+            services().waiters.wait(run.id, min(wait, services().settings.sync_wait), services().is_serving)
+        run = _last_run(upload.media_id)
     if run is None or run.state != RunState.FAILED:
         return None
     kind = {RunFailure.UNDECODABLE: Undecodable, RunFailure.TOO_LARGE: MediaTooLarge}.get(RunFailure(run.failure or ""))
     return None if kind is None else kind(run.error or "", upload.media_id)
+
+
+def _last_run(media_id: str) -> DetectionRun | None:
+    with services().database.reading() as session:
+        return catalog.view(session, media_id).run
