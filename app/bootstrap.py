@@ -43,6 +43,7 @@ from app.outbox.watch import ChangeWatcher
 from app.processors import stay_on
 from app.resumable.finishing import Finishing, RunDefaults
 from app.resumable.limits import Limits
+from app.resumable.records import UploadRecords
 from app.resumable.upkeep import UploadUpkeep
 from app.resumable.uploads import ResumableUploads
 from app.schema_watch import SchemaWatch
@@ -105,11 +106,12 @@ class Services:
             folder_reason=self.folders.unusable_reason,
         )
         self.database.on_announcement(News.RUNS, self.executor.wake)
+        self.upload_records = UploadRecords(self.database, settings.upload_expiry)
         self.resumable = ResumableUploads(
-            self.database,
+            self.upload_records,
             self.storage,
             Finishing(
-                self.database,
+                self.upload_records,
                 self.ingest,
                 self.runs,
                 self.uploaded_run,
@@ -118,7 +120,6 @@ class Services:
             Limits(
                 max_bytes=settings.max_upload_bytes,
                 per_user=settings.unfinished_uploads_per_user,
-                lifetime=settings.upload_expiry,
             ),
         )
         self.annotations = _annotations_client(settings)
@@ -212,7 +213,7 @@ class Services:
 
     def upload_upkeep(self) -> UploadUpkeep:
         """What expires resumable uploads and finishes those whose clients have left, not yet started."""
-        return UploadUpkeep(self.database, self.resumable, self.settings.upload_expiry)
+        return UploadUpkeep(self.upload_records, self.resumable)
 
     def upkeep(self) -> list[BackgroundWork]:
         """What every process that works on the database does beside, not yet started; to be stopped last."""

@@ -31,6 +31,7 @@ BEGIN_WRITING = {
     "app/outbox/resend.py",
     "app/recorder.py",
     "app/relocation.py",
+    "app/resumable/records.py",
     "app/sweep.py",
     "app/verification.py",
     "app/web/outbox.py",  # its retry and skip are one statement each

@@ -25,7 +25,7 @@ class Candidate:
         """The final name, which the row names."""
         return Path(self.media.path)
 
-    def recording(self) -> Recording:
+    def as_recording(self) -> Recording:
         """What is committed for it."""
         return Recording(self.media, self.path.parent, self.request_id, self.in_transaction)
 

@@ -14,7 +14,7 @@ def commit(database: Database, recorder: Recorder, candidate: Candidate) -> Inge
     After any error the final name is gone again, but where the commit may have come true: see `after_unknown_commit`.
     """
     try:
-        recorder.record(candidate.recording())
+        recorder.record(candidate.as_recording())
     except CommitUnknown as unknown:
         return after_unknown_commit(database, candidate, unknown.__cause__ or unknown)
     except IntegrityError as error:

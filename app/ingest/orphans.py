@@ -42,7 +42,7 @@ def _adopt(database: Database, recorder: Recorder, candidate: Candidate, orphan:
     sync_folder(candidate.path.parent)
     try:
         with database.recording() as connection:
-            recorder.add(connection, [candidate.recording()])
+            recorder.add(connection, [candidate.as_recording()])
     except IntegrityError as error:
         ensure_taken(database, candidate, error)
         return None
@@ -62,7 +62,7 @@ def _replace(database: Database, recorder: Recorder, candidate: Candidate, orpha
     committing = False
     try:
         with database.recording() as connection:
-            recorder.add(connection, [candidate.recording()])
+            recorder.add(connection, [candidate.as_recording()])
             for name in (orphan.path, *proofs):
                 remove_if_same(name, orphan.fd)
             if not candidate.incoming.publish(candidate.path):

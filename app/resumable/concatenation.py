@@ -1,19 +1,15 @@
-"""One upload made of partial ones, which came in any order and at once.
-
-This module begins transactions.
-"""
+"""One upload made of partial ones, which came in any order and at once."""
 
 import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 
-from app.db import Database
 from app.errors import MalformedUpload, MediaTooLarge
 from app.media_types import MEDIA_TYPES, extension_of
 from app.models import ResumableUpload
-from app.resumable import rows
 from app.resumable.limits import Limits
 from app.resumable.metadata import file_metadata
+from app.resumable.records import UploadRecords
 from app.resumable.writers import Slot, Writers, Writing
 from app.storage import Incoming, Storage
 
@@ -21,8 +17,8 @@ from app.storage import Incoming, Storage
 class Concatenation:
     """Makes final uploads."""
 
-    def __init__(self, database: Database, storage: Storage, writers: Writers, limits: Limits) -> None:
-        self._database = database
+    def __init__(self, records: UploadRecords, storage: Storage, writers: Writers, limits: Limits) -> None:
+        self._records = records
         self._storage = storage
         self._writers = writers
         self._limits = limits
@@ -35,17 +31,15 @@ class Concatenation:
         partial and whole, UnsupportedMedia, MediaTooLarge, and what `append` raises.
         """
         parts_named = " ".join(part_ids)
-        with self._database.reading() as session:
-            made = rows.final_of(session, user_id, parts_named)
+        made = self._records.find_final(user_id, parts_named)
         if made is not None:
-            return self._writers.find(made.id, user_id)
+            return self._records.find(made.id, user_id)
         media_type = MEDIA_TYPES[extension_of(file_metadata(metadata).name)].kind
         if len(set(part_ids)) != len(part_ids):
             raise MalformedUpload("A partial upload can be a part of a final one only once.")
         with slot(), ExitStack() as stack:
             locked = {
-                part: stack.enter_context(self._writers.writing(part, user_id, nullcontext))
-                for part in sorted(part_ids)
+                part: stack.enter_context(self._writers.lock(part, user_id, nullcontext)) for part in sorted(part_ids)
             }
             parts = [locked[part] for part in part_ids]
             whole, incoming = self._whole_of(parts, media_type, stack)
@@ -61,9 +55,7 @@ class Concatenation:
                 takeovers=0,
                 parts=parts_named,
             )
-            with self._database.writing() as session:
-                rows.use_up(session.connection(), self._database.now, [part.upload for part in parts])
-                rows.add(session, self._database.now, upload, self._limits.lifetime)
+            self._records.combine([part.upload for part in parts], upload)
             whole.keep_name()
             for one in incoming:
                 one.keep_name(keep=one is whole)

@@ -1,14 +1,10 @@
-"""What a resumable upload becomes once its bytes are there: the same ingest, and the same run, as of every other one.
-
-This module begins transactions.
-"""
+"""What a resumable upload becomes once its bytes are there: the same ingest and run as of every other upload."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from app.db import Database
 from app.detection.runs import RunRequest, Runs
 from app.detection.uploaded_run import UploadedRun
 from app.errors import (
@@ -23,8 +19,8 @@ from app.errors import (
 from app.ingest import Ingest, IngestResult, Received
 from app.media_types import HEAD_BYTES, check_first_bytes, extension_of
 from app.models import Media, ResumableUpload
-from app.resumable import rows
 from app.resumable.metadata import FileMetadata, file_metadata
+from app.resumable.records import UploadRecords
 from app.storage import Incoming
 
 _REFUSALS = (
@@ -60,13 +56,13 @@ class Finishing:
 
     def __init__(
         self,
-        database: Database,
+        records: UploadRecords,
         ingest: Ingest,
         runs: Runs,
         uploaded_run: Callable[[RunRequest], UploadedRun],
         defaults: RunDefaults,
     ) -> None:
-        self._database = database
+        self._records = records
         self._ingest = ingest
         self._runs = runs
         self._uploaded_run = uploaded_run
@@ -82,9 +78,7 @@ class Finishing:
         try:
             result = self._take_in(upload, incoming, request_id)
             if result.duplicate:
-                with self._database.writing() as session:
-                    connection = session.connection()
-                    rows.complete(connection, self._database.now, upload, result.media.id, duplicate=True)
+                self._records.complete_duplicate(upload, result.media.id)
         except _REFUSALS as error:
             self.refuse(upload, incoming, error)
             raise
@@ -97,8 +91,7 @@ class Finishing:
     def refuse(self, upload: ResumableUpload, incoming: Incoming, error: DetectionsError) -> None:
         """Note why an upload is refused; its file goes."""
         incoming.keep_name()
-        with self._database.writing() as session:
-            rows.fail(session.connection(), self._database.now, upload, error)
+        self._records.fail(upload, error)
         incoming.keep_name(keep=False)
 
     def _take_in(self, upload: ResumableUpload, incoming: Incoming, request_id: str | None) -> IngestResult:
@@ -109,7 +102,7 @@ class Finishing:
         received = Received(metadata.name, upload.user_id, incoming, request_id)
 
         def complete(connection: Connection, media: Media) -> None:
-            rows.complete(connection, self._database.now, upload, media.id, duplicate=False)
+            self._records.complete(connection, upload, media.id)
 
         if not metadata.detect:
             return self._ingest.run_received(received, complete)

@@ -2,12 +2,10 @@
 
 What the row says was received is durable: it moves on behind the file's sync, and only from where this writer began, so
 a writer that lost its lock changes nothing.
-This module begins transactions.
 """
 
 import time
 
-from app.db import Database
 from app.errors import (
     Forbidden,
     MalformedUpload,
@@ -19,11 +17,11 @@ from app.errors import (
 )
 from app.media_types import HEAD_BYTES, check_first_bytes, extension_of
 from app.models import ResumableUpload
-from app.resumable import rows
 from app.resumable.finishing import Finishing
 from app.resumable.limits import Limits
 from app.resumable.metadata import file_metadata
 from app.resumable.parts import Part
+from app.resumable.records import UploadRecords
 from app.resumable.writers import Writers, Writing
 from app.storage import Incoming, Storage
 
@@ -32,9 +30,9 @@ class Receiving:
     """Takes in one part after the other."""
 
     def __init__(
-        self, database: Database, storage: Storage, writers: Writers, finishing: Finishing, limits: Limits
+        self, records: UploadRecords, storage: Storage, writers: Writers, finishing: Finishing, limits: Limits
     ) -> None:
-        self._database = database
+        self._records = records
         self._storage = storage
         self._writers = writers
         self._finishing = finishing
@@ -59,9 +57,8 @@ class Receiving:
         self._storage.admit(length - upload.received)
         promised = incoming.promise(length)
         try:
-            with self._database.writing() as session:
-                if not rows.tell_length(session, upload, length, str(promised)):
-                    raise UploadLocked(f"Another request has told the length of upload {upload.id}; try again.")
+            if not self._records.tell_length(upload, length, str(promised)):
+                raise UploadLocked(f"Another request has told the length of upload {upload.id}; try again.")
         except UploadLocked:
             promised.unlink()
             raise
@@ -119,9 +116,6 @@ class Receiving:
         if incoming.size == upload.received:
             return
         incoming.sync()
-        with self._database.writing() as session:
-            expires_at = rows.advance(session, self._database.now, upload, incoming.size, self._limits.lifetime)
-        if expires_at is None:
+        if not self._records.advance(upload, incoming.size):
             raise UploadLocked(f"Another process has gone on with upload {upload.id}.")
-        upload.received, upload.expires_at = incoming.size, expires_at
         self._writers.states.keep(upload.id, incoming.size, incoming.digest)

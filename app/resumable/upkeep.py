@@ -1,17 +1,13 @@
-"""Upkeep of resumable uploads: the expired are removed, and those whose client left at the last byte are finished.
-
-This module begins transactions.
-"""
+"""Upkeep of resumable uploads: the expired are removed, and those whose client left at the last byte are finished."""
 
 from contextlib import ExitStack, nullcontext, suppress
 
 import structlog
 
 from app.background import BackgroundWork
-from app.db import Database
 from app.errors import DetectionsError, UploadLocked
 from app.models import ResumableUpload
-from app.resumable import rows
+from app.resumable.records import UploadRecords
 from app.resumable.uploads import ResumableUploads
 from app.resumable.writers import open_locked
 
@@ -24,16 +20,12 @@ EVERY_SECONDS = 60.0
 
 
 class UploadUpkeep(BackgroundWork):
-    """Does both at the start and every minute; any number of processes may. `lifetime` is how many seconds an upload
-    may go without a request."""
+    """Does both at the start and every minute; any number of processes may."""
 
-    def __init__(
-        self, database: Database, uploads: ResumableUploads, lifetime: float, every: float = EVERY_SECONDS
-    ) -> None:
+    def __init__(self, records: UploadRecords, uploads: ResumableUploads, every: float = EVERY_SECONDS) -> None:
         super().__init__("resumable uploads", pause=every)
-        self._database = database
+        self._records = records
         self._uploads = uploads
-        self._lifetime = lifetime
 
     def work(self) -> None:
         """One round."""
@@ -43,17 +35,13 @@ class UploadUpkeep(BackgroundWork):
     def expire(self) -> int:
         """Forget uploads whose time has passed, and remove their files; returns how many. What is being written now is
         left for the next time."""
-        with self._database.reading() as session:
-            late = rows.expired(session, self._database.now, AT_ONCE)
-        return sum(self._expire(upload) for upload in late)
+        return sum(self._expire(upload) for upload in self._records.expired(AT_ONCE))
 
     def finish_left_behind(self) -> int:
         """Finish uploads whose bytes are all there and whose client does not come back for the answer; returns how many
         became media items."""
-        with self._database.reading() as session:
-            left = rows.left_behind(session, self._database.now, self._lifetime, AT_ONCE)
         finished = 0
-        for upload in left:
+        for upload in self._records.left_behind(AT_ONCE):
             try:
                 finished += self._uploads.settle(upload.id, upload.user_id, nullcontext, None).state == "complete"
             except DetectionsError as error:  # told to the client, should it come
@@ -69,8 +57,7 @@ class UploadUpkeep(BackgroundWork):
                     if incoming is None:
                         return False
                     stack.enter_context(incoming).keep_name()
-            with self._database.writing() as session:
-                forgotten = rows.forget(session, self._database.now, upload)
+            forgotten = self._records.forget(upload, if_expired=True)
             if incoming is not None:
                 incoming.keep_name(keep=not forgotten)
         if forgotten and upload.file is not None:

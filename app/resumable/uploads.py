@@ -3,24 +3,22 @@ on.
 
 An unfinished upload is a row and its file in `.incoming/`. The last part hands the file to the same ingest as every
 other upload.
-This module begins transactions.
 """
 
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.db import Database
 from app.errors import MalformedUpload, MediaTooLarge
 from app.media_types import MEDIA_TYPES, extension_of
 from app.models import ResumableUpload
-from app.resumable import rows
 from app.resumable.concatenation import Concatenation
 from app.resumable.finishing import Finishing
 from app.resumable.limits import Limits
 from app.resumable.metadata import file_metadata
 from app.resumable.parts import Part
 from app.resumable.receiving import Receiving
+from app.resumable.records import UploadRecords
 from app.resumable.writers import Slot, Writers
 from app.storage import Storage
 
@@ -38,14 +36,14 @@ class NewUpload:
 class ResumableUploads:
     """The use case. Safe to use from several threads and processes."""
 
-    def __init__(self, database: Database, storage: Storage, finishing: Finishing, limits: Limits) -> None:
-        self._database = database
+    def __init__(self, records: UploadRecords, storage: Storage, finishing: Finishing, limits: Limits) -> None:
+        self._records = records
         self._storage = storage
         self._finishing = finishing
         self._limits = limits
-        self._writers = Writers(database, limits)
-        self._receiving = Receiving(database, storage, self._writers, finishing, limits)
-        self._concatenation = Concatenation(database, storage, self._writers, limits)
+        self._writers = Writers(records, limits)
+        self._receiving = Receiving(records, storage, self._writers, finishing, limits)
+        self._concatenation = Concatenation(records, storage, self._writers, limits)
 
     @property
     def max_bytes(self) -> int:
@@ -76,9 +74,7 @@ class ResumableUploads:
                 received=0,
                 takeovers=0,
             )
-            with self._database.writing() as session:
-                rows.check_count(session, self._database.now, upload.user_id, self._limits.per_user)
-                rows.add(session, self._database.now, upload, self._limits.lifetime)
+            self._records.add(upload, self._limits.per_user)
             incoming.keep_name()
         return upload
 
@@ -88,12 +84,12 @@ class ResumableUploads:
 
     def find(self, upload_id: str, user_id: str) -> ResumableUpload:
         """The upload, as its row says, whoever is writing it. Raises UploadNotFound, UploadGone."""
-        return self._writers.find(upload_id, user_id)
+        return self._records.find(upload_id, user_id)
 
     def settle(self, upload_id: str, user_id: str, slot: Slot, request_id: str | None) -> ResumableUpload:
         """The upload as it really stands: whoever is still writing it stops first, and one whose bytes are all there is
         finished. Raises as `append` does."""
-        with self._writers.writing(upload_id, user_id, slot) as writing:
+        with self._writers.lock(upload_id, user_id, slot) as writing:
             if writing.incoming is not None and is_whole(writing.upload):
                 with slot():
                     self._finishing.finish(writing.upload, writing.incoming, request_id)
@@ -106,7 +102,7 @@ class ResumableUploads:
         MalformedUpload, MediaTooLarge, whatever `part.receive` raises, and what `Ingest.run` raises. What came before
         an error counts, but for a part with a checksum.
         """
-        with self._writers.writing(upload_id, user_id, slot) as writing:
+        with self._writers.lock(upload_id, user_id, slot) as writing:
             upload, incoming = writing.upload, writing.incoming
             self._receiving.check(upload, part)
             if incoming is None:
@@ -121,9 +117,8 @@ class ResumableUploads:
 
     def terminate(self, upload_id: str, user_id: str, slot: Slot) -> None:
         """Forget an upload, and its file if it has one still; a media item that it became stays."""
-        with self._writers.writing(upload_id, user_id, slot, tells_refusal=False) as writing:
-            with self._database.writing() as session:
-                rows.forget(session, None, writing.upload)
+        with self._writers.lock(upload_id, user_id, slot, tells_refusal=False) as writing:
+            self._records.forget(writing.upload)
             if writing.incoming is not None:
                 writing.incoming.keep_name(keep=False)
 
