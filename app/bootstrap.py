@@ -28,6 +28,7 @@ from app.detection.uploaded_run import UploadedRun
 from app.detection.waiting import RunWaiters
 from app.errors import DetectionsError
 from app.history_keeper import HistoryKeeper
+from app.ingest import Ingest
 from app.media_folders import MediaFolders
 from app.media_links import MediaLinks
 from app.outbox import documents
@@ -42,12 +43,16 @@ from app.outbox.queue import OutboxQueue
 from app.outbox.schedule import OUTBOX_BOUNDS
 from app.outbox.watch import ChangeWatcher
 from app.processors import stay_on
+from app.resumable.finishing import Finishing, RunDefaults
+from app.resumable.limits import Limits
+from app.resumable.records import UploadRecords
+from app.resumable.upkeep import UploadUpkeep
+from app.resumable.uploads import ResumableUploads
 from app.settings import DatabaseSettings, Settings
 from app.slots import ConcurrencyLimiter
 from app.storage import Storage
 from app.sweep import SWEEP_EVERY, Sweep
 from app.tokens import MintedTokens, StaticToken, TokenSource
-from app.uploads import Uploads
 from app.verification import Verification
 
 log = structlog.get_logger()
@@ -78,7 +83,7 @@ class Services:
         self.folders = MediaFolders(self.database, settings.media_folders)
         self.storage = Storage(settings.media_folders, self.folders.unusable_reason)
         self.slots = ConcurrencyLimiter(DEFAULT_THREADS)
-        self.uploads = Uploads(self.database, self.queue, self.storage)
+        self.ingest = Ingest(self.database, self.queue, self.storage)
         self.links = MediaLinks(self.database)
         self.sweep = Sweep(self.database, self.queue, self.storage)
         self.waiters = RunWaiters(self.database)
@@ -104,6 +109,22 @@ class Services:
             folder_reason=self.folders.unusable_reason,
         )
         self.database.subscribe(Topic.RUNS, self.executor.wake)
+        self.upload_records = UploadRecords(self.database, settings.upload_expiry)
+        self.resumable = ResumableUploads(
+            self.upload_records,
+            self.storage,
+            Finishing(
+                self.upload_records,
+                self.ingest,
+                self.runs,
+                self.uploaded_run,
+                RunDefaults(settings.detector_confidence, settings.frame_interval),
+            ),
+            Limits(
+                max_bytes=settings.max_upload_bytes,
+                per_user=settings.unfinished_uploads_per_user,
+            ),
+        )
         self.annotations = _annotations_client(settings)
         look = self.annotations.look if self.annotations else None
         self.adoption = Adoption(self.database, self.storage, look)
@@ -172,6 +193,7 @@ class Services:
         superseded = SupersededRuns(self.database, self.settings.outbox_retention_days)
         self._background += [
             self.schema,
+            self.upload_upkeep(),
             Periodic("sweep", lambda _is_stopping: self.sweep.run(), every=SWEEP_EVERY),
             Periodic("retention", superseded.drop, every=RETENTION_EVERY),
         ]
@@ -197,6 +219,10 @@ class Services:
             return []
         self.database.subscribe(Topic.MESSAGES, dispatcher.wake)
         return [ChangeWatcher(self.database, dispatcher.wake), dispatcher]
+
+    def upload_upkeep(self) -> UploadUpkeep:
+        """What expires resumable uploads and finishes those whose clients have left, not yet started."""
+        return UploadUpkeep(self.upload_records, self.resumable)
 
     def upkeep(self) -> list[Background]:
         """What every process that works on the database does beside, not yet started; to be stopped last."""

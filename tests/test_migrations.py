@@ -24,6 +24,7 @@ from app.database.models import (
     OutboxCircuit,
     OutboxHold,
     OutboxTally,
+    ResumableUpload,
     SharedKey,
 )
 from app.lifecycle import change_status
@@ -66,6 +67,12 @@ def fill(database: Database, folder: Path) -> None:
         session.add(OutboxTally(name="a figure of the test", value=1.0))
         session.add(SharedKey(purpose="a purpose of the test", secret="0" * 64))
         history.make(session)
+        session.add(
+            ResumableUpload(
+                id="0" * 32, user_id="ada", kind="single", state="receiving", file="/incoming/file", upload_metadata="",
+                received=0, takeovers=0, created_at=1.0, expires_at=2.0,
+            )
+        )  # fmt: skip
         session.add(
             OutboxAttempt(media_id=media.id, seq=1, at=1.0, duration=1.0, verdict="delivered", detail="", excerpt="")
         )

@@ -21,6 +21,7 @@ from app.database.models import (
     OutboxMessage,
     OutboxStream,
     OutboxTally,
+    ResumableUpload,
     SharedKey,
 )
 from app.errors import IllegalTransition
@@ -84,6 +85,14 @@ def circuit(**changes: Any) -> Row:
     return {"endpoint": "endpoint", "state": "closed", "failures": 0} | changes
 
 
+def upload(**changes: Any) -> Row:
+    row = {
+        "id": "0" * 32, "user_id": "ada", "kind": "single", "state": "receiving", "file": "/incoming/file",
+        "upload_metadata": "", "length": 10, "received": 0, "takeovers": 0, "created_at": 1.0, "expires_at": 2.0,
+    }  # fmt: skip
+    return row | changes
+
+
 def hold(**changes: Any) -> Row:
     row = {"endpoint": "endpoint", "user_id": "ada", "since": 1.0, "until": 2.0, "failures": 1, "reason": "403"}
     return row | changes
@@ -112,6 +121,10 @@ VALID: list[tuple[type[Base], Row]] = [
     (OutboxCircuit, circuit(state="open", retry_at=1.0)),
     (OutboxCircuit, circuit(state="half-open", retry_at=1.0)),
     (OutboxHold, hold()),
+    (ResumableUpload, upload()),
+    (ResumableUpload, upload(length=None, received=11)),
+    (ResumableUpload, upload(state="complete", file=None, received=10, media_id=ID, duplicate=True)),
+    (ResumableUpload, upload(state="failed", file=None, error="UnsupportedMedia", error_detail="a text")),
     (OutboxTally, {"name": "attempts", "value": 0.0}),
     (SharedKey, {"purpose": "links", "secret": "0" * 64}),
     (DatabaseInstance, instance()),
@@ -179,6 +192,15 @@ INVALID: list[tuple[str, type[Base], Row]] = [
     ("ck_outbox_circuit_failures_not_negative", OutboxCircuit, circuit(failures=-1)),
     ("ck_outbox_hold_failures_from_one", OutboxHold, hold(failures=0)),
     ("ck_outbox_tally_value_not_negative", OutboxTally, {"name": "attempts", "value": -1.0}),
+    ("ck_resumable_upload_kind_allowed", ResumableUpload, upload(kind="whole")),
+    ("ck_resumable_upload_state_allowed", ResumableUpload, upload(state="paused", file=None)),
+    ("ck_resumable_upload_receiving_has_file", ResumableUpload, upload(file=None)),
+    ("ck_resumable_upload_receiving_has_file", ResumableUpload, upload(state="complete")),
+    ("ck_resumable_upload_failed_has_error", ResumableUpload, upload(state="failed", file=None)),
+    ("ck_resumable_upload_failed_has_error", ResumableUpload, upload(error="MediaTooLarge")),
+    ("ck_resumable_upload_received_within_length", ResumableUpload, upload(received=11)),
+    ("ck_resumable_upload_received_within_length", ResumableUpload, upload(received=-1)),
+    ("ck_resumable_upload_user_present", ResumableUpload, upload(user_id="")),
     ("ck_shared_key_secret_length", SharedKey, {"purpose": "links", "secret": "short"}),
     ("ck_database_instance_single_row", DatabaseInstance, instance(id=2)),
     ("ck_database_instance_instance_id_length", DatabaseInstance, instance(instance_id="short")),
