@@ -63,7 +63,7 @@ class ChangeWatcher(BackgroundWork):
         try:
             watch()
         except (sqlite3.Error, psycopg.Error, DBAPIError, DatabaseUnfit) as error:  # slower without, but not wrong
-            self._interruptions.failed(error)
+            self._interruptions.failed(error, foreseen=True)
 
     def _watch_file(self) -> None:
         pooled = self._database.reader.raw_connection()

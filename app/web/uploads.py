@@ -151,8 +151,7 @@ def _document(upload: ResumableUpload) -> dict[str, object]:
     refusal = _refusal_by_run(upload) if upload.error is None else refusal_of(upload)
     media = None
     if upload.state == "complete" and upload.media_id is not None:
-        with services().database.read_transaction() as session:
-            media = representation.media(catalog.view(session, upload.media_id))
+        media = representation.media(services().queries.fetch(catalog.view, upload.media_id))
     return {
         "state": "failed" if refusal is not None else upload.state,
         "offset": upload.received,
@@ -180,5 +179,4 @@ def _refusal_by_run(upload: ResumableUpload, wait: float = 0.0) -> DetectionsErr
 
 
 def _last_run(media_id: str) -> DetectionRun | None:
-    with services().database.read_transaction() as session:
-        return catalog.view(session, media_id).run
+    return services().queries.fetch(catalog.view, media_id).run
