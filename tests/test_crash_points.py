@@ -25,6 +25,8 @@ from tests.conftest import ROOT
 from tests.intake import TOGETHER, Intake, open_intake, picture, twin_of
 
 PHOTO = picture("photo")
+MAIN, WRITER = THREADS = (0, 1)
+"""The thread that takes the file in, and the one that commits."""
 CHANGES = "openat,write,pwrite64,ftruncate,fsync,fdatasync,link,linkat,unlink,unlinkat,flock,close,munmap"
 
 
@@ -61,23 +63,30 @@ class Workers:
             text=True,
         )
 
-    def run(self, intake: Intake, work: str, *injection: str) -> tuple[str, list[str]]:
-        """What the work came to (nothing if it was killed), and the lines of its trace."""
+    def run(self, intake: Intake, work: str, *injection: str, thread: int | None = None) -> tuple[str, list[str]]:
+        """What the work came to (nothing if it was killed), and the lines of its trace.
+
+        One of THREADS alone is traced, or all of them, each of which counts its own calls.
+        """
         self._say(json.dumps([str(intake.folder), str(intake.database.url), work]))
-        process_id = self._heard()
-        self._await_rest(process_id)
+        threads = self._heard().split()
+        for one in threads:
+            self._await_rest(one)
+        traced = ["-f", "-p", threads[0]] if thread is None else ["-p", threads[thread]]
         tracer = subprocess.Popen(
-            ["strace", "-y", "-o", self._trace, "-p", process_id, "-e", f"trace={CHANGES}", *injection],
+            ["strace", "-y", "-o", self._trace, *traced, "-e", f"trace={CHANGES}", *injection],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._await_tracer(process_id)
+        for one in threads if thread is None else [threads[thread]]:
+            self._await_tracer(one)
         self._say("go")
         outcome = self._heard()
         if outcome != "ended":
             assert self._heard() == "ended"
         tracer.wait(30)
-        return outcome.replace("ended", ""), self._trace.read_text(errors="replace").splitlines()
+        lines = self._trace.read_text(errors="replace").splitlines()
+        return outcome.replace("ended", ""), [re.sub(r"^\d+ +", "", line) for line in lines]
 
     def stop(self) -> None:
         if self._process.stdin and self._process.stdout:
@@ -154,7 +163,7 @@ def points(lines: list[str]) -> list[tuple[str, int]]:
     seen: Counter[str] = Counter()
     found = []
     for line in lines:
-        if call := re.match(r"(?:\d+ +)?(\w+)\(", line):
+        if call := re.match(r"(\w+)\(", line):
             seen[call[1]] += 1
             found.append((call[1], seen[call[1]]))
     return found
@@ -169,15 +178,20 @@ def test_wherever_it_is_killed_no_row_lacks_its_file_and_one_sweep_leaves_nothin
     scenario: str, workers: Workers, photo: Path, tmp_path: Path, sqlite_template: Path
 ) -> None:
     work = WORK.get(scenario, str(photo))
-    with new_intake(tmp_path / "whole", sqlite_template) as intake:
-        prepare(scenario, intake)
-        outcome, trace = workers.run(intake, work)
-    assert outcome in ("stored", "duplicate", "swept 1 1", "fit")
-    for call, number in points(trace):
-        where = f"killed at {call} {number}"
-        with new_intake(tmp_path / f"{call} {number}", sqlite_template) as intake:
+    found: list[tuple[int, str, int]] = []
+    for thread in THREADS:
+        with new_intake(tmp_path / f"whole {thread}", sqlite_template) as intake:
             prepare(scenario, intake)
-            outcome, trace = workers.run(intake, work, "-e", f"inject={call}:signal=SIGKILL:when={number}")
+            outcome, trace = workers.run(intake, work, thread=thread)
+        assert outcome in ("stored", "duplicate", "swept 1 1", "fit")
+        found += [(thread, *point) for point in points(trace)]
+    assert scenario != "new" or {thread for thread, _, _ in found} == set(THREADS)
+    for thread, call, number in found:
+        where = f"thread {thread} killed at {call} {number}"
+        with new_intake(tmp_path / where, sqlite_template) as intake:
+            prepare(scenario, intake)
+            kill = f"inject={call}:signal=SIGKILL:when={number}"
+            outcome, trace = workers.run(intake, work, "-e", kill, thread=thread)
             assert "killed by SIGKILL" in trace[-1], where
             with reopened(intake) as after:
                 after.assert_sound()
@@ -212,7 +226,7 @@ def test_wherever_uploads_that_share_a_commit_are_killed_what_was_told_is_true_a
 ) -> None:
     with new_intake(tmp_path / "together", sqlite_template) as intake:
         intake.database.close()
-        _, trace = workers.run(intake, "--together", "-f", "-e", f"inject={call}:signal=SIGKILL:when={number}")
+        _, trace = workers.run(intake, "--together", "-e", f"inject={call}:signal=SIGKILL:when={number}")
         assert any("killed by SIGKILL" in line for line in trace)
         told = told_together(intake)
         with reopened(intake) as after:
@@ -234,7 +248,7 @@ def test_where_a_shared_commit_fails_each_of_its_uploads_is_told_and_nothing_is_
 ) -> None:
     with new_intake(tmp_path / "together", sqlite_template) as intake:
         intake.send(picture("before"))
-        workers.run(intake, "--together", "-f", "-e", f"inject={call}:error={error}:when=1")
+        workers.run(intake, "--together", "-e", f"inject={call}:error={error}:when=1")
         told = told_together(intake)
         assert len(told) == TOGETHER
         assert set(told.values()) <= {"stored", "StorageFailed", "DatabaseDiskFailed", "StorageFull"}
@@ -260,18 +274,22 @@ def syncs(trace: list[str], database_folder: Path) -> list[tuple[str, int]]:
 def test_a_sync_that_fails_is_no_success_publishes_nothing_and_is_not_tried_again(
     scenario: str, workers: Workers, photo: Path, tmp_path: Path, sqlite_template: Path
 ) -> None:
-    with new_intake(tmp_path / "whole", sqlite_template) as intake:
-        prepare(scenario, intake)
-        intake.send(picture("before"))  # the log exists, and this connection keeps it from being put away
-        _, trace = workers.run(intake, str(photo))
-    found = syncs(trace, tmp_path / "whole")
+    found: list[tuple[int, str, int]] = []
+    for thread in THREADS:
+        whole = tmp_path / f"whole {thread}"
+        with new_intake(whole, sqlite_template) as intake:
+            prepare(scenario, intake)
+            intake.send(picture("before"))  # the log exists, and this connection keeps it from being put away
+            _, trace = workers.run(intake, str(photo), thread=thread)
+        found += [(thread, *point) for point in syncs(trace, whole)]
     assert len(found) >= 3
-    for call, number in found:
-        where = f"{call} {number}"
+    for thread, call, number in found:
+        where = f"thread {thread} {call} {number}"
         with new_intake(tmp_path / where, sqlite_template) as intake:
             prepare(scenario, intake)
             intake.send(picture("before"))
-            outcome, trace = workers.run(intake, str(photo), "-e", f"inject={call}:error=EIO:when={number}")
+            refusal = f"inject={call}:error=EIO:when={number}"
+            outcome, trace = workers.run(intake, str(photo), "-e", refusal, thread=thread)
             assert outcome in ("StorageFailed", "DatabaseDiskFailed"), where  # the folder, or the database
             failed = next(line for line in trace if "(INJECTED)" in line)
             path = re.search(r"<([^>]*)>", failed)

@@ -1,9 +1,9 @@
 """Uploads in processes of their own, for tests that break or kill them.
 
 Everything is imported once; each line on standard input, a JSON list of a folder, a database's URL and a file's path
-(or `--sweep`, `--try`, or `--together`), is worked on by a fork, which says its process id, waits for another line, and
-says what it came to. Uploads that come together each note what they came to in a file beside the folders, as it
-happens.
+(or `--sweep`, `--try`, or `--together`), is worked on by a fork, which says the ids of its main thread and of the one
+that commits, waits for another line, and says what it came to. Uploads that come together each note what they came to
+in a file beside the folders, as it happens.
 """
 
 import json
@@ -69,7 +69,8 @@ def work(folder: str, url: str, file: str) -> None:
     database = Database(url)
     intake = open_intake(Path(folder), database)
     intake.rows()  # the connection is there before the upload begins
-    say(str(os.getpid()))
+    writer = intake.uploads._recorder._writer.submit(threading.get_native_id).result()
+    say(f"{os.getpid()} {writer}")
     LINES.readline()
     say(act(intake, file))
     database.close()
