@@ -164,26 +164,23 @@ def resumable(at: "Places", size: int, rounds: int) -> list[Row]:
         peer = stack.enter_context(servers.resumable(disk / "peer"))
         raw = servers.views(service)[0]
 
-        def ours(part: int) -> Callable[[], object]:
-            return lambda: (
-                _empty(service.videos),
-                _make_new(file),
-                send_in_parts(f"{service.url}/uploads", file, part, bearer),
-            )
-
-        def theirs() -> None:
-            send_in_parts(f"{peer.url}s", file, 16 * MIB, bearer)
+        def prepare() -> None:
+            _empty(service.videos)
             for path in peer.folder.rglob("*"):
                 if path.is_file() and path.stat().st_size >= size:  # its database stays
                     path.unlink()
+            _make_new(file)
+
+        def in_parts(url: str, part: int) -> Callable[[], object]:
+            return lambda: send_in_parts(url, file, part, bearer)
 
         ways: dict[str, Callable[[], object]] = {
-            "ours, one raw body": lambda: (_empty(service.videos), _make_new(file), _curl(raw, file)),
-            "ours, one part": ours(size),
-            "ours, parts of 16 MiB": ours(16 * MIB),
-            "resumable-upload, parts of 16 MiB": theirs,
+            "ours, one raw body": lambda: _curl(raw, file),
+            "ours, one part": in_parts(f"{service.url}/uploads", size),
+            "ours, parts of 16 MiB": in_parts(f"{service.url}/uploads", 16 * MIB),
+            "resumable-upload, parts of 16 MiB": in_parts(f"{peer.url}s", 16 * MIB),
         }
-        return compare(ways, size, rounds)
+        return compare(ways, prepare, size, rounds)
 
 
 def parts(at: "Places", size: int = 10 << 30) -> list[Row]:

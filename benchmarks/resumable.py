@@ -60,11 +60,12 @@ def _send(
         raise RuntimeError(f"a part was answered {answer.status}: {told[:500]!r}")
 
 
-def compare(ways: dict[str, Callable[[], object]], size: int, rounds: int) -> list[Row]:
-    """Each way in turn, so often; the throughput of the first is 1.00."""
+def compare(ways: dict[str, Callable[[], object]], prepare: Callable[[], None], size: int, rounds: int) -> list[Row]:
+    """Each way in turn, so often, after `prepare`, which is not measured; the throughput of the first is 1.00."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _round in range(rounds):
         for name, send in ways.items():
+            prepare()
             began = time.perf_counter()
             send()
             taken[name].append(time.perf_counter() - began)
