@@ -5,11 +5,11 @@ A part is sent by sendfile over a connection that is kept, so that the client co
 
 import base64
 import http.client
-import os
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 MIB = 1 << 20
@@ -29,7 +29,7 @@ def send_in_parts(url: str, file: Path, part: int, bearer: str) -> list[float]:
             began = time.perf_counter()
             length = min(part, size - offset)
             fields = {"Upload-Offset": str(offset), "Content-Length": str(length)}
-            _send(connection, path, spoken | fields, content.fileno(), offset, length)
+            _send(connection, path, spoken | fields, content, offset, length)
             seconds.append(time.perf_counter() - began)
     connection.close()
     return seconds
@@ -45,15 +45,18 @@ def _ask(connection: http.client.HTTPConnection, method: str, path: str, fields:
 
 
 def _send(
-    connection: http.client.HTTPConnection, path: str, fields: dict[str, str], fd: int, offset: int, length: int
+    connection: http.client.HTTPConnection,
+    path: str,
+    fields: dict[str, str],
+    content: BinaryIO,
+    offset: int,
+    length: int,
 ) -> None:
     connection.putrequest("PATCH", path)
     for name, value in (fields | {"Content-Type": "application/offset+octet-stream"}).items():
         connection.putheader(name, value)
     connection.endheaders()
-    end = offset + length
-    while offset < end:
-        offset += os.sendfile(connection.sock.fileno(), fd, offset, end - offset)
+    connection.sock.sendfile(content, offset, length)
     answer = connection.getresponse()
     told = answer.read()
     if answer.status != 204:

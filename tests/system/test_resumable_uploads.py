@@ -16,6 +16,7 @@ from tusclient.client import TusClient
 
 from app.media_hash import media_id_of_bytes
 from tests.cutting_proxy import CuttingProxy
+from tests.nginx import Nginx, free_port
 from tests.system.service import Service, token
 
 MIB = 1 << 20
@@ -168,6 +169,27 @@ def test_tuspy_survives_a_link_that_is_cut_every_few_mebibytes(service: Service,
         client.uploader(file_stream=stream, chunk_size=4 * MIB, metadata=said, retries=20, retry_delay=0.05).upload()
         assert proxy.cut == 4
         assert proxy.sent < len(content) + 4 * MIB  # nothing again but what was on its way when the link broke
+    assert_whole(service, content)
+
+
+def test_a_proxy_that_takes_no_body_of_a_hundred_megabytes_and_buffers_each_part_lets_tuspy_through(
+    service: Service, tmp_path: Path
+) -> None:
+    content = clip(MIB) + bytes(104 * MIB)
+    file, port = tmp_path / "clip.mp4", free_port()
+    file.write_bytes(content)
+    server = f"""
+        server {{
+            listen 127.0.0.1:{port};
+            client_max_body_size 100m;
+            location / {{ proxy_pass {service.url}; proxy_http_version 1.1; }}
+        }}
+    """
+    with Nginx(tmp_path, server, port), file.open("rb") as stream:
+        bearer = {"Authorization": f"Bearer {token()}"}
+        client = TusClient(f"http://127.0.0.1:{port}/uploads", headers=bearer)
+        said = {"filename": "clip.mp4", "detect": "false"}
+        client.uploader(file_stream=stream, chunk_size=64 * MIB, metadata=said).upload()
     assert_whole(service, content)
 
 
