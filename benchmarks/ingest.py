@@ -5,6 +5,8 @@ upload   one file by curl: ours against a bare socket server, nginx, FastAPI and
          server on the disk, both with fsync
 photos   photos of 200 kB from 8 clients: ours, recorded and durable, against FastAPI with a temporary file; with one
          process of ours and with as many as it starts by itself
+resumable  one file as one raw body, as one part and in parts of 16 MiB, and against the tus server resumable-upload
+parts    what a part costs at the beginning and at the end of ten times as much in 160 parts
 memory   growth of the server process during an upload of 10 GiB, and what its id costs
 growth   the cost of a byte with the size of the file; of a photo with the files and the media that are there already
 
@@ -37,6 +39,7 @@ from benchmarks.apart import keep_apart
 from benchmarks.backlog import fill
 from benchmarks.photos import send
 from benchmarks.processes import begin_peak, cpu_seconds, members, resident_bytes
+from benchmarks.resumable import compare, send_in_parts
 from benchmarks.servers import Server
 from tests.system.service import ROOT, Service, token
 
@@ -151,6 +154,43 @@ def _photos(arguments: list[str], count: int) -> float:
     url, *key = arguments
     command = [sys.executable, "-m", "benchmarks.photos", url, str(count), str(CLIENTS), *key]
     return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+def resumable(at: "Places", size: int, rounds: int) -> list[Row]:
+    """One whole body, one part, and parts of 16 MiB, ours; and a tus server of another's in parts of 16 MiB."""
+    disk, file, bearer = at.folder(DISK), at.video(size), token()
+    with ExitStack() as stack:
+        service = stack.enter_context(servers.ours(disk / "ours"))
+        peer = stack.enter_context(servers.resumable(disk / "peer"))
+        raw = servers.views(service)[0]
+
+        def prepare() -> None:
+            _empty(service.videos)
+            for path in peer.folder.rglob("*"):
+                if path.is_file() and path.stat().st_size >= size:  # its database stays
+                    path.unlink()
+            _make_new(file)
+
+        def in_parts(url: str, part: int) -> Callable[[], object]:
+            return lambda: send_in_parts(url, file, part, bearer)
+
+        ways: dict[str, Callable[[], object]] = {
+            "ours, one raw body": lambda: _curl(raw, file),
+            "ours, one part": in_parts(f"{service.url}/uploads", size),
+            "ours, parts of 16 MiB": in_parts(f"{service.url}/uploads", 16 * MIB),
+            "resumable-upload, parts of 16 MiB": in_parts(f"{peer.url}s", 16 * MIB),
+        }
+        return compare(ways, prepare, size, rounds)
+
+
+def parts(at: "Places", size: int = 10 << 30) -> list[Row]:
+    """What a part costs at the beginning and at the end of 10 GiB in 160 parts, but for the last, which publishes."""
+    file = at.sparse(size)
+    with servers.ours(at.folder(DISK) / "ours") as service:
+        *seconds, last = send_in_parts(f"{service.url}/uploads", file, size // 160, token())
+    first, end = statistics.median(seconds[:40]), statistics.median(seconds[-40:])
+    figure = f"{first * 1000:.0f} ms at the beginning, {end * 1000:.0f} ms at the end, {last:.1f} s the last"
+    return [(f"one of 160 parts of {size / MIB:,.0f} MiB", figure, f"{first / end:.2f}")]
 
 
 def memory(at: "Places", size: int = 10 << 30) -> list[Row]:
@@ -279,7 +319,7 @@ def _show(rows: Iterable[Row]) -> None:
 def main() -> None:
     """Run them all, or one, and print a table for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["upload", "photos", "memory", "growth"])
+    parser.add_argument("--only", choices=["upload", "photos", "resumable", "parts", "memory", "growth"])
     parser.add_argument("--bytes", type=int, default=1 << 30, help="size of the uploaded file")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--media", type=int, default=10_000_000, help="media in the larger tables")
@@ -288,6 +328,8 @@ def main() -> None:
     parts: dict[str, Callable[[Places], list[Row]]] = {
         "upload": lambda at: upload(at, options.bytes, options.rounds),
         "photos": photos,
+        "resumable": lambda at: resumable(at, options.bytes, options.rounds),
+        "parts": lambda at: parts(at, 10 * options.bytes),
         "memory": memory,
         "growth": lambda at: growth(at, options.media, options.files),
     }

@@ -125,6 +125,15 @@ def flask(folder: Path) -> Iterator[Server]:
         yield server
 
 
+@contextmanager
+def resumable(folder: Path) -> Iterator[Server]:
+    """The tus server resumable-upload under gunicorn's threads."""
+    words = [str(environment.python()), "-m", "gunicorn", "-c", "python:benchmarks.peers", "--threads", "16"]
+    words += ["--log-level", "error"]
+    with _form_server("resumable-upload", [*words, "benchmarks.peers.resumable_app:app"], "-b", folder) as server:
+        yield server
+
+
 def _form(file: Path) -> list[str]:
     return ["-F", f"file=@{file};filename=video.mp4"]
 

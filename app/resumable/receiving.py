@@ -22,7 +22,7 @@ from app.resumable.limits import Limits
 from app.resumable.metadata import file_metadata
 from app.resumable.parts import Part
 from app.resumable.records import UploadRecords
-from app.resumable.writers import Writers, Writing
+from app.resumable.writers import Writers, Writing, taken_over
 from app.storage import Incoming, Storage
 
 
@@ -69,6 +69,8 @@ class Receiving:
     def receive(self, writing: Writing, incoming: Incoming, part: Part) -> None:
         """Write the part and count it. What came before an error counts, but for a part with a checksum."""
         upload = writing.upload
+        if upload.takeovers > writing.number:  # while this request waited for the lock
+            raise taken_over(upload)
         try:
             self._write(writing, incoming, part)
             if part.checksum is not None:

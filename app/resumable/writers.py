@@ -60,8 +60,6 @@ class Writers:
             with incoming:
                 incoming.keep_name()
                 upload = self._records.find(upload_id, user_id)  # anew: whoever held the lock has gone on with it
-                if number is not None and upload.takeovers > number:
-                    raise UploadTakenOver(f"Another request for upload {upload_id} has come meanwhile.")
                 if upload.file is not None:
                     incoming.go_on_from(upload.received, self.states.take(upload.id, upload.received))
                     yield Writing(upload, incoming, upload.takeovers if number is None else number)
@@ -77,7 +75,12 @@ class Writers:
         except Unavailable:
             return
         if asked is None or asked > writing.number:
-            raise UploadTakenOver(f"Another request for upload {writing.upload.id} has come meanwhile.")
+            raise taken_over(writing.upload)
+
+
+def taken_over(upload: ResumableUpload) -> UploadTakenOver:
+    """What a request is told that is no longer the newest for its upload."""
+    return UploadTakenOver(f"Another request for upload {upload.id} has come meanwhile.")
 
 
 def open_locked(upload: ResumableUpload, *, wait: float) -> Incoming | None:

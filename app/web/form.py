@@ -112,5 +112,5 @@ def check_content_range(content_range: str | None) -> None:
     if content_range is not None:
         raise MalformedUpload(
             f"Content-Range says that this is a part of a file ({content_range[:_LONGEST_SHOWN]!r}), and parts are not "
-            "put together here: send the whole file in one request, without Content-Range"
+            "put together here: send the whole file in one request, without Content-Range, or by tus to /uploads"
         )

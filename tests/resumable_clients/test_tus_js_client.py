@@ -1,0 +1,59 @@
+"""tus-js-client, unmodified, through a link that is cut every few mebibytes; with parts one by one and four at once.
+
+package-lock.json beside this file pins it; `npm ci` installs it at the first run.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cutting_proxy import CuttingProxy
+from tests.system.service import Service, token
+from tests.system.test_resumable_uploads import MIB, assert_whole, clip, port_of
+
+HERE = Path(__file__).parent
+INSTALL_SECONDS = 240
+
+pytestmark = pytest.mark.timeout(INSTALL_SECONDS + 60)
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    """The program that runs the client, which is installed."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("there is no Node here, so tus-js-client was not tried: apt-get install nodejs npm")
+    if not (HERE / "node_modules" / "tus-js-client").is_dir():
+        install = [npm, "ci", "--no-audit", "--no-fund"]
+        subprocess.run(install, cwd=HERE, check=True, capture_output=True, timeout=INSTALL_SECONDS)
+    return node
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("service")
+    shutil.copy(sqlite_template, folder / "detections.db")
+    service = Service(folder, f"sqlite:///{folder}/detections.db", None, DETECTION="off")
+    try:
+        yield service.start()
+    finally:
+        service.stop()
+        service.kill()
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_tus_js_client_survives_a_link_that_is_cut(service: Service, node: str, tmp_path: Path, parallel: int) -> None:
+    content = clip(12 * MIB)
+    file = tmp_path / "clip.mp4"
+    file.write_bytes(content)
+    with CuttingProxy(port_of(service.url), MIB, cuts=4) as proxy:
+        command = [node, "upload.mjs", f"{proxy.url}/uploads", token(), str(file), str(parallel)]
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert proxy.cut == 4
+    state = service.request("GET", done.stdout.strip().removeprefix(proxy.url)).json()
+    assert (state["state"], state["length"]) == ("complete", len(content))
+    assert_whole(service, content)
