@@ -5,6 +5,7 @@ Each test has a freshly migrated database of its own, copied from one that was m
 
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -30,7 +31,13 @@ MakeDatabase = Callable[[], Database]
 
 
 def pytest_configure() -> None:
-    """End the tests at once, with one line, where hundreds would fail for the same want."""
+    """End the tests at once, with one line, where hundreds would fail for the same want.
+
+    Compiled files are written, whatever the environment says: without them each of some hundred processes would compile
+    the application anew, and each worker of pytest every test.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if not os.environ.get("TEST_POSTGRES_URL"):
         try:
             prepare_for_root()
