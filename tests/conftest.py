@@ -23,9 +23,12 @@ from app.db import Database
 from app.demo import reference_app
 from tests.api_description import sent_messages
 from tests.postgres import address, prepare_for_root, running_postgres
+from tests.postgres_databases import Databases
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "detections_template"
+UNSAFE = ("fsync = off", "full_page_writes = off", "checkpoint_timeout = '1h'", "max_wal_size = '8GB'")
+"""Settings of the tests' PostgreSQL server, which nobody needs after the machine has crashed."""
 
 MakeDatabase = Callable[[], Database]
 
@@ -99,7 +102,11 @@ def postgres_server() -> Iterator[str]:
         yield given
         return
     with running_postgres() as server:
-        yield address(server, driver="postgresql")
+        url = address(server, driver="postgresql")
+        for setting in UNSAFE:  # a test of what survives a crash of the machine has a server of its own
+            _administer(url, f"ALTER SYSTEM SET {setting}")
+        _administer(url, "SELECT pg_reload_conf()")
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -119,13 +126,17 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+@pytest.fixture(scope="session")
+def postgres_databases(postgres_server: str, postgres_template: str) -> Databases:
+    return Databases(postgres_server, postgres_template)
+
+
 @pytest.fixture
-def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
-    """A migrated PostgreSQL database for this test alone."""
-    name = f"detections_{uuid.uuid4().hex[:12]}"
-    _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
+def postgres_url(postgres_server: str, postgres_databases: Databases) -> Iterator[str]:
+    """A migrated, empty PostgreSQL database for this test alone."""
+    name = postgres_databases.take()
     yield _of(postgres_server, name)
-    _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    postgres_databases.give_back(name)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

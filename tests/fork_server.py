@@ -106,7 +106,7 @@ def _serves(env: Mapping[str, str]) -> bool:
 
 def _interpreter_s(env: Mapping[str, str]) -> dict[str, str]:
     heeded = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "OPENSSL", "SSL_", "MALLOC_")
-    return {name: value for name, value in env.items() if name.startswith(heeded)}
+    return {name: value for name, value in env.items() if name.startswith(heeded) and name != "PYTHONUNBUFFERED"}
 
 
 class _Server:

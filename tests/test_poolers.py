@@ -19,6 +19,7 @@ from app.db import Database
 from app.errors import DatabaseUnfit
 from app.models import MediaStatus
 from app.outbox.watch import POLL_SECONDS, ChangeWatcher
+from tests import fork_server
 from tests.conftest import ROOT
 from tests.outbox.world import Receiver, World, wait_until
 from tests.poolers import PGBOUNCER, pgbouncer
@@ -171,14 +172,11 @@ def test_a_connection_to_listen_on_must_not_lead_to_a_pooler_of_transactions(pos
 
 def started(*command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith(("JWT_", "DATABASE_"))}
-    return subprocess.run(
+    return fork_server.run(
         [sys.executable, "-m", *command],
         cwd=ROOT,
         env=surroundings | {"JWT_SECRET_KEY": "x" * 32, "ANNOTATIONS_URL": "http://127.0.0.1:9"} | settings,
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
 
 

@@ -18,6 +18,7 @@ from app.db import Database
 from app.direct import Direct
 from app.errors import DatabaseFailed, DatabaseUnfit, Unavailable
 from app.models import OutboxCircuit
+from tests import fork_server
 
 ROOT = Path(__file__).parent.parent
 ANY = Direct(select(OutboxCircuit.failures).limit(1))
@@ -278,8 +279,10 @@ def test_a_command_without_a_database_ends_with_one_line_that_names_its_path(
         "IMAGES_DIR": str(tmp_path / "images"),
         "VIDEOS_DIR": str(tmp_path / "videos"),
     }
-    ended = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, env=settings, capture_output=True, text=True, check=False
+    ended = fork_server.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=settings,
     )
     assert ended.returncode != 0
     said = ended.stdout + ended.stderr

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from app.demo.annotations import ReferenceService
 from app.detection.runs import RunRequest
+from tests import fork_server
 from tests.cli.conftest import Shell
 
 ROOT = Path(__file__).parents[2]
@@ -13,13 +14,10 @@ WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5)
 
 
 def copied(source: str, target: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return fork_server.run(
         [sys.executable, "-m", "docs.deploy.copy_to_postgres", source, target],
         cwd=ROOT,
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from app.demo.annotations import ReferenceService
+from tests import fork_server
 from tests.cli.conftest import Shell
 from tests.cli.terminal import on_terminal
 from tests.outbox.refusals import refused_for_long
@@ -39,7 +40,7 @@ def parked(shell: Shell, annotations: ReferenceService, number: int) -> str:
 
 def flask(shell: Shell, *arguments: str) -> subprocess.Popen[str]:
     """The command as people run it."""
-    return subprocess.Popen(
+    return fork_server.Popen(
         [sys.executable, "-m", "flask", *arguments],
         cwd=ROOT,
         env=os.environ | shell.settings,

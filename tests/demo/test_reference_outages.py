@@ -18,6 +18,7 @@ import requests
 from app.demo.annotations import ReferenceService
 from app.demo.loopback_server import LoopbackServer
 from app.demo.ordering import check_log
+from tests import fork_server
 from tests.demo.conftest import MEDIA_ID, SECRET, Sender, record
 
 KEY = "0b9fb4f9-6a5f-4a3f-9c36-3d5f4ad1b111"
@@ -177,7 +178,9 @@ def test_an_application_that_breaks_is_shown_and_the_server_goes_on(capfd: pytes
 def start_process(database: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "app.demo.annotations", "--database", str(database), *arguments]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ANNOTATIONS_")}
-    return subprocess.Popen(command, env=clean | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return fork_server.Popen(
+        command, env=clean | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def url_of(process: subprocess.Popen[str]) -> str:

@@ -18,6 +18,7 @@ from app.outbox.dispatcher import Dispatcher
 from app.outbox.operations import retry_parked
 from app.outbox.watch import QUIET_SECONDS, ChangeWatcher
 from app.postgres_connection import PATIENT
+from tests import fork_server
 from tests.outbox import other_process
 from tests.outbox.test_operations import park
 from tests.outbox.world import GIVE_UP, Receiver, World, wait_until
@@ -31,7 +32,7 @@ SOON = 2.5
 def other(task: str, database: Database, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that does `task`; it must end well."""
     url = database.url.render_as_string(hide_password=False)
-    with subprocess.Popen(
+    with fork_server.Popen(
         [sys.executable, "-m", other_process.__name__, task, url, *arguments],
         cwd=ROOT,
         stdin=subprocess.PIPE,

@@ -7,23 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from tests import fork_server
 from tests.system.service import ROOT, SECRET
 
 
 def checked(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """gunicorn as it ended; `folder` is its place for temporary files as well."""
     surroundings = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-    return subprocess.run(
+    return fork_server.run(
         [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", *arguments, "wsgi:app"],
         cwd=ROOT,
         env=surroundings
         | {"JWT_SECRET_KEY": SECRET, "TMPDIR": str(folder)}
         | {"IMAGES_DIR": f"{folder}/images", "VIDEOS_DIR": f"{folder}/videos"}
         | settings,
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from app.db import Database
 from app.media_hash import media_id_of_bytes
+from tests import fork_server
 from tests.api.conftest import picture
 from tests.detection.clips import Clip
 from tests.system.service import ROOT, Service, surroundings
@@ -37,7 +38,7 @@ class Workers:
         command = [sys.executable, "-m", "flask", "detect", "run"]
         environment = surroundings() | self._service.environment
         with (self._service.folder / "workers.log").open("ab") as log:
-            worker = subprocess.Popen(
+            worker: subprocess.Popen[bytes] = fork_server.Popen(
                 command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         self._made.append(worker)

@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.web.process_figures import COUNTED_BYTES
+from tests import fork_server
 from tests.api.conftest import RUNS_OUT, picture
 from tests.system.service import ROOT, Service, surroundings, token
 from tests.web.raw_client import RawClient
@@ -184,14 +184,11 @@ def test_a_start_removes_what_killed_servers_left_in_the_temporary_folder_and_no
 
 def test_a_check_of_the_configuration_passes_and_leaves_no_folder(tmp_path: Path, sqlite_url: str) -> None:
     service = Service(tmp_path, sqlite_url, None, TMPDIR=str(tmp_path))
-    checked = subprocess.run(
+    checked = fork_server.run(
         [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "--check-config"],
         cwd=ROOT,
         env=surroundings() | service.environment,
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
     assert checked.returncode == 0, checked.stderr
     assert not list(tmp_path.glob("detections-metrics-*"))

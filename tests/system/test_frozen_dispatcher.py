@@ -1,7 +1,6 @@
 """Row 14: a dispatcher that is stopped for longer than its lease, and then goes on as if nothing had happened."""
 
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from app.demo.ordering import check_log
 from app.lifecycle import change_status, create_media
 from app.models import Media, MediaStatus, OutboxAttempt, OutboxStream
 from app.outbox.queue import OutboxQueue
+from tests import fork_server
 from tests.system.dispatch import LEASE_SECONDS, dispatcher
 from tests.system.service import ROOT
 
@@ -57,7 +57,7 @@ def test_what_a_dispatcher_writes_after_its_lease_has_gone_changes_nothing(
         record_two_messages(database)
         annotations.control(fail={"delay": 1.0, "times": 1})
         command = [sys.executable, "-m", "tests.system.dispatch", database_url, annotations.url]
-        frozen = subprocess.Popen(command, cwd=ROOT, stdout=log)
+        frozen = fork_server.Popen(command, cwd=ROOT, stdout=log)
         try:
             until(lambda: bool(annotations.log()))
             frozen.send_signal(signal.SIGSTOP)

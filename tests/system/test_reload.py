@@ -19,10 +19,15 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def service_workers(service: Service) -> set[int]:
-    """The server processes; a check of the master's own is none."""
+    """The server processes, which are forks of the master; a check of the master's own is none."""
     assert service.process is not None
-    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
-    return {int(pid) for pid in children if b"gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    master = Path(f"/proc/{service.process.pid}")
+    children = (master / f"task/{service.process.pid}/children").read_text().split()
+    return {int(pid) for pid in children if _command(Path(f"/proc/{pid}")) == _command(master)}
+
+
+def _command(process: Path) -> bytes:
+    return (process / "cmdline").read_bytes()
 
 
 def test_a_reload_that_could_not_start_leaves_the_workers_of_before(tmp_path: Path, sqlite_url: str) -> None:

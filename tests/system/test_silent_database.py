@@ -18,6 +18,7 @@ import requests
 from sqlalchemy import make_url
 
 from app.demo.annotations import ReferenceService
+from tests import fork_server
 from tests.silent_server import SilentServer
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.service import ROOT, SECRET, Service, surroundings
@@ -107,7 +108,7 @@ def _ignoring_failure(service: Service, number: int) -> None:
 def test_a_command_ends_in_time_while_its_database_is_silent(
     command: tuple[str, ...], service: Service, silent: SilentServer
 ) -> None:
-    process = subprocess.Popen(
+    process = fork_server.Popen(
         [sys.executable, "-m", "flask", *command],
         cwd=ROOT,
         env=surroundings() | service.environment,

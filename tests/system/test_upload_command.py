@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from app import create_command_app
+from tests import fork_server
 from tests.cli.terminal import COMMAND, ROOT, on_terminal, piped
 from tests.system.promise import photo
 from tests.system.proxy import BUSY, Fault, Proxy
@@ -155,7 +156,7 @@ def test_a_list_that_was_stopped_goes_on_where_it_was(service: Service, tmp_path
     files = [*photos(tmp_path, 20), video(tmp_path / "20.mp4", 4 * MIB), *photos(tmp_path, 21)]
     with (
         network(service, None, None, None, "stall midway") as proxy,
-        subprocess.Popen(
+        fork_server.Popen(
             [*COMMAND, "media", "upload", "--no-detect", *files],
             cwd=ROOT,
             env=surroundings() | environment(service, proxy) | {"PYTHONUNBUFFERED": "1"},
@@ -262,7 +263,7 @@ def test_a_large_file_is_never_in_memory(service: Service, tmp_path: Path) -> No
 
 def peak_memory(environment: dict[str, str], *arguments: str) -> int:
     """The most memory that an upload had, in bytes; it must have succeeded."""
-    process = subprocess.Popen(
+    process = fork_server.Popen(
         [*COMMAND, "media", "upload", *arguments],
         cwd=ROOT,
         env=surroundings() | environment,
