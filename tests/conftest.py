@@ -48,6 +48,15 @@ def pytest_configure() -> None:
             raise pytest.UsageError(str(error)) from error
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of browsers and servers as slow, and begin with what is slow: a long module that came last would
+    run when all others have ended."""
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests" / "page") or item.path.is_relative_to(ROOT / "tests" / "system"):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 class Clock:
     """A clock that stands still until it is told to move. `sql` is what a Database takes as its `now`."""
 

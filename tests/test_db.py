@@ -22,6 +22,8 @@ from app.direct import Direct
 from app.errors import StorageFull, Unavailable
 from app.models import OutboxCircuit
 
+pytestmark = pytest.mark.slow
+
 COUNT_UP = """
 import sys
 from concurrent.futures import ThreadPoolExecutor

@@ -12,6 +12,8 @@ import pytest
 
 from tests.wheels import Package, write_wheel
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 RUN = '. bin/_environment.sh; prepare_environment requirements.txt; exec python -c "import tiny; print(tiny.VERSION)"'
 

@@ -13,6 +13,8 @@ from app import catalog
 from app.db import Database
 from app.models import Media
 
+pytestmark = pytest.mark.slow
+
 COUNT = 20_000
 FILTERS = [pair for pair in product((None, 1, 6), (None, "Video", "Image")) if pair != (None, None)]
 

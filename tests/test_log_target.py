@@ -13,6 +13,8 @@ import pytest
 from app.log_target import LogTarget
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_full_disk_costs_the_line_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     target, told = LogTarget(), list[int]()

@@ -31,6 +31,8 @@ from tests import fork_server
 from tests.conftest import ROOT, migrate
 from tests.intake import open_intake, picture
 
+pytestmark = pytest.mark.slow
+
 
 def configuration(url: str) -> Config:
     config = Config(ROOT / "alembic.ini")

@@ -18,6 +18,8 @@ from tests.conftest import ROOT
 from tests.old_python import DEBIAN_S_PIP, OWN_PIP, unpack_wheel, write_python
 from tests.wheels import Index, Package
 
+pytestmark = pytest.mark.slow
+
 NEEDS_DEBIAN_S_PIP = pytest.mark.skipif(
     not DEBIAN_S_PIP.is_file(), reason="pip 23.0.1 is not installed (Debian 12: apt install python3-pip-whl)"
 )

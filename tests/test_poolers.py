@@ -24,7 +24,10 @@ from tests.conftest import ROOT
 from tests.outbox.world import Receiver, World, wait_until
 from tests.poolers import PGBOUNCER, pgbouncer
 
-pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="there is no PgBouncer (Debian: apt install pgbouncer)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PGBOUNCER is None, reason="there is no PgBouncer (Debian: apt install pgbouncer)"),
+]
 
 Mode = Literal["session", "transaction"]
 MODES: tuple[Mode, ...] = ("session", "transaction")

@@ -21,6 +21,8 @@ from tests import fork_server
 from tests.conftest import ROOT
 from tests.silent_server import SilentServer
 
+pytestmark = pytest.mark.slow
+
 
 def execute(url: str, *statements: str) -> None:
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:

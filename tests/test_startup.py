@@ -12,6 +12,8 @@ from app.settings import Settings
 from app.startup import warn_of_plain_http
 from tests.system.service import SECRET, Service
 
+pytestmark = pytest.mark.slow
+
 LEAST = {"JWT_SECRET_KEY": SECRET}
 BY_KEYS = {"ANNOTATIONS_TOKEN": "token", "JWT_ALGORITHM": "RS256"}
 

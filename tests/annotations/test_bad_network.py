@@ -13,6 +13,8 @@ from app.outbox.messages import Classification, Verdict
 from tests.annotations.conftest import MakeClient, message
 from tests.annotations.servers import Peer, Server, Step, answer, free_port, full_backlog
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 0.5
 GRACE = 2.0
 OK = answer(200, b"{}")

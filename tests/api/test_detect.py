@@ -24,6 +24,8 @@ from tests.detection.clips import Clip, without_pictures
 from tests.detection.heif_bytes import heic
 from tests.system.service import token
 
+pytestmark = pytest.mark.slow
+
 GHOST = "0123456789abcdef"
 
 

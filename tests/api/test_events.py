@@ -17,6 +17,8 @@ from tests.api.conftest import Api, picture, settings_in
 from tests.outbox.statements import Counter
 from tests.runs.conftest import frame
 
+pytestmark = pytest.mark.slow
+
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5)
 Event = tuple[str, str, dict[str, Any]]
 

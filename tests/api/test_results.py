@@ -16,6 +16,8 @@ from app.media_hash import media_id_of_bytes
 from app.run_results import PAGE_ROWS
 from tests.api.conftest import Api, picture, settings_in
 
+pytestmark = pytest.mark.slow
+
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5)
 FOUND = DetectedObject(0, "person", 0.9, 0.5, 0.5, 0.25, 0.25)
 

@@ -14,6 +14,8 @@ from app.web.problems import TYPE_BASE
 from tests.api_description.description import API, CONTENT, described_parameters, described_response, operations
 from tests.system.service import Service, token
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = Path(__file__).parents[2] / "app" / "demo" / "media"
 ASTRONAUT, CHELSEA = PHOTOS / "astronaut.jpg", PHOTOS / "chelsea.jpg"
 ADMINISTRATOR = {"Authorization": f"Bearer {token('root', roles=['admin'])}"}

@@ -4,10 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from app.demo.annotations import ReferenceService
 from app.detection.runs import RunRequest
 from tests import fork_server
 from tests.cli.conftest import Shell
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5)

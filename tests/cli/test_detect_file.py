@@ -19,6 +19,8 @@ from tests.cli.terminal import on_terminal
 from tests.detection.clips import Clip
 from tests.detection.onnx_bytes import constant_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "app" / "demo" / "media"
 ASTRONAUT, CHELSEA = PHOTOS / "astronaut.jpg", PHOTOS / "chelsea.jpg"

@@ -18,6 +18,8 @@ from tests.cli.conftest import Shell
 from tests.cli.terminal import on_terminal
 from tests.outbox.refusals import refused_for_long
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 UNKNOWN = "0123456789abcdef"
 REFUSED = {"status": 422, "body": "no, thank you"}

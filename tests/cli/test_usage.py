@@ -14,6 +14,8 @@ from tests.cli.conftest import Shell
 from tests.cli.terminal import on_terminal, piped
 from tests.system.service import SECRET
 
+pytestmark = pytest.mark.slow
+
 
 def every_command(commands: tuple[click.Command, ...], *names: str) -> Iterator[tuple[str, ...]]:
     for command in commands:

@@ -16,6 +16,8 @@ from app.demo.failure import StepFailed
 from app.demo.folder import DemoFolder
 from tests.demo.demo_run import ROOT, Run, assert_nothing_left, processes_of, run_demo
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:

@@ -21,6 +21,8 @@ from app.demo.ordering import check_log
 from tests import fork_server
 from tests.demo.conftest import MEDIA_ID, SECRET, Sender, record
 
+pytestmark = pytest.mark.slow
+
 KEY = "0b9fb4f9-6a5f-4a3f-9c36-3d5f4ad1b111"
 
 

@@ -16,6 +16,8 @@ from app.detection.process import DetectorProcess, Drawing, Job
 from app.detection.results import DetectedObject
 from app.errors import DetectorFailed, MediaTooLarge, Undecodable
 
+pytestmark = pytest.mark.slow
+
 PERSON = DetectedObject(0, "person", 0.9, 0.5, 0.5, 0.5, 0.5)
 RED, GREEN = (230, 25, 75), (60, 180, 75)
 

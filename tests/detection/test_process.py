@@ -40,6 +40,8 @@ from tests.detection.bombs import many_scans, png
 from tests.detection.clips import Clip, without_pictures
 from tests.detection.onnx_bytes import constant_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

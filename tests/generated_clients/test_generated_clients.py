@@ -27,7 +27,7 @@ ASTRONAUT = ROOT / "app" / "demo" / "media" / "astronaut.jpg"
 PROBLEM = "urn:detections:problem:"
 INSTALL_SECONDS = 240
 
-pytestmark = pytest.mark.timeout(INSTALL_SECONDS + 120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(INSTALL_SECONDS + 120)]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,8 @@ import pytest
 from app.db import Database
 from tests.outbox.campaign import SMALL, parts
 
+pytestmark = pytest.mark.slow
+
 COUNTS_WITHIN_SECONDS = "36 total outage"
 MARKED = [pytest.param(name, marks=[pytest.mark.alone] if name == COUNTS_WITHIN_SECONDS else []) for name in parts()]
 

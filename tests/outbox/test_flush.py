@@ -29,6 +29,8 @@ from tests.outbox.world import (
     held_for,
 )
 
+pytestmark = pytest.mark.slow
+
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 ENOUGH = 15.0
 """Seconds within which each flush here must have ended by itself."""

@@ -16,6 +16,8 @@ from tests.conftest import migrate
 from tests.outbox.hosts import Host, NotPermitted, hosts
 from tests.outbox.world import World, wait_until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 STATUSES = (MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED)
 MEDIA = 60

@@ -23,6 +23,8 @@ from tests.outbox import other_process
 from tests.outbox.test_operations import park
 from tests.outbox.world import GIVE_UP, Receiver, World, wait_until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 SOON = 2.5
 """Far less than the time after which a dispatcher looks by itself."""

@@ -36,6 +36,8 @@ from tests.conftest import Clock
 from tests.outbox.strict_receiver import Fate, StrictReceiver
 from tests.outbox.world import LEASE, MEDIA_WAIT, OK, World, commits_that_seem_to_fail, wait_until
 
+pytestmark = pytest.mark.slow
+
 MOST_MEDIA = 3
 USERS = 2
 ROUNDS_TO_DRAIN = 120

@@ -26,6 +26,8 @@ from tests.conftest import Clock
 from tests.intake import open_intake, picture
 from tests.runs.conftest import LEASE, WANTED, World
 
+pytestmark = pytest.mark.slow
+
 ASTRONAUT = (Path(__file__).parents[2] / "app" / "demo" / "media" / "astronaut.jpg").read_bytes()
 NEW, PROCESSING, PROCESSED, ERROR = 1, 2, 3, 6
 

@@ -27,6 +27,8 @@ from app.errors import HouseFault
 from app.models import RunState
 from tests.runs.conftest import WANTED, World
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 ASTRONAUT = ROOT / "app" / "demo" / "media" / "astronaut.jpg"
 NEW, PROCESSING, PROCESSED = 1, 2, 3

@@ -16,6 +16,8 @@ from app.models import DetectionRun, Media, MediaStatus, OutboxStream
 from tests.outbox.statements import Counter
 from tests.runs.conftest import World
 
+pytestmark = pytest.mark.slow
+
 CLAIMANT = Claimant("owner", "detector-1", 15.0)
 
 

@@ -16,6 +16,8 @@ from tests.web.echo_upload import PATTERN
 from tests.web.framings import FRAMINGS, Framing
 from tests.web.raw_client import RawClient, slow_connection
 
+pytestmark = pytest.mark.slow
+
 PHOTO = bytes(range(256)) * 800
 framings = pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS.keys())
 
