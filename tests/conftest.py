@@ -123,7 +123,7 @@ def postgres_template(postgres_server: str) -> str:
     """The name of a migrated, empty PostgreSQL database to copy."""
     name = f"{TEMPLATE}_{uuid.uuid4().hex[:8]}"
     _administer(postgres_server, f"CREATE DATABASE {name}")
-    migrate(_of(postgres_server, name))
+    migrate(database_address(postgres_server, name))
     return name
 
 
@@ -144,7 +144,7 @@ def postgres_databases(postgres_server: str, postgres_template: str) -> Database
 def postgres_url(postgres_server: str, postgres_databases: Databases) -> Iterator[str]:
     """A migrated, empty PostgreSQL database for this test alone."""
     name = postgres_databases.take()
-    yield _of(postgres_server, name)
+    yield database_address(postgres_server, name)
     postgres_databases.give_back(name)
 
 
@@ -174,7 +174,8 @@ def timed_database(database_url: str, clock: Clock) -> Iterator[Database]:
         yield database
 
 
-def _of(server: str, database: str) -> str:
+def database_address(server: str, database: str) -> str:
+    """The URL of that database on a server, whose own is given as psycopg takes it."""
     url = make_url(server).set(drivername="postgresql+psycopg", database=database)
     return url.render_as_string(hide_password=False)
 

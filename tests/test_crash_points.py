@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -22,6 +21,7 @@ import pytest
 from app.db import Database
 from app.media_hash import media_id_of_bytes
 from tests.conftest import ROOT
+from tests.eventually import eventually
 from tests.intake import TOGETHER, Intake, open_intake, picture, twin_of
 
 PHOTO = picture("photo")
@@ -96,16 +96,18 @@ class Workers:
 
     def _await_rest(self, process_id: str) -> None:
         """Until it sleeps, waiting for its line: a tracer that comes in the middle of a call miscounts that call."""
-        deadline = time.monotonic() + 30
-        while "State:\tS" not in Path(f"/proc/{process_id}/status").read_text():
-            assert time.monotonic() < deadline, "the process never waited for its line"
-            time.sleep(0.002)
+        eventually(
+            lambda: "State:\tS" in Path(f"/proc/{process_id}/status").read_text(),
+            "the process to wait for its line",
+            seconds=30,
+        )
 
     def _await_tracer(self, process_id: str) -> None:
-        deadline = time.monotonic() + 30
-        while "TracerPid:\t0\n" in Path(f"/proc/{process_id}/status").read_text():
-            assert time.monotonic() < deadline, "strace did not attach"
-            time.sleep(0.002)
+        eventually(
+            lambda: "TracerPid:\t0\n" not in Path(f"/proc/{process_id}/status").read_text(),
+            "strace to attach",
+            seconds=30,
+        )
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.eventually import eventually
 from tests.wheels import Package, write_wheel
 
 pytestmark = pytest.mark.slow
@@ -43,16 +43,9 @@ def start(checkout: Path, path: str = f"/usr/bin:/bin:{sys.base_prefix}/bin") ->
     )
 
 
-def wait_until_exists(path: Path, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not appear"
-        time.sleep(0.005)
-
-
 def test_an_environment_that_was_cut_off_is_made_anew_and_then_left_alone(checkout: Path) -> None:
     with start(checkout) as cut_off:
-        wait_until_exists(checkout / ".venv" / "bin" / "python")
+        eventually((checkout / ".venv" / "bin" / "python").exists, "the environment")
         os.killpg(cut_off.pid, signal.SIGKILL)
     (checkout / ".venv" / "left-over").touch()
 

@@ -21,7 +21,8 @@ from app.models import MediaStatus
 from app.outbox.watch import POLL_SECONDS, ChangeWatcher
 from tests import fork_server
 from tests.conftest import ROOT
-from tests.outbox.world import Receiver, World, wait_until
+from tests.eventually import eventually
+from tests.outbox.world import Receiver, World
 from tests.poolers import PGBOUNCER, pgbouncer
 
 pytestmark = [
@@ -114,7 +115,7 @@ def test_messages_are_delivered_in_order_by_many_threads_through_few_sessions(mo
         try:
             statuses = (MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED)
             media_ids = [one.result(60) for one in [pool.submit(world.media, *statuses) for _ in range(60)]]
-            wait_until(lambda: all(receiver.of(media_id) == [1, 2, 3] for media_id in media_ids))
+            eventually(lambda: all(receiver.of(media_id) == [1, 2, 3] for media_id in media_ids))
         finally:
             for dispatcher in dispatchers:
                 dispatcher.stop()

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ from app.models import Media
 from app.recorder import AndThen
 from app.sweep import SweepReport
 from app.uploads import Receipt, Upload
+from tests.eventually import eventually
 from tests.intake import Intake, open_intake, picture
 
 CLIP = b"\0\0\0\x18ftypmp42" + bytes(8000)
@@ -30,13 +31,6 @@ def intake(tmp_path: Path, sqlite_url: str) -> Iterator[Intake]:
 
 def nothing(_connection: Connection, _media: Media) -> None:
     pass
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class Group:
@@ -64,7 +58,7 @@ class Group:
         """One more, which is waiting when this returns."""
         published = len(self.published())
         future = self._pool.submit(self.send, content, name, and_then)
-        wait_until(lambda: len(self.published()) > published)
+        eventually(lambda: len(self.published()) > published)
         time.sleep(0.02)  # from its link to its place among those who wait
         return future
 
@@ -203,7 +197,7 @@ def test_one_that_is_interrupted_while_it_waits_is_not_recorded_and_leaves_its_p
     intake: Intake, group: Group
 ) -> None:
     def interrupt() -> None:
-        wait_until(intake.final(picture("interrupted")).exists)
+        eventually(intake.final(picture("interrupted")).exists)
         time.sleep(0.2)
         interrupt_main_thread()
 
@@ -230,7 +224,7 @@ def test_one_that_is_interrupted_while_another_records_it_keeps_its_file(intake:
         assert go_on.wait(20)
 
     def interrupt() -> None:
-        wait_until(intake.final(picture("interrupted")).exists)
+        eventually(intake.final(picture("interrupted")).exists)
         time.sleep(0.2)
         group.let_go()
         assert entered.wait(30)

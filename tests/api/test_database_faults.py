@@ -15,6 +15,7 @@ from werkzeug.test import TestResponse
 from app.demo.annotations import ReferenceService
 from tests.api.conftest import Api, MakeApi, picture
 from tests.api.test_health import not_ready
+from tests.eventually import eventually
 
 COPY = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('VACUUM INTO ?', sys.argv[2:])"
 
@@ -122,10 +123,7 @@ def test_another_services_database_in_the_files_place_is_not_used(make_api: Make
     assert api.upload("/media", picture(1)).status_code == 201
     aside = [file.rename(file.with_name(f"aside-{file.name}")) for file in path.parent.glob("detections.db*")]
     shutil.copy(sqlite_template, path)
-    deadline = time.monotonic() + 30
-    while "it is not used" not in not_ready(api):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    eventually(lambda: "it is not used" in not_ready(api), seconds=30)
     assert is_refused(api.upload("/media", picture(2)), "Another file")
     for file in aside:
         file.rename(file.with_name(file.name.removeprefix("aside-")))

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +39,7 @@ from app.settings.detector import DetectorOptions
 from tests.detection.bombs import many_scans, png
 from tests.detection.clips import Clip, without_pictures
 from tests.detection.onnx_bytes import constant_model
+from tests.eventually import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -79,16 +80,7 @@ def running(pid: int) -> bool:
 
 def hang(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
-    assert eventually(lambda: state(pid) == "T")
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
+    eventually(lambda: state(pid) == "T")
 
 
 def test_a_stored_picture_is_one_frame(detector_process: DetectorProcess, astronaut: Path) -> None:
@@ -440,7 +432,7 @@ def test_the_death_of_the_parent_ends_the_process(state: str, tmp_path: Path, lo
         child = int(parent.stdout.readline())
         assert running(child)
         parent.kill()
-    assert eventually(lambda: not running(child))
+    eventually(lambda: not running(child))
 
 
 def test_under_gunicorn_the_service_is_not_run_again_in_the_process(tmp_path: Path) -> None:
@@ -466,7 +458,7 @@ def test_under_gunicorn_the_service_is_not_run_again_in_the_process(tmp_path: Pa
     assert told["labels"] == ["person"]
     assert imports.read_text().split() == [str(told["server"])]
     assert listening not in opened
-    assert eventually(lambda: not running(told["detector"]))
+    eventually(lambda: not running(told["detector"]))
 
 
 def test_under_a_flask_command_the_service_is_not_run_again_in_the_process(tmp_path: Path) -> None:
@@ -484,7 +476,7 @@ def test_under_a_flask_command_the_service_is_not_run_again_in_the_process(tmp_p
     told = json.loads(done.stdout)
     assert told["labels"] == ["person"]
     assert imports.read_text().split() == [str(told["server"])]
-    assert eventually(lambda: not running(told["detector"]))
+    eventually(lambda: not running(told["detector"]))
 
 
 def python_environment(**variables: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from app.models import MediaStatus, OutboxStream
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Classification, Message, Verdict
 from tests.conftest import Clock
+from tests.eventually import eventually
 from tests.outbox.statements import LATER, Counter, add_backlog
 from tests.outbox.world import (
     BUSY,
@@ -22,7 +23,6 @@ from tests.outbox.world import (
     Receiver,
     World,
     busy_for,
-    wait_until,
 )
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
@@ -232,7 +232,7 @@ def test_no_send_starts_with_less_lease_left_than_its_deadline(world: World, rec
     event.listen(world.database.writer, "commit", freeze)
     dispatcher.turn()
     event.remove(world.database.writer, "commit", freeze)
-    wait_until(lambda: _has_come_back(dispatcher), "the claim")
+    eventually(lambda: _has_come_back(dispatcher), "the claim")
     dispatcher.finish()
     stream = world.stream(media_id)
     assert receiver.seen == []
@@ -329,7 +329,7 @@ def _cost_of_delivering(world: World) -> int:
         dispatcher.turn()
     slow.wait_for(1)
     slow.release.set()
-    wait_until(lambda: _has_come_back(dispatcher), "the answer")
+    eventually(lambda: _has_come_back(dispatcher), "the answer")
     with Counter(world.database) as second:
         dispatcher.turn()
     world.drive(dispatcher)

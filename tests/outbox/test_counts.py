@@ -8,8 +8,9 @@ from app.db import Database
 from app.outbox import operations
 from app.outbox.counts import EXACT, FRESH_SECONDS, STALE_SECONDS, OutboxCounts
 from tests.conftest import Clock
+from tests.eventually import eventually
 from tests.outbox.statements import LATER, Counter, add_backlog
-from tests.outbox.world import Receiver, World, wait_until
+from tests.outbox.world import Receiver, World
 
 
 class Age:
@@ -49,7 +50,7 @@ def test_many_are_told_as_they_were_counted_last_and_counted_anew_meanwhile(data
     assert told(database, counts).pending == more, "it is as good as new"
     age.seconds += FRESH_SECONDS + 1
     assert told(database, counts).pending == more, "nobody waits for the count"
-    wait_until(lambda: told(database, counts).pending == 2 * more)
+    eventually(lambda: told(database, counts).pending == 2 * more)
     with database.writing() as session:
         session.execute(text("UPDATE outbox_stream SET last_seq = last_seq + 1"))
     age.seconds += STALE_SECONDS + 1

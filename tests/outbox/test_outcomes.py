@@ -9,6 +9,7 @@ from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Classification, Outcome, Verdict
 from app.outbox.operations import retry_parked
 from tests.conftest import Clock
+from tests.eventually import eventually
 from tests.outbox.world import (
     BUSY,
     CIRCUIT_WAIT,
@@ -26,7 +27,6 @@ from tests.outbox.world import (
     Receiver,
     World,
     commits_that_seem_to_fail,
-    wait_until,
 )
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
@@ -281,7 +281,7 @@ def test_an_outcome_counts_once_though_its_commit_seemed_to_fail(world: World, c
     receiver.wait_for(1)
     receiver.release.set()
     with commits_that_seem_to_fail(world.database):
-        wait_until(lambda: _raises_unavailable(dispatcher), "the outcome")
+        eventually(lambda: _raises_unavailable(dispatcher), "the outcome")
     recorded = world.values(media_id)
     receiver.otherwise = OK
     dispatcher.turn()
@@ -333,7 +333,7 @@ def _acknowledged_unheard(world: World) -> tuple[str, Dispatcher, Receiver]:
     receiver.wait_for(1)
     receiver.release.set()
     with commits_that_seem_to_fail(world.database):
-        wait_until(lambda: _raises_unavailable(dispatcher), "the outcome")
+        eventually(lambda: _raises_unavailable(dispatcher), "the outcome")
     assert world.stream(media_id).acked_seq == 1
     return media_id, dispatcher, receiver
 

@@ -6,7 +6,8 @@ from structlog.testing import capture_logs
 from app.models import MediaStatus
 from app.outbox.messages import Classification, Verdict
 from tests.conftest import Clock
-from tests.outbox.world import LEASE, OK, Receiver, World, wait_until
+from tests.eventually import eventually
+from tests.outbox.world import LEASE, OK, Receiver, World
 
 REASON = "500, 写真 is not stored here"
 REFUSE = {
@@ -39,7 +40,7 @@ def deliver(world: World, condition: str) -> tuple[str, list[str]]:
     receiver.answer(picky, Classification(Verdict.RETRY, REASON, 500, excerpt="写真"))
     dispatcher = world.dispatcher(receiver)
     dispatcher.turn()
-    wait_until(lambda: len(receiver.arrived) >= 1 + len(others), "the first of each")
+    eventually(lambda: len(receiver.arrived) >= 1 + len(others), "the first of each")
     for _ in range(20):
         dispatcher.sleep(min(dispatcher.turn(), 0.02))
     dispatcher.finish()

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -23,6 +23,7 @@ from app.errors import MediaTooLarge, Unavailable, Undecodable
 from app.models import DetectionRun, MediaStatus, RunFailure, RunState
 from tests.conftest import Clock
 from tests.detection.clips import Clip
+from tests.eventually import eventually
 from tests.runs.conftest import LEASE, WANTED, World
 
 pytestmark = pytest.mark.slow
@@ -63,15 +64,9 @@ class Worker:
         assert pid is not None
         return pid
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
     def kill_detector(self, run_id: int, tries: int) -> None:
         """End the detector as the kernel would, in the middle of that try."""
-        self.until(lambda: self.world.run(run_id).tries == tries and self.world.run(run_id).frames_done > 0)
+        eventually(lambda: self.world.run(run_id).tries == tries and self.world.run(run_id).frames_done > 0)
         os.kill(self.pid(), signal.SIGKILL)
 
 
@@ -136,7 +131,7 @@ def test_what_cannot_be_decoded_fails_at_once(worker: Worker, tmp_path: Path) ->
 
 def test_the_end_of_the_service_hands_back_what_is_under_way(worker: Worker, clip: Path) -> None:
     media_id, run_id = worker.start(clip, "Video", EVERY_FRAME)
-    worker.until(lambda: worker.world.run(run_id).frames_done > 0)
+    eventually(lambda: worker.world.run(run_id).frames_done > 0)
     pid = worker.pid()
     worker.executor.stop()
     run = worker.world.run(run_id)
@@ -153,7 +148,7 @@ def test_the_end_of_the_service_hands_back_what_is_under_way(worker: Worker, cli
 def test_a_video_yields_to_somebody_else_s_photo_and_goes_on_from_where_it_was(worker: Worker, clip: Path) -> None:
     world = worker.world
     _, video = worker.start(clip, "Video", EVERY_FRAME)
-    worker.until(lambda: world.run(video).frames_done > 0)
+    eventually(lambda: world.run(video).frames_done > 0)
     pid = worker.pid()
     photo = world.runs.start_new(world.media(ASTRONAUT), replace(WANTED, user_id="bob"))
     assert worker.ended(photo).state == RunState.DONE
@@ -168,7 +163,7 @@ def test_a_video_yields_to_somebody_else_s_photo_and_goes_on_from_where_it_was(w
 
 def test_a_video_yields_to_a_picture_that_is_not_stored(worker: Worker, clip: Path) -> None:
     _, video = worker.start(clip, "Video", EVERY_FRAME)
-    worker.until(lambda: worker.world.run(video).frames_done > 0)
+    eventually(lambda: worker.world.run(video).frames_done > 0)
     [result] = worker.executor.detect(Job(ASTRONAUT.read_bytes(), "Image"), 60, user="bob").results
     assert [found.label for found in result.objects] == ["person"]
     assert worker.world.run(video).state != RunState.DONE
@@ -177,7 +172,7 @@ def test_a_video_yields_to_a_picture_that_is_not_stored(worker: Worker, clip: Pa
 
 def test_a_run_that_is_cancelled_is_dropped_and_the_detector_goes_on_with_the_next(worker: Worker, clip: Path) -> None:
     media_id, video = worker.start(clip, "Video", EVERY_FRAME)
-    worker.until(lambda: worker.world.run(video).frames_done > 0)
+    eventually(lambda: worker.world.run(video).frames_done > 0)
     worker.world.runs.cancel(media_id, "ada", user="ada")
     photo = worker.world.runs.start_new(worker.world.media(ASTRONAUT), WANTED)
     worker.executor.wake()
@@ -201,13 +196,13 @@ def test_a_run_that_finds_more_than_it_may_ends_at_error_and_says_so(worker: Wor
 
 def test_a_run_that_went_to_another_process_is_dropped(worker: Worker, clip: Path, clock: Clock) -> None:
     media_id, run_id = worker.start(clip, "Video", EVERY_FRAME)
-    worker.until(lambda: worker.world.run(run_id).frames_done > 0)
+    eventually(lambda: worker.world.run(run_id).frames_done > 0)
     taken = None
     while taken is None:
         clock.advance(LEASE + 1)
         taken = worker.world.runs.claim("another")
     pid = worker.pid()
-    worker.until(lambda: worker.processes[0].pid != pid)
+    eventually(lambda: worker.processes[0].pid != pid)
     assert worker.world.runs.finish(taken, [])
     assert worker.world.found(run_id) == []
     assert worker.world.told(media_id) == [NEW, PROCESSING, PROCESSED]

@@ -23,6 +23,7 @@ from app.detection.waiting import RunWaiters
 from app.models import DetectionRun, Media, RunFailure, RunState
 from app.uploads import Upload
 from tests.conftest import Clock
+from tests.eventually import eventually
 from tests.intake import open_intake, picture
 from tests.runs.conftest import LEASE, WANTED, World
 
@@ -62,7 +63,7 @@ class Desk:
         return self
 
     def await_idle(self) -> None:
-        until(lambda: self.executor.idle == 1)
+        eventually(lambda: self.executor.idle == 1)
 
     def upload(
         self, content: bytes = ASTRONAUT, wanted: RunRequest = WANTED, *, before: Step = nothing, after: Step = nothing
@@ -82,13 +83,6 @@ class Desk:
     def ended(self, run_id: int) -> DetectionRun:
         assert self.waiters.wait(run_id, 60), self.world.run(run_id).state
         return self.world.run(run_id)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -131,7 +125,7 @@ def test_a_picture_is_begun_before_it_is_recorded_and_needs_no_name_then(sqlite_
     folders = (sqlite_desk.intake.images, sqlite_desk.intake.incoming)
 
     def lose_the_file(_connection: Connection, _media: Media) -> None:
-        until(lambda: sqlite_desk.executor.idle == 0)
+        eventually(lambda: sqlite_desk.executor.idle == 0)
         time.sleep(0.2)  # from taking the job to sending it
         for path in [path for folder in folders for path in folder.iterdir() if path.is_file()]:
             path.unlink()
@@ -144,7 +138,7 @@ def test_a_picture_is_begun_before_it_is_recorded_and_needs_no_name_then(sqlite_
 
 def test_a_recording_that_fails_frees_the_detector_and_keeps_nothing(desk: Desk) -> None:
     def fail(_connection: Connection, _media: Media) -> NoReturn:
-        until(lambda: desk.executor.idle == 0)
+        eventually(lambda: desk.executor.idle == 0)
         raise RuntimeError("the recording failed")
 
     pid = desk.process.pid
@@ -173,7 +167,7 @@ def test_a_detector_that_dies_of_a_head_start_has_tried_once(sqlite_desk: Desk) 
     os.kill(pid, signal.SIGSTOP)  # it takes the job, and never comes to it
 
     def kill(_connection: Connection, _media: Media) -> None:
-        until(lambda: sqlite_desk.executor.idle == 0)
+        eventually(lambda: sqlite_desk.executor.idle == 0)
         time.sleep(0.2)
         os.kill(pid, signal.SIGKILL)
 
@@ -251,7 +245,7 @@ def test_a_detector_that_cannot_look_for_runs_is_not_idle(sqlite_desk: Desk) -> 
             session.execute(text(f"ALTER TABLE {before} RENAME TO {after}"))
 
     rename("detection_run", "out_of_reach")
-    until(lambda: sqlite_desk.executor.idle == 0)
+    eventually(lambda: sqlite_desk.executor.idle == 0)
     time.sleep(LOOK_EVERY * 1.5)
     assert sqlite_desk.executor.idle == 0
     rename("out_of_reach", "detection_run")
@@ -283,16 +277,16 @@ def test_a_detector_that_is_called_to_something_else_is_given_nothing(tmp_path: 
         idle.call()
         assert idle.wait(seen, 30) is None  # called before it waited
         waiting = threads.submit(idle.wait, idle.calls, 30)
-        until(lambda: len(idle) == 1)
+        eventually(lambda: len(idle) == 1)
         assert idle.give(head_start)
         assert not idle.give(head_start)
         assert waiting.result(30) is head_start
         waiting = threads.submit(idle.wait, idle.calls, 30)
-        until(lambda: len(idle) == 1)
+        eventually(lambda: len(idle) == 1)
         idle.call()
         assert waiting.result(30) is None
         waiting = threads.submit(idle.wait, idle.calls, 30)
-        until(lambda: len(idle) == 1)
+        eventually(lambda: len(idle) == 1)
         idle.close()
         assert not idle.give(head_start)
         assert waiting.result(30) is None

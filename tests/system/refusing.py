@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.eventually import eventually
 from tests.system.service import Service
 
 
@@ -16,10 +17,7 @@ def refusing(call: str, process: int, log: Path, error: str = "EPERM") -> Iterat
     command = ["strace", "-q", "-f", "-p", str(process), "-o", str(log), *injected]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracer:
         try:
-            deadline = time.monotonic() + 30
-            while f"TracerPid:\t{tracer.pid}\n" not in Path(f"/proc/{process}/status").read_text():
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            eventually(lambda: f"TracerPid:\t{tracer.pid}\n" in Path(f"/proc/{process}/status").read_text(), seconds=30)
             yield
         finally:
             tracer.terminate()

@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.web.process_figures import COUNTED_BYTES
 from tests import fork_server
 from tests.api.conftest import RUNS_OUT, picture
+from tests.eventually import eventually
 from tests.system.service import ROOT, Service, surroundings, token
 from tests.web.raw_client import RawClient
 
@@ -58,13 +59,6 @@ def until_answering(service: Service, count: int) -> None:
         while len(answering(service)) < count:
             assert time.monotonic() < deadline, f"{answering(service)} answered"
             list(clients.map(lambda _number: service.request("GET", "/healthz"), range(8)))
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def upload_over_both(service: Service, first: int) -> None:
@@ -122,7 +116,7 @@ def test_a_long_upload_is_counted_while_it_comes_and_to_its_last_byte_where_it_b
         length = f"Content-Length: {2 * len(file)}\r\nContent-Type: video/mp4\r\n\r\n".encode()
         client.send(b"POST /media?name=flight.mp4 HTTP/1.1\r\nHost: here\r\n" + bearer + length)
         client.send(file)
-        until(lambda: COUNTED_BYTES <= counted() <= len(file))
+        eventually(lambda: COUNTED_BYTES <= counted() <= len(file))
         client.end()
         assert client.answer().status == 400
     assert counted() == len(file)

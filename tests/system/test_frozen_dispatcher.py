@@ -3,7 +3,6 @@
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from app.lifecycle import change_status, create_media
 from app.models import Media, MediaStatus, OutboxAttempt, OutboxStream
 from app.outbox.queue import OutboxQueue
 from tests import fork_server
+from tests.eventually import eventually
 from tests.system.dispatch import LEASE_SECONDS, dispatcher
 from tests.system.service import ROOT
 
@@ -43,13 +43,6 @@ def attempts(database: Database) -> list[tuple[int, float]]:
         return [(row.seq, row.at) for row in session.scalars(select(OutboxAttempt).order_by(OutboxAttempt.id))]
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_what_a_dispatcher_writes_after_its_lease_has_gone_changes_nothing(
     database_url: str, annotations: ReferenceService, tmp_path: Path
 ) -> None:
@@ -59,15 +52,15 @@ def test_what_a_dispatcher_writes_after_its_lease_has_gone_changes_nothing(
         command = [sys.executable, "-m", "tests.system.dispatch", database_url, annotations.url]
         frozen = fork_server.Popen(command, cwd=ROOT, stdout=log)
         try:
-            until(lambda: bool(annotations.log()))
+            eventually(lambda: bool(annotations.log()))
             frozen.send_signal(signal.SIGSTOP)
             time.sleep(2 * LEASE_SECONDS)
             other = dispatcher(database, annotations.url)
             other.start()
-            until(lambda: len(attempts(database)) == 2)
+            eventually(lambda: len(attempts(database)) == 2)
             settled = attempts(database)
             frozen.send_signal(signal.SIGCONT)
-            until(lambda: b"lease_lost" in (tmp_path / "frozen.log").read_bytes())
+            eventually(lambda: b"lease_lost" in (tmp_path / "frozen.log").read_bytes())
             other.stop()
             assert attempts(database) == settled
             with database.reading() as session:
