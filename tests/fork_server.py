@@ -12,6 +12,7 @@ import atexit
 import ctypes
 import importlib
 import inspect
+import io
 import json
 import os
 import platform
@@ -193,13 +194,14 @@ def _become(request: dict[str, Any]) -> None:
     time.tzset()
     os.chdir(request["cwd"])
     sys.path[0] = request["cwd"]
+    unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
     for number, name in enumerate(_STREAMS):
-        stream = open(  # noqa: SIM115 - it lives as long as the process
-            number,
-            "r" if number == 0 else "w",
-            buffering=1 if number == 2 or os.isatty(number) else -1,
+        raw = open(number, "wb" if number else "rb", 0 if number and unbuffered else -1, closefd=False)  # noqa: SIM115
+        stream = io.TextIOWrapper(
+            raw,
             errors="backslashreplace" if number == 2 else None,
-            closefd=False,
+            line_buffering=number == 2 or os.isatty(number),
+            write_through=unbuffered,
         )
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)

@@ -38,10 +38,7 @@ def media_in(path: Path) -> int:
 
 
 def until_ready(api: Api) -> None:
-    deadline = time.monotonic() + 30
-    while (answer := api.app.test_client().get("/readyz")).status_code != 200:
-        assert time.monotonic() < deadline, answer.text
-        time.sleep(0.05)
+    eventually(lambda: api.app.test_client().get("/readyz").status_code == 200)
 
 
 def is_refused(answer: TestResponse, words: str) -> bool:
@@ -99,11 +96,8 @@ def test_an_earlier_copy_in_the_files_place_is_a_restored_database_and_goes_on_i
     subprocess.run([sys.executable, "-c", COPY, str(path), str(copy)], check=True)
     assert api.upload("/media", picture(2)).status_code == 201
     marker = api.images / ".detections" / "marker.json"
-    deadline = time.monotonic() + 30
     before = marker.read_text()
-    while marker.read_text() == before:  # it follows within seconds
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: marker.read_text() != before, "the marker, which follows within seconds")
     for file in path.parent.glob("detections.db*"):
         file.unlink()
     copy.rename(path)
@@ -150,9 +144,7 @@ def test_somebodys_write_lock_is_waited_for_once_and_then_told_as_the_databases(
             thread.join()
         assert time.monotonic() - began < 5
         assert all(is_refused(answer, "database") for answer in answers), [answer.text for answer in answers]
-        deadline = time.monotonic() + 30
-        while "another program holds its lock" not in api.app.test_client().get("/readyz").text:
-            assert time.monotonic() < deadline
+        eventually(lambda: "another program holds its lock" in api.app.test_client().get("/readyz").text)
         shell.execute("ROLLBACK")
     until_ready(api)
     assert api.upload("/media", picture(1)).status_code == 201

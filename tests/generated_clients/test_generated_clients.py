@@ -10,7 +10,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from io import BytesIO
@@ -20,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.eventually import eventually
 from tests.system.service import ROOT, Service, token
 
 HERE = Path(__file__).parent
@@ -104,11 +104,7 @@ def test_a_client_made_by_openapi_python_client_uploads_waits_lists_and_knows_pr
         queued = detect.sync_detailed(client=client, body=body, prefer="respond-async")
         assert queued.status_code == HTTPStatus.ACCEPTED
         media = queued.parsed.media
-        deadline = time.monotonic() + 60
-        while media.run.state != "done":
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-            media = show.sync(media.id, client=client)
+        eventually(lambda: show.sync(media.id, client=client).run.state == "done", "the run")
         [frame] = results.sync(media.id, client=client).annotations
         assert [found.label for found in frame.detections] == ["person"]
         assert [item.name for item in index.sync(client=client, limit=10).items] == ["astronaut.jpg"]

@@ -1,7 +1,6 @@
 """A running process whose calls of one kind fail, as strace injects it."""
 
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +31,9 @@ def worker_of(service: Service) -> int:
 
 def readiness(service: Service, wanted: int) -> str:
     """What `/readyz` says, once it answers with that status."""
-    deadline = time.monotonic() + 30
-    while (answer := service.request("GET", "/readyz")).status_code != wanted:
-        assert time.monotonic() < deadline, answer.text
-        time.sleep(0.2)
-    return answer.text
+
+    def told() -> str:
+        answer = service.request("GET", "/readyz")
+        return answer.text if answer.status_code == wanted else ""
+
+    return eventually(told, f"{wanted} from /readyz")

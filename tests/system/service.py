@@ -13,6 +13,7 @@ import jwt
 import requests
 
 from tests import fork_server
+from tests.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
 SECRET = "the secret that the tests share with the suite"
@@ -90,11 +91,8 @@ class Service:
         answer = self.upload("/detect", file)
         assert answer.status_code in (200, 201, 202), answer.text
         media: dict[str, Any] = answer.json()["media"]
-        deadline = time.monotonic() + 60
-        while media["run"]["state"] != "done":
-            assert time.monotonic() < deadline, media
-            time.sleep(0.1)
-            media = self.request("GET", f"/media/{media['id']}").json()
+        if media["run"]["state"] != "done":
+            eventually(lambda: self.request("GET", f"/media/{media['id']}").json()["run"]["state"] == "done", "the run")
         return str(media["id"])
 
     def outbox(self) -> dict[str, Any]:

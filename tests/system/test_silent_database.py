@@ -19,6 +19,7 @@ from sqlalchemy import make_url
 
 from app.demo.annotations import ReferenceService
 from tests import fork_server
+from tests.eventually import eventually
 from tests.silent_server import SilentServer
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.service import ROOT, SECRET, Service, surroundings
@@ -141,7 +142,5 @@ def test_a_database_that_lets_nobody_write_is_503_and_not_ready(
         ready = service.request("GET", "/readyz")
         assert (ready.status_code, "read-only" in ready.text) == (503, True)
         person.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
-    deadline = time.monotonic() + ANSWER_SECONDS
-    while not service.upload("/media", photo(1), name="photo.png").ok:
-        assert time.monotonic() < deadline
+    eventually(lambda: service.upload("/media", photo(1), name="photo.png").ok, seconds=ANSWER_SECONDS)
     assert service.request("GET", "/readyz").ok

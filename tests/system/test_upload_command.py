@@ -18,6 +18,7 @@ import pytest
 from app import create_command_app
 from tests import fork_server
 from tests.cli.terminal import COMMAND, ROOT, on_terminal, piped
+from tests.eventually import eventually
 from tests.system.promise import photo
 from tests.system.proxy import BUSY, Fault, Proxy
 from tests.system.service import Service, surroundings, token
@@ -168,9 +169,7 @@ def test_a_list_that_was_stopped_goes_on_where_it_was(service: Service, tmp_path
         try:
             assert process.stdout is not None
             assert "uploaded" in process.stdout.readline()
-            deadline = time.monotonic() + 30
-            while not proxy.met and time.monotonic() < deadline:
-                time.sleep(0.05)
+            eventually(lambda: bool(proxy.met), "the second file")
             process.send_signal(signal.SIGINT)
             _, told = process.communicate(timeout=30)
         finally:
