@@ -8,7 +8,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -128,11 +128,10 @@ def postgres_template(postgres_server: str) -> str:
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+def sqlite_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A migrated SQLite database for this test alone."""
-    path = tmp_path / "detections.db"
-    shutil.copy(sqlite_template, path)
-    return f"sqlite:///{path}"
+    with lent_database(request, "sqlite", tmp_path) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -140,12 +139,25 @@ def postgres_databases(postgres_server: str, postgres_template: str) -> Database
     return Databases(postgres_server, postgres_template)
 
 
+@contextmanager
+def lent_database(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterator[str]:
+    """The URL of a migrated, empty database, "sqlite" in that folder or "postgres", for a fixture of any scope."""
+    if kind == "sqlite":
+        path = folder / "detections.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    databases: Databases = request.getfixturevalue("postgres_databases")
+    name = databases.take()
+    yield database_address(request.getfixturevalue("postgres_server"), name)
+    databases.give_back(name)
+
+
 @pytest.fixture
-def postgres_url(postgres_server: str, postgres_databases: Databases) -> Iterator[str]:
+def postgres_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A migrated, empty PostgreSQL database for this test alone."""
-    name = postgres_databases.take()
-    yield database_address(postgres_server, name)
-    postgres_databases.give_back(name)
+    with lent_database(request, "postgres", tmp_path) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

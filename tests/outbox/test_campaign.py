@@ -3,19 +3,16 @@
 A part mostly waits, so several are under way at once, each with an outbox and an annotations service of its own.
 """
 
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from pathlib import Path
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 
 from app.db import Database
-from tests.conftest import database_address
+from tests.conftest import lent_database
 from tests.outbox.campaign import SMALL, Result, parts
-from tests.postgres_databases import Databases
 
 pytestmark = pytest.mark.slow
 
@@ -35,24 +32,15 @@ def run(part: str, url: str) -> Result:
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
     """What each part that was asked for comes to, on each kind of database."""
-    template: Path = request.getfixturevalue("sqlite_template")
-    server: str = request.getfixturevalue("postgres_server")
-    databases: Databases = request.getfixturevalue("postgres_databases")
     folder = tmp_path_factory.mktemp("campaign")
     items: list[Any] = [item for item in request.session.items if item.path == request.path]
-    lent: list[str] = []
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(AT_ONCE) as pool:
         results: Results = {}
         for number, params in enumerate(item.callspec.params for item in items):
-            if params["kind"] == "postgres":
-                lent.append(databases.take())
-                url = database_address(server, lent[-1])
-            else:
-                url = f"sqlite:///{shutil.copy(template, folder / f'{number}.db')}"
+            (folder / str(number)).mkdir()
+            url = stack.enter_context(lent_database(request, params["kind"], folder / str(number)))
             results[params["part"], params["kind"]] = pool.submit(run, params["part"], url)
         yield results
-    for name in lent:
-        databases.give_back(name)
 
 
 @pytest.mark.timeout(300)
