@@ -5,8 +5,8 @@ time, in a thread of its own, and none within a cool-down of the last. Of the re
 known yet, the one that began the look waits for it; the others wait a moment, and are then told to come again. So an
 issuer that swallows every packet holds one of the server's threads, never all.
 
-PyJWT's PyJWKClient fetches under its lock, so that such an issuer holds every thread, and reads an answer of any length;
-its PyJWKSet takes a key that names no algorithm for its type's default one. What serves here is PyJWK.
+PyJWT's PyJWKClient fetches under its lock, so that such an issuer holds every thread, and reads an answer of any
+length; its PyJWKSet takes a key that names no algorithm for its type's default one. What serves here is PyJWK.
 """
 
 import http.client
