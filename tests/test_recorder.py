@@ -126,7 +126,9 @@ def test_one_that_conflicts_leaves_the_others_of_its_group_alone(intake: Intake,
     group.let_go()
     assert sorted(one.result(60).duplicate for one in same) == [False, True]
     assert [one.result(60).duplicate for one in others] == [False] * 3
-    assert (len(intake.rows()), len(intake.stored()), intake.leftovers()) == (5, 5, [])
+    assert len(intake.rows()) == 5
+    assert len(intake.stored()) == 5
+    assert intake.leftovers() == []
     intake.assert_sound()
 
 
@@ -141,7 +143,9 @@ def test_one_whose_addition_fails_leaves_the_others_of_its_group_alone(intake: I
         bad.result(60)
     assert [one.result(60).duplicate for one in others] == [False] * 3
     assert not intake.final(picture("bad")).exists()
-    assert (len(intake.rows()), len(intake.stored()), intake.leftovers()) == (4, 4, [])
+    assert len(intake.rows()) == 4
+    assert len(intake.stored()) == 4
+    assert intake.leftovers() == []
     intake.assert_sound()
 
 
@@ -168,7 +172,9 @@ def test_where_the_database_stays_busy_all_who_wait_are_told_at_once(tmp_path: P
                 with pytest.raises(Unavailable):
                     one.result(60)
             assert time.monotonic() - began < 6
-        assert (intake.rows(), intake.stored(), intake.leftovers()) == ([], set(), [])
+        assert intake.rows() == []
+        assert intake.stored() == set()
+        assert intake.leftovers() == []
 
 
 class Interrupted(BaseException):

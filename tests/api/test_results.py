@@ -122,7 +122,8 @@ def test_the_answer_of_a_detection_holds_its_slot_until_it_is_written(recorded: 
     document = json.loads(body + b"".join(pieces))
     answer.close()
     assert slots.taken == 0
-    assert (document["duplicate"], document["media"]["id"]) == (True, recorded.media_id)
+    assert document["duplicate"] is True
+    assert document["media"]["id"] == recorded.media_id
     assert len(document["annotations"]) == PAGE_ROWS
 
 

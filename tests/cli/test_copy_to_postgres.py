@@ -52,4 +52,5 @@ def test_a_database_with_something_in_it_is_left_alone(shell: Shell, postgres_ur
     shell.upload(1)
     assert copied(shell.settings["DATABASE_URL"], postgres_url).returncode == 0
     again = copied(shell.settings["DATABASE_URL"], postgres_url)
-    assert (again.returncode, again.stderr.strip()) == (1, "The target is not empty.")
+    assert again.returncode == 1
+    assert again.stderr.strip() == "The target is not empty."

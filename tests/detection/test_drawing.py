@@ -62,7 +62,8 @@ def test_a_media_is_drawn_in_the_detector_s_process_which_goes_on(
 ) -> None:
     for source, size in ((astronaut, (512, 512)), (clip, (320, 240))):
         drawn = Image.open(io.BytesIO(detector_process.draw(drawing(source, ending))))
-        assert (drawn.format, drawn.size) == (FORMATS[ending], size)
+        assert drawn.format == FORMATS[ending]
+        assert drawn.size == size
     first = detector_process.pid
     assert len(list(detector_process.run(Job(astronaut, "Image")))) == 2
     assert detector_process.pid == first

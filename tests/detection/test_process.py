@@ -87,7 +87,8 @@ def test_a_stored_picture_is_one_frame(detector_process: DetectorProcess, astron
     total, frame = detector_process.run(Job(astronaut, "Image", confidence=0.45))
     assert total == Total(1)
     assert isinstance(frame, FrameResult)
-    assert (frame.index, frame.time) == (0, 0.0)
+    assert frame.index == 0
+    assert frame.time == 0.0
     (found,) = frame.objects
     assert found.label == "person"
     assert found.center_x == pytest.approx(0.370, abs=0.005)

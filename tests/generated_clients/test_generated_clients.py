@@ -110,14 +110,17 @@ def test_a_client_made_by_openapi_python_client_uploads_waits_lists_and_knows_pr
         assert [item.name for item in index.sync(client=client, limit=10).items] == ["astronaut.jpg"]
         assert content.sync(media.id, client=client).payload.read() == photo
         again = detect.sync_detailed(client=client, body=types.File(payload=BytesIO(photo)), name="again.jpg")
-        assert (again.status_code, again.parsed.duplicate) == (HTTPStatus.OK, True)
+        assert again.status_code == HTTPStatus.OK
+        assert again.parsed.duplicate is True
 
         unsupported = store.sync(client=client, body=form(models.StoreMediaFilesBody, b"text", "notes.txt"))
-        assert (type(unsupported), unsupported.status) == (models.UnsupportedMediaProblem, 415)
+        assert type(unsupported) is models.UnsupportedMediaProblem
+        assert unsupported.status == 415
         other = bytearray(photo)
         other[len(photo) // 4] ^= 0xFF  # outside the sample, so the id is the same
         collision = store.sync(client=client, body=form(models.StoreMediaFilesBody, bytes(other), "other.jpg"))
-        assert (collision.type_, collision.media_url) == (f"{PROBLEM}media-id-collision", f"/media/{media.id}")
+        assert collision.type_ == f"{PROBLEM}media-id-collision"
+        assert collision.media_url == f"/media/{media.id}"
         assert index.sync(client=stranger).type_ == f"{PROBLEM}unauthorized"
         assert show.sync("0123456789abcdef", client=client).type_ == f"{PROBLEM}not-found"
 

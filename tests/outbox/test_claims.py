@@ -236,8 +236,11 @@ def test_no_send_starts_with_less_lease_left_than_its_deadline(world: World, rec
     dispatcher.finish()
     stream = world.stream(media_id)
     assert receiver.seen == []
-    assert (stream.lease_epoch, stream.lease_owner, stream.due_at) == (1, None, clock.seconds)
-    assert (stream.attempts, stream.uncertain) == (0, False)
+    assert stream.lease_epoch == 1
+    assert stream.lease_owner is None
+    assert stream.due_at == clock.seconds
+    assert stream.attempts == 0
+    assert stream.uncertain is False
     assert world.attempts(media_id) == []
 
 
@@ -303,7 +306,9 @@ def test_letting_go_returns_what_was_not_sent_and_records_what_was(world: World,
     dispatcher.finish()
     for media_id in media_ids:
         stream = world.stream(media_id)
-        assert (stream.acked_seq, stream.lease_owner, stream.due_at) == (1, None, clock.seconds)
+        assert stream.acked_seq == 1
+        assert stream.lease_owner is None
+        assert stream.due_at == clock.seconds
 
 
 def test_the_cost_of_a_turn_depends_neither_on_the_backlog_nor_on_the_history(world: World, clock: Clock) -> None:

@@ -34,10 +34,16 @@ def test_a_few_are_counted_whenever_somebody_asks(world: World, receiver: Receiv
         world.media()
         clock.advance(1)
         found = told(world.database, counts)
-        assert (found.pending, found.active, found.oldest_age, found.delivered_last_hour) == (number, number, number, 0)
+        assert found.pending == number
+        assert found.active == number
+        assert found.oldest_age == number
+        assert found.delivered_last_hour == 0
     world.drive(world.dispatcher(receiver))
     found = told(world.database, counts)
-    assert (found.pending, found.active, found.oldest_age, found.delivered_last_hour) == (0, 0, None, 3)
+    assert found.pending == 0
+    assert found.active == 0
+    assert found.oldest_age is None
+    assert found.delivered_last_hour == 3
 
 
 def test_many_are_told_as_they_were_counted_last_and_counted_anew_meanwhile(database: Database) -> None:

@@ -36,7 +36,8 @@ def test_processes_that_share_a_database_keep_the_promise_and_never_find_it_lock
             for one in sent:
                 one.result()
             assert [json.loads(one.result().stdout)["parked"] for one in flushed] == [0, 0, 0]
-            assert (uploads.refused, uploads.cut_off) == ([], 0)
+            assert uploads.refused == []
+            assert uploads.cut_off == 0
             settle(service)
             assert_kept(service, annotations, [uploads])
             beside.send_signal(signal.SIGTERM)

@@ -52,7 +52,8 @@ def test_behind_a_pooler_of_transactions_nothing_fails_and_the_promise_is_kept(
             service.start("--workers", "2")
             upload(service, uploads, range(UPLOADS))
             uploads.promised[service.detected(ASTRONAUT)] = ASTRONAUT.read_bytes()
-            assert (uploads.refused, uploads.cut_off) == ([], 0)
+            assert uploads.refused == []
+            assert uploads.cut_off == 0
             settle(service)
             assert_kept(service, annotations, [uploads])
         finally:

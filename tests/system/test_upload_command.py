@@ -82,7 +82,8 @@ def outcomes(told: list[Any]) -> list[str]:
 def test_files_are_uploaded_and_detected_and_not_sent_again(service: Service, tmp_path: Path) -> None:
     files = photos(tmp_path, 1, 2)
     first = piped("media", "upload", *files, environment=environment(service))
-    assert (first.returncode, first.stderr) == (0, "")
+    assert first.returncode == 0
+    assert first.stderr == ""
     lines = first.stdout.splitlines()
     ids = [line.split()[0] for line in lines]
     assert [line.split()[1] for line in lines] == ["uploaded", "uploaded"]
@@ -190,7 +191,8 @@ def test_other_content_under_the_same_id_is_told_without_being_sent(service: Ser
     other.write_bytes(content)
     posts = service.log.read_text().count('"method": "POST"')
     [refused] = documents("--no-detect", str(other), environment=environment(service), exit_code=1)
-    assert (refused["id"], refused["outcome"]) == (told["id"], "failed")
+    assert refused["id"] == told["id"]
+    assert refused["outcome"] == "failed"
     assert "another file" in refused["reason"]
     assert service.log.read_text().count('"method": "POST"') == posts
 
@@ -299,5 +301,6 @@ def test_a_wrong_address_token_or_file_is_wrong_usage(
     (tmp_path / "a.png").write_bytes(photo(9))
     runner = create_command_app().test_cli_runner()
     ended = runner.invoke(args=["media", "upload", str(tmp_path / what)], env=environment(service) | changed)
-    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.exit_code == 2
+    assert ended.stdout == ""
     assert "Error" in ended.stderr
