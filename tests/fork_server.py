@@ -157,16 +157,22 @@ def _serve(channel: socket.socket) -> dict[str, Any] | None:
         message, streams, _, _ = socket.recv_fds(channel, _MAX_REQUEST, len(_STREAMS))
         if not message:
             return None
+        request: dict[str, Any] = json.loads(message)
+        is_apart, apart = os.pipe()
         pid = _fork_sibling()
         if pid == 0:
+            if request["session"]:
+                os.setsid()
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
-        for stream in streams:
-            os.close(stream)
+        for descriptor in (*streams, apart):
+            os.close(descriptor)
+        if pid:
+            os.read(is_apart, 1)  # nothing, once the new process has closed its end: it leads its session by now
+            channel.send(str(pid).encode())
+        os.close(is_apart)
         if pid == 0:
-            request: dict[str, Any] = json.loads(message)
             return request
-        channel.send(str(pid).encode())
 
 
 def _fork_sibling() -> int:
@@ -187,8 +193,6 @@ def _fork_sibling() -> int:
 def _become(request: dict[str, Any]) -> None:
     """Run the program in this process, to its end."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if request["session"]:
-        os.setsid()
     os.environ.clear()
     os.environ.update(request["env"])
     time.tzset()
