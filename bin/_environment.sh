@@ -17,7 +17,8 @@ use_environment() {
 }
 use_environment .venv
 
-unset PYTHONHOME PYTHONPATH
+# Without compiled files each of the tests' some hundred processes would compile the application anew.
+unset PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 fail() {
     printf '%s: %s\n' "${0##*/}" "$1" >&2

@@ -5,9 +5,10 @@ Each test has a freshly migrated database of its own, copied from one that was m
 
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -22,20 +23,38 @@ from app.database import Database
 from app.demo import reference_app
 from tests.api_description import sent_messages
 from tests.postgres import address, prepare_for_root, running_postgres
+from tests.postgres_databases import Databases
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "detections_template"
+UNSAFE = ("fsync = off", "full_page_writes = off", "checkpoint_timeout = '1h'", "max_wal_size = '8GB'")
+"""Settings of the tests' PostgreSQL server, which nobody needs after the machine has crashed."""
 
 MakeDatabase = Callable[[], Database]
 
 
 def pytest_configure() -> None:
-    """End the tests at once, with one line, where hundreds would fail for the same want."""
+    """End the tests at once, with one line, where hundreds would fail for the same want.
+
+    Compiled files are written, whatever the environment says: without them each of some hundred processes would compile
+    the application anew, and each worker of pytest every test.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if not os.environ.get("TEST_POSTGRES_URL"):
         try:
             prepare_for_root()
         except FileNotFoundError as error:
             raise pytest.UsageError(str(error)) from error
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of browsers and servers as slow, and begin with what is slow: a long module that came last would
+    run when all others have ended."""
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests" / "page") or item.path.is_relative_to(ROOT / "tests" / "system"):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 class Clock:
@@ -92,7 +111,11 @@ def postgres_server() -> Iterator[str]:
         yield given
         return
     with running_postgres() as server:
-        yield address(server, driver="postgresql")
+        url = address(server, driver="postgresql")
+        for setting in UNSAFE:  # a test of what survives a crash of the machine has a server of its own
+            _administer(url, f"ALTER SYSTEM SET {setting}")
+        _administer(url, "SELECT pg_reload_conf()")
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -100,25 +123,41 @@ def postgres_template(postgres_server: str) -> str:
     """The name of a migrated, empty PostgreSQL database to copy."""
     name = f"{TEMPLATE}_{uuid.uuid4().hex[:8]}"
     _administer(postgres_server, f"CREATE DATABASE {name}")
-    migrate(_of(postgres_server, name))
+    migrate(database_address(postgres_server, name))
     return name
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+def sqlite_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A migrated SQLite database for this test alone."""
-    path = tmp_path / "detections.db"
-    shutil.copy(sqlite_template, path)
-    return f"sqlite:///{path}"
+    with lent_database(request, "sqlite", tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(postgres_server: str, postgres_template: str) -> Databases:
+    return Databases(postgres_server, postgres_template)
+
+
+@contextmanager
+def lent_database(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterator[str]:
+    """The URL of a migrated, empty database, "sqlite" in that folder or "postgres", for a fixture of any scope."""
+    if kind == "sqlite":
+        path = folder / "detections.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    databases: Databases = request.getfixturevalue("postgres_databases")
+    name = databases.take()
+    yield database_address(request.getfixturevalue("postgres_server"), name)
+    databases.give_back(name)
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
-    """A migrated PostgreSQL database for this test alone."""
-    name = f"detections_{uuid.uuid4().hex[:12]}"
-    _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
-    yield _of(postgres_server, name)
-    _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+def postgres_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A migrated, empty PostgreSQL database for this test alone."""
+    with lent_database(request, "postgres", tmp_path) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -147,7 +186,8 @@ def timed_database(database_url: str, clock: Clock) -> Iterator[Database]:
         yield database
 
 
-def _of(server: str, database: str) -> str:
+def database_address(server: str, database: str) -> str:
+    """The URL of that database on a server, whose own is given as psycopg takes it."""
     url = make_url(server).set(drivername="postgresql+psycopg", database=database)
     return url.render_as_string(hide_password=False)
 

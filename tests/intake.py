@@ -92,7 +92,8 @@ class Intake:
         rows = self.rows()
         for media in rows:
             content = Path(media.path).read_bytes()
-            assert (media_id_of_bytes(content), len(content)) == (media.id, media.size_bytes)
+            assert media_id_of_bytes(content) == media.id
+            assert len(content) == media.size_bytes
         assert self.creates() == len(rows)
 
 

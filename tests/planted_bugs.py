@@ -56,14 +56,16 @@ def planted(tree: Path, bug: Bug) -> Iterator[None]:
 def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
     """pytest's exit code in that tree, and its last lines."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "PYTEST_"))}
-    ran = subprocess.run(
-        [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
-        cwd=tree,
-        env=clean,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # Compiled files of its own each time: an edit of the same length within a second would pass for none.
+    with tempfile.TemporaryDirectory(prefix="compiled-") as compiled:
+        ran = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
+            cwd=tree,
+            env=clean | {"PYTHONPYCACHEPREFIX": compiled},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     return ran.returncode, "\n".join((ran.stdout + ran.stderr).strip().splitlines()[-15:])
 
 

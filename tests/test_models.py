@@ -330,7 +330,8 @@ def test_a_status_of_an_unknown_media_cannot_change(database: Database) -> None:
 def test_a_new_media_has_its_create_message_in_the_words_of_the_contract(database: Database) -> None:
     new_media(database, MediaStatus.NEW)
     [(seq, kind, payload)] = kinds_and_payloads(database)
-    assert (seq, kind) == (1, "create")
+    assert seq == 1
+    assert kind == "create"
     assert payload == {
         "id": ID,
         "name": "photo.jpg",

@@ -19,11 +19,16 @@ from app.database import Database
 from app.database.models import MediaStatus
 from app.errors import DatabaseUnfit
 from app.outbox.watch import POLL_SECONDS, ChangeWatcher
+from tests import fork_server
 from tests.conftest import ROOT
-from tests.outbox.world import Receiver, World, wait_until
+from tests.eventually import eventually
+from tests.outbox.world import Receiver, World
 from tests.poolers import PGBOUNCER, pgbouncer
 
-pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="there is no PgBouncer (Debian: apt install pgbouncer)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PGBOUNCER is None, reason="there is no PgBouncer (Debian: apt install pgbouncer)"),
+]
 
 Mode = Literal["session", "transaction"]
 MODES: tuple[Mode, ...] = ("session", "transaction")
@@ -110,7 +115,7 @@ def test_messages_are_delivered_in_order_by_many_threads_through_few_sessions(mo
         try:
             statuses = (MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED)
             media_ids = [one.result(60) for one in [pool.submit(world.media, *statuses) for _ in range(60)]]
-            wait_until(lambda: all(receiver.of(media_id) == [1, 2, 3] for media_id in media_ids))
+            eventually(lambda: all(receiver.of(media_id) == [1, 2, 3] for media_id in media_ids))
         finally:
             for dispatcher in dispatchers:
                 dispatcher.stop()
@@ -171,14 +176,11 @@ def test_a_connection_to_listen_on_must_not_lead_to_a_pooler_of_transactions(pos
 
 def started(*command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith(("JWT_", "DATABASE_"))}
-    return subprocess.run(
+    return fork_server.run(
         [sys.executable, "-m", *command],
         cwd=ROOT,
         env=surroundings | {"JWT_SECRET_KEY": "x" * 32, "ANNOTATIONS_URL": "http://127.0.0.1:9"} | settings,
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
 
 

@@ -1,7 +1,6 @@
 """Connections to PostgreSQL: what a URL asks for, how long a server may be silent, and which server is fit."""
 
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -18,8 +17,11 @@ from app.database import Database
 from app.database.postgres_connection import TimeLimits, settings_in
 from app.errors import DatabaseUnfit, SettingsError, Unavailable
 from app.outbox.watch import ChangeWatcher
+from tests import fork_server
 from tests.conftest import ROOT
 from tests.silent_server import SilentServer
+
+pytestmark = pytest.mark.slow
 
 
 def execute(url: str, *statements: str) -> None:
@@ -104,14 +106,11 @@ def test_a_database_that_is_not_utf_8_is_refused_in_one_line(encoding: str, post
             assert str(refused.value).isprintable()
             with pytest.raises(DatabaseUnfit), database.read_transaction() as session:
                 session.execute(text("SELECT 1"))
-        ended = subprocess.run(
+        ended = fork_server.run(
             [sys.executable, "-m", "alembic", "upgrade", "head"],
             cwd=ROOT,
             env=os.environ | {"DATABASE_URL": url},
-            capture_output=True,
-            text=True,
             timeout=60,
-            check=False,
         )
         assert ended.returncode != 0
         [line] = (ended.stdout + ended.stderr).splitlines()

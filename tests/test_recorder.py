@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,6 +16,7 @@ from app.errors import StorageFailed, Unavailable
 from app.ingest import IngestResult, Upload
 from app.recorder import AndThen
 from app.sweep import SweepReport
+from tests.eventually import eventually
 from tests.intake import Intake, open_intake, picture
 
 CLIP = b"\0\0\0\x18ftypmp42" + bytes(8000)
@@ -29,13 +30,6 @@ def intake(tmp_path: Path, sqlite_url: str) -> Iterator[Intake]:
 
 def nothing(_connection: WriteTransaction, _media: Media) -> None:
     pass
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class Group:
@@ -63,7 +57,7 @@ class Group:
         """One more, which is waiting when this returns."""
         published = len(self.published())
         future = self._pool.submit(self.send, content, name, and_then)
-        wait_until(lambda: len(self.published()) > published)
+        eventually(lambda: len(self.published()) > published)
         time.sleep(0.02)  # from its link to its place among those who wait
         return future
 
@@ -131,7 +125,9 @@ def test_one_that_conflicts_leaves_the_others_of_its_group_alone(intake: Intake,
     group.let_go()
     assert sorted(one.result(60).duplicate for one in same) == [False, True]
     assert [one.result(60).duplicate for one in others] == [False] * 3
-    assert (len(intake.rows()), len(intake.stored()), intake.leftovers()) == (5, 5, [])
+    assert len(intake.rows()) == 5
+    assert len(intake.stored()) == 5
+    assert intake.leftovers() == []
     intake.assert_sound()
 
 
@@ -146,7 +142,9 @@ def test_one_whose_addition_fails_leaves_the_others_of_its_group_alone(intake: I
         bad.result(60)
     assert [one.result(60).duplicate for one in others] == [False] * 3
     assert not intake.final(picture("bad")).exists()
-    assert (len(intake.rows()), len(intake.stored()), intake.leftovers()) == (4, 4, [])
+    assert len(intake.rows()) == 4
+    assert len(intake.stored()) == 4
+    assert intake.leftovers() == []
     intake.assert_sound()
 
 
@@ -173,7 +171,9 @@ def test_where_the_database_stays_busy_all_who_wait_are_told_at_once(tmp_path: P
                 with pytest.raises(Unavailable):
                     one.result(60)
             assert time.monotonic() - began < 6
-        assert (intake.rows(), intake.stored(), intake.leftovers()) == ([], set(), [])
+        assert intake.rows() == []
+        assert intake.stored() == set()
+        assert intake.leftovers() == []
 
 
 class Interrupted(BaseException):
@@ -202,7 +202,7 @@ def test_one_that_is_interrupted_while_it_waits_is_not_recorded_and_leaves_its_p
     intake: Intake, group: Group
 ) -> None:
     def interrupt() -> None:
-        wait_until(intake.final(picture("interrupted")).exists)
+        eventually(intake.final(picture("interrupted")).exists)
         time.sleep(0.2)
         interrupt_main_thread()
 
@@ -229,7 +229,7 @@ def test_one_that_is_interrupted_while_another_records_it_keeps_its_file(intake:
         assert go_on.wait(20)
 
     def interrupt() -> None:
-        wait_until(intake.final(picture("interrupted")).exists)
+        eventually(intake.final(picture("interrupted")).exists)
         time.sleep(0.2)
         group.let_go()
         assert entered.wait(30)

@@ -56,14 +56,16 @@ def test_a_row_whose_file_is_not_there_is_left_until_the_next_call(intake: Intak
     with (new / changed.name).open("ab") as file:
         file.write(b"more")
     [first, second] = Relocation(intake.database, folders(intake, new)).run(old, new)
-    assert (first.media_id, first.path) == (lost.id, lost.path)
+    assert first.media_id == lost.id
+    assert first.path == lost.path
     assert "No such file" in first.reason
     assert "has 8004 bytes" in second.reason
     assert str(lost.path) in paths(intake)
     kept.rename(new / Path(lost.path).name)
     shutil.copy(changed, new / changed.name)
     again = Relocation(intake.database, folders(intake, new))
-    assert (list(again.run(old, new)), again.moved) == ([], 2)
+    assert list(again.run(old, new)) == []
+    assert again.moved == 2
 
 
 def test_a_folder_that_begins_alike_is_another_one(intake: Intake, tmp_path: Path) -> None:
@@ -73,7 +75,8 @@ def test_a_folder_that_begins_alike_is_another_one(intake: Intake, tmp_path: Pat
     with pytest.raises(SettingsError):
         check_rows(intake.database, folders(intake, intake.images))
     moved_back = Relocation(intake.database, folders(intake, intake.images))
-    assert (list(moved_back.run(tmp_path, intake.images)), moved_back.moved) == ([], 0)
+    assert list(moved_back.run(tmp_path, intake.images)) == []
+    assert moved_back.moved == 0
 
 
 def test_rows_are_moved_only_to_the_folder_that_is_set_for_their_type(intake: Intake, tmp_path: Path) -> None:
@@ -95,4 +98,5 @@ def test_a_path_that_another_media_has_is_left(intake: Intake, tmp_path: Path) -
         session.get_one(Media, first.id).path = str(new / Path(second.path).name)
     relocation = Relocation(intake.database, folders(intake, new))
     [left] = relocation.run(intake.images, new)
-    assert (left.media_id, relocation.moved) == (second.id, 1)
+    assert left.media_id == second.id
+    assert relocation.moved == 1

@@ -18,6 +18,8 @@ from app.errors import StorageFull
 from app.room import ADMISSION_SECONDS, KNOWN_SECONDS, LARGE_BYTES, Room, incoming_name
 from app.storage import INCOMING, Storage
 
+pytestmark = pytest.mark.slow
+
 SLACK = 1 << 30
 """Others use this disk too."""
 

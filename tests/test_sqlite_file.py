@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from app.database import Database
 from app.database.models import OutboxCircuit
 from app.errors import DatabaseFailed, DatabaseUnfit, Unavailable
+from tests import fork_server
 
 ROOT = Path(__file__).parent.parent
 ANY = select(OutboxCircuit.failures).limit(1)
@@ -282,8 +283,10 @@ def test_a_command_without_a_database_ends_with_one_line_that_names_its_path(
         "IMAGES_DIR": str(tmp_path / "images"),
         "VIDEOS_DIR": str(tmp_path / "videos"),
     }
-    ended = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, env=settings, capture_output=True, text=True, check=False
+    ended = fork_server.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=settings,
     )
     assert ended.returncode != 0
     said = ended.stdout + ended.stderr

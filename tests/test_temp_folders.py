@@ -13,6 +13,8 @@ import pytest
 
 from app import temp_folders
 
+pytestmark = pytest.mark.slow
+
 PREFIX = "detections-test-"
 OWNER = f"""
 import os, signal

@@ -54,7 +54,8 @@ def test_the_identity_stands_in_the_claim_that_the_suite_uses() -> None:
 def test_audience_and_issuer_are_those_of_the_settings() -> None:
     token = MintedTokens(SECRET, audience="suite", issuer="detections").token_for("ada")
     claims = jwt.decode(token, SECRET, algorithms=["HS256"], audience="suite", issuer="detections")
-    assert (claims["aud"], claims["iss"]) == ("suite", "detections")
+    assert claims["aud"] == "suite"
+    assert claims["iss"] == "detections"
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])

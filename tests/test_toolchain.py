@@ -4,13 +4,15 @@ import ast
 import hashlib
 import re
 import subprocess
-from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,12 +42,11 @@ READ_THE_ENVIRONMENT = {"app/settings/reader.py"}
 LOCKS = ("requirements.txt", "tests/requirements.txt")
 
 
-def app_modules() -> Iterator[tuple[str, ast.Module]]:
+@cache
+def app_modules() -> tuple[tuple[str, ast.Module], ...]:
     """Every module of the service with its path from the root; the demo stands outside it, as another program would."""
-    for path in sorted((ROOT / "app").rglob("*.py")):
-        name = path.relative_to(ROOT).as_posix()
-        if not name.startswith("app/demo/"):
-            yield name, ast.parse(path.read_text(encoding="utf-8"))
+    paths = [path for path in sorted((ROOT / "app").rglob("*.py")) if not path.is_relative_to(ROOT / "app/demo")]
+    return tuple((path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))) for path in paths)
 
 
 def calls(tree: ast.Module, *names: str) -> bool:

@@ -110,7 +110,9 @@ def test_a_commit_whose_answer_was_lost_is_looked_up_and_is_a_success(
     assert not receipt.duplicate
     intake.assert_sound()
     intake.sweep.run()
-    assert (len(intake.rows()), len(intake.stored()), intake.leftovers()) == (1, 1, [])
+    assert len(intake.rows()) == 1
+    assert len(intake.stored()) == 1
+    assert intake.leftovers() == []
     intake.assert_sound()
 
 
@@ -154,6 +156,7 @@ def test_a_commit_that_broke_keeps_the_file_with_its_proof_until_a_sweep_can_tel
     [proof] = intake.leftovers()
     assert proof.samefile(intake.final(PHOTO))
     assert intake.sweep.run() == SweepReport(leftovers=1, orphans=1)
-    assert (intake.stored(), intake.leftovers()) == (set(), [])
+    assert intake.stored() == set()
+    assert intake.leftovers() == []
     assert not intake.send(PHOTO).duplicate
     intake.assert_sound()

@@ -6,7 +6,6 @@
 """
 
 import json
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from app.annotations.deadline import DeadlineSession, Endpoint, trusting_context
 from app.annotations.replies import Response, TransportError, presentable
 from app.annotations.resolver import Resolver
 from app.errors import RecordsNotReadable, Unavailable
+from app.media_hash import MEDIA_ID
 from app.outbox.messages import Classification, Kind, Message
 from app.timestamps import rfc3339
 from app.tokens import TokenSource
@@ -33,8 +33,6 @@ NOT_READABLE = (401, 403, 405, 501)
 
 NOTHING_TO_SEE = (404, 405, 501)
 """Answers to a GET that say that there is nothing there to ask, or nothing to see."""
-
-MEDIA_ID = re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII)
 
 
 class AnnotationsClient:
@@ -130,7 +128,6 @@ class AnnotationsClient:
             self._of_thread = threading.local()
         for session in sessions:
             session.close()
-        self._resolver.close()
 
     def _sent(self, talk: Conversation, message: Message) -> Sent:
         unknown = message.outcome_unknown or talk.outcome_unknown

@@ -1,65 +1,44 @@
 """Host names to addresses within a time limit.
 
 The system's resolver cannot be interrupted, and with its name servers gone it takes half a minute to say so: far
-beyond a send's deadline. So one thread does the waiting, and callers give up on it when their time is over. It is a
-daemon, because a process that ends must not wait for a name server either.
+beyond a send's deadline. So a thread does the waiting, one for each name, and callers give up on it when their time is
+over.
 """
 
-import queue
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from functools import partial
 from typing import Any
+
+from app.shared_call import SharedCall
 
 Addresses = Sequence[tuple[Any, ...]]
 Lookup = Callable[..., Addresses]
-Questions = queue.SimpleQueue[tuple[str, int, Future[Addresses]] | None]
 
 
 class Resolver:
-    """Looks names up one at a time, in a thread that is started by the first name; numeric addresses need none."""
+    """Looks names up; numeric addresses need no lookup. Safe to use from several threads."""
 
     def __init__(self, lookup: Lookup = socket.getaddrinfo) -> None:
         self._lookup = lookup
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._asked: Questions = queue.SimpleQueue()
+        self._guard = threading.Lock()
+        self._calls: dict[tuple[str, int], SharedCall[Addresses]] = {}
 
     def resolve(self, host: str, port: int, seconds: float) -> Addresses:
         """As getaddrinfo for a stream; raises OSError, or TimeoutError where that takes longer than `seconds`."""
         try:
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         except socket.gaierror:
-            found: Future[Addresses] = Future()
-            self._ask(host, port, found)
+            future = self._call(host, port).begin()
         try:
-            return found.result(seconds)
+            return future.result(seconds)
         except TimeoutError as error:
-            found.cancel()
+            if future.done():  # the lookup itself has timed out
+                raise
             raise TimeoutError(f"the name was not resolved within {seconds:.1f} s") from error
 
-    def close(self) -> None:
-        """Let the thread end, after what it has begun; a later `resolve` starts another."""
-        with self._lock:
-            self._asked.put(None)
-            self._asked, self._thread = queue.SimpleQueue(), None
-
-    def _ask(self, host: str, port: int, found: "Future[Addresses]") -> None:
-        with self._lock:
-            self._asked.put((host, port, found))
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(
-                    target=self._run, args=[self._asked], name="annotations-resolver", daemon=True
-                )
-                self._thread.start()
-
-    def _run(self, asked: Questions) -> None:
-        while question := asked.get():
-            host, port, found = question
-            if not found.set_running_or_notify_cancel():
-                continue
-            try:
-                found.set_result(self._lookup(host, port, type=socket.SOCK_STREAM))
-            except OSError as error:
-                found.set_exception(error)
+    def _call(self, host: str, port: int) -> SharedCall[Addresses]:
+        lookup = partial(self._lookup, host, port, type=socket.SOCK_STREAM)
+        with self._guard:
+            return self._calls.setdefault((host, port), SharedCall(lookup, "annotations-resolver"))

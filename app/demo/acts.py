@@ -122,18 +122,8 @@ class _Acts:
         self._show.detections(_detections(answer))
 
     def _show_backlog(self, media_id: str) -> None:
-        """Show what waits, once the service will not try by itself for a moment.
-
-        Each of its tries makes the pause before the next one longer. Once a command fits in there, what arrives after
-        it can be seen to be the command's doing.
-        """
+        """Show what waits, and go on once the service will not try by itself for a moment."""
         status = self._flask_json("outbox", "status", "--json")
-        for _ in range(_CALM_LOOKS):
-            calm = _seconds_until(status["circuit"]["retryAt"])
-            if calm > _CALM_SECONDS:
-                break
-            time.sleep(max(0.0, calm) + _PROBE_SECONDS)
-            status = self._flask_json("outbox", "status", "--json")
         circuit = status["circuit"]
         self._show.tell(
             f"pending {status['pending']}, parked {status['parked']}, circuit {circuit['state']} ({circuit['reason']})"
@@ -142,6 +132,17 @@ class _Acts:
         self._show.tell(f"GET /media/{media_id}: {json.dumps(delivery)}")
         if status["pending"] != len(EXPECTED) or delivery["pending"] != len(EXPECTED):
             raise StepFailed(f"not all of its {len(EXPECTED)} messages wait")
+        self._wait_for_calm()
+
+    def _wait_for_calm(self) -> None:
+        """Each attempt of the service makes the pause before the next one longer. Once a command fits in there, what
+        arrives after it can be seen to be the command's doing."""
+        administrator = Client(self._stage.service_url, self._stage.admin_token())
+        for _ in range(_CALM_LOOKS):
+            calm = _seconds_until(administrator.outbox()["circuit"]["retryAt"])
+            if calm > _CALM_SECONDS:
+                return
+            time.sleep(max(0.0, calm) + _PROBE_SECONDS)
 
     def _flush(self) -> None:
         self._show.begin("flask outbox flush --wait")

@@ -51,6 +51,10 @@ class Client:
         """The record as GET /media/{id} shows it. Raises StepFailed unless it is there."""
         return self._ask("GET", f"/media/{media_id}", HTTPStatus.OK)
 
+    def outbox(self) -> dict[str, Any]:
+        """How the outbox stands, for an administrator. Raises StepFailed for anybody else."""
+        return self._ask("GET", "/outbox", HTTPStatus.OK)
+
     def _ask(self, method: str, path: str, expected: HTTPStatus, **options: Any) -> dict[str, Any]:
         # A session for each call, which may come from any thread; none heeds the environment's proxies.
         with requests.Session() as session:

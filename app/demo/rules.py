@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.media_hash import MEDIA_ID
+
 NEW, PROCESSING, PROCESSED, ERROR = 1, 2, 3, 6
 TRANSITIONS = frozenset(
     {
@@ -23,7 +25,6 @@ TRANSITIONS = frozenset(
 )
 MAX_NAME_CHARACTERS = 255
 
-_MEDIA_ID = re.compile(r"[0-9a-f]{16}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SEQUENCE_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 _OVERRIDES = {"\u202d", "\u202e"}
@@ -68,7 +69,7 @@ def _one_of(*allowed: Any) -> Callable[[Any], bool]:
 
 
 CREATE_FIELDS: Mapping[str, Demand] = {
-    "id": Demand("16 lowercase hex digits", lambda value: isinstance(value, str) and bool(_MEDIA_ID.fullmatch(value))),
+    "id": Demand("16 lowercase hex digits", lambda value: isinstance(value, str) and bool(MEDIA_ID.fullmatch(value))),
     "name": Demand(
         f"a file name in NFC of at most {MAX_NAME_CHARACTERS} characters, without '/', control or override characters",
         _is_display_name,

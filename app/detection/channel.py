@@ -8,8 +8,9 @@ import select
 import socket
 import struct
 
+from app.timeval import timeval
+
 _HEAD = struct.Struct("!I?")
-_TIMEVAL = struct.Struct("@ll")
 _ONE_READ = 1 << 20
 _LONGEST_POLL = 2**31 - 1  # milliseconds
 
@@ -26,9 +27,8 @@ class Channel:
 
     def limit_waits(self, seconds: float) -> None:
         """Have every later wait for the other end fail after so long."""
-        timeval = _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1_000_000))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(seconds))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(seconds))
 
     def send(self, message: bytes, fd: int | None = None) -> None:
         """Send a message, and with it an open file, which stays this side's to close as well."""

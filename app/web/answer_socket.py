@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import IO, Any, Protocol
 from wsgiref.types import WSGIEnvironment
 
-from app.web.gathering import timeval
+from app.timeval import timeval
 from app.web.pace import ReaderPace, ReaderTooSlow
 
 LOOK_SECONDS = 0.25

@@ -7,8 +7,9 @@ once its window has had the time to open, and never again after the client has k
 """
 
 import socket
-import struct
 from collections.abc import Callable
+
+from app.timeval import TIMEVAL_BYTES, timeval
 
 GATHERED_BYTES = 128 * 1024
 """More gains nothing; a window that has opened is some megabytes wide."""
@@ -16,14 +17,6 @@ GATHERED_BYTES = 128 * 1024
 AFTER_BYTES = 4 << 20
 MOST_SECONDS = 0.1
 """How long a piece may take: a client that needs longer for it gains nothing by larger ones."""
-
-_TIMEVAL = struct.Struct("ll")
-
-
-def timeval(seconds: float) -> bytes:
-    """Seconds as SO_RCVTIMEO and SO_SNDTIMEO take them."""
-    whole = int(seconds)
-    return _TIMEVAL.pack(whole, int((seconds - whole) * 1_000_000))
 
 
 class Gathering:
@@ -53,7 +46,7 @@ class Gathering:
         return received
 
     def _start(self) -> bytes:
-        usual = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.size)
+        usual = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TIMEVAL_BYTES)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(MOST_SECONDS))
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, GATHERED_BYTES)
         return usual

@@ -26,11 +26,11 @@ from app.media_folders import check_folders
 from app.relocation import check_rows
 from app.settings import Settings
 from app.startup import check_file_systems, ending_on_faults, warn_of_nobody, warn_of_place, warn_of_plain_http
+from app.timeval import timeval
 from app.web import client_address
 from app.web.check import why_not
 from app.web.client_address import Proxies
 from app.web.connection import HeldContinue, is_off_the_connection
-from app.web.gathering import timeval
 
 _NEW_OBJECTS_BETWEEN_COLLECTIONS = 20_000
 """Some megabytes of what a few hundred requests leave behind; every 700, as by default, each request pays for one."""

@@ -4,6 +4,9 @@ Whoever sends tokens decides when keys are asked for, so asking must cost nobody
 time, in a thread of its own, and none within a cool-down of the last. Of the requests that need a key which is not
 known yet, the one that began the look waits for it; the others wait a moment, and are then told to come again. So an
 issuer that swallows every packet holds one of the server's threads, never all.
+
+PyJWT's PyJWKClient fetches under its lock, so that such an issuer holds every thread, and reads an answer of any
+length; its PyJWKSet takes a key that names no algorithm for its type's default one. What serves here is PyJWK.
 """
 
 import http.client
@@ -19,6 +22,7 @@ from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from app.errors import Unauthorized, Unavailable
+from app.shared_call import SharedCall
 
 log = structlog.get_logger()
 
@@ -48,62 +52,58 @@ class PublishedKeys:
         self._look = look
         self._algorithm = algorithm
         self._clock = clock
-        self._changed = threading.Condition()
+        self._guard = threading.Lock()
+        self._call = SharedCall(self._look_and_take, "issuer-keys")
         self._keys: Mapping[str, Any] = {}
         self._brought_at = -math.inf
         self._next_look = -math.inf
         self._failed = False
-        self._looking = False
 
     def key(self, key_id: object) -> Any:
         """The key of that name. Raises Unauthorized where the issuer has none, Unavailable where it cannot be asked."""
         if not isinstance(key_id, str) or not key_id:
             raise Unauthorized("The token was not accepted: it does not name its key (kid).")
-        with self._changed:
+        with self._guard:
             known, age = self._known(key_id), self._clock() - self._brought_at
             if known is not None and age < FRESH_SECONDS:
                 return known
-            began = self._begin_look()
-            if known is None or (began and age >= 2 * FRESH_SECONDS):  # nobody asked for long: it may be withdrawn
-                self._changed.wait_for(lambda: not self._looking, LOOK_SECONDS + 1 if began else MOMENT_SECONDS)
+            began = not self._call.is_under_way and self._clock() >= self._next_look
+            if began:
+                self._next_look = self._clock() + RETRY_SECONDS
+                self._call.begin()
+        if known is None or (began and age >= 2 * FRESH_SECONDS):  # nobody asked for long: it may be withdrawn
+            self._call.wait(LOOK_SECONDS + 1 if began else MOMENT_SECONDS)
+            with self._guard:
                 known = self._known(key_id)
-            if known is not None:
-                return known
-            if self._looking or self._failed:
-                wait = max(1.0, self._next_look - self._clock())
-                raise Unavailable("The token issuer's keys cannot be fetched now; try again.", wait)
-            raise Unauthorized("The token was not accepted: its issuer publishes no such key (kid).")
+        if known is not None:
+            return known
+        if self._call.is_under_way or self._failed:
+            wait = max(1.0, self._next_look - self._clock())
+            raise Unavailable("The token issuer's keys cannot be fetched now; try again.", wait)
+        raise Unauthorized("The token was not accepted: its issuer publishes no such key (kid).")
 
     def _known(self, key_id: str) -> Any:
         usable = self._clock() < self._brought_at + FRESH_SECONDS + STALE_SECONDS
         return self._keys.get(key_id) if usable else None
 
-    def _begin_look(self) -> bool:
-        """Begin a look if none is under way and the cool-down is over."""
-        if self._looking or self._clock() < self._next_look:
-            return False
-        threading.Thread(target=self._look_and_tell, name="issuer-keys", daemon=True).start()
-        self._looking = True
-        self._next_look = self._clock() + RETRY_SECONDS
-        return True
-
-    def _look_and_tell(self) -> None:
+    def _look_and_take(self) -> None:
         keys: Mapping[str, Any] = {}
         try:
             keys = _keys_in(self._look(), self._algorithm)
         except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
             log.warning("issuer_keys_not_fetched", reason=str(error))
+        except Exception:
+            log.exception("issuer_keys_not_fetched")
         finally:
-            with self._changed:
+            with self._guard:
                 self._take(keys)
 
     def _take(self, keys: Mapping[str, Any]) -> None:
-        self._looking, self._failed = False, not keys
+        self._failed = not keys
         now = self._clock()
         self._next_look = now + (RETRY_SECONDS if self._failed else COOL_DOWN_SECONDS)
         if keys:
             self._keys, self._brought_at = keys, now
-        self._changed.notify_all()
 
 
 def _keys_in(document: bytes, algorithm: str) -> Mapping[str, Any]:

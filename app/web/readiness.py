@@ -6,7 +6,6 @@ thread of its own, of which there is one at most: whoever asks meanwhile waits f
 
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,6 +20,7 @@ from app.database import ReadTransaction, schema
 from app.database.schema import is_read_only
 from app.detection import put_off
 from app.errors import DatabaseFailed, DatabaseUnfit, DetectionsError
+from app.shared_call import SharedCall
 from app.storage import INCOMING, Storage
 
 PATIENCE_SECONDS = 1.5
@@ -35,7 +35,7 @@ class Readiness:
     """Of one process's services."""
 
     def __init__(self, services: Services) -> None:
-        looks = (
+        looks: tuple[tuple[Look, str | None], ...] = (
             (partial(_database_troubles, services), "the database does not answer"),
             (partial(_folder_troubles, services), FOLDERS_SILENT),
             # A trial waits for the disk's syncs, which take long under load: what was found last is good enough then.
@@ -46,8 +46,8 @@ class Readiness:
     def troubles(self, patience: float = PATIENCE_SECONDS) -> list[str]:
         """Every reason why it is not ready, after at most so many seconds; none where it is."""
         deadline = time.monotonic() + patience
-        found = [(one, one.begin()) for one in self._looks]
-        return [trouble for one, look in found for trouble in one.outcome(look, deadline - time.monotonic())]
+        begun = [(one, one.call.begin()) for one in self._looks]
+        return [trouble for one, look in begun for trouble in one.outcome(look, deadline - time.monotonic())]
 
 
 class _PatientLook:
@@ -56,17 +56,8 @@ class _PatientLook:
     def __init__(self, look: Look, silence: str | None) -> None:
         self._look = look
         self._silence = silence
-        self._guard = threading.Lock()
-        self._under_way: Future[list[str]] | None = None
         self._found: list[str] = []
-
-    def begin(self) -> "Future[list[str]]":
-        """The look that is under way, or else a new one."""
-        with self._guard:
-            if self._under_way is None or self._under_way.done():
-                self._under_way = Future()
-                threading.Thread(target=self._run, args=(self._under_way,), name="readiness", daemon=True).start()
-            return self._under_way
+        self.call = SharedCall(self._remember, "readiness")
 
     def outcome(self, look: "Future[list[str]]", seconds: float) -> list[str]:
         try:
@@ -74,12 +65,9 @@ class _PatientLook:
         except TimeoutError:
             return self._found if self._silence is None else [self._silence]
 
-    def _run(self, look: "Future[list[str]]") -> None:
-        try:
-            self._found = self._look()
-            look.set_result(self._found)
-        except Exception as error:  # noqa: BLE001 (raised again where it is asked for)
-            look.set_exception(error)
+    def _remember(self) -> list[str]:
+        self._found = self._look()
+        return self._found
 
 
 def _database_troubles(services: Services) -> list[str]:

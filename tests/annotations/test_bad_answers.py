@@ -92,7 +92,8 @@ def test_no_redirect_is_followed_and_no_token_leaves_for_another_host(
 ) -> None:
     with Server(OK) as elsewhere, Server(answer(status, location=f"{elsewhere.url}/steal")) as server:
         found = make_client(server.url).deliver(message(kind))
-    assert (elsewhere.connections, len(server.requests)) == (0, 1)
+    assert elsewhere.connections == 0
+    assert len(server.requests) == 1
     assert found.verdict is Verdict.UNFIT
     assert found.detail.endswith(f"answered {status} to {elsewhere.url}/steal")
 
@@ -107,7 +108,8 @@ def test_a_look_follows_no_redirect_either(make_client: MakeClient) -> None:
 def test_a_redirect_to_nonsense_is_still_a_redirect(make_client: MakeClient, location: str) -> None:
     with Server(f"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: {location}\r\n\r\n".encode()) as server:
         found = make_client(server.url).deliver(message())
-    assert (found.verdict, found.status) == (Verdict.UNFIT, 302)
+    assert found.verdict == Verdict.UNFIT
+    assert found.status == 302
 
 
 ECHOES: dict[str, Step] = {

@@ -67,7 +67,9 @@ def test_each_status_has_the_verdict_of_the_design(
 ) -> None:
     body = b"" if status in (204, 304) else b'{"why": "because"}'
     found = delivered_to(Server(answer(status, body)), make_client, kind)
-    assert (found.verdict, found.status, found.excerpt) == (verdict, status, body.decode())
+    assert found.verdict == verdict
+    assert found.status == status
+    assert found.excerpt == body.decode()
     assert found.unsent is False
     call = "POST /api/media" if kind is CREATE else f"PUT /api/media/{MEDIA}/status"
     gone = ": gone there for good, nothing more to tell" if status == 410 and kind is STATUS else ""
@@ -90,7 +92,8 @@ def test_a_status_of_what_is_not_there_is_refused_once_that_has_gone_on(make_cli
 def test_with_one_token_for_all_a_refused_token_is_an_unfit_endpoint(make_client: MakeClient, status: int) -> None:
     with Server(answer(status, retry_after="9")) as server:
         found = make_client(server.url).deliver(message())
-    assert (found.verdict, found.retry_after) == (UNFIT, 9)
+    assert found.verdict == UNFIT
+    assert found.retry_after == 9
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
@@ -142,7 +145,8 @@ def test_a_success_that_cannot_come_from_the_annotations_service_is_unfit_and_sa
     make_client: MakeClient, body: bytes, what: str
 ) -> None:
     found = delivered_to(Server(body), make_client, CREATE)
-    assert (found.verdict, found.outcome_unknown) == (UNFIT, True)
+    assert found.verdict == UNFIT
+    assert found.outcome_unknown is True
     assert found.detail.endswith(f" with {what}")
 
 
@@ -174,7 +178,9 @@ def test_a_conflict_that_the_record_confirms_is_delivered(
 ) -> None:
     server = Server(answer(409, b"conflict"), look)
     found = delivered_to(server, make_client, kind)
-    assert (found.verdict, found.outcome, found.status) == (DELIVERED, outcome, 409)
+    assert found.verdict == DELIVERED
+    assert found.outcome == outcome
+    assert found.status == 409
     first, *looks = server.requests
     assert first.method == ("POST" if kind is CREATE else "PUT")
     assert {(one.method, one.path) for one in looks} == {("GET", f"/api/media/{MEDIA}")}
@@ -195,7 +201,8 @@ def test_a_status_behind_ours_is_not_the_last_word_and_in_the_end_a_person_is_as
 ) -> None:
     server = Server(answer(409), record(id=MEDIA, mediaStatus=theirs))
     found = delivered_to(server, make_client, STATUS, outcome_unknown=unknown, reference=OTHER)
-    assert (found.verdict, found.outcome_unknown) == (LIMITED, unknown)
+    assert found.verdict == LIMITED
+    assert found.outcome_unknown == unknown
     assert comes_to(found, STATUS) is Action.RETRY
     assert finally_comes_to(found, STATUS) is Action.PARK
 
@@ -298,7 +305,9 @@ def test_a_look_that_fails_is_repeated_and_keeps_the_doubt_as_it_was(
     make_client: MakeClient, look: Step, verdict: Verdict, kind: Kind, unknown: bool
 ) -> None:
     found = delivered_to(Server(answer(409), look), make_client, kind, outcome_unknown=unknown)
-    assert (found.verdict, found.outcome_unknown, found.status) == (verdict, unknown, 409)
+    assert found.verdict == verdict
+    assert found.outcome_unknown == unknown
+    assert found.status == 409
 
 
 # Retry-After

@@ -24,7 +24,8 @@ def test_a_create_is_sent_as_the_contract_says(make_client: MakeClient) -> None:
     with Server(answer(201)) as server:
         make_client(server.url).deliver(create)
     (request,) = server.requests
-    assert (request.method, request.path) == ("POST", "/api/media")
+    assert request.method == "POST"
+    assert request.path == "/api/media"
     assert json.loads(request.body) == create.payload
     assert request.headers == {
         "host": f"127.0.0.1:{server.port}",
@@ -46,14 +47,16 @@ def test_epoch_and_time_of_a_message_go_with_it(make_client: MakeClient) -> None
     with Server(answer(204)) as server:
         make_client(server.url).deliver(message(Kind.STATUS, epoch=3, changed_at=1_800_000_000.25))
     (request,) = server.requests
-    assert (request.headers["x-outbox-epoch"], request.headers["x-outbox-time"]) == ("3", "2027-01-15T08:00:00.250Z")
+    assert request.headers["x-outbox-epoch"] == "3"
+    assert request.headers["x-outbox-time"] == "2027-01-15T08:00:00.250Z"
 
 
 def test_a_status_is_sent_as_the_contract_says(make_client: MakeClient) -> None:
     with Server(answer(204)) as server:
         make_client(server.url).deliver(message(Kind.STATUS))
     (request,) = server.requests
-    assert (request.method, request.path) == ("PUT", f"/api/media/{MEDIA}/status")
+    assert request.method == "PUT"
+    assert request.path == f"/api/media/{MEDIA}/status"
     assert json.loads(request.body) == {"mediaStatus": 2}
     assert request.headers["x-outbox-seq"] == "2"
 
@@ -102,7 +105,8 @@ def test_one_connection_serves_all_sends_of_a_thread(make_client: MakeClient) ->
         client = make_client(server.url)
         for _ in range(20):
             client.deliver(message())
-    assert (len(server.requests), server.connections) == (20, 1)
+    assert len(server.requests) == 20
+    assert server.connections == 1
 
 
 def test_each_thread_has_a_connection_of_its_own(make_client: MakeClient) -> None:
@@ -117,7 +121,8 @@ def test_each_thread_has_a_connection_of_its_own(make_client: MakeClient) -> Non
 
         for future in [pool.submit(send) for _ in range(3)]:
             future.result()
-    assert (len(server.requests), server.connections) == (15, 3)
+    assert len(server.requests) == 15
+    assert server.connections == 3
 
 
 def test_a_closed_client_holds_no_connection_and_can_be_used_again(make_client: MakeClient) -> None:
@@ -184,13 +189,16 @@ def test_a_refused_token_is_followed_by_a_fresh_one(make_client: MakeClient) -> 
 def test_a_fresh_token_is_tried_once_only(make_client: MakeClient) -> None:
     with Server(answer(401)) as server:
         found = make_client(server.url).deliver(message())
-    assert (found.verdict, found.status, len(server.requests)) == (Verdict.UNFIT, 401, 2)
+    assert found.verdict == Verdict.UNFIT
+    assert found.status == 401
+    assert len(server.requests) == 2
 
 
 def test_a_look_after_a_fresh_token_asks_for_no_fresher_one(make_client: MakeClient) -> None:
     with Server(answer(401), answer(409), answer(401)) as server:
         found = make_client(server.url).deliver(message())
-    assert (found.verdict, len(server.requests)) == (Verdict.RETRY_LIMITED, 3)
+    assert found.verdict == Verdict.RETRY_LIMITED
+    assert len(server.requests) == 3
 
 
 def test_the_idempotency_key_is_the_same_at_every_try_and_the_look_has_none(make_client: MakeClient) -> None:
@@ -207,7 +215,8 @@ def test_a_look_gives_the_record_that_the_service_has(make_client: MakeClient) -
     with Server(answer(200, json.dumps(known).encode())) as server:
         assert make_client(server.url).look(MEDIA, "ada") == known
     (request,) = server.requests
-    assert (request.method, request.path) == ("GET", f"/api/media/{MEDIA}")
+    assert request.method == "GET"
+    assert request.path == f"/api/media/{MEDIA}"
     assert request.headers["authorization"] == f"Bearer {TOKEN}"
 
 

@@ -58,14 +58,17 @@ def test_a_trusted_service_is_spoken_to_over_one_connection(make_client: MakeCli
     with Server(OK, tls=serving(ours)) as server:
         client = make_client(server.url, ca_file=str(ours))
         assert [client.deliver(message()).verdict for _ in range(5)] == [Verdict.DELIVERED] * 5
-    assert (len(server.requests), server.connections) == (5, 1)
+    assert len(server.requests) == 5
+    assert server.connections == 1
 
 
 def test_an_untrusted_certificate_is_unfit_before_the_token_is_sent(make_client: MakeClient, ours: Path) -> None:
     with Server(OK, tls=serving(ours)) as server:
         found = make_client(server.url).deliver(message())
     assert server.requests == []
-    assert (found.verdict, found.unsent, found.outcome_unknown) == (Verdict.UNFIT, True, False)
+    assert found.verdict == Verdict.UNFIT
+    assert found.unsent is True
+    assert found.outcome_unknown is False
     assert "certificate verify failed" in found.detail
 
 
@@ -81,7 +84,8 @@ def test_a_service_that_speaks_no_tls_is_unfit(make_client: MakeClient) -> None:
     with Server(OK) as server:
         url = server.url.replace("http:", "https:")
         found = make_client(url, connect_timeout=0.3).deliver(message())
-    assert (found.verdict, found.unsent) == (Verdict.UNFIT, True)
+    assert found.verdict == Verdict.UNFIT
+    assert found.unsent is True
 
 
 def test_a_service_that_wants_a_certificate_of_ours_is_unfit(make_client: MakeClient, ours: Path) -> None:
@@ -91,7 +95,8 @@ def test_a_service_that_wants_a_certificate_of_ours_is_unfit(make_client: MakeCl
     with Server(OK, tls=wanting) as server:
         found = make_client(server.url, ca_file=str(ours)).deliver(message())
     assert server.requests == []
-    assert (found.verdict, found.unsent) == (Verdict.UNFIT, True)
+    assert found.verdict == Verdict.UNFIT
+    assert found.unsent is True
 
 
 @pytest.mark.parametrize(
@@ -107,7 +112,9 @@ def test_tls_that_fails_after_the_request_leaves_its_outcome_unknown(error: ssl.
     failed = transport_error(wrapped, Exchange(connected_anew=True, sent=True), "https://annotations.test:443")
     sent = Sent(message(), "POST /api/media", outcome_unknown=False, one_token=False, now=0.0)
     found = classify_error(sent, failed, sent_before=True)
-    assert (found.verdict, found.outcome_unknown, found.unsent) == (verdict, True, False)
+    assert found.verdict == verdict
+    assert found.outcome_unknown is True
+    assert found.unsent is False
 
 
 def drip(peer: Peer) -> None:
@@ -121,10 +128,12 @@ def test_a_slow_drip_over_tls_is_cut_at_the_deadline(make_client: MakeClient, ou
         started = time.monotonic()
         found = client.deliver(message())
         assert time.monotonic() - started < 2.5
-    assert (found.verdict, found.outcome_unknown) == (Verdict.RETRY, True)
+    assert found.verdict == Verdict.RETRY
+    assert found.outcome_unknown is True
 
 
 def test_a_cut_off_tls_answer_leaves_the_outcome_unknown(make_client: MakeClient, ours: Path) -> None:
     with Server(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nh"), tls=serving(ours)) as server:
         found = make_client(server.url, ca_file=str(ours)).deliver(message())
-    assert (found.verdict, found.outcome_unknown) == (Verdict.RETRY, True)
+    assert found.verdict == Verdict.RETRY
+    assert found.outcome_unknown is True

@@ -114,9 +114,11 @@ def test_every_header_that_the_description_names_may_be_sent_and_read(cross: Api
 def test_a_page_can_tell_an_unknown_path_from_a_network_that_is_down(cross: Api) -> None:
     assert preflight(cross, "/no/such/path", SUITE).status_code == 204
     answer = cross.get("/no/such/path", headers={"Origin": SUITE})
-    assert (answer.status_code, answer.headers[ALLOWED]) == (404, SUITE)
+    assert answer.status_code == 404
+    assert answer.headers[ALLOWED] == SUITE
     wrong_method = cross.request("PATCH", "/media", headers={"Origin": SUITE})
-    assert (wrong_method.status_code, wrong_method.headers[ALLOWED]) == (405, SUITE)
+    assert wrong_method.status_code == 405
+    assert wrong_method.headers[ALLOWED] == SUITE
 
 
 def test_who_only_asks_for_options_is_told_the_methods_of_that_path(cross: Api) -> None:

@@ -23,6 +23,7 @@ from app.bootstrap import token_source
 from app.tokens import MintedTokens
 from app.web.auth import LEEWAY_SECONDS
 from tests.api.conftest import Api, MakeApi, Untouched, picture
+from tests.eventually import eventually
 from tests.system.service import SECRET, token
 
 OTHER_SECRET = "another secret, which is long enough to be one"
@@ -194,11 +195,8 @@ def test_a_token_that_expired_within_what_clocks_differ_is_accepted(api: Api) ->
 def test_a_token_that_was_accepted_is_refused_once_it_has_expired(api: Api) -> None:
     authorization = f"Bearer {signed(exp=int(time.time()) - LEEWAY_SECONDS + 2)}"
     assert asked(api, authorization).status_code == 200
-    deadline = time.monotonic() + 30
-    while (answer := asked(api, authorization)).status_code == 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert_refused(answer)
+    eventually(lambda: asked(api, authorization).status_code != 200, "the token to expire")
+    assert_refused(asked(api, authorization))
 
 
 def test_tokens_that_were_accepted_keep_speaking_for_their_own_bearers(api: Api) -> None:
@@ -451,7 +449,8 @@ def test_a_redirected_look_for_keys_is_not_followed(make_api: MakeApi, issuer: K
         elsewhere.publish("first", key)
         issuer.redirects_to = elsewhere.url
         assert asked(of_issuer(make_api, issuer), named("first", key)).status_code == 503
-        assert (issuer.asked, elsewhere.asked) == (1, 0)
+        assert issuer.asked == 1
+        assert elsewhere.asked == 0
 
 
 def test_the_tests_own_token_is_a_good_one(api: Api) -> None:

@@ -15,6 +15,8 @@ from app.web.openapi import DOCUMENT
 from tests.annotations.conftest import message
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 COMMAND = "datamodel-codegen"
 CHECK = """
 import json, sys

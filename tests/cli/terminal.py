@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests import fork_server
 from tests.system.service import surroundings
 
 ROOT = Path(__file__).parents[2]
@@ -15,14 +16,11 @@ COMMAND = (sys.executable, "-m", "flask")
 
 def piped(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run it with no settings but those of `environment`."""
-    return subprocess.run(
+    return fork_server.run(
         [*COMMAND, *arguments],
         cwd=ROOT,
         env=surroundings() | dict(environment or {}),
-        capture_output=True,
-        text=True,
         timeout=90,
-        check=False,
     )
 
 
@@ -33,7 +31,7 @@ def on_terminal(
     that it wrote there."""
     ours, theirs = pty.openpty()
     with (output or Path(os.devnull)).open("wb") as file:
-        process = subprocess.Popen(
+        process = fork_server.Popen(
             [*COMMAND, *arguments],
             cwd=ROOT,
             env=surroundings() | dict(environment or {}) | {"COLUMNS": str(columns), "TERM": "xterm"},

@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from app.demo.annotations import ReferenceService
+from tests import fork_server
 from tests.cli.conftest import Shell
 from tests.cli.terminal import on_terminal
 from tests.outbox.refusals import refused_for_long
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 UNKNOWN = "0123456789abcdef"
@@ -39,7 +42,7 @@ def parked(shell: Shell, annotations: ReferenceService, number: int) -> str:
 
 def flask(shell: Shell, *arguments: str) -> subprocess.Popen[str]:
     """The command as people run it."""
-    return subprocess.Popen(
+    return fork_server.Popen(
         [sys.executable, "-m", "flask", *arguments],
         cwd=ROOT,
         env=os.environ | shell.settings,
@@ -92,7 +95,8 @@ def test_a_flush_says_that_messages_are_still_pending(shell: Shell, annotations:
 def test_a_flush_says_that_media_are_parked(shell: Shell, annotations: ReferenceService) -> None:
     parked(shell, annotations, 1)
     told = shell.json("outbox", "flush", exit_code=3)
-    assert (told["pending"], told["parked"]) == (0, 1)
+    assert told["pending"] == 0
+    assert told["parked"] == 1
 
 
 def test_a_flush_to_nowhere_says_so(lonely_shell: Shell) -> None:
@@ -159,7 +163,8 @@ def test_the_status_counts_what_waits(shell: Shell) -> None:
     assert 0 <= waiting["oldestAgeSeconds"] < 60
     shell.run("outbox", "flush")
     delivered = shell.json("outbox", "status")
-    assert (delivered["pending"], delivered["deliveredLastHour"]) == (0, 1)
+    assert delivered["pending"] == 0
+    assert delivered["deliveredLastHour"] == 1
 
 
 def test_the_status_tells_of_an_open_circuit(shell: Shell, annotations: ReferenceService) -> None:
@@ -188,7 +193,8 @@ def test_a_held_user_is_told_of_by_the_status_and_by_a_flush(shell: Shell, annot
 def test_the_status_counts_parked_media_apart(shell: Shell, annotations: ReferenceService) -> None:
     parked(shell, annotations, 1)
     told = shell.json("outbox", "status")
-    assert (told["pending"], told["parked"]) == (0, 1)
+    assert told["pending"] == 0
+    assert told["parked"] == 1
 
 
 def test_the_list_shows_messages_by_their_state(shell: Shell, annotations: ReferenceService) -> None:
@@ -206,7 +212,10 @@ def test_the_list_shows_messages_by_their_state(shell: Shell, annotations: Refer
     assert sorted(listed()) == sorted([delivered, refused, waiting])
     assert len(listed("--limit", "2")) == 2
     [row] = shell.json("outbox", "list", "--state", "parked")
-    assert (row["seq"], row["kind"], row["state"], row["payload"]["id"]) == (1, "create", "parked", refused)
+    assert row["seq"] == 1
+    assert row["kind"] == "create"
+    assert row["state"] == "parked"
+    assert row["payload"]["id"] == refused
     assert "422" in row["lastError"]
 
 
@@ -218,7 +227,9 @@ def test_a_media_is_shown_with_every_attempt(shell: Shell, annotations: Referenc
     told = shell.json("outbox", "show", media_id)
     assert told["mediaId"] == media_id
     [message] = told["messages"]
-    assert (message["seq"], message["kind"], message["state"]) == (1, "create", "delivered")
+    assert message["seq"] == 1
+    assert message["kind"] == "create"
+    assert message["state"] == "delivered"
     assert [(attempt["status"], attempt["verdict"]) for attempt in message["attempts"]] == [
         (500, "retry"),
         (201, "delivered"),

@@ -45,7 +45,8 @@ def test_what_is_missing_is_said_again_and_arrives(shell: Shell, annotations: Re
     shell.run("outbox", "flush")
     assert known(annotations) == {lost, kept}
     table = shell.run("outbox", "resend", "--missing")
-    assert (table.stdout, table.stderr) == ("", "2 asked for, 0 are said again.\n")
+    assert table.stdout == ""
+    assert table.stderr == "2 asked for, 0 are said again.\n"
 
 
 def test_those_named_are_said_again_and_unknown_ones_are_told(shell: Shell, annotations: ReferenceService) -> None:
@@ -125,6 +126,7 @@ def test_a_restored_database_is_told_of_with_its_commands(shell: Shell, annotati
     status = shell.run("outbox", "status")
     assert "flask outbox resend --missing" in status.stderr
     document = shell.json("outbox", "status")
-    assert (document["epoch"], document["restoredAt"] is None) == (2, False)
+    assert document["epoch"] == 2
+    assert document["restoredAt"] is not None
     shell.run("outbox", "resend", "--missing")
     assert shell.json("outbox", "status")["restoredAt"] is None

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,8 +95,5 @@ def processes_of(scratch: Path, argument: str = "") -> list[int]:
 
 
 def assert_nothing_left(scratch: Path) -> None:
-    deadline = time.monotonic() + 10
-    while processes := processes_of(scratch):
-        assert time.monotonic() < deadline, f"still running: {processes}"
-        time.sleep(0.05)
+    eventually(lambda: processes_of(scratch) == [], "every process to end", seconds=10)
     assert list(scratch.iterdir()) == []

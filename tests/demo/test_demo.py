@@ -15,6 +15,8 @@ from app.demo.folder import DemoFolder
 from app.demo.picture import write_picture
 from tests.demo.demo_run import ROOT, Run, assert_nothing_left, processes_of, run_demo, started
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = ROOT / "app" / "demo" / "media"
 
 

@@ -4,8 +4,7 @@ import os
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +14,9 @@ import requests
 from app.demo.failure import StepFailed
 from app.demo.folder import DemoFolder
 from tests.demo.demo_run import ROOT, Run, assert_nothing_left, processes_of, run_demo
+from tests.eventually import eventually
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +58,6 @@ def refuses(session: requests.Session, address: str) -> bool:
     return False
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_the_page_is_there_and_the_outbox_opens_to_the_administrators_token_only(
     kept: Run, session: requests.Session
 ) -> None:
@@ -84,10 +79,10 @@ def test_an_outage_begins_and_ends_as_told(kept: Run, session: requests.Session)
     address = told(kept, "annotations service").split()[0]
     assert not refuses(session, address)
     subprocess.run(shell(kept, told(kept, "an outage")), check=True)
-    wait_until(lambda: refuses(session, address))
+    eventually(lambda: refuses(session, address))
     in_the_background = f"{told(kept, 'its end')} >{kept.scratch.parent / 'annotations.log'} 2>&1 &"
     subprocess.run(shell(kept, in_the_background), cwd=ROOT, check=True)
-    wait_until(lambda: not refuses(session, address))
+    eventually(lambda: not refuses(session, address))
 
 
 def test_what_is_kept_runs_on_until_it_is_stopped_as_told(kept: Run, session: requests.Session) -> None:

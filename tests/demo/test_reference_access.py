@@ -92,9 +92,12 @@ def test_every_request_is_logged_as_it_arrived(service: ReferenceService, sender
         (4, "GET", 200, False, None),
     ]
     assert {e["mediaId"] for e in log} == {MEDIA_ID}
-    assert (log[0]["path"], log[0]["body"]) == ("/api/media", record())
-    assert (log[0]["idempotencyKey"], log[0]["requestId"]) == (KEY, "r-1")
-    assert (log[1]["path"], log[1]["body"]) == (f"/api/media/{MEDIA_ID}/status", {"mediaStatus": 3})
+    assert log[0]["path"] == "/api/media"
+    assert log[0]["body"] == record()
+    assert log[0]["idempotencyKey"] == KEY
+    assert log[0]["requestId"] == "r-1"
+    assert log[1]["path"] == f"/api/media/{MEDIA_ID}/status"
+    assert log[1]["body"] == {"mediaStatus": 3}
     assert before <= log[0]["at"] <= log[-1]["at"] <= time.time()
 
 

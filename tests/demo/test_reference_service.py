@@ -15,7 +15,8 @@ KEY = "0b9fb4f9-6a5f-4a3f-9c36-3d5f4ad1b111"
 
 def test_a_create_is_stored_and_answered_with_the_record(service: ReferenceService, sender: Sender) -> None:
     answer = sender.create()
-    assert (answer.status_code, answer.json()) == (201, record())
+    assert answer.status_code == 201
+    assert answer.json() == record()
     assert sender.send("GET", f"/api/media/{MEDIA_ID}").json() == record()
     assert service.records() == [record()]
 
@@ -114,7 +115,8 @@ def test_the_same_create_again_gets_the_same_answer_and_stores_nothing(
     first = sender.create(key=KEY)
     sender.status(2, seq=2)
     again = sender.create(key=KEY.upper())
-    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert again.status_code == first.status_code
+    assert again.content == first.content
     assert service.records() == [record(mediaStatus=2)]
 
 
@@ -136,7 +138,8 @@ def test_allowed_statuses_are_taken_over(service: ReferenceService, sender: Send
     sender.create()
     for seq, status in enumerate(statuses, start=2):
         answer = sender.status(status, seq=seq)
-        assert (answer.status_code, answer.json()) == (200, record(mediaStatus=status))
+        assert answer.status_code == 200
+        assert answer.json() == record(mediaStatus=status)
     assert service.records() == [record(mediaStatus=statuses[-1])]
 
 
@@ -193,7 +196,8 @@ def test_a_status_numbered_no_higher_than_the_last_taken_is_ignored(
     sender.status(2, seq=2)
     sender.status(3, seq=3)
     answer = sender.status(2, seq=seq)
-    assert (answer.status_code, answer.json()) == (200, {"ignored": True})
+    assert answer.status_code == 200
+    assert answer.json() == {"ignored": True}
     assert service.records() == [record(mediaStatus=3)]
 
 
@@ -204,7 +208,8 @@ def test_the_same_status_again_gets_the_same_answer_and_changes_nothing(
     first = sender.status(2, seq=2, key=KEY)
     sender.status(3, seq=3)
     again = sender.status(2, seq=2, key=KEY)
-    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert again.status_code == first.status_code
+    assert again.content == first.content
     assert service.records() == [record(mediaStatus=3)]
 
 

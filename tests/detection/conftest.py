@@ -45,8 +45,9 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory, photo: Image.Image) -> P
     return Clip("long.mp4", frames=300).write(tmp_path_factory.mktemp("clips"), photo)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def detector_process() -> Iterator[DetectorProcess]:
+    """One for all tests of a file: a process that a test has ended is replaced at the next job."""
     process = DetectorProcess(BUILT_IN_MODEL)
     yield process
     process.close()

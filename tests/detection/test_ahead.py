@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 from app.detection.ahead import ahead
 from app.detection.detector import Frame
 from app.errors import Undecodable
+from tests.eventually import eventually
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 
@@ -36,15 +37,6 @@ class Source:
         return self.thread is not None and not self.thread.is_alive()
 
 
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
-
-
 @pytest.mark.parametrize("limit", [1, 4])
 def test_frames_come_in_order_and_to_the_last(limit: int) -> None:
     source = Source(200)
@@ -62,7 +54,7 @@ def test_the_next_frames_are_decoded_while_one_is_looked_at_but_only_a_few() -> 
     with closing(ahead(source, 3)) as frames:
         for seen in range(1, 10):
             next(frames)
-            assert eventually(lambda: source.decoded == seen + 3)  # noqa: B023
+            eventually(lambda: source.decoded == seen + 3)  # noqa: B023
             time.sleep(0.02)
             assert source.decoded == seen + 3
 

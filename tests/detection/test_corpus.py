@@ -23,6 +23,8 @@ from app.detection.video import Video
 from app.detection.yolo import YoloDetector
 from tests.detection.conftest import PHOTOS
 
+pytestmark = pytest.mark.slow
+
 FFMPEG = shutil.which("ffmpeg")
 needs_ffmpeg = pytest.mark.skipif(
     FFMPEG is None, reason="there is no ffmpeg to make videos with: apt-get install ffmpeg"

@@ -11,7 +11,10 @@ from app.detection.letterbox import Letterbox
 def test_a_wide_picture_lies_in_the_middle_unstretched() -> None:
     picture = np.full((100, 200, 3), 255, dtype=np.uint8)
     letterbox = Letterbox.around(picture, 416, 416)
-    assert (letterbox.left, letterbox.top, letterbox.width, letterbox.height) == (0, 104, 416, 208)
+    assert letterbox.left == 0
+    assert letterbox.top == 104
+    assert letterbox.width == 416
+    assert letterbox.height == 208
     tensor = letterbox.fill(picture)
     assert tensor.shape == (1, 3, 416, 416)
     assert tensor.dtype == np.float32

@@ -34,7 +34,8 @@ def written(folder: Path, content: bytes) -> Path:
 
 def assert_one_drone(detector: YoloDetector) -> None:
     (found,) = detector.detect(PICTURE, 0.5)
-    assert (found.class_num, found.label) == (1, "drone")
+    assert found.class_num == 1
+    assert found.label == "drone"
     assert found.confidence == pytest.approx(0.9, abs=0.001)
     assert (found.center_x, found.center_y, found.width, found.height) == pytest.approx((0.25, 0.5, 0.125, 0.25))
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +39,9 @@ from app.settings.detector import DetectorOptions
 from tests.detection.bombs import many_scans, png
 from tests.detection.clips import Clip, without_pictures
 from tests.detection.onnx_bytes import constant_model
+from tests.eventually import eventually
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,23 +80,15 @@ def running(pid: int) -> bool:
 
 def hang(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
-    assert eventually(lambda: state(pid) == "T")
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
+    eventually(lambda: state(pid) == "T")
 
 
 def test_a_stored_picture_is_one_frame(detector_process: DetectorProcess, astronaut: Path) -> None:
     total, frame = detector_process.run(Job(astronaut, "Image", confidence=0.45))
     assert total == Total(1)
     assert isinstance(frame, FrameResult)
-    assert (frame.index, frame.time) == (0, 0.0)
+    assert frame.index == 0
+    assert frame.time == 0.0
     (found,) = frame.objects
     assert found.label == "person"
     assert found.center_x == pytest.approx(0.370, abs=0.005)
@@ -326,9 +321,9 @@ def test_a_process_that_hangs_before_it_takes_a_large_job_does_not_hold_its_call
 
 
 def test_a_job_that_takes_too_long_is_the_media_s_fault(long_clip: Path, astronaut: Path) -> None:
-    with started(ProcessLimits(run_seconds=1.5)) as process:
+    with started(ProcessLimits(run_seconds=3)) as process:
         process.load()
-        with pytest.raises(MediaTooLarge, match=r"longer than 1\.5 seconds"):
+        with pytest.raises(MediaTooLarge, match="longer than 3 seconds"):
             list(process.run(every_frame(long_clip)))
         process.load()
         assert labels(process, Job(astronaut, "Image")) == [["person"]]
@@ -438,7 +433,7 @@ def test_the_death_of_the_parent_ends_the_process(state: str, tmp_path: Path, lo
         child = int(parent.stdout.readline())
         assert running(child)
         parent.kill()
-    assert eventually(lambda: not running(child))
+    eventually(lambda: not running(child))
 
 
 def test_under_gunicorn_the_service_is_not_run_again_in_the_process(tmp_path: Path) -> None:
@@ -464,7 +459,7 @@ def test_under_gunicorn_the_service_is_not_run_again_in_the_process(tmp_path: Pa
     assert told["labels"] == ["person"]
     assert imports.read_text().split() == [str(told["server"])]
     assert listening not in opened
-    assert eventually(lambda: not running(told["detector"]))
+    eventually(lambda: not running(told["detector"]))
 
 
 def test_under_a_flask_command_the_service_is_not_run_again_in_the_process(tmp_path: Path) -> None:
@@ -482,7 +477,7 @@ def test_under_a_flask_command_the_service_is_not_run_again_in_the_process(tmp_p
     told = json.loads(done.stdout)
     assert told["labels"] == ["person"]
     assert imports.read_text().split() == [str(told["server"])]
-    assert eventually(lambda: not running(told["detector"]))
+    eventually(lambda: not running(told["detector"]))
 
 
 def python_environment(**variables: str) -> dict[str, str]:

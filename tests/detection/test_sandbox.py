@@ -29,9 +29,12 @@ av.open = lambda file, *_args, **_options: take_over({paths!r}, file.fileno())
 NOT_EVERYWHERE = {"environment", "UDP", "IPv6", "32 bit numbers"}
 """What a machine or a test's user may lack even so."""
 
-pytestmark = pytest.mark.skipif(
-    not policy.offered(DetectorOptions()).is_whole, reason="this kernel offers no Landlock or no seccomp"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not policy.offered(DetectorOptions()).is_whole, reason="this kernel offers no Landlock or no seccomp"
+    ),
+]
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from app.errors import SettingsError
 from app.settings import DetectorSettings
 from tests.detection.onnx_bytes import constant_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NOBODY = np.zeros((1, 5, 8), dtype=np.float32)
 """The output of a model of one class that finds nothing."""

@@ -1,6 +1,5 @@
 """Media items that a person has to look after, without waiting for the ten minutes that it takes to come to that."""
 
-import time
 from contextlib import closing
 
 from sqlalchemy import update
@@ -8,6 +7,7 @@ from sqlalchemy import update
 from app.database import Database
 from app.database.models import OutboxStream
 from app.outbox.decide import CONCLUDED_AFTER, REFUSED_ATTEMPTS
+from tests.eventually import eventually
 
 _ENOUGH_SECONDS = 20.0
 
@@ -15,11 +15,8 @@ _ENOUGH_SECONDS = 20.0
 def refused_for_long(database_url: str, media_id: str) -> None:
     """Have a media item, which is refused at this moment, stand as if that had gone on for as long as it may: its next
     refusal parks it."""
-    give_up = time.monotonic() + _ENOUGH_SECONDS
     with closing(Database(database_url)) as database:
-        while not _make_old(database, media_id):
-            assert time.monotonic() < give_up, f"{media_id} was not refused"
-            time.sleep(0.02)
+        eventually(lambda: _make_old(database, media_id), f"{media_id} to be refused", seconds=_ENOUGH_SECONDS)
 
 
 def _make_old(database: Database, media_id: str) -> bool:

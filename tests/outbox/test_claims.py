@@ -10,6 +10,7 @@ from app.database.models import MediaStatus, OutboxStream
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Classification, Message, Verdict
 from tests.conftest import Clock
+from tests.eventually import eventually
 from tests.outbox.statements import LATER, Counter, add_backlog
 from tests.outbox.world import (
     BUSY,
@@ -22,7 +23,6 @@ from tests.outbox.world import (
     Receiver,
     World,
     busy_for,
-    wait_until,
 )
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
@@ -232,12 +232,15 @@ def test_no_send_starts_with_less_lease_left_than_its_deadline(world: World, rec
     event.listen(world.database.writer, "commit", freeze)
     dispatcher.turn()
     event.remove(world.database.writer, "commit", freeze)
-    wait_until(lambda: _has_come_back(dispatcher), "the claim")
+    eventually(lambda: _has_come_back(dispatcher), "the claim")
     dispatcher.finish()
     stream = world.stream(media_id)
     assert receiver.seen == []
-    assert (stream.lease_epoch, stream.lease_owner, stream.due_at) == (1, None, clock.seconds)
-    assert (stream.attempts, stream.uncertain) == (0, False)
+    assert stream.lease_epoch == 1
+    assert stream.lease_owner is None
+    assert stream.due_at == clock.seconds
+    assert stream.attempts == 0
+    assert stream.uncertain is False
     assert world.attempts(media_id) == []
 
 
@@ -303,7 +306,9 @@ def test_letting_go_returns_what_was_not_sent_and_records_what_was(world: World,
     dispatcher.finish()
     for media_id in media_ids:
         stream = world.stream(media_id)
-        assert (stream.acked_seq, stream.lease_owner, stream.due_at) == (1, None, clock.seconds)
+        assert stream.acked_seq == 1
+        assert stream.lease_owner is None
+        assert stream.due_at == clock.seconds
 
 
 def test_the_cost_of_a_turn_depends_neither_on_the_backlog_nor_on_the_history(world: World, clock: Clock) -> None:
@@ -329,7 +334,7 @@ def _cost_of_delivering(world: World) -> int:
         dispatcher.turn()
     slow.wait_for(1)
     slow.release.set()
-    wait_until(lambda: _has_come_back(dispatcher), "the answer")
+    eventually(lambda: _has_come_back(dispatcher), "the answer")
     with Counter(world.database) as second:
         dispatcher.turn()
     world.drive(dispatcher)

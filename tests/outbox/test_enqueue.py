@@ -127,11 +127,9 @@ def test_enqueuing_does_not_break_a_lease(world: World, clock: Clock) -> None:
     world.drive(world.dispatcher(other))
     after = world.stream(media_id)
     assert other.seen == []
-    assert (after.due_at, after.lease_owner, after.lease_epoch) == (
-        before.due_at,
-        before.lease_owner,
-        before.lease_epoch,
-    )
+    assert after.due_at == before.due_at
+    assert after.lease_owner == before.lease_owner
+    assert after.lease_epoch == before.lease_epoch
     slow.release.set()
     world.drive(dispatcher)
     assert slow.seen == [(media_id, 1), (media_id, 2)]
@@ -157,7 +155,8 @@ def test_a_media_that_waits_for_nothing_is_due_at_once_when_a_message_comes(
     clock.advance(5)
     world.change(media_id, PROCESSING)
     stream = world.stream(media_id)
-    assert (stream.due_at, stream.head_since) == (clock.seconds, clock.seconds)
+    assert stream.due_at == clock.seconds
+    assert stream.head_since == clock.seconds
 
 
 def test_enqueuing_costs_the_same_few_statements_whatever_waits_already(world: World, clock: Clock) -> None:
@@ -182,7 +181,10 @@ def test_a_new_media_and_its_message_are_one_statement_to_postgresql(postgres_ur
             create_all(connection, world.queue, [NewMedia(media, "request-1")], 7.0)
         assert counter.count == 1
         stream = world.stream(media.id)
-        assert (stream.last_seq, stream.acked_seq, stream.due_at, stream.head_since) == (1, 0, 7.0, 7.0)
+        assert stream.last_seq == 1
+        assert stream.acked_seq == 0
+        assert stream.due_at == 7.0
+        assert stream.head_since == 7.0
 
 
 def _statements_of(world: World, messages: int, media_id: str) -> int:

@@ -13,8 +13,11 @@ from sqlalchemy import make_url, text
 from app.database import Database
 from app.database.models import MediaStatus
 from tests.conftest import migrate
+from tests.eventually import eventually
 from tests.outbox.hosts import Host, NotPermitted, hosts
-from tests.outbox.world import World, wait_until
+from tests.outbox.world import World
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
 STATUSES = (MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED)
@@ -47,9 +50,9 @@ def test_dispatchers_on_two_hosts_share_a_database_and_deliver_all_in_order_and_
             for client in clients:
                 far = make_url(url).set(host=client.server, port=5432, query={}).render_as_string(hide_password=False)
                 _run(stack, client, "tests.outbox.other_process", "deliver", far, client.address, str(arrivals))
-            wait_until(lambda: {client.address for client in clients} <= _connected(database), "both hosts")
+            eventually(lambda: {client.address for client in clients} <= _connected(database), "both hosts")
             media_ids = [world.media(*STATUSES) for _ in range(MEDIA)]
-            wait_until(lambda: all(stream.due_at is None for stream in world.streams()), "the last acknowledgement")
+            eventually(lambda: all(stream.due_at is None for stream in world.streams()), "the last acknowledgement")
     by_media: dict[str, list[int]] = defaultdict(list)
     hosts_seen = set()
     for line in arrivals.read_text().splitlines():

@@ -5,7 +5,6 @@ import pytest
 from app.database.models import MediaStatus
 from app.errors import MediaNotFound
 from app.outbox import admin, listing
-from app.outbox.counts import outbox_status
 from app.outbox.decide import CONCLUDED_AFTER, LIMITED_ATTEMPTS
 from app.outbox.messages import Classification, Message, Outcome
 from app.outbox.verify import broken_invariants
@@ -47,7 +46,9 @@ def test_what_was_parked_is_delivered_after_a_retry(world: World, receiver: Rece
     clock.advance(100)
     assert retry(world, media_id) == [media_id]
     stream = world.stream(media_id)
-    assert (stream.due_at, stream.parked_at, stream.park_reason) == (clock.seconds, None, None)
+    assert stream.due_at == clock.seconds
+    assert stream.parked_at is None
+    assert stream.park_reason is None
     world.drive(world.dispatcher(receiver))
     assert receiver.of(media_id) == [1, 2]
 
@@ -103,9 +104,12 @@ def test_a_skip_drops_the_head_and_goes_on_with_the_next(world: World, receiver:
     clock.advance(5)
     assert skip(world, media_id) == 1
     head = world.messages(media_id)[0]
-    assert (head.outcome, head.delivered_at) == (Outcome.SKIPPED, clock.seconds)
+    assert head.outcome == Outcome.SKIPPED
+    assert head.delivered_at == clock.seconds
     stream = world.stream(media_id)
-    assert (stream.last_error, stream.park_reason, stream.uncertain) == (None, None, False)
+    assert stream.last_error is None
+    assert stream.park_reason is None
+    assert stream.uncertain is False
     world.drive(world.dispatcher(receiver))
     assert receiver.of(media_id) == [2, 3]
 
@@ -116,7 +120,9 @@ def test_a_skip_of_the_only_message_leaves_nothing_waiting(world: World, receive
     world.drive(world.dispatcher(receiver))
     stream = world.stream(media_id)
     assert receiver.seen == []
-    assert (stream.due_at, stream.head_since, stream.acked_seq) == (None, None, 1)
+    assert stream.due_at is None
+    assert stream.head_since is None
+    assert stream.acked_seq == 1
     world.change(media_id, PROCESSING)
     world.drive(world.dispatcher(receiver))
     assert receiver.of(media_id) == [2]
@@ -208,7 +214,9 @@ def test_the_status_counts_messages_that_wait_and_media_that_are_parked(
     clock.advance(2)
     with world.database.read_transaction() as session:
         found = outbox_status(session, world.database.now)
-    assert (found.pending, found.parked, found.delivered_last_hour) == (4, 1, 1)
+    assert found.pending == 4
+    assert found.parked == 1
+    assert found.delivered_last_hour == 1
     assert found.oldest_age == 42
     assert world.stream(first).head_since == clock.seconds - 42
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -18,9 +18,13 @@ from app.database.postgres_connection import PATIENT
 from app.outbox.admin import retry_parked
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.watch import QUIET_SECONDS, ChangeWatcher
+from tests import fork_server
+from tests.eventually import eventually
 from tests.outbox import other_process
 from tests.outbox.test_operations import park
-from tests.outbox.world import GIVE_UP, Receiver, World, wait_until
+from tests.outbox.world import GIVE_UP, Receiver, World
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
 SOON = 2.5
@@ -31,7 +35,7 @@ SOON = 2.5
 def other(task: str, database: Database, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that does `task`; it must end well."""
     url = database.url.render_as_string(hide_password=False)
-    with subprocess.Popen(
+    with fork_server.Popen(
         [sys.executable, "-m", other_process.__name__, task, url, *arguments],
         cwd=ROOT,
         stdin=subprocess.PIPE,
@@ -95,7 +99,7 @@ def test_sqlites_log_is_cut_to_nothing_once_nobody_has_committed_for_a_while(sql
             session.execute(text("INSERT INTO filler VALUES (zeroblob(200000))"))
         assert log.stat().st_size > 200_000
         with watching(database, quiet_seconds=0.1):
-            wait_until(lambda: log.stat().st_size == 0, "the log to be cut")
+            eventually(lambda: log.stat().st_size == 0, "the log to be cut")
 
 
 def test_nothing_is_noticed_where_nothing_was_committed(live_world: World) -> None:
@@ -133,20 +137,20 @@ def test_a_commit_here_is_delivered_without_waiting_for_the_next_look(live_world
     with _running(world, receiver) as dispatcher:
         world.database.subscribe(Topic.MESSAGES, dispatcher.wake)
         media_id = world.media(MediaStatus.AI_PROCESSING)
-        _expect_within(SOON, lambda: receiver.of(media_id) == [1, 2])
+        eventually(lambda: receiver.of(media_id) == [1, 2], seconds=SOON)
 
 
 def test_a_commit_there_is_delivered_without_waiting_for_the_next_look(live_world: World) -> None:
     world, receiver = live_world, Receiver()
     media_id = world.media()
     with _running(world, receiver) as dispatcher:
-        wait_until(lambda: world.stream(media_id).acked_seq == 1)
+        eventually(lambda: world.stream(media_id).acked_seq == 1)
         watcher = ChangeWatcher(world.database, dispatcher.wake)
         watcher.start()
         try:
             with other("enqueue", world.database, media_id) as process:
                 assert process.wait(GIVE_UP) == 0
-                _expect_within(SOON, lambda: receiver.of(media_id) == [1, 2])
+                eventually(lambda: receiver.of(media_id) == [1, 2], seconds=SOON)
         finally:
             watcher.stop()
 
@@ -159,13 +163,6 @@ def _running(world: World, receiver: Receiver) -> Iterator[Dispatcher]:
         yield dispatcher
     finally:
         dispatcher.stop()
-
-
-def _expect_within(seconds: float, condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, f"not within {seconds:g} s"
-        time.sleep(0.01)
 
 
 def test_a_dispatcher_that_was_frozen_for_twice_its_lease_changes_nothing(live_world: World) -> None:
@@ -221,7 +218,7 @@ def test_trouble_of_the_database_while_outcomes_are_recorded_loses_none(impatien
         with _locked(impatient.database):
             slow.release.set()
             time.sleep(0.8)
-        wait_until(lambda: all(impatient.stream(media_id).acked_seq == 2 for media_id in media_ids))
+        eventually(lambda: all(impatient.stream(media_id).acked_seq == 2 for media_id in media_ids))
     finally:
         dispatcher.stop()
     assert all(slow.of(media_id) == [1, 2] for media_id in media_ids)
@@ -248,7 +245,8 @@ def test_a_dispatcher_that_cannot_record_at_its_end_leaves_its_leases_to_expire(
     with _locked(impatient.database):
         dispatcher.stop()
     stream = impatient.stream(media_id)
-    assert (stream.acked_seq, stream.lease_owner) == (0, dispatcher.owner)
+    assert stream.acked_seq == 0
+    assert stream.lease_owner == dispatcher.owner
 
 
 def test_stopping_lets_go_of_every_lease_and_records_what_was_sent(live_world: World) -> None:

@@ -107,7 +107,8 @@ def test_a_media_that_goes_on_while_it_is_asked_for_is_no_difference(world: Worl
         return record(asked, mediaStatus=2)
 
     [(_, difference)] = RemoteAuditor(world.database, find).comparisons()
-    assert (difference.state, looks) == (RemoteState.SAME, 2)
+    assert difference.state == RemoteState.SAME
+    assert looks == 2
 
 
 def test_where_nobody_may_look_nothing_is_said_of_any_media(world: World, receiver: Receiver) -> None:

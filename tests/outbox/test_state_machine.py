@@ -33,8 +33,11 @@ from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Classification, Message, Outcome
 from app.outbox.verify import broken_invariants
 from tests.conftest import Clock
+from tests.eventually import eventually
 from tests.outbox.strict_receiver import Fate, StrictReceiver
-from tests.outbox.world import LEASE, MEDIA_WAIT, OK, World, commits_that_seem_to_fail, wait_until
+from tests.outbox.world import LEASE, MEDIA_WAIT, OK, World, commits_that_seem_to_fail
+
+pytestmark = pytest.mark.slow
 
 MOST_MEDIA = 3
 USERS = 2
@@ -137,7 +140,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.receiver.fates.append(fate)
         dying.turn(self._chosen(which))
         if self.world.leased_to(dying):
-            wait_until(lambda: bool(sent), "the last send of the dispatcher that dies")
+            eventually(lambda: bool(sent), "the last send of the dispatcher that dies")
         self.receiver.fates.clear()
         self.dead.append(dying)
         self.clock.advance(LEASE + 1 if outlived else 0)

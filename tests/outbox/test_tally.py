@@ -17,7 +17,8 @@ from app.database.models import MediaStatus
 from app.outbox.circuit import Circuit
 from app.web.figures import OutboxCollector
 from tests.conftest import Clock
-from tests.outbox.world import CONTRADICTED, GIVE_UP, MEDIA_WAIT, TROUBLE, Receiver, World, wait_until
+from tests.eventually import eventually
+from tests.outbox.world import CONTRADICTED, GIVE_UP, MEDIA_WAIT, TROUBLE, Receiver, World
 
 
 def figures(world: World) -> dict[tuple[str, ...], float]:
@@ -143,7 +144,7 @@ def test_whoever_counts_while_it_holds_the_circuit_is_not_waited_for_by_one_who_
         with database.write_transaction() as session:
             world.breaker.lock(session)
             turn = other.submit(dispatcher.turn)
-            wait_until(lambda: waiting_for_locks(database) == 1, "the other to want the circuit")
+            eventually(lambda: waiting_for_locks(database) == 1, "the other to want the circuit")
             counters.add(session, {"attempts:create:retry": 1.0})
         turn.result(GIVE_UP)
         with database.read_transaction() as session:

@@ -23,6 +23,7 @@ from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.messages import Classification, Deliver, Message, Outcome, Verdict
 from app.outbox.queue import OutboxQueue
 from app.outbox.retry_policy import RetryPolicy, fixed
+from tests.eventually import eventually
 
 ENDPOINT = "http://annotations.test"
 MEDIA_WAIT = 10.0
@@ -69,14 +70,6 @@ def short_waits() -> RetryPolicy:
         limited_wait=fixed(LIMITED_WAIT),
         wait_within_claim=fixed(0),
     )
-
-
-def wait_until(condition: Callable[[], bool], what: str = "it") -> None:
-    """Look until `condition` holds; fail after GIVE_UP seconds."""
-    give_up = time.monotonic() + GIVE_UP
-    while not condition():
-        assert time.monotonic() < give_up, f"waited {GIVE_UP:g} s in vain for {what}"
-        time.sleep(0.005)
 
 
 @contextmanager
@@ -145,7 +138,7 @@ class SlowReceiver(Receiver):
 
     def wait_for(self, count: int) -> None:
         """Until so many requests have arrived."""
-        wait_until(lambda: len(self.arrived) >= count, f"{count} requests")
+        eventually(lambda: len(self.arrived) >= count, f"{count} requests")
 
 
 class World:

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
 from app.demo.annotations import ReferenceService
+from tests.page.pictures import ASTRONAUT
 from tests.page.watched import Tab
 from tests.system.service import SECRET, Service, token
 
@@ -42,7 +43,10 @@ def service(
     shutil.copy(sqlite_template, folder / "detections.db")
     service = Service(folder, f"sqlite:///{folder}/detections.db", annotations.url, FRAME_INTERVAL_SECONDS="0.25")
     try:
-        yield service.start()
+        service.start()
+        # The detector starts with the first picture: on a busy machine that takes longer than a browser is waited for.
+        assert service.upload("/detect?persist=false", ASTRONAUT, name="warm.jpg").status_code == 200
+        yield service
     finally:
         service.stop()
         service.kill()

@@ -331,7 +331,8 @@ def test_a_find_is_shown_on_the_very_frame_that_was_looked_at(
             shown = player.evaluate(SHOWN_NUMBER)
             if shown == frame["sourceFrame"]:
                 break
-        assert (frame["time"], shown) == (frame["time"], frame["sourceFrame"])
+        assert frame["time"] == frame["time"]
+        assert shown == frame["sourceFrame"]
         expect(tab.page.locator(".box")).to_have_count(len(frame["detections"]))
 
 

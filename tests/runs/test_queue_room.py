@@ -16,6 +16,8 @@ from app.errors import Unavailable
 from tests.outbox.statements import Counter
 from tests.runs.conftest import World
 
+pytestmark = pytest.mark.slow
+
 CLAIMANT = Claimant("owner", "detector-1", 15.0)
 
 AT_ONCE = 1000

@@ -24,8 +24,12 @@ def test_a_run_is_queued_until_a_process_takes_it(world: World) -> None:
     assert world.status(media_id) == MediaStatus.NEW
     assert world.told(media_id) == [NEW]
     claimed = world.claimed()
-    assert (claimed.run_id, claimed.media_id, claimed.tries) == (run_id, media_id, 1)
-    assert (claimed.confidence, claimed.frame_interval, claimed.request_id) == (0.45, 0.5, "request-1")
+    assert claimed.run_id == run_id
+    assert claimed.media_id == media_id
+    assert claimed.tries == 1
+    assert claimed.confidence == 0.45
+    assert claimed.frame_interval == 0.5
+    assert claimed.request_id == "request-1"
     assert world.run(run_id).state == RunState.RUNNING
     assert world.status(media_id) == MediaStatus.AI_PROCESSING
     assert world.told(media_id) == [NEW, PROCESSING]
@@ -37,13 +41,17 @@ def test_a_run_that_is_finished_has_all_its_frames_and_its_media_is_processed(wo
     claimed = world.claimed()
     clock.advance(3)
     assert world.runs.record(claimed, [frame(0), frame(1, 2)], total=4, skipped=1)
-    assert (world.run(run_id).frames_done, world.run(run_id).frames_total) == (2, 4)
+    assert world.run(run_id).frames_done == 2
+    assert world.run(run_id).frames_total == 4
     assert world.run(run_id).packets_skipped == 1
     assert world.runs.finish(claimed, [frame(2, 0)], skipped=3)
     run = world.run(run_id)
     assert run.packets_skipped == 3
-    assert (run.state, run.frames_done, run.frames_total) == (RunState.DONE, 3, 3)
-    assert (run.started_at, run.finished_at) == (clock.seconds - 3, clock.seconds)
+    assert run.state == RunState.DONE
+    assert run.frames_done == 3
+    assert run.frames_total == 3
+    assert run.started_at == clock.seconds - 3
+    assert run.finished_at == clock.seconds
     assert world.found(run_id) == [(0, 0), (1, 0), (1, 1)]
     assert world.status(media_id) == MediaStatus.AI_PROCESSED
     assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
@@ -56,7 +64,9 @@ def test_a_run_that_fails_says_why_and_its_media_is_at_error(world: World) -> No
     run_id = world.runs.start_new(media_id, WANTED)
     assert world.runs.fail(world.claimed(), RunFailure.UNDECODABLE, "not a picture")
     run = world.run(run_id)
-    assert (run.state, run.failure, run.error) == (RunState.FAILED, RunFailure.UNDECODABLE, "not a picture")
+    assert run.state == RunState.FAILED
+    assert run.failure == RunFailure.UNDECODABLE
+    assert run.error == "not a picture"
     assert world.status(media_id) == MediaStatus.ERROR
     assert world.told(media_id) == [NEW, PROCESSING, ERROR]
 
@@ -127,7 +137,8 @@ def test_a_run_whose_process_died_is_taken_over_from_its_beginning(world: World,
     clock.advance(1)
     assert world.runs.active() == {run_id: None}
     second = world.claimed("two")
-    assert (second.run_id, second.tries) == (run_id, 1)
+    assert second.run_id == run_id
+    assert second.tries == 1
     assert world.run(run_id).frames_done == 0
     assert world.found(run_id) == []
     assert world.runs.finish(second, [frame(0)])
@@ -175,7 +186,9 @@ def test_a_run_handed_back_begins_anew(world: World) -> None:
     world.runs.record(claimed, [frame(0)], total=9, skipped=2)
     assert world.runs.hand_back(claimed, counted=False)
     run = world.run(run_id)
-    assert (run.state, run.frames_done, run.packets_skipped) == (RunState.QUEUED, 0, 0)
+    assert run.state == RunState.QUEUED
+    assert run.frames_done == 0
+    assert run.packets_skipped == 0
     assert world.found(run_id) == []
 
 
@@ -192,7 +205,8 @@ def test_a_run_that_ends_with_its_server_again_and_again_is_taken_over_without_a
     run_id = world.runs.start_new(media_id, WANTED)
     for number in range(3 * MAX_TRIES):
         claimed = world.claimed(f"killed-{number}")
-        assert (claimed.run_id, claimed.tries) == (run_id, 1)
+        assert claimed.run_id == run_id
+        assert claimed.tries == 1
         clock.advance(LEASE + 1)
     assert world.runs.finish(world.claimed(), [frame(0)])
     assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
@@ -216,7 +230,8 @@ def test_a_run_handed_back_is_taken_at_once_and_only_counts_where_it_should(worl
         assert claimed.tries == 1
         world.runs.record(claimed, [frame(0)], total=None)
         assert world.runs.hand_back(claimed, counted=False)
-        assert (world.run(run_id).state, world.run(run_id).frames_done) == (RunState.QUEUED, 0)
+        assert world.run(run_id).state == RunState.QUEUED
+        assert world.run(run_id).frames_done == 0
     assert world.runs.hand_back(world.claimed(), counted=True)
     assert world.claimed().tries == 2
     assert world.told(media_id) == [NEW, PROCESSING]

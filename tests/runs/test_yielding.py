@@ -44,14 +44,23 @@ def test_a_run_that_yielded_goes_on_with_what_it_had_and_ends_with_all(world: Wo
     clock.advance(1)
     assert world.runs.pause(first, [frame(1, 1)], POSITION, skipped=1)
     waiting = world.run(run_id)
-    assert (waiting.state, waiting.tries, waiting.frames_done, waiting.position) == ("queued", 0, 2, POSITION)
+    assert waiting.state == "queued"
+    assert waiting.tries == 0
+    assert waiting.frames_done == 2
+    assert waiting.position == POSITION
     clock.advance(100)
     again = world.claimed()
-    assert (again.run_id, again.tries, again.position, again.boxes_done) == (run_id, 1, POSITION, 3)
+    assert again.run_id == run_id
+    assert again.tries == 1
+    assert again.position == POSITION
+    assert again.boxes_done == 3
     assert not world.runs.record(first, [frame(7)], total=None)
     assert world.runs.finish(again, [frame(2)], skipped=1)
     run = world.run(run_id)
-    assert (run.state, run.frames_done, run.boxes_done, run.packets_skipped) == (RunState.DONE, 3, 4, 1)
+    assert run.state == RunState.DONE
+    assert run.frames_done == 3
+    assert run.boxes_done == 4
+    assert run.packets_skipped == 1
     assert run.started_at == began
     assert world.found(run_id) == [(0, 0), (0, 1), (1, 0), (2, 0)]
     assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
@@ -65,7 +74,9 @@ def test_a_run_whose_process_dies_after_it_went_on_begins_anew(world: World, clo
     before = world.run(gone_on.run_id).results_epoch
     clock.advance(LEASE + 1)
     anew = world.claimed()
-    assert (anew.position, anew.boxes_done, anew.tries) == (None, 0, 1)
+    assert anew.position is None
+    assert anew.boxes_done == 0
+    assert anew.tries == 1
     assert world.run(anew.run_id).frames_done == 0
     assert world.run(anew.run_id).results_epoch > before
     assert world.found(anew.run_id) == []
@@ -125,7 +136,9 @@ def test_a_run_that_is_cancelled_ends_at_error_and_is_reported_in_order(begun: b
     claimed = world.claimed() if begun else None
     world.runs.cancel(media_id, "ada", user="ada")
     run = world.run(run_id)
-    assert (run.state, run.failure, run.error) == (RunState.FAILED, RunFailure.CANCELLED, "cancelled by ada")
+    assert run.state == RunState.FAILED
+    assert run.failure == RunFailure.CANCELLED
+    assert run.error == "cancelled by ada"
     assert run.lease_owner is None
     assert world.status(media_id) == MediaStatus.ERROR
     assert world.told(media_id) == [NEW, PROCESSING, ERROR]

@@ -1,11 +1,11 @@
 """A running process whose calls of one kind fail, as strace injects it."""
 
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.eventually import eventually
 from tests.system.service import Service
 
 
@@ -16,10 +16,7 @@ def refusing(call: str, process: int, log: Path, error: str = "EPERM") -> Iterat
     command = ["strace", "-q", "-f", "-p", str(process), "-o", str(log), *injected]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracer:
         try:
-            deadline = time.monotonic() + 30
-            while f"TracerPid:\t{tracer.pid}\n" not in Path(f"/proc/{process}/status").read_text():
-                assert time.monotonic() < deadline, "strace could not attach"
-                time.sleep(0.02)
+            eventually(lambda: f"TracerPid:\t{tracer.pid}\n" in Path(f"/proc/{process}/status").read_text(), seconds=30)
             yield
         finally:
             tracer.terminate()
@@ -34,8 +31,9 @@ def worker_of(service: Service) -> int:
 
 def readiness(service: Service, wanted: int) -> str:
     """What `/readyz` says, once it answers with that status."""
-    deadline = time.monotonic() + 30
-    while (answer := service.request("GET", "/readyz")).status_code != wanted:
-        assert time.monotonic() < deadline, answer.text
-        time.sleep(0.2)
-    return answer.text
+
+    def told() -> str:
+        answer = service.request("GET", "/readyz")
+        return answer.text if answer.status_code == wanted else ""
+
+    return eventually(told, f"{wanted} from /readyz")

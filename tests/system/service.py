@@ -14,6 +14,9 @@ from typing import Any
 import jwt
 import requests
 
+from tests import fork_server
+from tests.eventually import eventually
+
 ROOT = Path(__file__).parents[2]
 SECRET = "the secret that the tests share with the suite"
 START_SECONDS = 30
@@ -50,7 +53,7 @@ class Service:
         before = self.log.stat().st_size if self.log.exists() else 0
         command = [*wrapper, sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-b", "127.0.0.1:0"]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = fork_server.Popen(
                 [*command, *arguments, "wsgi:app"],
                 cwd=ROOT,
                 env=surroundings() | self.environment,
@@ -102,11 +105,8 @@ class Service:
         answer = self.upload("/detect", file)
         assert answer.status_code in (200, 201, 202), answer.text
         media: dict[str, Any] = answer.json()["media"]
-        deadline = time.monotonic() + 60
-        while media["run"]["state"] != "done":
-            assert time.monotonic() < deadline, media
-            time.sleep(0.1)
-            media = self.request("GET", f"/media/{media['id']}").json()
+        if media["run"]["state"] != "done":
+            eventually(lambda: self.request("GET", f"/media/{media['id']}").json()["run"]["state"] == "done", "the run")
         return str(media["id"])
 
     def outbox(self) -> dict[str, Any]:
@@ -117,15 +117,8 @@ class Service:
 
     def flask(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run an admin command with this service's settings."""
-        return subprocess.run(
-            [sys.executable, "-m", "flask", *arguments],
-            cwd=ROOT,
-            env=surroundings() | self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        command = [sys.executable, "-m", "flask", *arguments]
+        return fork_server.run(command, env=surroundings() | self.environment, timeout=timeout)
 
     def stored(self) -> set[str]:
         """The names of all published files."""

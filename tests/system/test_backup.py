@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 
 from app.demo.annotations import ReferenceService
 from app.media_hash import media_id_of_bytes
+from tests.eventually import eventually
 from tests.system.promise import Uploads, photo
 from tests.system.service import Service
 
@@ -43,10 +43,7 @@ def path_for(number: int) -> str:
 
 
 def wait_until(uploads: Uploads, number: int) -> None:
-    deadline = time.monotonic() + 60
-    while len(uploads.promised) < number:
-        assert time.monotonic() < deadline, "the uploads do not come on"
-        time.sleep(0.01)
+    eventually(lambda: len(uploads.promised) >= number, "the uploads to come on", seconds=60)
 
 
 def back_up_while_uploading(service: Service, backup: Path) -> Uploads:
@@ -130,4 +127,5 @@ def assert_what_came_after_the_copy_can_come_again(service: Service, uploads: Up
     paths = {media_id_of_bytes(photo(number)): path_for(number) for number in range(len(uploads.promised) + 10)}
     for media_id in lost:
         answer = service.upload(paths[media_id], uploads.promised[media_id], name="photo.png")
-        assert (answer.status_code, answer.json()["media"]["id"]) == (201, media_id)
+        assert answer.status_code == 201
+        assert answer.json()["media"]["id"] == media_id

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from app.demo.ordering import check_log
 from app.detection.runs import RunRequest
 from app.ingest import Upload
 from app.settings import Settings
+from tests.eventually import eventually
 from tests.system.promise import photo
 from tests.system.service import SECRET
 
@@ -80,13 +81,6 @@ def count(services: Services, condition: ColumnElement[bool]) -> int:
         return session.scalar(select(func.count()).where(condition)) or 0
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
-        time.sleep(0.1)
-
-
 def leave_leases_of_the_dead(services: Services) -> None:
     """One stream and one run are leased, by the wrong clock, to a process that is no more."""
     now = services.database.now
@@ -113,14 +107,14 @@ def test_everything_is_delivered_and_finished_soon_after_the_clock_and_the_other
     for number in range(1, ITEMS):
         upload(services, number)
     annotations_are_away = OutboxStream.last_error.is_not(None)
-    wait_until(lambda: count(services, annotations_are_away) > 0, SOON, "a try that failed")
+    eventually(lambda: count(services, annotations_are_away) > 0, "a try that failed", seconds=SOON)
     leave_leases_of_the_dead(services)
     clock.offset = 0.0
     annotations.start()
     began = time.monotonic()
     unfinished = DetectionRun.state.in_([RunState.QUEUED, RunState.RUNNING])
     waiting = OutboxStream.due_at.is_not(None)
-    wait_until(lambda: not count(services, unfinished) and not count(services, waiting), SOON, "all to be done")
+    eventually(lambda: not count(services, unfinished) and not count(services, waiting), "all to be done", seconds=SOON)
     assert time.monotonic() - began < SOON
     assert count(services, DetectionRun.state == RunState.DONE) == ITEMS
     assert count(services, OutboxStream.parked_at.is_not(None)) == 0

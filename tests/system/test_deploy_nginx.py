@@ -128,7 +128,8 @@ def test_the_operator_sees_metrics_and_readiness(proxied: Proxied, path: bytes) 
 def test_another_host_gets_nothing(proxied: Proxied) -> None:
     for host in ("evil.example", f"{NAME}.evil.example", "127.0.0.1", f"evil.example:{proxied.port}"):
         answer = proxied.ask(b"GET /healthz", host=host)
-        assert (answer.status, b"alive" in answer.body) == (421, False)
+        assert answer.status == 421
+        assert b"alive" not in answer.body
     with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
         proxied.connect(ANYBODY, name="evil.example")
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from sqlalchemy import text
 
 from app.database import Database
 from app.media_hash import media_id_of_bytes
+from tests import fork_server
 from tests.api.conftest import picture
 from tests.detection.clips import Clip
+from tests.eventually import eventually
 from tests.system.service import ROOT, Service, surroundings
 
 pytestmark = pytest.mark.timeout(400)
@@ -37,7 +39,7 @@ class Workers:
         command = [sys.executable, "-m", "flask", "detect", "run"]
         environment = surroundings() | self._service.environment
         with (self._service.folder / "workers.log").open("ab") as log:
-            worker = subprocess.Popen(
+            worker: subprocess.Popen[bytes] = fork_server.Popen(
                 command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         self._made.append(worker)
@@ -53,13 +55,6 @@ def kill(worker: subprocess.Popen[bytes]) -> None:
     """End it and its detectors as a power cut would."""
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait(30)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 150
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -111,13 +106,14 @@ def test_runs_wait_for_workers_who_share_them(web: Service, workers: Workers) ->
     media = [media_id_of_bytes(picture(number)) for number in range(4)]
     assert {run_of(web, media_id)["state"] for media_id in media} == {"queued"}
     refused = web.upload("/detect?persist=false", ASTRONAUT)
-    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "60")
+    assert refused.status_code == 503
+    assert refused.headers["Retry-After"] == "60"
     assert "DETECTION=off" in refused.json()["detail"]
     pair = [workers.start(), workers.start()]
     answer = web.upload("/detect", ASTRONAUT)
     assert answer.status_code == 201, answer.text
     assert answer.json()["annotations"][0]["detections"][0]["label"] == "person"
-    until(lambda: {run_of(web, media_id)["state"] for media_id in media} == {"done"})
+    eventually(lambda: {run_of(web, media_id)["state"] for media_id in media} == {"done"})
     for worker in pair:
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(30) == 0
@@ -129,19 +125,21 @@ def test_a_worker_hands_back_what_it_is_told_to_leave_and_killed_workers_count_a
     answer = web.upload("/detect?frameInterval=0.1", clip, headers={"Prefer": "respond-async"})
     media_id = answer.json()["media"]["id"]
     stopped = workers.start()
-    until(lambda: run_of(web, media_id)["framesDone"] > 0)
+    eventually(lambda: run_of(web, media_id)["framesDone"] > 0)
     stopped.send_signal(signal.SIGTERM)
     assert stopped.wait(30) == 0
-    assert (run_of(web, media_id)["state"], tries(database_url)) == ("queued", 0)
+    assert run_of(web, media_id)["state"] == "queued"
+    assert tries(database_url) == 0
     for _kill in range(3):
         worker = workers.start()
-        until(lambda: tries(database_url) == 1 and run_of(web, media_id)["framesDone"] > 0)
+        eventually(lambda: tries(database_url) == 1 and run_of(web, media_id)["framesDone"] > 0)
         kill(worker)
         expire_leases(database_url)
     workers.start()
-    until(lambda: run_of(web, media_id)["state"] == "done")
+    eventually(lambda: run_of(web, media_id)["state"] == "done")
     record = web.request("GET", f"/media/{media_id}").json()
-    assert (record["mediaStatus"], tries(database_url)) == (3, 1)
+    assert record["mediaStatus"] == 3
+    assert tries(database_url) == 1
     assert record["delivery"]["pending"] == 3
 
 

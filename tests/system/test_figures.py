@@ -3,10 +3,8 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +13,9 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.web.process_figures import COUNTED_BYTES
+from tests import fork_server
 from tests.api.conftest import RUNS_OUT, picture
+from tests.eventually import eventually
 from tests.system.service import ROOT, Service, surroundings, token
 from tests.web.raw_client import RawClient
 
@@ -53,18 +53,13 @@ def answering(service: Service) -> set[int]:
 
 def until_answering(service: Service, count: int) -> None:
     """Ask until so many processes, those that are gone included, have answered something."""
-    deadline = time.monotonic() + 30
     with ThreadPoolExecutor(4) as clients:
-        while len(answering(service)) < count:
-            assert time.monotonic() < deadline, f"{answering(service)} answered"
+
+        def asked() -> bool:
             list(clients.map(lambda _number: service.request("GET", "/healthz"), range(8)))
+            return len(answering(service)) >= count
 
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        eventually(asked, f"answers of {count} processes")
 
 
 def upload_over_both(service: Service, first: int) -> None:
@@ -85,9 +80,8 @@ def test_both_processes_tell_of_every_upload_and_each_time_the_same(two: Service
     two.upload("/detect", picture(900), headers=later)
     two.upload("/detect", picture(900), headers=later)
     size += len(RUNS_OUT) + 2 * len(picture(100)) + 2 * len(picture(900))
-    deadline = time.monotonic() + 30
-    while figures(two)["detections_run_queue", ("queued",)] + figures(two)["detections_run_queue", ("running",)]:
-        assert time.monotonic() < deadline
+    waiting = [("detections_run_queue", (state,)) for state in ("queued", "running")]
+    eventually(lambda: not any(figures(two)[name] for name in waiting), "the runs to end")
     outcomes = {"stored": UPLOADS + 1, "duplicate": 2, "unsupported-media": 1, "undecodable": 1, "in-memory": 1}
     for _ in range(10):
         told = figures(two)
@@ -122,7 +116,7 @@ def test_a_long_upload_is_counted_while_it_comes_and_to_its_last_byte_where_it_b
         length = f"Content-Length: {2 * len(file)}\r\nContent-Type: video/mp4\r\n\r\n".encode()
         client.send(b"POST /media?name=flight.mp4 HTTP/1.1\r\nHost: here\r\n" + bearer + length)
         client.send(file)
-        until(lambda: COUNTED_BYTES <= counted() <= len(file))
+        eventually(lambda: COUNTED_BYTES <= counted() <= len(file))
         client.end()
         assert client.answer().status == 400
     assert counted() == len(file)
@@ -184,14 +178,11 @@ def test_a_start_removes_what_killed_servers_left_in_the_temporary_folder_and_no
 
 def test_a_check_of_the_configuration_passes_and_leaves_no_folder(tmp_path: Path, sqlite_url: str) -> None:
     service = Service(tmp_path, sqlite_url, None, TMPDIR=str(tmp_path))
-    checked = subprocess.run(
+    checked = fork_server.run(
         [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "--check-config"],
         cwd=ROOT,
         env=surroundings() | service.environment,
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
     assert checked.returncode == 0, checked.stderr
     assert not list(tmp_path.glob("detections-metrics-*"))

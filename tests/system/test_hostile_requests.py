@@ -57,7 +57,8 @@ def check(answer: Answer) -> None:
         if answer.body:  # HEAD has none
             problem = json.loads(answer.body)
             assert problem.keys() - {"mediaId", "mediaUrl"} == {"type", "title", "status", "detail", "requestId"}
-            assert (problem["status"], problem["requestId"]) == (answer.status, answer.headers["X-Request-Id"])
+            assert problem["status"] == answer.status
+            assert problem["requestId"] == answer.headers["X-Request-Id"]
 
 
 def check_log(service: Service) -> None:

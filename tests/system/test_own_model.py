@@ -1,13 +1,13 @@
 """The service with a model of the user's own: it starts with one that fits, and with no other."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests import fork_server
 from tests.api.conftest import picture
 from tests.detection.onnx_bytes import constant_model
 from tests.system.service import ROOT, SECRET, Service
@@ -50,14 +50,11 @@ def test_an_unfit_model_stops_the_start_with_one_line_before_any_worker(model: P
         "DETECTOR_MODEL": str(model),
     }
     model.write_bytes(constant_model(DRONE[..., :5], (1, 3, 64, 64), metadata={"names": "['a', 'b']"}))
-    ended = subprocess.run(
+    ended = fork_server.run(
         [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-b", "127.0.0.1:0", "--workers", "2"],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if not name.startswith("JWT_")} | settings,
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
     assert ended.returncode == 1
     [line] = [line for line in ended.stderr.splitlines() if not line.startswith("{")]

@@ -45,10 +45,12 @@ def checked(
 def test_shared_memory_serves_where_no_temporary_folder_can_be_written(sqlite_url: str) -> None:
     folder = Path(sqlite_url.removeprefix("sqlite:///")).parent
     done = checked(folder, database=f"sqlite:////mnt/{Path(sqlite_url).name}")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert done.stderr == ""
 
 
 def test_what_is_missing_is_told_in_one_line_where_nothing_can_be_written(tmp_path: Path) -> None:
     done = checked(tmp_path, "/dev/shm")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
     assert "a tmpfs at /tmp" in done.stderr

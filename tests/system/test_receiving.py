@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 import requests
 
 from tests.annotations.servers import free_port
+from tests.eventually import eventually
 from tests.system.promise import Uploads, photo
 from tests.system.service import ROOT, SECRET, Service, surroundings
 
@@ -51,7 +52,7 @@ class DocumentedReceiver:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait_until(self._answers, "the receiver")
+        eventually(self._answers, "the receiver")
 
     def kill(self) -> None:
         if self._process is not None:
@@ -72,13 +73,6 @@ class DocumentedReceiver:
             return requests.get(self.url, timeout=5).status_code == 401
         except requests.ConnectionError:
             return False
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {SECONDS} s in vain for {what}"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -111,7 +105,7 @@ def test_the_documented_receiver_is_right_through_kills_and_a_loss(
             receiver.start()
     expected = dict.fromkeys(uploads.promised, 3)
     assert len(expected) == ITEMS
-    wait_until(lambda: receiver.statuses() == expected, "everything to arrive")
+    eventually(lambda: receiver.statuses() == expected, "everything to arrive")
     lost = next(iter(expected))
     receiver.forget(lost)
     told = service.flask("outbox", "verify", "--remote")
@@ -119,7 +113,7 @@ def test_the_documented_receiver_is_right_through_kills_and_a_loss(
     assert lost in told.stdout
     assert told.stderr.splitlines()[-1].endswith("flask outbox resend --missing")
     assert service.flask("outbox", "resend", "--missing").returncode == 0
-    wait_until(lambda: receiver.statuses() == expected, "the one that was lost")
+    eventually(lambda: receiver.statuses() == expected, "the one that was lost")
     assert service.flask("outbox", "verify", "--remote").returncode == 0
 
 

@@ -82,7 +82,8 @@ def test_what_the_server_refuses_is_a_problem_with_the_headers_of_every_answer(s
     assert headers["connection"] == "close"
     problem = answer.json()
     assert problem.keys() == {"type", "title", "status", "detail", "requestId"}
-    assert (problem["type"], problem["status"]) == (f"urn:detections:problem:{name}", status)
+    assert problem["type"] == f"urn:detections:problem:{name}"
+    assert problem["status"] == status
     assert problem["detail"]
     assert problem["requestId"] == headers["x-request-id"]
     assert {header: headers[header.lower()] for header in HEADERS} == {k: v.lower() for k, v in HEADERS.items()}
@@ -111,7 +112,9 @@ def test_the_id_of_a_refusal_leads_to_a_line_of_the_log_that_names_the_client_an
     answer = ask(service, head(b"GET /media/x/content?signatur%65=" + SIGNATURE.encode() + b" HTTP/9.9", HOST))
     log = service.log.read_text(errors="replace")
     [line] = [json.loads(line) for line in log.splitlines() if answer.json()["requestId"] in line]
-    assert (line["event"], line["status"], line["client"]) == ("refused_by_server", 400, "127.0.0.1")
+    assert line["event"] == "refused_by_server"
+    assert line["status"] == 400
+    assert line["client"] == "127.0.0.1"
     assert SIGNATURE not in log
 
 

@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from app.demo.annotations import ReferenceService
+from tests.eventually import eventually
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.service import Service
 
@@ -149,9 +150,7 @@ def test_whoever_waits_for_a_run_is_told_that_it_was_accepted_before_the_server_
         service.start()
         with ThreadPoolExecutor(1) as client:
             answer = client.submit(service.upload, "/detect", photo(1), "photo.png")
-            deadline = time.monotonic() + 30
-            while "detections_slots_taken 1.0" not in service.request("GET", "/metrics").text:
-                assert time.monotonic() < deadline
+            eventually(lambda: "detections_slots_taken 1.0" in service.request("GET", "/metrics").text)
             service.stop()
             assert answer.result().status_code == 202
             assert answer.result().json()["media"]["run"]["state"] == "queued"

@@ -7,18 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from tests import fork_server
+
 ROOT = Path(__file__).parents[2]
 
 
 def start(*command: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return fork_server.run(
         [sys.executable, "-m", *command],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if not name.startswith("JWT_")} | settings,
-        capture_output=True,
-        text=True,
         timeout=30,
-        check=False,
     )
 
 

@@ -1,6 +1,5 @@
 """A media folder whose file system lacks what publishing needs: at the start, and when it comes to be so later."""
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.folder_trials import TRIAL_SECONDS
+from tests import fork_server
 from tests.api.conftest import picture
 from tests.exfat import mounted_exfat
 from tests.system.refusing import readiness, refusing, worker_of
@@ -20,14 +20,11 @@ def test_a_start_on_a_disk_without_hard_links_ends_with_one_line_and_leaves_noth
 ) -> None:
     with mounted_exfat(tmp_path) as disk:
         service = Service(disk, sqlite_url, None, TMPDIR=str(tmp_path), DETECTION="off")
-        ended = subprocess.run(
+        ended = fork_server.run(
             [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-b", "127.0.0.1:0", "wsgi:app"],
             cwd=ROOT,
             env=surroundings() | service.environment,
-            capture_output=True,
-            text=True,
             timeout=60,
-            check=False,
         )
         assert ended.returncode == 1
         [line] = [line for line in ended.stderr.splitlines() if not line.startswith("{")]

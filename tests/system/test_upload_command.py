@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from app import create_command_app
+from tests import fork_server
 from tests.cli.terminal import COMMAND, ROOT, on_terminal, piped
+from tests.eventually import eventually
 from tests.system.promise import photo
 from tests.system.proxy import BUSY, Fault, Proxy
 from tests.system.service import Service, surroundings, token
@@ -80,7 +82,8 @@ def outcomes(told: list[Any]) -> list[str]:
 def test_files_are_uploaded_and_detected_and_not_sent_again(service: Service, tmp_path: Path) -> None:
     files = photos(tmp_path, 1, 2)
     first = piped("media", "upload", *files, environment=environment(service))
-    assert (first.returncode, first.stderr) == (0, "")
+    assert first.returncode == 0
+    assert first.stderr == ""
     lines = first.stdout.splitlines()
     ids = [line.split()[0] for line in lines]
     assert [line.split()[1] for line in lines] == ["uploaded", "uploaded"]
@@ -155,7 +158,7 @@ def test_a_list_that_was_stopped_goes_on_where_it_was(service: Service, tmp_path
     files = [*photos(tmp_path, 20), video(tmp_path / "20.mp4", 4 * MIB), *photos(tmp_path, 21)]
     with (
         network(service, None, None, None, "stall midway") as proxy,
-        subprocess.Popen(
+        fork_server.Popen(
             [*COMMAND, "media", "upload", "--no-detect", *files],
             cwd=ROOT,
             env=surroundings() | environment(service, proxy) | {"PYTHONUNBUFFERED": "1"},
@@ -167,9 +170,7 @@ def test_a_list_that_was_stopped_goes_on_where_it_was(service: Service, tmp_path
         try:
             assert process.stdout is not None
             assert "uploaded" in process.stdout.readline()
-            deadline = time.monotonic() + 30
-            while not proxy.met and time.monotonic() < deadline:
-                time.sleep(0.05)
+            eventually(lambda: bool(proxy.met), "the second file")
             process.send_signal(signal.SIGINT)
             _, told = process.communicate(timeout=30)
         finally:
@@ -190,7 +191,8 @@ def test_other_content_under_the_same_id_is_told_without_being_sent(service: Ser
     other.write_bytes(content)
     posts = service.log.read_text().count('"method": "POST"')
     [refused] = documents("--no-detect", str(other), environment=environment(service), exit_code=1)
-    assert (refused["id"], refused["outcome"]) == (told["id"], "failed")
+    assert refused["id"] == told["id"]
+    assert refused["outcome"] == "failed"
     assert "another file" in refused["reason"]
     assert service.log.read_text().count('"method": "POST"') == posts
 
@@ -262,7 +264,7 @@ def test_a_large_file_is_never_in_memory(service: Service, tmp_path: Path) -> No
 
 def peak_memory(environment: dict[str, str], *arguments: str) -> int:
     """The most memory that an upload had, in bytes; it must have succeeded."""
-    process = subprocess.Popen(
+    process = fork_server.Popen(
         [*COMMAND, "media", "upload", *arguments],
         cwd=ROOT,
         env=surroundings() | environment,
@@ -299,5 +301,6 @@ def test_a_wrong_address_token_or_file_is_wrong_usage(
     (tmp_path / "a.png").write_bytes(photo(9))
     runner = create_command_app().test_cli_runner()
     ended = runner.invoke(args=["media", "upload", str(tmp_path / what)], env=environment(service) | changed)
-    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.exit_code == 2
+    assert ended.stdout == ""
     assert "Error" in ended.stderr

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import pytest
 
+from tests import fork_server
 from tests.web.raw_client import RawClient
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ class Server:
     def _start(self, output: BinaryIO, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-b", "127.0.0.1:0", *arguments]
         command += ["-k", "tests.web.echo_upload.ImpatientWorker", "tests.web.echo_upload:create_app()"]
-        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **ONE_WORKER, **IMPATIENCE}, stderr=output)
+        return fork_server.Popen(command, cwd=ROOT, env={**os.environ, **ONE_WORKER, **IMPATIENCE}, stderr=output)
 
     def _await(self, pattern: str) -> str:
         deadline = time.monotonic() + 20

@@ -93,7 +93,8 @@ def test_without_a_slot_nobody_is_waited_for_and_all_of_it_comes_in_order(
     with receiving(connection, len(wanted)) as received:
         connection.send_rest(answer)
     assert received == [wanted]
-    assert (answer.kept_bytes, open_files()) == (0, before - 1)
+    assert answer.kept_bytes == 0
+    assert open_files() == before - 1
 
 
 def test_with_a_slot_it_is_waited_for_and_nothing_is_kept(connection: Connection, file: IO[bytes]) -> None:

@@ -13,8 +13,9 @@ from gunicorn.http.body import Body, LengthReader
 from gunicorn.http.unreader import SocketUnreader
 
 from app.errors import MalformedUpload, UploadTimedOut
+from app.timeval import timeval
 from app.web.connection import BodySource, is_off_the_connection, open_source
-from app.web.gathering import AFTER_BYTES, GATHERED_BYTES, MOST_SECONDS, timeval
+from app.web.gathering import AFTER_BYTES, GATHERED_BYTES, MOST_SECONDS
 from app.web.pace import Pace
 
 USUAL = timeval(7)

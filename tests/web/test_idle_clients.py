@@ -13,7 +13,7 @@ from tests.web.conftest import Server
 from tests.web.framings import FRAMINGS, Framing, chunked
 from tests.web.raw_client import RawClient
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 PHOTO = bytes(100_000)
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"

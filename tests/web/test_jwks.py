@@ -5,7 +5,6 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from tests.annotations.servers import Peer, Server, Step, answer
 from tests.annotations.test_tls import certificate as tls_certificate
 from tests.annotations.test_tls import serving
 from tests.conftest import Clock
+from tests.eventually import eventually
 
 KEYS = [rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key() for _ in range(2)]
 
@@ -58,13 +58,6 @@ def issuer() -> Issuer:
 @pytest.fixture
 def keys(issuer: Issuer, clock: Clock) -> PublishedKeys:
     return PublishedKeys(issuer.look, "RS256", lambda: clock.seconds)
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
 
 
 def test_a_known_key_is_not_asked_for_again(keys: PublishedKeys, issuer: Issuer) -> None:
@@ -112,7 +105,7 @@ def test_a_withdrawn_key_is_refused_once_the_known_ones_have_been_looked_up_agai
     issuer.published = document(entry(1, "second"))
     clock.advance(FRESH_SECONDS)
     assert keys.key("first") == KEYS[0]  # nobody waits for the look that this began
-    until(lambda: issuer.looks == 2)
+    eventually(lambda: issuer.looks == 2)
     assert keys.key("second") == KEYS[1]
     with pytest.raises(Unauthorized):
         keys.key("first")
@@ -194,7 +187,7 @@ def test_of_many_who_need_a_silent_issuer_only_one_is_kept_waiting(keys: Publish
 
     with ThreadPoolExecutor(16) as clients:
         asking = [clients.submit(ask, number) for number in range(16)]
-        until(lambda: len(waited) == 15, seconds=4)
+        eventually(lambda: len(waited) == 15, seconds=4)
         issuer.published = TimeoutError("no answer")
         issuer.may_answer.set()
         for each in asking:
@@ -229,7 +222,7 @@ def test_nobody_with_a_known_key_waits_while_it_is_looked_up_again(
     clock.advance(FRESH_SECONDS)
     for _ in range(20):
         assert keys.key("first") == KEYS[0]
-    until(lambda: issuer.looks == 2)
+    eventually(lambda: issuer.looks == 2)
     issuer.may_answer.set()
 
 

@@ -51,7 +51,8 @@ def test_the_rest_of_a_body_is_read_and_then_closed_at_once(world: World) -> Non
         world.client.sendall(bytes(1000))
         world.turn()
     assert world.closed
-    assert (len(world.lingering), len(world.poller.get_map())) == (0, 0)
+    assert len(world.lingering) == 0
+    assert len(world.poller.get_map()) == 0
 
 
 def test_a_client_that_sends_nothing_is_closed_after_a_second(world: World) -> None:

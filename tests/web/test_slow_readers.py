@@ -16,7 +16,7 @@ from tests.web.echo_upload import PATTERN
 from tests.web.raw_client import RawClient, slow_connection
 from tests.web.test_idle_clients import seconds_for_health
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 LENGTH = 1_000_000
 READERS = 20
