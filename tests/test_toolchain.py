@@ -54,6 +54,7 @@ BEGIN_READING = BEGIN_WRITING | {
     "app/web/readiness.py",
     "app/web/links.py",
     "app/web/media.py",
+    "app/web/uploads.py",
 }
 """Those that may open one to look only."""
 
