@@ -171,9 +171,9 @@ BUGS = (
             Edit(
                 INGEST,
                 "            if candidate.incoming.publish(candidate.path):\n"
-                "                result = commit(self._database, self._recorder, candidate)\n",
+                "                result = commit_media(self._database, self._recorder, candidate)\n",
                 "            if not is_taken(candidate.path):\n"
-                "                result = commit(self._database, self._recorder, candidate)\n"
+                "                result = commit_media(self._database, self._recorder, candidate)\n"
                 "                candidate.incoming.publish(candidate.path)\n",
             ),
         ],

@@ -8,7 +8,7 @@ from app.ingest.known import IngestResult, fetch_media
 from app.recorder import CommitUnknown, Recorder
 
 
-def commit_row(database: Database, recorder: Recorder, candidate: Candidate) -> IngestResult | None:
+def commit_media(database: Database, recorder: Recorder, candidate: Candidate) -> IngestResult | None:
     """Make the folder's names, the row and its messages durable; None where the id turns out to be taken.
 
     After any error the final name is gone again, but where the commit may have come true: see `after_unknown_commit`.

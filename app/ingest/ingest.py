@@ -15,7 +15,7 @@ from app.database.models import Media, MediaStatus
 from app.display_name import clean_name
 from app.errors import Unavailable
 from app.ingest.candidate import Candidate, InTransaction
-from app.ingest.commit import commit_row
+from app.ingest.commit import commit_media
 from app.ingest.known import IngestResult, find_known
 from app.ingest.orphans import take_over_orphan
 from app.media_hash import media_id_of_file
@@ -109,7 +109,7 @@ class Ingest:
         candidate.incoming.sync()
         while True:
             if candidate.incoming.publish(candidate.path):
-                result = commit_row(self._database, self._recorder, candidate)
+                result = commit_media(self._database, self._recorder, candidate)
             else:
                 wait = max(0.0, deadline - self._monotonic())
                 result = take_over_orphan(self._database, self._recorder, candidate, wait)

@@ -5,6 +5,7 @@ import pytest
 from app.database.models import MediaStatus
 from app.errors import MediaNotFound
 from app.outbox import admin, listing
+from app.outbox.counts import outbox_status
 from app.outbox.decide import CONCLUDED_AFTER, LIMITED_ATTEMPTS
 from app.outbox.messages import Classification, Message, Outcome
 from app.outbox.verify import broken_invariants
