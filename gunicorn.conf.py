@@ -38,10 +38,10 @@ if _needs_folder:
     _path = f"{tempfile.gettempdir()}/{_PREFIX}{uuid.uuid4().hex}"
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[_OURS] = _path
 
-from app import logs, temp_folders  # noqa: E402
+from app.process import logs, temp_folders  # noqa: E402
 from app.settings import LogSettings, server_processes  # noqa: E402
 from app.startup import ending_on_faults  # noqa: E402
-from app.web import check, gunicorn_hooks, gunicorn_log, redaction  # noqa: E402
+from app.web.server import check, gunicorn_hooks, gunicorn_log, redaction  # noqa: E402
 
 
 def _remove_own_metrics() -> None:
@@ -74,7 +74,7 @@ with ending_on_faults():
 
 # Threads, because an upload or a waiting answer holds its worker for minutes: sync workers are killed by `timeout`
 # meanwhile. Ours is gthread that idle clients cannot stop.
-worker_class = "app.web.gunicorn_worker.HeadFirstWorker"
+worker_class = "app.web.server.gunicorn_worker.HeadFirstWorker"
 
 # All but two of them are slots for uploads, downloads and waiting answers. The bytes are moved without the
 # interpreter's lock, so more slots than processors are right, and each costs no more than its stack.

@@ -5,29 +5,16 @@ This module is wiring only: settings in, a Flask application out.
 
 from flask import Flask
 
-from app import cli, logs
-from app.bootstrap import Services
+from app import cli
 from app.current import EXTENSION
+from app.process import logs
+from app.services import Services
 from app.settings import LogSettings, Settings
-from app.web import (
-    auth,
-    cors,
-    detect,
-    docs,
-    health,
-    links,
-    media,
-    method_override,
-    openapi,
-    outbox,
-    page,
-    problems,
-    process_figures,
-    security_headers,
-    tracing,
-    uploads,
-    url_prefix,
-)
+from app.web import cors, problems, security_headers, tracing, url_prefix
+from app.web.auth import authentication
+from app.web.metrics import process
+from app.web.upload import method_override
+from app.web.views import detect, docs, health, links, media, openapi, outbox, page, uploads
 
 PARTS = (detect, media, uploads, links, outbox, health, openapi, docs, page)
 
@@ -45,10 +32,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     tracing.install(app)
     security_headers.install(app)
-    process_figures.install(app, settings.shared_figures_dir)
+    process.install(app, settings.shared_figures_dir)
     health.install(app)
     problems.install(app)
-    auth.install(app, settings.tokens)
+    authentication.install(app, settings.tokens)
     cors.install(app, settings)
     for part in PARTS:
         app.register_blueprint(part.blueprint)

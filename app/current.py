@@ -2,7 +2,7 @@
 
 from flask import current_app
 
-from app.bootstrap import Services
+from app.services import Services
 from app.settings import Settings
 
 EXTENSION = "detections"

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from app.database import Database
 from app.database.models import Media
-from app.lifecycle import create_media
+from app.media.status import create_media
 from app.outbox.queue import OutboxQueue
 
 PAUSE = 0.03

@@ -28,9 +28,9 @@ from app.detection.images import decode_picture
 from app.detection.jobs import Job
 from app.detection.limits import MAX_PIXELS
 from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.process import DetectorProcess
 from app.detection.results import FrameResult
 from app.detection.yolo import YoloDetector
+from app.runs.detector_process import DetectorProcess
 from benchmarks.clips import PHOTO, write_clip
 from benchmarks.places import ROOT, Places, places
 from tests.system.service import Service, token

@@ -22,16 +22,16 @@ import structlog
 
 from app.database import Database
 from app.database.models import DetectionRun, Media
-from app.detection.executor import RunExecutor
 from app.detection.limits import ProcessLimits
 from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.process import DetectorProcess
-from app.detection.runs import RunRequest, Runs
 from app.detection.runtime import onnxruntime
 from app.detection.video import Video
 from app.detection.yolo import YoloDetector
-from app.lifecycle import create_media
+from app.media.status import create_media
 from app.outbox.queue import OutboxQueue
+from app.runs.detector_process import DetectorProcess
+from app.runs.executor import RunExecutor
+from app.runs.lifecycle import RunRequest, Runs
 
 CONFIDENCE, INTERVAL = 0.45, 0.5
 Frames = int

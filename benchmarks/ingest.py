@@ -31,9 +31,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from app import processors
 from app.database import Database
-from app.media_hash import media_id_of_file
+from app.media.hashing import media_id_of_file
+from app.process import processors
 from benchmarks import servers
 from benchmarks.apart import keep_apart
 from benchmarks.backlog import fill

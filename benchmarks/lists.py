@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from app import catalog
 from app.database import Database
-from app.detection.claims import Claimant, Claims
+from app.queries import media_items
+from app.runs.claims import Claimant, Claims
 from benchmarks.places import Places, places
 
 KINDS = ("sqlite", "postgresql")
@@ -88,7 +88,7 @@ def lists(at: Places, kind: str, media: int) -> list[Row]:
             def page(filters: dict[str, Any] = filters) -> None:
                 with database.read_transaction() as session:
                     options = {"status": None, "media_type": None, "limit": 50, "cursor": None} | filters
-                    catalog.page(session, **options)
+                    media_items.page(session, **options)
 
             asked = ", ".join(f"{name} {value}" for name, value in filters.items()) or "no filter"
             rows.append((f"a page of {media:,} media: {asked}", kind, f"{milliseconds(page):.2f} ms"))

@@ -25,16 +25,16 @@ from rich.table import Table
 from sqlalchemy import insert, select
 
 from app.annotations import AnnotationsClient
+from app.annotations.tokens import StaticToken
 from app.database import Database, WriteTransaction
 from app.database.models import Media
 from app.database.postgres_connection import PATIENT
-from app.lifecycle import NewMedia, create_all
+from app.media.status import NewMedia, create_all
 from app.outbox.circuit import Endpoint, Hold
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.queue import OutboxQueue
 from app.outbox.watch import ChangeWatcher
-from app.tokens import StaticToken
 from benchmarks.backlog import ENDPOINT, claim_and_acknowledge, fill
 from benchmarks.places import Places, places
 from benchmarks.receiver import receiver

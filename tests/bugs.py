@@ -26,7 +26,7 @@ STATEMENTS, TRANSITIONS = "app/outbox/statements.py", "app/outbox/transition_sta
 DISPATCHER, FLUSH, CLAIMING = "app/outbox/dispatcher.py", "app/outbox/flush.py", "app/outbox/claiming.py"
 RECORDING, DECIDE = "app/outbox/recording.py", "app/outbox/decide.py"
 STORAGE, INCOMING, FILES = "app/storage/folders.py", "app/storage/incoming.py", "app/storage/files.py"
-INGEST, COMMIT, RECORDER = "app/ingest/ingest.py", "app/ingest/commit.py", "app/recorder.py"
+INGEST, COMMIT, RECORDER = "app/ingest/ingest.py", "app/ingest/commit.py", "app/ingest/group_commit.py"
 CLAIMS, ENQUEUE, OUTCOMES = (
     "tests/outbox/test_claims.py",
     "tests/outbox/test_enqueue.py",
@@ -145,7 +145,7 @@ BUGS = (
         "a create without its message",
         [
             Edit(
-                "app/lifecycle.py",
+                "app/media/status.py",
                 "    queue.begin_streams(transaction, [_create_message(one) for one in new], now)\n",
                 "    [_create_message(one) for one in new]\n",
             )
@@ -237,7 +237,7 @@ BUGS = (
         "a picture begun out of turn",
         [
             Edit(
-                "app/detection/runs.py",
+                "app/runs/lifecycle.py",
                 "        if transaction.core.scalar(self._statements.any_claimable) is not None:\n",
                 "        if transaction.core.scalar(self._statements.any_claimable) is None and not media.id:\n",
             )
@@ -246,19 +246,19 @@ BUGS = (
     ),
     Bug(
         "an upload under way taken for an orphan",
-        [Edit("app/verification.py", "if found is None or self._named([path]):", "if found is None:")],
+        [Edit("app/storage/verification.py", "if found is None or self._named([path]):", "if found is None:")],
         ["tests/test_verification.py"],
     ),
     Bug(
         "a restored database that goes on in the epoch that it had",
-        [Edit("app/history.py", "epoch=highest.epoch + 1", "epoch=highest.epoch")],
+        [Edit("app/database/history.py", "epoch=highest.epoch + 1", "epoch=highest.epoch")],
         ["tests/test_media_folders.py"],
     ),
     Bug(
         "a count that makes a marker on whatever disk is mounted",
         [
             Edit(
-                "app/folder_marker.py",
+                "app/storage/folder_marker.py",
                 "            if there is None or there.instance != marker.instance:\n                return False\n",
                 "",
             )

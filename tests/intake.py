@@ -12,10 +12,10 @@ from sqlalchemy import func, select
 from app.database import Database
 from app.database.models import Media, OutboxMessage
 from app.ingest import Ingest, IngestResult, Upload
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from app.outbox.queue import OutboxQueue
 from app.storage import INCOMING, Storage
-from app.sweep import Sweep
+from app.storage.sweep import Sweep
 
 TOGETHER = 4
 """Uploads at once in tests of what they share."""

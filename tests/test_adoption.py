@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from app.adoption import Adoption
 from app.database import Database
 from app.database.models import OutboxMessage
 from app.errors import MediaNotFound, Unavailable
-from app.media_hash import media_id_of_bytes
+from app.ingest.adoption import Adoption
+from app.media.hashing import media_id_of_bytes
 from app.storage import lock_orphan
 from tests.intake import Intake, open_intake, picture, twin_of
 

@@ -7,11 +7,11 @@ from contextlib import closing
 import pytest
 from structlog.testing import capture_logs
 
-from app.background import BackgroundWork
 from app.database import Database
 from app.errors import DatabaseFailed
-from app.failure_log import REPEAT_SECONDS, FailureLog
 from app.outbox import dispatcher as dispatching
+from app.process.background import BackgroundWork
+from app.process.failure_log import REPEAT_SECONDS, FailureLog
 from tests.outbox.world import Receiver, World
 
 

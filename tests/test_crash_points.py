@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from app.database import Database
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.conftest import ROOT
 from tests.eventually import eventually
 from tests.intake import TOGETHER, Intake, open_intake, picture, twin_of

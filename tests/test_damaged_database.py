@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from app import history
-from app.database import Database
+from app.database import Database, history
+from app.database.integrity import Damage, find_damage
 from app.demo.annotations import ReferenceService
 from app.errors import DatabaseDamaged
-from app.integrity import Damage, find_damage
 from tests.api.conftest import Api, picture, settings_in
 from tests.api.test_health import not_ready
 from tests.cli.conftest import Shell

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.fair_share import has_room
+from app.process.fair_share import has_room
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from app import file_systems
 from app.database import Database
 from app.errors import StorageFailed, Unavailable
-from app.folder_trials import TRIAL_SECONDS, FolderTrial
-from app.storage import INCOMING, Storage
+from app.storage import INCOMING, Storage, file_systems
+from app.storage.folder_trials import TRIAL_SECONDS, FolderTrial
 from tests.exfat import mounted_exfat
 from tests.test_crash_points import WHY_NOT, Workers, new_intake
 

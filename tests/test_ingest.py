@@ -18,7 +18,7 @@ from app.database import Database, WriteTransaction
 from app.database.models import Media, MediaStatus
 from app.errors import MalformedUpload, MediaIdCollision, StorageFailed, StorageFull, Unavailable, UnsupportedMedia
 from app.ingest import Ingest, IngestResult, Upload
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from app.outbox.queue import OutboxQueue
 from app.storage import lock_orphan
 from tests.intake import Intake, is_temporary, open_intake, picture, twin_of

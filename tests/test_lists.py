@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, text
 
-from app import catalog
 from app.database import Database
 from app.database.models import Media
+from app.queries import media_items
 from tests.conftest import lent_database
 
 pytestmark = pytest.mark.slow
@@ -78,7 +78,7 @@ def test_a_filtered_list_is_read_by_an_index_and_never_the_table(
     status: int | None, media_type: str | None, filled: Database
 ) -> None:
     with plans(filled) as found, filled.read_transaction() as session:
-        page = catalog.page(session, status=status, media_type=media_type, limit=50, cursor=None)
+        page = media_items.page(session, status=status, media_type=media_type, limit=50, cursor=None)
     assert found
     whole = [line for line in found if "SCAN media" in line or "Seq Scan on media" in line]
     assert whole == [], "\n".join(found)
@@ -101,7 +101,7 @@ def steps(database: Database, **filters: Any) -> int:
 
     event.listen(database.reader.pool, "checkout", follow)
     with database.read_transaction() as session:
-        catalog.page(session, **({"status": None, "media_type": None, "limit": 50, "cursor": None} | filters))
+        media_items.page(session, **({"status": None, "media_type": None, "limit": 50, "cursor": None} | filters))
     event.remove(database.reader.pool, "checkout", follow)
     return taken[0]
 
@@ -124,7 +124,7 @@ def test_the_pages_of_a_filtered_list_have_each_item_once_newest_first(
     cursor: str | None = None
     while True:
         with database.read_transaction() as session:
-            page = catalog.page(session, status=status, media_type=media_type, limit=7, cursor=cursor)
+            page = media_items.page(session, status=status, media_type=media_type, limit=7, cursor=cursor)
         seen += [item.media.id for item in page.items]
         cursor = page.next_cursor
         if cursor is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.log_target import LogTarget
+from app.process.log_target import LogTarget
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ def test_a_file_that_was_renamed_is_opened_anew(tmp_path: Path) -> None:
     log, script = (
         tmp_path / "log",
         (
-            "import os; from app.log_target import TARGET; TARGET.note_path(); TARGET.write('before');"
+            "import os; from app.process.log_target import TARGET; TARGET.note_path(); TARGET.write('before');"
             f"os.rename({str(tmp_path / 'log')!r}, {str(tmp_path / 'log.1')!r});"
             "TARGET.write('still there'); TARGET.reopen(); TARGET.write('after')"
         ),
@@ -97,7 +97,7 @@ def test_a_file_that_was_renamed_is_opened_anew(tmp_path: Path) -> None:
 def test_a_thread_that_ends_unasked_ends_its_process_and_says_so(body: str, tmp_path: Path) -> None:
     script = (
         "import threading, time; from app import logs; from app.settings import LogSettings\n"
-        "from app.threads import watched; logs.configure(LogSettings())\n"
+        "from app.process.threads import watched; logs.configure(LogSettings())\n"
         f"def work():\n    {body}\n"
         "watched(work, 'run-worker-0', threading.Event()).start(); time.sleep(20)"
     )
@@ -107,7 +107,7 @@ def test_a_thread_that_ends_unasked_ends_its_process_and_says_so(body: str, tmp_
 
 def test_a_thread_that_was_asked_to_end_may_end(tmp_path: Path) -> None:
     script = (
-        "import threading; from app.threads import watched; asked = threading.Event(); asked.set()\n"
+        "import threading; from app.process.threads import watched; asked = threading.Event(); asked.set()\n"
         "thread = watched(lambda: None, 'run-worker-0', asked); thread.start(); thread.join()"
     )
     assert run(script, tmp_path / "log") == 0

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from app import folder_marker, history
-from app.database import Database
+from app.database import Database, history
 from app.errors import DetectionsError, SettingsError, StorageFailed, Unavailable
-from app.folder_marker import Marker, Reached
-from app.history_keeper import HistoryKeeper
 from app.ingest import Ingest, Upload
-from app.media_folders import MediaFolders
 from app.outbox.queue import OutboxQueue
-from app.storage import Storage
+from app.storage import Storage, folder_marker
+from app.storage.folder_marker import Marker, Reached
+from app.storage.history_keeper import HistoryKeeper
+from app.storage.media_folders import MediaFolders
 from tests.intake import picture
 
 MakeFolders = Callable[[], MediaFolders]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.media_hash import media_id_of_bytes, media_id_of_file, virtual_id_of_bytes
+from app.media.hashing import media_id_of_bytes, media_id_of_file, virtual_id_of_bytes
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "media_ids.json").read_text())["ids"]
 LYING_FILE = Path("/sys/devices/system/cpu/online")
@@ -158,7 +158,7 @@ def test_a_file_that_is_shorter_than_it_says_is_an_error_and_not_an_id() -> None
 
 COUNT_READS = """
 import os, sys
-from app.media_hash import media_id_of_file
+from app.media.hashing import media_id_of_file
 fd = os.open(sys.argv[1], os.O_RDONLY)
 def reads():
     figures = dict(line.split(": ") for line in open("/proc/self/io").read().splitlines())

@@ -11,8 +11,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import CheckConstraint, inspect, select, text, update
 
-from app import history
-from app.database import Database
+from app.database import Database, history
 from app.database.models import (
     Base,
     DatabaseInstance,
@@ -27,7 +26,7 @@ from app.database.models import (
     ResumableUpload,
     SharedKey,
 )
-from app.lifecycle import change_status
+from app.media.status import change_status
 from app.outbox.queue import OutboxQueue
 from tests import fork_server
 from tests.conftest import ROOT, migrate

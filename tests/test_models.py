@@ -25,7 +25,7 @@ from app.database.models import (
     SharedKey,
 )
 from app.errors import IllegalTransition
-from app.lifecycle import ALLOWED_FROM, change_status, create_media
+from app.media.status import ALLOWED_FROM, change_status, create_media
 from app.outbox.queue import OutboxQueue
 
 ID = "0123456789abcdef"

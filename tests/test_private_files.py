@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from app.database import Database
-from app.private_files import make_private
+from app.process.private_files import make_private
 from app.storage import INCOMING, Storage
 
 UMASKS = (0o000, 0o002, 0o022, 0o027, 0o077)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.processors import granted, least_taken, stay_on, usable
+from app.process.processors import granted, least_taken, stay_on, usable
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_processor_that_the_system_refuses_leaves_a_process_as_it_is() -> None
 
 _ON_ONE = """
 import os, subprocess, sys, threading
-from app import processors
+from app.process import processors
 
 def tell():
     print(processors.usable(), flush=True)

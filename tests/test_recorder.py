@@ -14,8 +14,8 @@ from app.database import Database, Topic, WriteTransaction
 from app.database.models import Media
 from app.errors import StorageFailed, Unavailable
 from app.ingest import IngestResult, Upload
-from app.recorder import AndThen
-from app.sweep import SweepReport
+from app.ingest.group_commit import AndThen
+from app.storage.sweep import SweepReport
 from tests.eventually import eventually
 from tests.intake import Intake, open_intake, picture
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from app.database import Database
 from app.database.models import Media, OutboxMessage
 from app.errors import SettingsError
-from app.relocation import Relocation, check_rows
+from app.storage.relocation import Relocation, check_rows
 from tests.intake import Intake, open_intake, picture
 
 

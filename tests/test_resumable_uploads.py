@@ -13,8 +13,6 @@ from sqlalchemy import select
 
 from app.database import Database
 from app.database.models import Media, ResumableUpload
-from app.detection.runs import Runs
-from app.detection.uploaded_run import UploadedRun
 from app.errors import StorageFull, Unavailable, UploadGone, UploadLocked, UploadNotFound, UploadTakenOver
 from app.ingest import Ingest, IngestResult, InTransaction, OnReceived, Received
 from app.outbox.queue import OutboxQueue
@@ -25,6 +23,8 @@ from app.resumable.parts import Part
 from app.resumable.records import UploadRecords
 from app.resumable.upkeep import UploadUpkeep
 from app.resumable.uploads import NewUpload, ResumableUploads
+from app.runs.lifecycle import Runs
+from app.runs.speculative_run import UploadedRun
 from tests.conftest import Clock
 from tests.intake import Intake, open_intake, picture
 

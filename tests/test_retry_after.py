@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.retry_after import retry_after_seconds
+from app.formats.retry_after import retry_after_seconds
 
 NOON = datetime(2025, 11, 22, 12, tzinfo=UTC)
 NOW = NOON.timestamp()

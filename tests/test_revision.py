@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app import revision
+from app.process import revision
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import StorageFull
-from app.room import ADMISSION_SECONDS, KNOWN_SECONDS, LARGE_BYTES, Room, incoming_name
 from app.storage import INCOMING, Storage
+from app.storage.room import ADMISSION_SECONDS, KNOWN_SECONDS, LARGE_BYTES, Room, incoming_name
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
-from app.bootstrap import token_source
 from app.errors import SettingsError
-from app.processors import granted
+from app.process.processors import granted
+from app.services import token_source
 from app.settings import DatabaseSettings, DetectorOptions, DetectorSettings, Settings, server_processes
 
 SECRET = "a secret of the tests that is long enough"

@@ -5,7 +5,7 @@ from concurrent.futures import TimeoutError as NotInTime
 
 import pytest
 
-from app.shared_call import SharedCall
+from app.process.shared_call import SharedCall
 from tests.eventually import eventually
 
 

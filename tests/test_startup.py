@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app import logs
+from app.process import logs
 from app.settings import Settings
 from app.startup import warn_of_plain_http
 from tests.system.service import SECRET, Service

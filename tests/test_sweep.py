@@ -12,10 +12,10 @@ from sqlalchemy import text
 from app.database import Database, WriteTransaction
 from app.database.models import Media, MediaStatus
 from app.ingest import Upload
-from app.lifecycle import create_media
+from app.media.status import create_media
 from app.outbox.queue import OutboxQueue
 from app.storage import lock_orphan
-from app.sweep import SweepReport
+from app.storage.sweep import SweepReport
 from tests.intake import Intake, open_intake, picture, twin_of
 
 PHOTO = picture("photo")

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from app import temp_folders
+from app.process import temp_folders
 
 pytestmark = pytest.mark.slow
 
 PREFIX = "detections-test-"
 OWNER = f"""
 import os, signal
-from app import temp_folders
+from app.process import temp_folders
 path = temp_folders.unused({PREFIX!r})
 temp_folders.create(path)
 (path / "file").write_text("content")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.types import Options
 
+from app.annotations.tokens import MintedTokens, StaticToken, TokenSource
 from app.errors import SettingsError
-from app.tokens import MintedTokens, StaticToken, TokenSource
 
 SECRET = "a secret that the whole suite shares, long enough"
 NOW = 1_763_800_000.75

@@ -17,17 +17,17 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 
 TRANSACTIONS_BEGIN_IN = {
-    "app/detection/runs.py",
+    "app/runs/lifecycle.py",
     "app/ingest/known.py",  # a row from before there were checksums gets one
     "app/ingest/orphans.py",
-    "app/media_folders.py",  # at the first start, and where the database was restored
+    "app/storage/media_folders.py",  # at the first start, and where the database was restored
     "app/outbox/admin.py",
     "app/outbox/dispatcher.py",
     "app/outbox/resend.py",
-    "app/recorder.py",
+    "app/ingest/group_commit.py",
     "app/resumable/records.py",
-    "app/sweep.py",
-    "app/upkeep.py",
+    "app/storage/sweep.py",
+    "app/media/upkeep.py",
 }
 """Exactly the use cases that begin transactions, twelve at most; everything else is handed the open one."""
 

@@ -13,7 +13,7 @@ from app.database import Database, WriteTransaction
 from app.database.models import Media
 from app.errors import Unavailable
 from app.ingest import Upload
-from app.sweep import SweepReport
+from app.storage.sweep import SweepReport
 from tests.intake import Intake, open_intake, picture, twin_of
 
 PHOTO = picture("photo")

@@ -13,8 +13,8 @@ from sqlalchemy import text
 from app.database import Database, WriteTransaction
 from app.database.models import Media
 from app.ingest import Upload
-from app.media_hash import media_id_of_bytes
-from app.verification import PAGE, Finding, Problem, Verification
+from app.media.hashing import media_id_of_bytes
+from app.storage.verification import PAGE, Finding, Problem, Verification
 from tests.intake import Intake, open_intake, picture, twin_of
 
 PHOTO = picture("photo")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.storage import Storage
-from app.writeback import EVERY_BYTES, Writeback, begin_writing
+from app.storage.writeback import EVERY_BYTES, Writeback, begin_writing
 
 
 @given(st.lists(st.integers(1, 2 * EVERY_BYTES), max_size=30))

@@ -19,11 +19,11 @@ from app.annotations.conversation import Conversation
 from app.annotations.deadline import DeadlineSession, Endpoint, trusting_context
 from app.annotations.replies import Response, TransportError, presentable
 from app.annotations.resolver import Resolver
+from app.annotations.tokens import TokenSource
 from app.errors import RecordsNotReadable, Unavailable
-from app.media_hash import MEDIA_ID
+from app.formats.timestamps import rfc3339
+from app.media.hashing import MEDIA_ID
 from app.outbox.messages import Classification, Kind, Message
-from app.timestamps import rfc3339
-from app.tokens import TokenSource
 
 MAX_EXCERPT = 500
 MAX_DETAIL = 300

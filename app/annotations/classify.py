@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from app.annotations.replies import ConnectError, ProtocolError, Response, TLSError, TransportError
+from app.formats.retry_after import retry_after_seconds
 from app.outbox.messages import Classification, Kind, Message, Outcome, Verdict
-from app.retry_after import retry_after_seconds
 
 SUCCESS = range(200, 300)
 REDIRECTS = range(300, 400)

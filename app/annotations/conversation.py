@@ -4,8 +4,8 @@ import requests
 
 from app.annotations.deadline import DeadlineSession, Endpoint
 from app.annotations.replies import NETWORK_ERRORS, Response, TransportError, read_response, transport_error
-from app.tokens import TokenSource
-from app.version import USER_AGENT
+from app.annotations.tokens import TokenSource
+from app.process.version import USER_AGENT
 
 UNAUTHORIZED = 401
 

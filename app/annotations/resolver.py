@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from app.shared_call import SharedCall
+from app.process.shared_call import SharedCall
 
 Addresses = Sequence[tuple[Any, ...]]
 Lookup = Callable[..., Addresses]

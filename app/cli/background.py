@@ -4,9 +4,9 @@ import signal
 import threading
 from collections.abc import Sequence
 
-from app.background import Background
 from app.cli.output import note
 from app.current import services
+from app.process.background import Background
 
 
 def check_database() -> None:

@@ -13,9 +13,9 @@ from app.cli.faults import Group
 from app.cli.output import note
 from app.cli.usage import usage
 from app.current import services
-from app.detection.start_check import check_model
 from app.errors import Unavailable
-from app.relocation import check_rows
+from app.runs.model_check import check_model
+from app.storage.relocation import check_rows
 
 
 @click.group(cls=Group)

@@ -10,7 +10,7 @@ from app.cli.output import json_option, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
 from app.errors import NotProcessing
-from app.media_hash import MEDIA_ID
+from app.media.hashing import MEDIA_ID
 
 NONE_UNDER_WAY = 4
 BY = "an administrator (flask detect cancel)"

@@ -12,16 +12,16 @@ from typing import Any
 
 import click
 
-from app import representation
+from app import serializers
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.detection.limits import MediaLimits
 from app.detection.model_file import BUILT_IN_MODEL, detector_name
-from app.detection.process import DetectorProcess, Drawing, Job, Total
 from app.detection.results import DetectedObject, FrameResult
-from app.detection.start_check import load_model
 from app.errors import DetectionsError, SettingsError
-from app.media_types import HEAD_BYTES, MEDIA_TYPES, Kind, check_first_bytes, extension_of
+from app.media.types import HEAD_BYTES, MEDIA_TYPES, Kind, check_first_bytes, extension_of
+from app.runs.detector_process import DetectorProcess, Drawing, Job, Total
+from app.runs.model_check import load_model
 from app.settings import MIN_CONFIDENCE, DetectorSettings
 
 DRAWN_AS = (".png", ".jpg", ".jpeg", ".webp")
@@ -204,5 +204,5 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "frames": outcome.frames,
         "packetsSkipped": outcome.skipped,
         "warnings": list(outcome.warnings),
-        "annotations": representation.annotations(outcome.found),
+        "annotations": serializers.annotations(outcome.found),
     }

@@ -12,8 +12,8 @@ from app.cli.faults import Group
 from app.cli.output import json_option, note, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
-from app.detection.start_check import check_model
-from app.media_hash import media_id_of_file
+from app.media.hashing import media_id_of_file
+from app.runs.model_check import check_model
 
 LOOK_EVERY = 0.2
 

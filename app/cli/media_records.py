@@ -5,12 +5,13 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from app import catalog, representation
+from app import serializers
 from app.cli.output import json_option, note, show_json, show_table
 from app.cli.usage import usage
 from app.current import services
 from app.database.models import MediaStatus
 from app.errors import MediaNotFound
+from app.queries import media_items
 
 UNKNOWN = 4
 PAGE = 500
@@ -43,13 +44,13 @@ def list_media(status: str | None, kind: str | None, limit: int, as_json: bool) 
     cursor: str | None = None
     while True:
         page = services().queries.fetch(
-            catalog.page,
+            media_items.page,
             status=STATUSES[status] if status else None,
             media_type=TYPES[kind] if kind else None,
             limit=min(PAGE, limit - len(records)),
             cursor=cursor,
         )
-        records += [representation.media(view) for view in page.items]
+        records += [serializers.media(view) for view in page.items]
         cursor = page.next_cursor
         if cursor is None or len(records) == limit:
             break
@@ -76,11 +77,11 @@ def list_media(status: str | None, kind: str | None, limit: int, as_json: bool) 
 def show_media(media_id: str, as_json: bool) -> None:
     """One media's record with its last run and its delivery state."""
     try:
-        view = services().queries.fetch(catalog.view, media_id)
+        view = services().queries.fetch(media_items.view, media_id)
     except MediaNotFound as error:
         note(str(error))
         raise SystemExit(UNKNOWN) from error
-    record, path = representation.media(view), view.media.path
+    record, path = serializers.media(view), view.media.path
     if as_json:
         show_json(record)
     else:

@@ -9,7 +9,7 @@ from flask.cli import with_appcontext
 from app.cli.output import json_option, note, printable, progress_bar, stream_json
 from app.cli.usage import usage
 from app.current import services
-from app.relocation import Left, Relocation
+from app.storage.relocation import Left, Relocation
 
 LEFT = 5
 

@@ -10,7 +10,7 @@ from flask.cli import with_appcontext
 from app.cli.output import json_option, note, printable, progress_bar, show_table, stream_json
 from app.cli.usage import usage
 from app.current import services
-from app.verification import DAMAGE, Finding, Problem, Verification
+from app.storage.verification import DAMAGE, Finding, Problem, Verification
 
 UNKNOWN, DAMAGED = 4, 5
 

@@ -14,7 +14,7 @@ from app.cli.usage import usage
 from app.current import services
 from app.database.postgres_failover import AFTER_RESTORE
 from app.errors import DetectionsError, MediaNotFound
-from app.media_hash import MEDIA_ID
+from app.media.hashing import MEDIA_ID
 from app.outbox import documents, listing
 from app.startup import warn_of_plain_http
 

@@ -10,7 +10,7 @@ from app.cli.output import json_option, note, progress_bar, show_json, show_tabl
 from app.cli.usage import usage
 from app.current import services
 from app.errors import Unavailable
-from app.media_hash import MEDIA_ID
+from app.media.hashing import MEDIA_ID
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.resend import Resend, ResendReport, Wanted
 

@@ -10,8 +10,8 @@ from app.cli.output import json_option, note, progress_bar, show_json, show_tabl
 from app.cli.usage import usage
 from app.current import services
 from app.database.error_translation import RESCUE
+from app.database.integrity import Damage
 from app.errors import DatabaseDamaged, Unavailable
-from app.integrity import Damage
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.remote_audit import Difference, RemoteState
 

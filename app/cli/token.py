@@ -10,8 +10,8 @@ from app.cli.faults import Command
 from app.cli.output import json_option, show_json
 from app.cli.usage import usage
 from app.current import services
+from app.formats.timestamps import rfc3339
 from app.settings import TokenSettings
-from app.timestamps import rfc3339
 
 MAX_MINUTES = 24 * 60
 MAX_USER = 255

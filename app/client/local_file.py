@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.checksum import checksum_of_file
 from app.errors import DetectionsError
-from app.media_hash import media_id_of_file
-from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
+from app.media.checksum import checksum_of_file
+from app.media.hashing import media_id_of_file
+from app.media.types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 
 OnBytes = Callable[[int], None]
 """Called with how many bytes of the file have been read for sending, from the start of this try."""

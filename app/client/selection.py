@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from app.errors import UnsupportedMedia
-from app.media_types import extension_of
+from app.media.types import extension_of
 
 
 def selected(paths: Sequence[Path]) -> tuple[list[Path], int]:

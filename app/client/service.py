@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError
 
 from app.client.local_file import LocalFile, OnBytes
 from app.errors import DetectionsError
-from app.retry_after import retry_after_seconds
+from app.formats.retry_after import retry_after_seconds
 
 MAX_ANSWER_BYTES = 1 << 20
 SLOWEST_DISK = 20e6

@@ -10,12 +10,12 @@ from contextlib import suppress
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from app.background import BackgroundWork
 from app.database.engine import Database
 from app.database.queries import Queries
 from app.database.time_bounds import TimeBound, any_exceeded, enforce
 from app.database.transactions import Topic
 from app.errors import DetectionsError
+from app.process.background import BackgroundWork
 
 log = structlog.get_logger()
 

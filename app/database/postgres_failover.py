@@ -2,9 +2,9 @@
 
 A standby that follows without being waited for may lack the last moments when it is promoted. The database then goes on
 with sequence numbers that the annotations service has seen on other messages, so it must do that in a new epoch
-(`app.history`), and before anything else is done with it. What tells is the server's history: its system identifier,
-and its timeline, which is another one after each promotion and each restored copy. Each new connection compares it with
-the one that the database was last used with; whoever is first begins the epoch, in the same statement.
+(`app.database.history`), and before anything else is done with it. What tells is the server's history: its system
+identifier, and its timeline, which is another one after each promotion and each restored copy. Each new connection
+compares it with the one that the database was last used with; whoever is first begins the epoch, in the same statement.
 """
 
 from typing import Any

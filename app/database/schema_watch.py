@@ -7,11 +7,11 @@ schema has another place for.
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from app.background import BackgroundWork
 from app.database import schema
 from app.database.engine import Database
 from app.database.queries import Queries
 from app.errors import DetectionsError
+from app.process.background import BackgroundWork
 
 log = structlog.get_logger()
 

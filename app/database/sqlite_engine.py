@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import PoolProxiedConnection
 
 from app.database.sqlite_file import DatabaseFile, PlacedConnection
-from app.file_systems import network_kind_of
+from app.storage.file_systems import network_kind_of
 
 SHORTEST_PAUSE = 0.0003
 LONGEST_PAUSE = 0.01

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from app.errors import DatabaseUnfit
-from app.private_files import give_owner_rights_of, make_private
+from app.process.private_files import give_owner_rights_of, make_private
 
 MAX_LOG_BYTES = 64 << 20
 """A log that grew beyond this, behind a long reader, is cut to it when SQLite starts the log anew."""

@@ -12,8 +12,8 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from app import temp_folders
 from app.demo.failure import StepFailed
+from app.process import temp_folders
 
 _LOCK = "processes"
 _TEMPORARY = "detections-demo-"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.media_hash import MEDIA_ID
+from app.media.hashing import MEDIA_ID
 
 NEW, PROCESSING, PROCESSED, ERROR = 1, 2, 3, 6
 TRANSITIONS = frozenset(

@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 
-from app.timeval import timeval
+from app.process.timeval import timeval
 
 _HEAD = struct.Struct("!I?")
 _ONE_READ = 1 << 20

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.database.models import Media
-from app.recorder import AndThen, Recording
+from app.ingest.group_commit import AndThen, Recording
 from app.storage import Incoming, same_content, translate_os_errors
 
 InTransaction = AndThen

@@ -12,16 +12,16 @@ from pathlib import Path
 
 from app.database import Database
 from app.database.models import Media, MediaStatus
-from app.display_name import clean_name
 from app.errors import Unavailable
 from app.ingest.candidate import Candidate, InTransaction
 from app.ingest.commit import commit_media
+from app.ingest.group_commit import Recorder
 from app.ingest.known import IngestResult, find_known
 from app.ingest.orphans import take_over_orphan
-from app.media_hash import media_id_of_file
-from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
+from app.media.display_name import clean_name
+from app.media.hashing import media_id_of_file
+from app.media.types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 from app.outbox.queue import OutboxQueue
-from app.recorder import Recorder
 from app.storage import Incoming, Storage, is_taken
 
 OnReceived = Callable[[Media, Path], None]

@@ -13,7 +13,7 @@ from app.database import Database, Queries
 from app.database.models import Media
 from app.errors import DetectionsError, MediaIdCollision, StorageFailed
 from app.ingest.candidate import Candidate
-from app.lifecycle import keep_checksum
+from app.media.status import keep_checksum
 from app.storage import open_stored, sync_folder
 
 log = structlog.get_logger()

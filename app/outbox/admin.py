@@ -22,9 +22,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from app.database import Database, Queries, ReadTransaction, Topic, WriteTransaction
+from app.database.integrity import Damage, find_damage
 from app.database.models import OutboxMessage, OutboxStream
 from app.errors import MediaNotFound, NotParked
-from app.integrity import Damage, find_damage
 from app.outbox.messages import Outcome
 from app.outbox.verify import walk
 

@@ -14,11 +14,9 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy.orm import Session
 
-from app.background import Background
 from app.database import Database, Queries, WriteTransaction
 from app.database.lease import new_owner
 from app.errors import DatabaseDamaged, StorageFailed, StorageFull, Unavailable
-from app.failure_log import FailureLog
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.claiming import Claiming
 from app.outbox.delivery_workers import DeliveryWorkers
@@ -26,6 +24,8 @@ from app.outbox.messages import Claim, Deliver, Returned
 from app.outbox.queue import OutboxQueue
 from app.outbox.recording import Recorded, Recording, in_plain_text
 from app.outbox.retry_policy import RetryPolicy
+from app.process.background import Background
+from app.process.failure_log import FailureLog
 
 log = structlog.get_logger()
 

@@ -6,13 +6,13 @@ Nothing here asks the database for anything.
 from collections.abc import Sequence
 from typing import Any
 
+from app.database.history import Stored
 from app.database.models import OutboxAttempt, OutboxMessage, OutboxStream
-from app.history import Stored
+from app.formats.timestamps import optional_rfc3339
 from app.outbox.circuit import Circuit
 from app.outbox.circuit_breaker import HeldUser
 from app.outbox.counts import OutboxStatus
 from app.outbox.listing import StreamHistory
-from app.timestamps import optional_rfc3339
 
 
 def status(found: OutboxStatus, circuit: Circuit, held: Sequence[HeldUser]) -> dict[str, Any]:

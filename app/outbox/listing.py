@@ -10,10 +10,10 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from app.cursor import Cursor
 from app.database.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.database.sql_functions import whole
 from app.errors import MediaNotFound
+from app.formats.cursor import Cursor
 
 State = Literal["pending", "parked", "delivered"]
 MINUTES = 60

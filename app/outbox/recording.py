@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy.orm import Session
 
-from app import counters
-from app.database import WriteTransaction
+from app.database import WriteTransaction, counters
 from app.outbox.circuit import Endpoint, Sender, Window
 from app.outbox.circuit_breaker import CircuitBreaker, Condition
 from app.outbox.decide import Decision, decide

@@ -14,11 +14,10 @@ from enum import Enum
 from sqlalchemy import null, select, update
 from sqlalchemy.orm import Session
 
-from app import history
-from app.database import Database, Queries, WriteTransaction
+from app.database import Database, Queries, WriteTransaction, history
 from app.database.models import DetectionRun, Media, OutboxMessage, OutboxStream
 from app.errors import RecordsNotReadable
-from app.lifecycle import StatusTimes, append_create_and_statuses
+from app.media.status import StatusTimes, append_create_and_statuses
 from app.outbox.admin import NEW_HEAD
 from app.outbox.auditor import Compared, RemoteAuditor
 from app.outbox.messages import Outcome

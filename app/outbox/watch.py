@@ -13,11 +13,11 @@ from contextlib import closing
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from app.background import BackgroundWork
 from app.database import Database
 from app.database.postgres_connection import PostgresConnection
 from app.errors import DatabaseUnfit
-from app.failure_log import FailureLog
+from app.process.background import BackgroundWork
+from app.process.failure_log import FailureLog
 
 DATA_VERSION_POLL_SECONDS = 0.01
 """Between two readings of SQLite's data version: a message waits half of it on average."""

@@ -6,7 +6,7 @@ from contextlib import ExitStack, nullcontext
 
 from app.database.models import ResumableUpload
 from app.errors import MalformedUpload, MediaTooLarge
-from app.media_types import MEDIA_TYPES, extension_of
+from app.media.types import MEDIA_TYPES, extension_of
 from app.resumable.limits import Limits
 from app.resumable.metadata import file_metadata
 from app.resumable.records import UploadRecords

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from app.database import WriteTransaction
 from app.database.models import Media, ResumableUpload
-from app.detection.runs import RunRequest, Runs
-from app.detection.uploaded_run import UploadedRun
 from app.errors import (
     AlreadyProcessing,
     DetectionsError,
@@ -17,9 +15,11 @@ from app.errors import (
     UnsupportedMedia,
 )
 from app.ingest import Ingest, IngestResult, Received
-from app.media_types import HEAD_BYTES, check_first_bytes, extension_of
+from app.media.types import HEAD_BYTES, check_first_bytes, extension_of
 from app.resumable.metadata import FileMetadata, file_metadata
 from app.resumable.records import UploadRecords
+from app.runs.lifecycle import RunRequest, Runs
+from app.runs.speculative_run import UploadedRun
 from app.storage import Incoming
 
 _REFUSALS = (

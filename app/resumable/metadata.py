@@ -5,9 +5,9 @@ import binascii
 import re
 from dataclasses import dataclass
 
-from app.display_name import clean_name
 from app.errors import MalformedUpload
-from app.parameter_values import parse_flag, parse_number
+from app.formats.parameter_values import parse_flag, parse_number
+from app.media.display_name import clean_name
 from app.settings import MIN_CONFIDENCE
 
 _KEY = re.compile(r"[!-+\--~]+")  # printable ASCII, without space and comma

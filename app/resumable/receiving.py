@@ -16,7 +16,7 @@ from app.errors import (
     UploadLocked,
     WrongOffset,
 )
-from app.media_types import HEAD_BYTES, check_first_bytes, extension_of
+from app.media.types import HEAD_BYTES, check_first_bytes, extension_of
 from app.resumable.finishing import Finishing
 from app.resumable.limits import Limits
 from app.resumable.metadata import file_metadata

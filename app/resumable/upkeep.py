@@ -4,9 +4,9 @@ from contextlib import ExitStack, nullcontext, suppress
 
 import structlog
 
-from app.background import BackgroundWork
 from app.database.models import ResumableUpload
 from app.errors import DetectionsError, UploadLocked
+from app.process.background import BackgroundWork
 from app.resumable.records import UploadRecords
 from app.resumable.uploads import ResumableUploads
 from app.resumable.writers import open_locked

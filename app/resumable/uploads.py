@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from app.database.models import ResumableUpload
 from app.errors import MalformedUpload, MediaTooLarge
-from app.media_types import MEDIA_TYPES, extension_of
+from app.media.types import MEDIA_TYPES, extension_of
 from app.resumable.concatenation import Concatenation
 from app.resumable.finishing import Finishing
 from app.resumable.limits import Limits

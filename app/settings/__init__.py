@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from app import processors
 from app.errors import SettingsError
+from app.process import processors
 from app.settings.access import (
     AnnotationsSettings,
     TokenSettings,

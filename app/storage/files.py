@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from app.errors import StorageFailed
-from app.private_files import make_private
+from app.process.private_files import make_private
 from app.storage.os_errors import translate_os_errors
 
 INCOMING = ".incoming"

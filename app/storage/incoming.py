@@ -12,13 +12,13 @@ from typing import Self
 import structlog
 from xxhash import xxh3_128
 
-from app.checksum import checksum_of_file, new_checksum
 from app.errors import StorageFailed
-from app.room import incoming_name
+from app.media.checksum import checksum_of_file, new_checksum
 from app.storage.files import INCOMING, is_same_file, open_regular, remove_if_same, sync_folder
 from app.storage.orphans import lock_until
 from app.storage.os_errors import translate_os_errors
-from app.writeback import Writeback
+from app.storage.room import incoming_name
+from app.storage.writeback import Writeback
 
 log = structlog.get_logger()
 

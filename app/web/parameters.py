@@ -7,7 +7,7 @@ from flask import request
 from werkzeug.http import parse_date
 
 from app.errors import MalformedUpload
-from app.parameter_values import parse_flag, parse_number
+from app.formats.parameter_values import parse_flag, parse_number
 
 _ONE_RANGE = re.compile(r"bytes *= *([0-9]{0,20}) *- *([0-9]{0,20}) *", re.IGNORECASE)
 MAX_SECONDS = 1e9

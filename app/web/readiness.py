@@ -15,12 +15,12 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.bootstrap import Services
 from app.database import ReadTransaction, schema
 from app.database.schema import is_read_only
-from app.detection import put_off
 from app.errors import DatabaseFailed, DatabaseUnfit, DetectionsError
-from app.shared_call import SharedCall
+from app.process.shared_call import SharedCall
+from app.runs import put_off
+from app.services import Services
 from app.storage import INCOMING, Storage
 
 PATIENCE_SECONDS = 1.5

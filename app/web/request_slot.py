@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from flask import Response, g, request
 
 from app.current import services
-from app.web.answer_socket import answer_socket_of
+from app.web.server.answer_socket import answer_socket_of
 
 
 @contextmanager

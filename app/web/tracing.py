@@ -7,7 +7,7 @@ import time
 import structlog
 from flask import Flask, Response, current_app, g, request
 
-from app.web import client_address
+from app.web.auth import client_address
 
 log = structlog.get_logger()
 

@@ -11,10 +11,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from app.checksum import new_checksum
-from app.web.connection import READ_SIZE
-from app.web.gathering import AFTER_BYTES, GATHERED_BYTES
-from app.web.substring import position
+from app.media.checksum import new_checksum
+from app.web.upload.receive_batching import AFTER_BYTES, GATHERED_BYTES
+from app.web.upload.request_body import READ_SIZE
+from app.web.upload.substring import position
 
 BUFFER_BYTES = 1 << 20
 BOUNDARY = b"\r\n--------------------------0123456789abcdefghijkl"

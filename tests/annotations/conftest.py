@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from app.annotations import AnnotationsClient
+from app.annotations.tokens import StaticToken
 from app.outbox.messages import Kind, Message
-from app.tokens import StaticToken
 
 MEDIA = "0123456789abcdef"
 TOKEN = "s3cret-token-of-the-dispatcher/+=" + "x" * 40

@@ -12,8 +12,8 @@ from app.annotations import AnnotationsClient
 from app.annotations.deadline import MAX_ANSWER_BYTES, DeadlineSession, Endpoint
 from app.annotations.replies import read_response
 from app.annotations.resolver import Resolver
+from app.annotations.tokens import MintedTokens, StaticToken
 from app.outbox.messages import Kind, Verdict
-from app.tokens import MintedTokens, StaticToken
 from tests.annotations.conftest import TOKEN, MakeClient, message
 from tests.annotations.servers import Peer, Server, Step, answer
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from app.annotations.tokens import MintedTokens
 from app.outbox.circuit import Endpoint
 from app.outbox.decide import Action, decide
 from app.outbox.decide_endpoint import Situation
 from app.outbox.messages import Attempt, Claim, Classification, Kind, Outcome, Reference, Returned, Verdict
 from app.outbox.retry_policy import RetryPolicy
-from app.tokens import MintedTokens
 from tests.annotations.conftest import MEDIA, MakeClient, message
 from tests.annotations.servers import Peer, Server, Step, answer
 

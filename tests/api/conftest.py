@@ -18,8 +18,8 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from app import create_app
-from app.bootstrap import Services
 from app.demo.annotations import ReferenceService
+from app.services import Services
 from app.settings import Settings
 from tests.system.service import SECRET, token
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.detection.runs import RunRequest
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
+from app.runs.lifecycle import RunRequest
 from tests.api.conftest import Api, picture, settings_in
 from tests.system.service import token
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.api.conftest import Api, picture, settings_in
 from tests.api_description.description import API, described_parameters, operations
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from app.database.models import RunFailure
-from app.detection.claims import ClaimedRun
-from app.detection.runs import RunRequest
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
+from app.runs.claims import ClaimedRun
+from app.runs.lifecycle import RunRequest
 from tests.api.conftest import Api, picture, settings_in
 from tests.outbox.statements import Counter
 from tests.runs.conftest import frame

@@ -11,11 +11,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url, text
 
-from app import threads
 from app.database import Database
 from app.database.postgres_connection import PATIENT
 from app.demo.annotations import ReferenceService
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
+from app.process import threads
 from app.web.readiness import PATIENCE_SECONDS
 from tests.api.conftest import Api, MakeApi, picture
 from tests.eventually import eventually

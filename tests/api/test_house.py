@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import revision
-from app.version import VERSION
+from app.process import revision
+from app.process.version import VERSION
 from tests.api.conftest import Api, MakeApi, picture
 from tests.api.test_health import figures, not_ready
 from tests.eventually import eventually

@@ -8,12 +8,11 @@ from contextlib import closing
 import pytest
 from sqlalchemy import delete, func, select
 
-from app import shared_keys
-from app.database import Database
+from app.database import Database, shared_keys
 from app.database.models import SharedKey
 from app.errors import Unauthorized
-from app.media_hash import media_id_of_bytes
-from app.media_links import LIFETIME_SECONDS, PURPOSE, MediaLinks
+from app.media.hashing import media_id_of_bytes
+from app.media.signed_links import LIFETIME_SECONDS, PURPOSE, MediaLinks
 from tests.api.conftest import Api, picture
 from tests.conftest import Clock
 from tests.system.service import token

@@ -7,7 +7,7 @@ import pytest
 import xxhash
 
 from app.database.models import MediaStatus
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.api.conftest import RUNS_OUT, Api, MakeApi, picture
 
 MP4 = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(64)

@@ -9,7 +9,7 @@ from werkzeug.test import TestResponse
 
 from app.database import Topic
 from app.demo.annotations import ReferenceService
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.api.conftest import Api, MakeApi, Untouched, picture
 from tests.eventually import eventually
 from tests.outbox.refusals import refused_for_long

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from app import errors
 from app.demo.annotations import ReferenceService
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from app.web import problems
 from tests.api.conftest import RUNS_OUT, Api, MakeApi, Untouched, picture
 from tests.system.service import SECRET

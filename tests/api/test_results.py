@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from app.detection.claims import ClaimedRun
 from app.detection.results import DetectedObject, FrameResult
-from app.detection.runs import RunRequest
-from app.media_hash import media_id_of_bytes
-from app.run_results import PAGE_ROWS
+from app.media.hashing import media_id_of_bytes
+from app.queries.run_results import PAGE_ROWS
+from app.runs.claims import ClaimedRun
+from app.runs.lifecycle import RunRequest
 from tests.api.conftest import Api, picture, settings_in
 
 pytestmark = pytest.mark.slow

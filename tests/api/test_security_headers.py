@@ -8,7 +8,7 @@ import pytest
 from werkzeug.test import TestResponse
 from werkzeug.wrappers import Response
 
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.api.conftest import Api, MakeApi, picture
 
 CONTENT = picture(1)

@@ -11,8 +11,8 @@ import pytest
 from werkzeug.test import TestResponse
 
 from app.errors import Unavailable
-from app.media_hash import media_id_of_bytes
-from app.slots import ConcurrencyLimiter
+from app.media.hashing import media_id_of_bytes
+from app.process.slots import ConcurrencyLimiter
 from tests.api.conftest import RUNS_OUT, Api, MakeApi, Untouched, picture
 from tests.system.service import token
 

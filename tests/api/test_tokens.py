@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jwt.algorithms import RSAAlgorithm
 from werkzeug.test import TestResponse
 
-from app.bootstrap import token_source
-from app.tokens import MintedTokens
-from app.web.auth import LEEWAY_SECONDS
+from app.annotations.tokens import MintedTokens
+from app.services import token_source
+from app.web.auth.authentication import LEEWAY_SECONDS
 from tests.api.conftest import Api, MakeApi, Untouched, picture
 from tests.eventually import eventually
 from tests.system.service import SECRET, token

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from app.web.openapi import DOCUMENT
+from app.web.views.openapi import DOCUMENT
 from tests.api_description.conformance import Document, Schema
 
 CONTENT = json.loads(DOCUMENT.read_text())

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from app.version import USER_AGENT
+from app.process.version import USER_AGENT
 from tests.api_description.description import API, CONTENT
 
 PATHS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.web.openapi import DOCUMENT
+from app.web.views.openapi import DOCUMENT
 from tests.annotations.conftest import message
 from tests.conftest import ROOT
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from flask import Flask
 
 from app import create_app
+from app.process.version import VERSION
 from app.settings import Settings
-from app.version import VERSION
 from app.web.problems import PROBLEMS, TYPE_BASE
 from tests.api_description.conformance import KEYWORDS
 from tests.api_description.description import (

@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 
 from app.demo.annotations import ReferenceService
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.api.conftest import Api, picture, settings_in
 from tests.system.service import SECRET
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.demo.annotations import ReferenceService
-from app.detection.runs import RunRequest
+from app.runs.lifecycle import RunRequest
 from tests import fork_server
 from tests.cli.conftest import Shell
 

@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from app.detection.runs import RunRequest
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
+from app.runs.lifecycle import RunRequest
 from tests.api.conftest import picture, settings_in
 from tests.cli.conftest import Shell
 from tests.cli.terminal import on_terminal

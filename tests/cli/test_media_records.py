@@ -8,7 +8,7 @@ import pytest
 
 from app.cli.media_records import PAGE
 from app.demo.annotations import ReferenceService
-from app.detection.runs import RunRequest
+from app.runs.lifecycle import RunRequest
 from tests.cli.conftest import Shell
 
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5)

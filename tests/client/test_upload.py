@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from app.checksum import checksum_of_bytes
 from app.client.service import RemoteService
 from app.client.upload import OnWait, Result, Uploader
-from app.media_hash import media_id_of_bytes
+from app.media.checksum import checksum_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.annotations.servers import Peer, Server, Step, answer
 
 CONTENT = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 40

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app import temp_folders
 from app.demo.folder import DemoFolder
 from app.demo.picture import write_picture
+from app.process import temp_folders
 from tests.demo.demo_run import ROOT, Run, assert_nothing_left, processes_of, run_demo, started
 
 pytestmark = pytest.mark.slow

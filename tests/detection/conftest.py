@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.process import DetectorProcess
 from app.detection.yolo import YoloDetector
+from app.runs.detector_process import DetectorProcess
 from tests.detection.clips import Clip
 
 PHOTOS = Path(__file__).parents[2] / "app" / "demo" / "media"

@@ -57,7 +57,7 @@ def test_each_file_of_weights_is_named_once(tmp_path: Path) -> None:
 
 def test_what_the_web_process_imports_brings_no_decoder_and_no_runtime() -> None:
     program = (
-        "import sys, app.detection.model_file, app.detection.process, app.detection.results\n"
+        "import sys, app.detection.model_file, app.runs.detector_process, app.detection.results\n"
         "print({'numpy', 'PIL', 'av', 'onnxruntime', 'app.detection.worker'} & set(sys.modules) or 'none')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -24,7 +24,6 @@ from PIL import Image
 from app.detection.jobs import Paused
 from app.detection.limits import MediaLimits, ProcessLimits, VideoLimits
 from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.process import DetectorProcess, Job, OpenFile, Total
 from app.detection.results import FrameResult
 from app.detection.sandbox import policy
 from app.errors import (
@@ -35,6 +34,7 @@ from app.errors import (
     StoredFileUnreadable,
     Undecodable,
 )
+from app.runs.detector_process import DetectorProcess, Job, OpenFile, Total
 from app.settings.detector import DetectorOptions
 from tests.detection.bombs import many_scans, png
 from tests.detection.clips import Clip, without_pictures
@@ -407,7 +407,7 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.process import DetectorProcess, Job
+from app.runs.detector_process import DetectorProcess, Job
 
 if __name__ == "__main__":
     process = DetectorProcess(BUILT_IN_MODEL)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.process import DetectorProcess, Job, OpenFile
 from app.detection.sandbox import policy
 from app.errors import DetectionsError
+from app.runs.detector_process import DetectorProcess, Job, OpenFile
 from app.settings import DetectorOptions, SandboxMode
 from tests.detection import taken_over
 

@@ -7,8 +7,8 @@ import pytest
 
 from app.detection.limits import ProcessLimits
 from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.start_check import check_model
 from app.errors import SettingsError
+from app.runs.model_check import check_model
 from app.settings import DetectorSettings
 from tests.detection.onnx_bytes import constant_model
 

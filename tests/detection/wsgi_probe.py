@@ -11,8 +11,8 @@ import click
 from flask import Flask
 
 from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.process import DetectorProcess, Job
 from app.detection.results import FrameResult
+from app.runs.detector_process import DetectorProcess, Job
 
 PHOTO = Path(__file__).parents[2] / "app" / "demo" / "media" / "astronaut.jpg"
 

@@ -22,13 +22,13 @@ from rich.table import Table
 from sqlalchemy import func, select
 
 from app.annotations import AnnotationsClient
+from app.annotations.tokens import MintedTokens
 from app.database import Database
 from app.database.models import Media, MediaStatus, OutboxMessage, OutboxStream
-from app.lifecycle import change_status, create_media
+from app.media.status import change_status, create_media
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.queue import OutboxQueue
-from app.tokens import MintedTokens
 from benchmarks.places import places
 from tests.outbox.every_answer import FATES
 from tests.outbox.other_side import Answered, Arrival, Fate, OtherSide

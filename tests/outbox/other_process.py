@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.database import Database
 from app.database.models import Media
-from app.lifecycle import create_media
+from app.media.status import create_media
 from app.outbox.messages import Classification, Kind, Message
 from app.outbox.queue import OutboxQueue
 from app.outbox.watch import ChangeWatcher

@@ -9,11 +9,11 @@ from sqlalchemy import select, text
 from app.database import Topic
 from app.database.clock_guard import ClockGuard
 from app.database.models import DetectionRun, MediaStatus, RunState
-from app.detection.claims import LEASE_SECONDS, RUN_BOUNDS, Claimant, Claims
 from app.outbox.circuit import LONGEST_WAIT
 from app.outbox.counts import outbox_status
 from app.outbox.flush import Flush
 from app.outbox.schedule import LONGEST_LEASE, OUTBOX_BOUNDS
+from app.runs.claims import LEASE_SECONDS, RUN_BOUNDS, Claimant, Claims
 from tests.conftest import Clock
 from tests.outbox.world import BUSY, LEASE, TROUBLE, Receiver, World
 

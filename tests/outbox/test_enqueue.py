@@ -11,7 +11,7 @@ from app.database import Database, Topic
 from app.database.engine import PG_CHANNEL
 from app.database.models import Media, MediaStatus
 from app.errors import IllegalTransition
-from app.lifecycle import NewMedia, change_status, create_all
+from app.media.status import NewMedia, change_status, create_all
 from app.outbox.messages import Kind
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog

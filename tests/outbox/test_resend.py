@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app import history
+from app.database import history
 from app.database.models import MediaStatus
 from app.errors import RecordsNotReadable, Unavailable
 from app.outbox.auditor import RemoteAuditor

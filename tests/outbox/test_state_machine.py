@@ -27,7 +27,7 @@ from sqlalchemy import insert, text
 from app.database import Database
 from app.database.models import Base, DetectionRun, Media, MediaStatus, RunState
 from app.errors import MediaNotFound, Unavailable
-from app.lifecycle import ALLOWED_FROM
+from app.media.status import ALLOWED_FROM
 from app.outbox import admin
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Classification, Message, Outcome

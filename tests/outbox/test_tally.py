@@ -11,11 +11,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from app import counters
-from app.database import Database
+from app.database import Database, counters
 from app.database.models import MediaStatus
 from app.outbox.circuit import Circuit
-from app.web.figures import OutboxCollector
+from app.web.metrics.outbox import OutboxCollector
 from tests.conftest import Clock
 from tests.eventually import eventually
 from tests.outbox.world import CONTRADICTED, GIVE_UP, MEDIA_WAIT, TROUBLE, Receiver, World

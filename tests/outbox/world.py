@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.database import Database
 from app.database.models import Media, MediaStatus, OutboxAttempt, OutboxCircuit, OutboxMessage, OutboxStream
-from app.lifecycle import change_status, create_media
+from app.media.status import change_status, create_media
 from app.outbox.circuit import Circuit, Hold
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits

@@ -8,7 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from app.demo.annotations import ReferenceService
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.outbox.refusals import refused_for_long
 from tests.page.conftest import OpenTab
 from tests.page.pictures import ASTRONAUT, card, glimpse, unseen

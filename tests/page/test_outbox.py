@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from app.demo.annotations import ReferenceService
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.eventually import eventually
 from tests.outbox.refusals import refused_for_long
 from tests.page.pictures import card

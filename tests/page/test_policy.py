@@ -5,7 +5,7 @@ import re
 import pytest
 import requests
 
-from app.web.page import FOLDER, PAGE
+from app.web.views.page import FOLDER, PAGE
 from tests.system.service import Service
 
 FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file())

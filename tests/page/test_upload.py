@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import FilePayload, Route, expect
 
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.page.pictures import ASTRONAUT, CHELSEA, card, unseen
 from tests.page.watched import Tab
 from tests.system.service import Service, token

@@ -7,11 +7,11 @@ from sqlalchemy import select
 
 from app.database import Database
 from app.database.models import Detection, DetectionRun, Media, MediaStatus, OutboxMessage
-from app.detection.claims import ClaimedRun
 from app.detection.results import DetectedObject, FrameResult
-from app.detection.runs import RunRequest, Runs
-from app.lifecycle import create_media
+from app.media.status import create_media
 from app.outbox.queue import OutboxQueue
+from app.runs.claims import ClaimedRun
+from app.runs.lifecycle import RunRequest, Runs
 
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5, request_id="request-1")
 LEASE = 15.0

@@ -14,13 +14,13 @@ from PIL import Image
 
 from app.database import Database
 from app.database.models import DetectionRun, MediaStatus, RunFailure, RunState
-from app.detection.executor import WAITING_IN_MEMORY, RunExecutor
 from app.detection.jobs import Job
 from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.process import DetectorProcess
-from app.detection.runs import RunRequest
-from app.detection.waiting import RunWaiters
 from app.errors import MediaTooLarge, Unavailable, Undecodable
+from app.runs.detector_process import DetectorProcess
+from app.runs.executor import WAITING_IN_MEMORY, RunExecutor
+from app.runs.lifecycle import RunRequest
+from app.runs.waiters import RunWaiters
 from tests.conftest import Clock
 from tests.detection.clips import Clip
 from tests.eventually import eventually

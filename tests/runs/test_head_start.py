@@ -14,14 +14,14 @@ from sqlalchemy import event, select, text
 
 from app.database import Database, WriteTransaction
 from app.database.models import DetectionRun, Media, RunFailure, RunState
-from app.detection.executor import LOOK_EVERY, RunExecutor
-from app.detection.head_start import HeadStart, IdleDetectors
 from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.process import DetectorProcess
-from app.detection.runs import RunRequest
-from app.detection.uploaded_run import UploadedRun
-from app.detection.waiting import RunWaiters
 from app.ingest import Upload
+from app.runs.detector_process import DetectorProcess
+from app.runs.executor import LOOK_EVERY, RunExecutor
+from app.runs.lifecycle import RunRequest
+from app.runs.speculative_job import HeadStart, IdleDetectors
+from app.runs.speculative_run import UploadedRun
+from app.runs.waiters import RunWaiters
 from tests.conftest import Clock
 from tests.eventually import eventually
 from tests.intake import open_intake, picture

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from app.detection.in_memory import BoundedQueue, Waiting
 from app.detection.jobs import Job, OpenFile
 from app.errors import Unavailable
+from app.runs.in_memory import BoundedQueue, Waiting
 
 
 def waiting() -> Waiting:

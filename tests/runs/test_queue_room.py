@@ -10,9 +10,9 @@ from sqlalchemy import event, insert, text
 
 from app.database import Database
 from app.database.models import DetectionRun, Media, MediaStatus, OutboxStream
-from app.detection.claims import Claimant, Claims
-from app.detection.queue_room import QueueRoom
 from app.errors import Unavailable
+from app.runs.claims import Claimant, Claims
+from app.runs.queue_room import QueueRoom
 from tests.outbox.statements import Counter
 from tests.runs.conftest import World
 

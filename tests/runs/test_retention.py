@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import func, select
 
 from app.database.models import Detection, DetectionRun, RunFailure
-from app.detection import retention
-from app.detection.retention import DAY, SupersededRuns
+from app.runs import retention
+from app.runs.retention import DAY, SupersededRuns
 from tests.conftest import Clock
 from tests.runs.conftest import WANTED, World, frame
 

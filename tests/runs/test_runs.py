@@ -9,8 +9,8 @@ from sqlalchemy.exc import IntegrityError
 
 from app.database import Database
 from app.database.models import MediaStatus, RunFailure, RunState
-from app.detection.runs import MAX_TRIES, RunRequest, Runs
 from app.errors import AlreadyProcessing, Unavailable
+from app.runs.lifecycle import MAX_TRIES, RunRequest, Runs
 from tests.conftest import Clock
 from tests.runs.conftest import LEASE, WANTED, World, frame
 

@@ -1,8 +1,8 @@
 """Figures of runs are counted with what they count, once, on each kind of database."""
 
-from app import counters
-from app.catalog import runs_under_way
+from app.database import counters
 from app.database.models import RunFailure
+from app.queries.media_items import runs_under_way
 from tests.conftest import Clock
 from tests.runs.conftest import LEASE, WANTED, World, frame
 

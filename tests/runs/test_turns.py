@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from app.database import Database
 from app.database.models import DetectionRun
-from app.detection.claims import ClaimedRun
+from app.runs.claims import ClaimedRun
 from tests.conftest import Clock
 from tests.runs.conftest import LEASE, WANTED, World
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from app.database.models import MediaStatus, RunFailure, RunState
-from app.detection.claims import ClaimedRun
 from app.errors import Forbidden, NotProcessing
+from app.runs.claims import ClaimedRun
 from tests.conftest import Clock
 from tests.runs.conftest import LEASE, WANTED, World, frame
 

@@ -6,11 +6,11 @@ import threading
 from contextlib import closing
 
 from app.annotations import AnnotationsClient
+from app.annotations.tokens import MintedTokens
 from app.database import Database
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.queue import OutboxQueue
-from app.tokens import MintedTokens
 from tests.system.service import SECRET
 
 LEASE_SECONDS, DEADLINE_SECONDS = 2.0, 1.5

@@ -10,7 +10,7 @@ from PIL import Image
 
 from app.demo.annotations import ReferenceService
 from app.demo.ordering import check_log
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.system.service import Service
 
 

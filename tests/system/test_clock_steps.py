@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import BindParameter, ColumnElement, Double, bindparam, func, select, update
 
-from app.bootstrap import Services
 from app.database.models import DetectionRun, OutboxStream, RunState
 from app.demo.annotations import ReferenceService
 from app.demo.ordering import check_log
-from app.detection.runs import RunRequest
 from app.ingest import Upload
+from app.runs.lifecycle import RunRequest
+from app.services import Services
 from app.settings import Settings
 from tests.eventually import eventually
 from tests.system.promise import photo

@@ -15,7 +15,7 @@ from PIL import Image
 from sqlalchemy import text
 
 from app.database import Database
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests import fork_server
 from tests.api.conftest import picture
 from tests.detection.clips import Clip

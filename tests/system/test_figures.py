@@ -12,7 +12,7 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.web.process_figures import COUNTED_BYTES
+from app.web.metrics.process import COUNTED_BYTES
 from tests import fork_server
 from tests.api.conftest import RUNS_OUT, picture
 from tests.eventually import eventually

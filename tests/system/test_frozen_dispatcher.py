@@ -12,7 +12,7 @@ from app.database import Database
 from app.database.models import Media, MediaStatus, OutboxAttempt, OutboxStream
 from app.demo.annotations import ReferenceService
 from app.demo.ordering import check_log
-from app.lifecycle import change_status, create_media
+from app.media.status import change_status, create_media
 from app.outbox.queue import OutboxQueue
 from tests import fork_server
 from tests.eventually import eventually

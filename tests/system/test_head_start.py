@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from app.database import Database
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.api.conftest import picture
 from tests.eventually import eventually
 from tests.system.service import ROOT, Service

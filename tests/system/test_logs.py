@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.demo.annotations import ReferenceService
-from app.web.redaction import WithoutSignatures
+from app.web.server.redaction import WithoutSignatures
 from tests.eventually import eventually
 from tests.system.promise import photo
 from tests.system.service import SECRET, Service, token

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from app.demo.annotations import ReferenceService
 from app.demo.ordering import check_log
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.system.service import Service
 
 PHOTOS = Path(__file__).parents[2] / "app" / "demo" / "media"

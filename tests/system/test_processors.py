@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from app.processors import granted
+from app.process.processors import granted
 from tests.system.service import ROOT, Service
 
 ASTRONAUT = ROOT / "app" / "demo" / "media" / "astronaut.jpg"

@@ -14,7 +14,7 @@ import pytest
 import requests
 from tusclient.client import TusClient
 
-from app.media_hash import media_id_of_bytes
+from app.media.hashing import media_id_of_bytes
 from tests.cutting_proxy import CuttingProxy
 from tests.nginx import Nginx, free_port
 from tests.system.service import Service, token

@@ -20,7 +20,7 @@ from sqlalchemy import insert
 
 from app.database.models import Media
 from app.detection.results import DetectedObject, FrameResult
-from app.detection.runs import RunRequest
+from app.runs.lifecycle import RunRequest
 from tests.api.conftest import Api, picture, settings_in
 from tests.system.service import Service
 from tests.system.test_deploy_nginx import LARGEST, NAME, OPERATOR, Proxied, behind_nginx, request

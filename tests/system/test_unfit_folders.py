@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.folder_trials import TRIAL_SECONDS
+from app.storage.folder_trials import TRIAL_SECONDS
 from tests import fork_server
 from tests.api.conftest import picture
 from tests.exfat import mounted_exfat

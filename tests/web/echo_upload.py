@@ -19,10 +19,10 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import xxhash
 
 from app.errors import DetectionsError, MalformedUpload, MediaTooLarge, Unauthorized, UnsupportedMedia, UploadTimedOut
-from app.web.answer_socket import answer_socket_of
-from app.web.body import open_upload
-from app.web.gunicorn_worker import HeadFirstWorker
-from app.web.pace import ReaderPace
+from app.web.server.answer_socket import answer_socket_of
+from app.web.server.gunicorn_worker import HeadFirstWorker
+from app.web.upload.body import open_upload
+from app.web.upload.pace import ReaderPace
 
 PATTERN = bytes(range(251)) * (1 << 15)
 PIECE = 100_000

@@ -7,9 +7,9 @@ from selectors import DefaultSelector
 
 import pytest
 
-from app.web.answer_drain import AnswerDrain
-from app.web.answer_socket import AnswerSocket
-from app.web.pace import ReaderPace
+from app.web.server.answer_drain import AnswerDrain
+from app.web.server.answer_socket import AnswerSocket
+from app.web.upload.pace import ReaderPace
 
 CONTENT = bytes(1 << 20)
 

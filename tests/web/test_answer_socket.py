@@ -13,8 +13,8 @@ from typing import IO
 
 import pytest
 
-from app.web.answer_socket import AnswerSocket
-from app.web.pace import ReaderPace, ReaderTooSlow
+from app.web.server.answer_socket import AnswerSocket
+from app.web.upload.pace import ReaderPace, ReaderTooSlow
 
 CONTENT = bytes(range(256)) * (1 << 15)
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import MalformedUpload, MediaTooLarge, UnsupportedMedia
-from app.web.body import UploadBody, open_upload
-from app.web.form import BESIDE_THE_FILE
+from app.web.upload.body import UploadBody, open_upload
+from app.web.upload.form import BESIDE_THE_FILE
 
 BOUNDARY = "b0undary"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from app.web.client_address import MAX_PROXIES, Proxies
+from app.web.auth.client_address import MAX_PROXIES, Proxies
 
 OURS = Proxies([ip_network("127.0.0.1/32"), ip_network("10.1.0.0/16"), ip_network("::1/128")])
 ANYBODY = Proxies(any_peer=True)

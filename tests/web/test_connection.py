@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import MalformedUpload, UploadTimedOut
-from app.web.connection import READ_SIZE, BodySource, HeldContinue, is_off_the_connection, open_source
-from app.web.pace import Pace
+from app.web.upload.pace import Pace
+from app.web.upload.request_body import READ_SIZE, BodySource, HeldContinue, is_off_the_connection, open_source
 
 
 class FakeClock:

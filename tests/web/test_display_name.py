@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.display_name import MAX_LENGTH, clean_name
 from app.errors import MalformedUpload
+from app.media.display_name import MAX_LENGTH, clean_name
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from gunicorn.http.body import Body, LengthReader
 from gunicorn.http.unreader import SocketUnreader
 
 from app.errors import MalformedUpload, UploadTimedOut
-from app.timeval import timeval
-from app.web.connection import BodySource, is_off_the_connection, open_source
-from app.web.gathering import AFTER_BYTES, GATHERED_BYTES, MOST_SECONDS
-from app.web.pace import Pace
+from app.process.timeval import timeval
+from app.web.upload.pace import Pace
+from app.web.upload.receive_batching import AFTER_BYTES, GATHERED_BYTES, MOST_SECONDS
+from app.web.upload.request_body import BodySource, is_off_the_connection, open_source
 
 USUAL = timeval(7)
 LARGE = AFTER_BYTES + 64 * GATHERED_BYTES

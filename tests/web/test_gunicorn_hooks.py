@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.web.gunicorn_hooks import limit_waits
+from app.web.server.gunicorn_hooks import limit_waits
 from tests.certificates import write_certificate
 from tests.web.conftest import Server
 from tests.web.echo_upload import PATTERN

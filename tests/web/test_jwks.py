@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from app.errors import Unauthorized, Unavailable
-from app.web.jwks import COOL_DOWN_SECONDS, FRESH_SECONDS, RETRY_SECONDS, STALE_SECONDS, PublishedKeys
-from app.web.jwks_document import MAX_BYTES, fetch_document
+from app.web.auth.jwks import COOL_DOWN_SECONDS, FRESH_SECONDS, RETRY_SECONDS, STALE_SECONDS, PublishedKeys
+from app.web.auth.jwks_document import MAX_BYTES, fetch_document
 from tests.annotations.servers import Peer, Server, Step, answer
 from tests.annotations.test_tls import certificate as tls_certificate
 from tests.annotations.test_tls import serving

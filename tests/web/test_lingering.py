@@ -7,7 +7,7 @@ from selectors import DefaultSelector
 
 import pytest
 
-from app.web.lingering import LINGER_BYTES, LINGER_SECONDS, Lingering
+from app.web.server.lingering import LINGER_BYTES, LINGER_SECONDS, Lingering
 
 
 class Clock:

@@ -3,7 +3,7 @@
 import pytest
 
 from app.errors import UnsupportedMedia
-from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
+from app.media.types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 
 TS = b"G" + bytes(187)
 M2TS = bytes(4) + TS

@@ -3,7 +3,7 @@
 import pytest
 
 from app.errors import UploadTimedOut
-from app.web.pace import MOST_OWED_SECONDS, Pace, ReaderPace, ReaderTooSlow
+from app.web.upload.pace import MOST_OWED_SECONDS, Pace, ReaderPace, ReaderTooSlow
 
 MIB = 1 << 20
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.web.substring import position
+from app.web.upload.substring import position
 
 few_bytes = st.binary().map(lambda drawn: bytes(byte % 3 for byte in drawn))
 

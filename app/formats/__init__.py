@@ -1,0 +1,1 @@
+"""Texts that come and go: times, cursors of lists, parameters, Retry-After."""

@@ -1,0 +1,212 @@
+"""What is known of media, for whoever asks: records with their last run and delivery state, lists, results.
+
+Reads only; nothing here begins or commits a transaction.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, product
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, ScalarSelect, Select, and_, bindparam, func, select, tuple_, union_all
+from sqlalchemy.orm import Session
+
+from app.database.models import Detection, DetectionRun, Media, MediaStatus, OutboxStream, RunState
+from app.detection.results import DetectedObject, FrameResult
+from app.errors import MediaNotFound
+from app.formats.cursor import Cursor
+from app.media.hashing import MEDIA_ID
+from app.outbox.statements import new_stream
+from app.runs import put_off
+from app.runs.statements import UNDER_WAY
+
+MEDIA_TYPES = ("Video", "Image")
+_NEWEST_FIRST = (Media.created_at.desc(), Media.id.desc())
+_LIST = "media"
+
+
+@dataclass(frozen=True, slots=True)
+class MediaView:
+    """A media with its last run and its outbox stream, where it has them; `all_wait_for` is what keeps all
+    detection."""
+
+    media: Media
+    run: DetectionRun | None
+    stream: OutboxStream | None
+    all_wait_for: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What may change of a media while it is followed: its status and its last run."""
+
+    media_status: int
+    run: DetectionRun | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list; `next_cursor` asks for the one after it, None at the end."""
+
+    items: Sequence[MediaView]
+    next_cursor: str | None
+
+
+def view(session: Session, media_id: str) -> MediaView:
+    """One media; raises MediaNotFound."""
+    row = None
+    if MEDIA_ID.fullmatch(media_id):  # anything else may hold what PostgreSQL takes for no text at all
+        row = session.execute(_VIEW, {"media": media_id}).one_or_none()
+    if row is None:
+        raise MediaNotFound(f"There is no media {media_id!r}.")
+    return MediaView(*row)
+
+
+def glance(session: Session, media_id: str) -> Glance:
+    """The status and the last run of a media that exists, by one statement on keys."""
+    row = session.execute(
+        select(Media.media_status, DetectionRun)
+        .outerjoin(DetectionRun, DetectionRun.id == _last_run())
+        .where(Media.id == media_id)
+    ).one()
+    return Glance(*row)
+
+
+def view_of_new(media: Media) -> MediaView:
+    """A media at the instant it was recorded, without asking for what is known."""
+    return MediaView(media, None, OutboxStream(**new_stream(media.id, media.user_id, media.created_at)))
+
+
+def page(session: Session, *, status: int | None, media_type: str | None, limit: int, cursor: str | None) -> Page:
+    """Media, newest first; raises MalformedUpload for a cursor that no page gave."""
+    behind = [] if cursor is None else [tuple_(Media.created_at, Media.id) < _position(cursor)]
+    query = _views().order_by(*_NEWEST_FIRST).limit(limit + 1)
+    if status is None and media_type is None:
+        query = query.where(*behind)
+    else:
+        query = query.where(Media.id.in_(_filtered(status, media_type, behind, limit + 1)))
+    items = [MediaView(*row) for row in session.execute(query)]
+    more = len(items) > limit
+    items = items[:limit]
+    return Page(items, str(_cursor(items[-1].media)) if more else None)
+
+
+def run_of(session: Session, run_id: int) -> DetectionRun:
+    """One run; raises MediaNotFound."""
+    run = session.get(DetectionRun, run_id)
+    if run is None:
+        raise MediaNotFound(f"There is no run {run_id}.")
+    return run
+
+
+def run_of_media(session: Session, media_id: str, run_id: int) -> DetectionRun:
+    """One run of that media; raises MediaNotFound where there is no such media, or no such run of it."""
+    view(session, media_id)
+    run = session.get(DetectionRun, run_id)
+    if run is None or run.media_id != media_id:
+        raise MediaNotFound(f"Media {media_id} has no run {run_id}.")
+    return run
+
+
+def last_finished_run(session: Session, media_id: str) -> DetectionRun:
+    """The last run of a media that was done; raises MediaNotFound where there is no media or no such run."""
+    view(session, media_id)
+    run = session.scalar(
+        select(DetectionRun)
+        .where(DetectionRun.media_id == media_id, DetectionRun.state == RunState.DONE)
+        .order_by(DetectionRun.id.desc())
+        .limit(1)
+    )
+    if run is None:
+        raise MediaNotFound(f"No run of media {media_id} has finished yet.")
+    return run
+
+
+def runs_under_way(session: Session) -> dict[str, int]:
+    """How many runs there are in each state that has not ended."""
+    rows = session.execute(select(DetectionRun.state, func.count()).where(UNDER_WAY).group_by(DetectionRun.state))
+    return {str(state): count for state, count in rows}
+
+
+def oldest_run_age(session: Session, now: ColumnElement[float]) -> float:
+    """Seconds since the run was asked for that has waited longest; 0 where none waits."""
+    queued = UNDER_WAY, DetectionRun.state == RunState.QUEUED
+    return max(0.0, session.scalar(select(now - func.min(DetectionRun.created_at)).where(*queued)) or 0.0)
+
+
+def results(session: Session, run_id: int, *, first: int = 0, end: int | None = None) -> Iterator[FrameResult]:
+    """What a run found, frame by frame, from `first` on and before `end`; frames without an object are left out."""
+    statement, wanted = (_RESULTS, {}) if end is None else (_RESULTS_BEFORE, {"end": end})
+    return frame_results(session.execute(statement, {"run": run_id, "first": first} | wanted))
+
+
+def frame_results(rows: Iterable[Row[Any]]) -> Iterator[FrameResult]:
+    """The frames that rows of `detection` are of, in the order of the rows."""
+    for (frame, time), found in groupby(rows, key=lambda row: (row.frame, row.time)):
+        rows_of_frame = list(found)
+        objects = tuple(_object(row) for row in rows_of_frame)
+        yield FrameResult(frame, time, objects, rows_of_frame[0].source_frame)
+
+
+def _filtered(
+    status: int | None, media_type: str | None, behind: Sequence[ColumnElement[bool]], limit: int
+) -> Select[str]:
+    """The ids of a page of a filtered list.
+
+    One index has the media of each status and type, newest first. The newest of each wanted pair are merged, so a page
+    costs the same however rare its media are, and one index serves every combination of filters.
+    """
+    statuses = list(MediaStatus) if status is None else [status]
+    types = MEDIA_TYPES if media_type is None else [media_type]
+    newest = [
+        select(Media.id, Media.created_at)
+        .where(Media.media_status == one_status, Media.media_type == one_type, *behind)
+        .order_by(*_NEWEST_FIRST)
+        .limit(limit)
+        .subquery()
+        for one_status, one_type in product(statuses, types)
+    ]
+    merged = union_all(*(select(part) for part in newest)).subquery()
+    return select(merged.c.id).order_by(merged.c.created_at.desc(), merged.c.id.desc()).limit(limit)
+
+
+def _views() -> Select[Media, DetectionRun, OutboxStream, str]:
+    return (
+        select(Media, DetectionRun, OutboxStream, put_off.reason_for_all())
+        .outerjoin(DetectionRun, and_(DetectionRun.media_id == Media.id, DetectionRun.id == _last_run()))
+        .outerjoin(OutboxStream, OutboxStream.media_id == Media.id)
+    )
+
+
+def _last_run() -> ScalarSelect[int]:
+    return select(func.max(DetectionRun.id)).where(DetectionRun.media_id == Media.id).correlate(Media).scalar_subquery()
+
+
+_VIEW = _views().where(Media.id == bindparam("media"))
+_RESULTS = (
+    select(Detection.__table__)
+    .where(Detection.run_id == bindparam("run"), Detection.frame >= bindparam("first"))
+    .order_by(Detection.frame, Detection.ordinal)
+)
+_RESULTS_BEFORE = _RESULTS.where(Detection.frame < bindparam("end"))
+
+
+def _object(row: Row[Any]) -> DetectedObject:
+    return DetectedObject(
+        class_num=row.class_num,
+        label=row.label,
+        confidence=row.confidence,
+        center_x=row.center_x,
+        center_y=row.center_y,
+        width=row.width,
+        height=row.height,
+    )
+
+
+def _cursor(media: Media) -> Cursor:
+    return Cursor(_LIST, media.created_at, media.id)
+
+
+def _position(cursor: str) -> tuple[float, str]:
+    position = Cursor.parse(_LIST, cursor)
+    return position.at, position.media_id

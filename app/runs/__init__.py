@@ -1,0 +1,1 @@
+"""Detection runs: asked for, leased, executed by detector processes, and ended."""

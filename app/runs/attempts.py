@@ -1,0 +1,148 @@
+"""What becomes of a claimed run: done, failed because of its file, handed back, or put off for a fault of the house.
+
+Nothing here begins or commits a transaction.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import structlog
+
+from app.database.models import RunFailure
+from app.detection.jobs import Job, OpenFile
+from app.errors import (
+    DetectorFailed,
+    DetectorNotReady,
+    HouseFault,
+    MediaTooLarge,
+    SettingsError,
+    StorageFailed,
+    StorageFull,
+    StoredFileUnreadable,
+    Unavailable,
+    Undecodable,
+)
+from app.runs.claims import ClaimedRun
+from app.runs.detector_process import DetectorProcess
+from app.runs.house_faults import POLL_SECONDS, Gate, Kind, detector_fault, fault_of, fault_of_detector
+from app.runs.lifecycle import MAX_TRIES, Runs
+from app.runs.run_stream import RunLost, RunStream
+from app.storage import open_stored
+
+log = structlog.get_logger()
+
+NOT_RECORDED = (StorageFull, StorageFailed, Unavailable)
+"""Raised where the database does not take what is to be recorded."""
+MOST_NOTED = 10_000
+"""Runs that are remembered as put off, so that each is logged once."""
+
+
+class RunAttempts:
+    """Those of one executor, whose `gate` closes for what concerns all of them. `folder_reason` tells what is wrong
+    with a media folder."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        stream: RunStream,
+        gate: Gate,
+        folder_reason: Callable[[Path], str | None],
+        stopping: threading.Event,
+    ) -> None:
+        self._runs = runs
+        self._stream = stream
+        self._gate = gate
+        self._folder_reason = folder_reason
+        self._stopping = stopping
+        self._noted: dict[int, None] = {}
+
+    def execute(self, process: DetectorProcess, claimed: ClaimedRun, begun: Job | None) -> bool:
+        """Do the run and record how it went; true where it is ended, false where another is to take it."""
+        try:
+            with nullcontext(begun) if begun is not None else self._job_of(claimed) as job:
+                return self._attempt(process, claimed, job)
+        except HouseFault as error:
+            self._put_off(claimed, error, anew=False)
+        except StoredFileUnreadable as error:
+            self._put_off(claimed, fault_of(claimed.path, error, self._folder_reason), anew=True)
+        except NOT_RECORDED as error:
+            self._gate.close(HouseFault(Kind.RESULTS, str(error)))
+            self._until_recorded(lambda: self._runs.hand_back(claimed, counted=False))
+        return False
+
+    def _attempt(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> bool:
+        try:
+            rest = self._stream.follow(process, claimed, job)
+        except Undecodable as error:
+            return self._runs.fail(claimed, RunFailure.UNDECODABLE, str(error), skipped=process.skipped)
+        except MediaTooLarge as error:
+            return self._runs.fail(claimed, RunFailure.TOO_LARGE, str(error), skipped=process.skipped)
+        except (DetectorFailed, SettingsError) as error:  # the second: a model that is none
+            return self._after_failure(process, claimed, error)
+        except RunLost:
+            log.warning("run_lost", run_id=claimed.run_id, epoch=claimed.epoch)
+            return False
+        if rest.is_whole:
+            return self._runs.finish(claimed, rest.results, skipped=process.skipped, warnings=process.warnings)
+        self._runs.pause(claimed, rest.results, rest.position, skipped=process.skipped)
+        return False
+
+    def _after_failure(
+        self, process: DetectorProcess, claimed: ClaimedRun, error: DetectorFailed | SettingsError
+    ) -> bool:
+        """Count a try against the file that the detector died of, if it can look at another one."""
+        if self._stopping.is_set():
+            self._runs.hand_back(claimed, counted=False)
+            return False
+        never_ready = isinstance(error, DetectorNotReady | SettingsError)
+        if not never_ready:
+            log.warning("detector_failed", run_id=claimed.run_id, tries=claimed.tries, reason=str(error))
+        fault = fault_of_detector(error) if never_ready else detector_fault(process)
+        if fault is not None:
+            self._gate.close(fault, error)
+            self._put_off(claimed, fault, anew=not never_ready)
+            return False
+        if claimed.tries >= MAX_TRIES:
+            return self._runs.fail(claimed, RunFailure.DETECTOR, str(error), skipped=process.skipped)
+        self._runs.hand_back(claimed, counted=True)
+        return False
+
+    def _put_off(self, claimed: ClaimedRun, fault: HouseFault, *, anew: bool) -> None:
+        self._note(claimed, fault)
+        self._until_recorded(lambda: self._runs.put_off(claimed, fault, anew=anew))
+
+    def _until_recorded(self, record: Callable[[], bool]) -> None:
+        """While the database takes nothing, try again for as long as the run is ours: left to its lease, it would wait
+        for that to end, and begin anew."""
+        while True:
+            try:
+                record()
+            except NOT_RECORDED as error:
+                self._gate.close(HouseFault(Kind.RESULTS, str(error)))
+                if self._stopping.wait(max(POLL_SECONDS, self._gate.seconds_left)):
+                    return
+            else:
+                return
+
+    def _note(self, claimed: ClaimedRun, fault: HouseFault) -> None:
+        """Log a fault that keeps one run, once in this process."""
+        if claimed.run_id not in self._noted:
+            self._noted[claimed.run_id] = None
+            if len(self._noted) > MOST_NOTED:
+                self._noted.pop(next(iter(self._noted)))
+            log.error("run_put_off", kind=str(fault.kind), media_id=claimed.media_id, reason=str(fault))
+
+    @contextmanager
+    def _job_of(self, claimed: ClaimedRun) -> Iterator[Job]:
+        """The run's job, whose file is open meanwhile. Raises HouseFault where it is not the file that was stored."""
+        try:
+            fd = open_stored(claimed.path, claimed.size_bytes)
+        except StorageFailed as error:
+            raise fault_of(claimed.path, error, self._folder_reason) from error
+        try:
+            yield Job(OpenFile(fd), claimed.media_type, claimed.confidence, claimed.frame_interval, claimed.position)
+        finally:
+            os.close(fd)

@@ -1,0 +1,209 @@
+"""The process of a detector as its parent sees it: orders go in, messages come out, and its end becomes an error.
+
+Nothing imported here brings in a decoder, an array or the model's runtime.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from app.detection import orders
+from app.detection.jobs import (
+    MAX_MESSAGE_BYTES,
+    Drawing,
+    Failure,
+    Fault,
+    Finished,
+    Job,
+    Loaded,
+    Message,
+    OpenFile,
+    Paused,
+    Sealed,
+    decode,
+)
+from app.detection.orders import Load, Order, Start
+from app.detection.sandbox.policy import Sandbox
+from app.errors import (
+    DetectionsError,
+    DetectorFailed,
+    DetectorNotReady,
+    MediaTooLarge,
+    SettingsError,
+    StoredFileUnreadable,
+    Undecodable,
+)
+from app.runs.spawn import Spawned
+
+log = structlog.get_logger()
+
+_ERRORS: dict[Fault, type[DetectionsError]] = {
+    Fault.UNDECODABLE: Undecodable,
+    Fault.TOO_LARGE: MediaTooLarge,
+    Fault.OUT_OF_MEMORY: MediaTooLarge,
+    Fault.UNFIT_MODEL: SettingsError,
+    Fault.NO_SANDBOX: SettingsError,
+    Fault.UNREADABLE: StoredFileUnreadable,
+    Fault.BROKEN: DetectorFailed,
+}
+_NOT_READY = {Fault.OUT_OF_MEMORY: "there is too little memory for the detector to load its model"}
+"""What these faults mean before the model is loaded: the media has nothing to do with them."""
+_HARMLESS = {Fault.UNDECODABLE, Fault.TOO_LARGE, Fault.UNREADABLE}
+"""Faults that leave the process as it was; after any other it is replaced."""
+
+
+class DetectorChild:
+    """The process and what it says. `at_rest` means that its last order has ended and left it sound."""
+
+    def __init__(self, start: Start) -> None:
+        self._limits = start.limits
+        self._stopping = threading.Lock()
+        self._process = Spawned(start.options)
+        self._channel = self._process.channel
+        self._channel.limit_waits(start.limits.stall_seconds)
+        self.sandbox: Sandbox | None = None
+        self._has_model = False
+        self._is_loading = False
+        self.at_rest = True
+        self._send(start)
+        self.at_rest = True
+
+    @property
+    def ready(self) -> bool:
+        """Alive, without a job, and with nothing to say, be it the end of its channel."""
+        return self.at_rest and self._process.is_alive and not (self.sandbox and self._channel.wait(0))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, order: Order) -> None:
+        """Send an order and the file that belongs to it. Raises DetectorFailed."""
+        self._is_loading = isinstance(order, Load)
+        match order:
+            case Job(source=Path() as path) | Drawing(source=Path() as path):
+                self._send_file(order, path)
+            case Job(source=OpenFile(fd)) | Drawing(source=OpenFile(fd)):
+                self._send(order, fd)
+            case Job(source=bytes() as content) | Drawing(source=bytes() as content):
+                self._send(order, None, content)
+            case _:
+                self._send(order)
+
+    def messages(self, seconds: float) -> Iterator[Message]:
+        """What the process says of its order, until it has ended; raises MediaTooLarge after so many seconds."""
+        end = time.monotonic() + seconds
+        while not self.at_rest:
+            message = self._receive(end)
+            match message:
+                case Sealed():
+                    self._note(message)
+                    continue
+                case Failure():
+                    self.at_rest = message.fault in _HARMLESS
+                    self._pass_on_errors()
+                    raise self._error_of(message)
+                case Loaded():
+                    self._has_model = True
+                    if not self._is_loading:
+                        continue
+                    self.at_rest = True
+                case Finished() | Paused():
+                    self.at_rest = True
+                    self._pass_on_errors()
+            yield message
+
+    def content(self, size: int) -> bytes:
+        """So many bytes that follow a message; the process is at rest afterwards."""
+        received = bytearray()
+        with self._failing():
+            while len(received) < size:
+                piece = self._channel.receive(size - len(received))
+                if not piece:
+                    raise ValueError("an empty piece")
+                received += piece
+        self.at_rest = True
+        return bytes(received)
+
+    def stop(self) -> None:
+        """Ends the process. The channel goes with this object: another thread may be waiting at it."""
+        with self._stopping:
+            self._process.end(self._limits.stop_seconds)
+
+    def _send_file(self, order: Job | Drawing, path: Path) -> None:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise DetectorFailed(f"the media cannot be read: {error.strerror}") from error
+        try:
+            self._send(order, fd)
+        finally:
+            os.close(fd)
+
+    def _send(self, order: Order, fd: int | None = None, content: bytes | None = None) -> None:
+        self.at_rest = False
+        with self._failing():
+            self._channel.send(orders.encode(order), fd)
+            if content is not None:
+                self._channel.send(content)
+
+    def _receive(self, end: float) -> Message:
+        patience = min(self._limits.stall_seconds, max(0.0, end - time.monotonic()))
+        with self._failing():
+            if self._channel.wait(patience):
+                return decode(self._channel.receive(MAX_MESSAGE_BYTES))
+        if time.monotonic() >= end:
+            raise MediaTooLarge(f"this media takes longer than {self._limits.run_seconds:g} seconds")
+        raise self._stalled()
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Say what went wrong with the process where the channel to it fails."""
+        try:
+            yield
+        except BlockingIOError as error:
+            raise self._stalled() from error
+        except (EOFError, OSError) as error:
+            raise self._gone() from error
+        except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+            raise DetectorFailed("the detector sent what is no message") from error
+
+    def _error_of(self, failure: Failure) -> DetectionsError:
+        if not self._has_model and failure.fault in _NOT_READY:
+            return DetectorNotReady(_NOT_READY[failure.fault])
+        return _ERRORS[failure.fault](failure.reason)
+
+    def _broken(self, reason: str) -> DetectorFailed:
+        if self._has_model:
+            self._pass_on_errors()
+            return DetectorFailed(reason)
+        return DetectorNotReady(f"{reason} before it was ready", self._process.said())
+
+    def _note(self, sealed: Sealed) -> None:
+        if self.sandbox is None and sealed.reason:
+            log.warning("detector_sandbox_failed", reason=sealed.reason)
+        self.sandbox = self.sandbox or sealed.sandbox
+
+    def _pass_on_errors(self) -> None:
+        text = self._process.said()
+        if text:
+            log.warning("detector_said", pid=self.pid, text=text)
+
+    def _stalled(self) -> DetectorFailed:
+        return self._broken(f"the detector gave no sign of life for {self._limits.stall_seconds:g} seconds")
+
+    def _gone(self) -> DetectionsError:
+        code = self._process.exit_code(self._limits.stop_seconds)
+        if code is None:
+            return self._broken("the detector closed its pipe")
+        if code == -signal.SIGPROF:
+            return MediaTooLarge(f"this picture takes more than {self._limits.picture_seconds:g} seconds to decode")
+        if code < 0:
+            return self._broken(f"the detector was killed by {signal.Signals(-code).name}")
+        return self._broken(f"the detector ended with exit status {code}")

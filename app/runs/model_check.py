@@ -1,0 +1,48 @@
+"""Whether the model can be used, asked once before anything that needs it is started.
+
+A process that serves must not load a model, so a detector process of this check's own does, and is gone afterwards.
+"""
+
+from contextlib import closing
+from pathlib import Path
+
+import structlog
+
+from app.detection.limits import ProcessLimits
+from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.sandbox.policy import offered
+from app.errors import DetectorFailed, MediaTooLarge, SettingsError
+from app.runs.detector_process import DetectorProcess
+from app.settings import DetectorOptions, DetectorSettings
+
+log = structlog.get_logger()
+
+
+def check_model(settings: DetectorSettings, limits: ProcessLimits | None = None, *, always: bool = False) -> None:
+    """Raises SettingsError, one line, where the model cannot be loaded and run as it is set up, or where a required
+    sandbox cannot be had. Logs what an optional one lacks.
+
+    The built-in model as it is shipped fits, and is not loaded for that, unless `always`.
+    """
+    model, options = settings.detector_model, settings.detector_options
+    missing = offered(options).missing
+    if missing and options.sandbox == "auto":
+        log.warning("detector_sandbox_incomplete", setting="DETECTOR_SANDBOX=auto", missing=missing)
+    is_as_shipped = model is None and DetectorOptions(tile=options.tile, sandbox=options.sandbox) == options
+    if is_as_shipped and options.sandbox != "required" and not always:
+        return
+    path = model or BUILT_IN_MODEL
+    with closing(DetectorProcess(path, None, limits, options)) as process:
+        load_model(process, path)
+
+
+def load_model(process: DetectorProcess, model: Path) -> None:
+    """Have the process load its model, whose path is told for messages. Raises SettingsError where that fails."""
+    try:
+        process.load()
+    except MediaTooLarge as error:
+        raise SettingsError(
+            f"the model {model.name!r} takes more memory or time to load than a detector has"
+        ) from error
+    except DetectorFailed as error:
+        raise SettingsError(f"the model {model.name!r} cannot be loaded: {error}") from error

@@ -1,0 +1,74 @@
+"""What superseded runs found is dropped after the retention; what a media's last finished run found stays.
+
+A run is superseded by a later one of the same media that is done. Its row goes with its boxes, so that it is not found
+any more, rather than found to have seen nothing. Runs are gone through in pages and boxes in batches, by key and with
+pauses: no transaction is long, and uploads beside it hardly notice.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import and_, exists, select
+from sqlalchemy.orm import aliased
+
+from app.database import Database, Queries
+from app.database.models import DetectionRun, RunState
+from app.runs.lifecycle import delete_run
+
+log = structlog.get_logger()
+
+DAY = 86_400.0
+RETENTION_EVERY = 6 * 3600.0
+PAGE = 500
+BATCH = 5_000
+"""Boxes deleted in one transaction, and those of one frame more: some ten milliseconds of a write lock."""
+PAUSE_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    superseded: list[int]
+    last: int | None
+
+
+class SupersededRuns:
+    """Those whose end is longer ago than so many days."""
+
+    def __init__(self, database: Database, days: float, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._database = database
+        self._days = days
+        self._sleep = sleep
+
+    def drop(self, is_stopping: Callable[[], bool] = lambda: False) -> int:
+        """Delete them, until there are no more or this is to stop; returns how many were deleted."""
+        dropped, page = 0, self._page(0)
+        while page.last is not None and not is_stopping():
+            for run_id in page.superseded:
+                if is_stopping():
+                    break
+                self._delete(run_id)
+                dropped += 1
+            self._sleep(PAUSE_SECONDS)
+            page = self._page(page.last)
+        if dropped:
+            log.info("superseded_runs_dropped", runs=dropped)
+        return dropped
+
+    def _page(self, after: int) -> _Page:
+        later = aliased(DetectionRun)
+        is_superseded = and_(
+            DetectionRun.finished_at <= self._database.now - self._days * DAY,
+            exists().where(
+                later.media_id == DetectionRun.media_id, later.id > DetectionRun.id, later.state == RunState.DONE
+            ),
+        )
+        runs = select(DetectionRun.id, is_superseded.label("superseded"))
+        page = runs.where(DetectionRun.id > after).order_by(DetectionRun.id).limit(PAGE)
+        rows = Queries(self._database).fetch(lambda session: session.execute(page).all())
+        return _Page([row.id for row in rows if row.superseded], rows[-1].id if rows else None)
+
+    def _delete(self, run_id: int) -> None:
+        while not delete_run(self._database, run_id, batch=BATCH):
+            self._sleep(PAUSE_SECONDS)

@@ -1,0 +1,105 @@
+"""What the API shows of media, runs and results: the JSON of contract §4."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from app.database.models import DetectionRun, OutboxStream, RunState
+from app.detection.results import FrameResult
+from app.formats.timestamps import optional_rfc3339 as timestamp
+from app.queries.media_items import MediaView
+
+
+def media(view: MediaView) -> dict[str, Any]:
+    """A media with its last run and its delivery state."""
+    row = view.media
+    return {
+        "id": row.id,
+        "name": row.name,
+        "mediaType": row.media_type,
+        "mediaStatus": row.media_status,
+        "userId": row.user_id,
+        "sizeBytes": row.size_bytes,
+        "checksum": row.checksum,
+        "createdAt": timestamp(row.created_at),
+        "run": run(view.run, view.all_wait_for),
+        "delivery": delivery(view.stream),
+    }
+
+
+def run(row: DetectionRun | None, all_wait_for: str | None = None) -> dict[str, Any] | None:
+    """A detection run; `all_wait_for` is what keeps all runs that wait."""
+    if row is None:
+        return None
+    return {
+        "id": row.id,
+        "detector": row.detector,
+        "state": row.state,
+        "framesDone": row.frames_done,
+        "framesTotal": row.frames_total,
+        "packetsSkipped": row.packets_skipped,
+        "startedAt": timestamp(row.started_at),
+        "finishedAt": timestamp(row.finished_at),
+        "waitingFor": row.waiting_for or (all_wait_for if row.state == RunState.QUEUED else None),
+        "error": row.error,
+        "warnings": row.warnings or [],
+    }
+
+
+def delivery(stream: OutboxStream | None) -> dict[str, Any]:
+    """How far a media's messages have come; an adopted media may have none."""
+    if stream is None:
+        return {
+            "pending": 0,
+            "delivered": 0,
+            "parked": False,
+            "attempts": 0,
+            "nextAttemptAt": None,
+            "lastError": None,
+            "waiting": None,
+        }
+    return {
+        "pending": stream.last_seq - stream.acked_seq,
+        "delivered": stream.acked_seq,
+        "parked": stream.parked_at is not None,
+        "attempts": stream.attempts,
+        "nextAttemptAt": None if stream.lease_owner else timestamp(stream.due_at),
+        "lastError": stream.park_reason or stream.last_error,
+        "waiting": _waiting(stream),
+    }
+
+
+def _waiting(stream: OutboxStream) -> dict[str, Any] | None:
+    """The message that the others wait behind: since when, whether it is being sent, and what was answered last."""
+    if stream.last_seq == stream.acked_seq:
+        return None
+    return {
+        "seq": stream.acked_seq + 1,
+        "since": timestamp(stream.head_since),
+        "sending": stream.lease_owner is not None,
+        "parkedAt": timestamp(stream.parked_at),
+        "lastStatus": stream.last_status,
+    }
+
+
+def annotations(results: Iterable[FrameResult]) -> list[dict[str, Any]]:
+    """Results by frame; boxes are fractions of the upright picture, times seconds."""
+    return [
+        {
+            "frame": result.index,
+            "time": round(result.time, 6),
+            "sourceFrame": result.source_frame,
+            "detections": [
+                {
+                    "classNum": found.class_num,
+                    "label": found.label,
+                    "confidence": round(found.confidence, 4),
+                    "centerX": round(found.center_x, 6),
+                    "centerY": round(found.center_y, 6),
+                    "width": round(found.width, 6),
+                    "height": round(found.height, 6),
+                }
+                for found in result.objects
+            ],
+        }
+        for result in results
+    ]

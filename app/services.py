@@ -1,0 +1,260 @@
+"""The object graph: everything made once from the settings, for the web, the commands and the tests alike."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Session
+
+from app.annotations import AnnotationsClient
+from app.annotations.tokens import MintedTokens, StaticToken, TokenSource
+from app.database import Database, Queries, Topic, history
+from app.database.clock_guard import ClockGuard
+from app.database.schema_watch import SchemaWatch
+from app.detection.limits import MediaLimits
+from app.detection.model_file import BUILT_IN_MODEL, detector_name
+from app.detection.sandbox.policy import Sandbox, offered
+from app.errors import DetectionsError
+from app.ingest import Ingest
+from app.ingest.adoption import Adoption
+from app.media.signed_links import MediaLinks
+from app.outbox import documents
+from app.outbox.admin import OutboxAdmin
+from app.outbox.auditor import RemoteAuditor
+from app.outbox.circuit import Circuit
+from app.outbox.circuit_breaker import CircuitBreaker
+from app.outbox.counts import OutboxCounts, outbox_status
+from app.outbox.dispatcher import Dispatcher, DispatcherLimits
+from app.outbox.flush import Flush
+from app.outbox.queue import OutboxQueue
+from app.outbox.schedule import OUTBOX_BOUNDS
+from app.outbox.watch import ChangeWatcher
+from app.process.background import Background, Periodic
+from app.process.processors import stay_on
+from app.process.slots import ConcurrencyLimiter
+from app.resumable.finishing import Finishing, RunDefaults
+from app.resumable.limits import Limits
+from app.resumable.records import UploadRecords
+from app.resumable.upkeep import UploadUpkeep
+from app.resumable.uploads import ResumableUploads
+from app.runs.claims import RUN_BOUNDS
+from app.runs.detector_process import DetectorProcess
+from app.runs.executor import RunExecutor
+from app.runs.lifecycle import RunRequest, Runs
+from app.runs.put_off import PutOffRuns
+from app.runs.retention import RETENTION_EVERY, SupersededRuns
+from app.runs.speculative_run import UploadedRun
+from app.runs.waiters import RunWaiters
+from app.settings import DatabaseSettings, Settings
+from app.storage import Storage
+from app.storage.history_keeper import HistoryKeeper
+from app.storage.media_folders import MediaFolders
+from app.storage.sweep import SWEEP_EVERY, Sweep
+from app.storage.verification import Verification
+
+log = structlog.get_logger()
+
+DEFAULT_THREADS = 16
+DEADLINE_MARGIN = 2.0
+"""Seconds by which an exchange with the annotations service may outlast its deadline: a lease must not end first."""
+
+
+def open_database(settings: DatabaseSettings, *, now: ColumnElement[float] | None = None) -> Database:
+    """The database of the settings; to be made after fork. `now` is its clock as an SQL expression, for tests."""
+    return Database(settings.url, now=now, pooler=settings.pooler, listen_url=settings.listen_url)
+
+
+class Services:
+    """One process's services. Made after fork; `start` begins the background work, `stop` ends it.
+
+    `now` is the database's clock as an SQL expression, for tests.
+    """
+
+    def __init__(self, settings: Settings, *, now: ColumnElement[float] | None = None) -> None:
+        self.settings = settings
+        self.database = open_database(settings.database, now=now)
+        self.queries = Queries(self.database)
+        self.queue = OutboxQueue(self.database.now)
+        self.outbox_admin = OutboxAdmin(self.database)
+        self.counts = OutboxCounts(self.database)
+        self.folders = MediaFolders(self.database, settings.media_folders)
+        self.storage = Storage(settings.media_folders, self.folders.unusable_reason)
+        self.slots = ConcurrencyLimiter(DEFAULT_THREADS)
+        self.ingest = Ingest(self.database, self.queue, self.storage)
+        self.links = MediaLinks(self.database)
+        self.sweep = Sweep(self.database, self.queue, self.storage)
+        self.waiters = RunWaiters(self.database)
+        self.schema = SchemaWatch(self.database)
+        model = settings.detector_model or BUILT_IN_MODEL
+        self.runs = Runs(
+            self.database,
+            self.queue,
+            detector_name(model, settings.detector_options),
+            max_waiting=settings.max_waiting_runs,
+        )
+        self.executor = RunExecutor(
+            self.runs,
+            partial(
+                DetectorProcess,
+                model,
+                MediaLimits(picture_pixels=settings.max_picture_pixels),
+                options=settings.detector_options,
+            ),
+            workers=settings.detection_workers,
+            on_left=self.waiters.notify,
+            max_boxes=settings.max_boxes_per_run,
+            folder_reason=self.folders.unusable_reason,
+        )
+        self.database.subscribe(Topic.RUNS, self.executor.wake)
+        self.upload_records = UploadRecords(self.database, settings.upload_expiry)
+        self.resumable = ResumableUploads(
+            self.upload_records,
+            self.storage,
+            Finishing(
+                self.upload_records,
+                self.ingest,
+                self.runs,
+                self.uploaded_run,
+                RunDefaults(settings.detector_confidence, settings.frame_interval),
+            ),
+            Limits(
+                max_bytes=settings.max_upload_bytes,
+                per_user=settings.unfinished_uploads_per_user,
+            ),
+        )
+        self.annotations = _annotations_client(settings)
+        look = self.annotations.look if self.annotations else None
+        self.adoption = Adoption(self.database, self.storage, look)
+        url = settings.annotations.url
+        self.breaker = CircuitBreaker(url, self.database.now) if url else None
+        self.is_serving: Callable[[], bool] = lambda: True
+        """False once this process is about to end: what would go on for long ends by itself then."""
+        self._background: list[Background] = []
+
+    def detector_sandbox(self) -> Sandbox:
+        """What the detectors of this process are under, by their own word; by the kernel's before one was started."""
+        return self.executor.sandbox or offered(self.settings.detector_options)
+
+    def uploaded_run(self, wanted: RunRequest) -> UploadedRun:
+        """The run of one upload."""
+        return UploadedRun(self.runs, self.executor, wanted)
+
+    def dispatcher(self) -> Dispatcher | None:
+        """A dispatcher of its own for whoever asks; None where no annotations service is configured."""
+        if self.annotations is None or self.breaker is None:
+            return None
+        limits = DispatcherLimits(
+            workers=self.settings.delivery_workers,
+            deadline=self.settings.delivery_deadline + DEADLINE_MARGIN,
+        )
+        return Dispatcher(self.database, self.queue, self.breaker, self.annotations.deliver, limits=limits)
+
+    def flush(
+        self, media_id: str | None = None, on_progress: Callable[[int, int], None] = lambda _done, _total: None
+    ) -> Flush:
+        """A flush of everything pending, or of one media's messages."""
+        return Flush(self.database, self.breaker, self.dispatcher(), media_id=media_id, on_progress=on_progress)
+
+    def outbox_status(self, session: Session, counts: OutboxCounts | None = None) -> dict[str, Any]:
+        """How the outbox stands: what waits, how the circuit breaker stands, who is held, and the database's epoch.
+
+        With `counts` it costs the same however much waits.
+        """
+        found = outbox_status(session, self.database.now, counts)
+        circuit = self.breaker.fetch(session).endpoint.circuit if self.breaker else Circuit()
+        held = self.breaker.held_users(session) if self.breaker else []
+        return documents.status(found, circuit, held) | documents.database(history.get(session))
+
+    def auditor(self) -> RemoteAuditor | None:
+        """A comparison with what the annotations service has; None where none is configured."""
+        return RemoteAuditor(self.database, self.annotations.find) if self.annotations else None
+
+    def verification(self) -> Verification:
+        """A reading back of the stored files."""
+        return Verification(self.database, self.storage)
+
+    def start(self, threads: int = DEFAULT_THREADS, processes: int = 1, processor: int | None = None) -> None:
+        """Begin to detect, dispatch and sweep in threads of this process, which is one of so many `processes` that
+        serve with so many `threads` each, all of them on that processor unless the settings want otherwise."""
+        if processor is not None and self.settings.worker_processors == "one":
+            stay_on(processor)
+        self.slots.set_threads(threads)
+        try:
+            self.folders.open()
+        except DetectionsError as error:  # a server that runs says so at /readyz, and goes on by itself
+            log.error("media_folders_not_open", reason=str(error))
+        if self.settings.detection == "embedded":
+            self.executor.share(processes)
+            self.executor.start()
+            self._background.append(self.put_off_runs())
+        superseded = SupersededRuns(self.database, self.settings.outbox_retention_days)
+        self._background += [
+            self.schema,
+            self.upload_upkeep(),
+            Periodic("sweep", lambda _is_stopping: self.sweep.run(), every=SWEEP_EVERY),
+            Periodic("retention", superseded.drop, every=RETENTION_EVERY),
+        ]
+        if self.settings.dispatcher == "embedded":
+            self._background += self.delivery()
+        self._background += self.upkeep()
+        for part in self._background:
+            part.start()
+
+    def detection(self) -> "tuple[ChangeWatcher, PutOffRuns, RunExecutor]":
+        """What does runs, what releases those that were put off, and what has it notice those that other processes
+        accepted; none started yet."""
+        return ChangeWatcher(self.database, self.executor.wake), self.put_off_runs(), self.executor
+
+    def put_off_runs(self) -> PutOffRuns:
+        """What releases runs that a fault of the house keeps, not yet started."""
+        return PutOffRuns(self.database, self.executor.gate, self.folders.unusable_reason)
+
+    def delivery(self) -> list[Background]:
+        """A dispatcher and what wakes it, not yet started; empty where nothing can be delivered."""
+        dispatcher = self.dispatcher()
+        if dispatcher is None:
+            return []
+        self.database.subscribe(Topic.MESSAGES, dispatcher.wake)
+        return [ChangeWatcher(self.database, dispatcher.wake), dispatcher]
+
+    def upload_upkeep(self) -> UploadUpkeep:
+        """What expires resumable uploads and finishes those whose clients have left, not yet started."""
+        return UploadUpkeep(self.upload_records, self.resumable)
+
+    def upkeep(self) -> list[Background]:
+        """What every process that works on the database does beside, not yet started; to be stopped last."""
+        guard = ClockGuard(self.database, [*OUTBOX_BOUNDS, *RUN_BOUNDS])
+        return [guard, HistoryKeeper(self.database, self.folders)]
+
+    def stop(self) -> None:
+        """End the background work in an orderly way, and give back every connection."""
+        self.executor.stop()
+        for part in self._background:
+            part.stop()
+        self._background.clear()
+        self.close()
+
+    def close(self) -> None:
+        """Give back every connection."""
+        if self.annotations is not None:
+            self.annotations.close()
+        self.database.close()
+
+
+def _annotations_client(settings: Settings) -> AnnotationsClient | None:
+    annotations = settings.annotations
+    if annotations.url is None:
+        return None
+    return AnnotationsClient(annotations.url, token_source(settings), deadline_seconds=settings.delivery_deadline)
+
+
+def token_source(settings: Settings) -> TokenSource:
+    """Where the tokens for the annotations service come from, as the settings say."""
+    tokens, annotations = settings.tokens, settings.annotations
+    if annotations.token is not None or tokens.secret is None:
+        return StaticToken(annotations.token or "")
+    return MintedTokens(
+        tokens.secret, tokens.algorithm, tokens.identity_claim, annotations.audience, annotations.issuer
+    )

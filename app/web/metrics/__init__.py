@@ -1,0 +1,1 @@
+"""Prometheus collectors, each for one part of the service."""

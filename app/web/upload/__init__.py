@@ -1,0 +1,1 @@
+"""The body of an upload: read from its socket, taken apart, bounded."""

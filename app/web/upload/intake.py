@@ -1,0 +1,74 @@
+"""From a request to an Upload: what is checked before its body is read, and what is then read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from flask import g, request
+
+from app.current import services
+from app.errors import UnsupportedMedia
+from app.ingest import Upload
+from app.media.display_name import clean_name
+from app.media.hashing import VIRTUAL_PREFIX, media_id_of_file
+from app.media.types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
+from app.web import request_slot
+from app.web.metrics.process import process_figures
+from app.web.upload.body import UploadBody, open_upload
+from app.web.upload.request_body import content_length
+
+MAX_UNSTORED = 64 << 20
+
+
+@contextmanager
+def upload() -> Iterator[Upload]:
+    """The request's file, to be taken in while the block runs; it holds one of the process's slots."""
+    service = services()
+    limit = service.settings.max_upload_bytes
+    declared = content_length(request.environ) or 0
+    if declared <= limit:  # a larger one is refused for that, whatever room there is
+        service.storage.admit(declared)
+    service.database.ensure_usable()
+    with request_slot.slot():
+        body = _open(limit)
+        yield Upload(
+            name=body.name,
+            user_id=g.user_id,
+            chunks=process_figures().received(body.chunks()),
+            declared_bytes=body.declared_bytes,
+            request_id=g.request_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UnstoredPicture:
+    """A picture that came whole and is kept nowhere: a file without a name, open at its beginning."""
+
+    name: str
+    fd: int
+    size: int
+    virtual_id: str
+    checksum: str
+
+
+@contextmanager
+def unstored_picture() -> Iterator[UnstoredPicture]:
+    """The request's image of at most 64 MiB, while the block runs.
+
+    It lies in a file that never has a name, because twelve of them in memory would be most of a small machine's.
+    """
+    limit = min(MAX_UNSTORED, services().settings.max_upload_bytes)
+    body = _open(limit)
+    name = clean_name(body.name)
+    extension = extension_of(name)
+    if MEDIA_TYPES[extension].kind != "Image":
+        raise UnsupportedMedia(f"Only images are detected in memory; .{extension} is a video.")
+    with services().storage.scratch("Image", body.declared_bytes) as scratch:
+        checksum = scratch.take_in(process_figures().received(body.chunks()))
+        check_first_bytes(extension, scratch.head(HEAD_BYTES))
+        virtual_id = VIRTUAL_PREFIX + media_id_of_file(scratch.fd)
+        yield UnstoredPicture(name, scratch.fd, scratch.size, virtual_id, checksum)
+
+
+def _open(max_bytes: int) -> UploadBody:
+    return open_upload(request.environ, max_bytes=max_bytes, idle_timeout=services().settings.upload_idle_timeout)

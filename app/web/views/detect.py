@@ -1,0 +1,128 @@
+"""POST /detect and POST /detect/{id}: an upload or a stored media becomes a run, and the run an answer."""
+
+from http import HTTPStatus
+
+from flask import Blueprint, Response, g, jsonify, url_for
+
+from app import serializers
+from app.current import services
+from app.database import ReadTransaction
+from app.database.models import DetectionRun, RunFailure, RunState
+from app.detection.jobs import Job, OpenFile
+from app.errors import MediaTooLarge, Unavailable, Undecodable
+from app.queries import media_items
+from app.queries.run_results import Frames
+from app.runs.lifecycle import RunRequest
+from app.settings import MIN_CONFIDENCE
+from app.web import parameters, request_slot
+from app.web.auth.authentication import authenticate
+from app.web.upload import intake
+from app.web.views import results
+
+blueprint = Blueprint("detect", __name__)
+blueprint.before_request(authenticate)
+
+
+@blueprint.post("/detect")
+def detect_upload() -> Response:
+    """Store the file, create the media, run detection, answer with the result."""
+    wanted = _wanted()
+    rerun = parameters.flag("rerun", default=False)
+    if not parameters.flag("persist", default=True):
+        return _detect_in_memory(wanted)
+    runs = services().runs
+    if not services().executor.idle:  # an idle detector has seen that nothing waits
+        runs.ensure_room(g.user_id)
+    with intake.upload() as upload, services().uploaded_run(wanted) as run:
+        receipt = services().ingest.run(upload, run.record, on_received=run.begin)
+        media_id = receipt.media.id
+        if not receipt.duplicate:
+            run_id = run.recorded()
+        elif rerun:
+            run_id = runs.start_new(media_id, wanted)
+        else:
+            run_id = runs.find_or_start(media_id, wanted)
+        return _answer(media_id, run_id, duplicate=receipt.duplicate)
+
+
+@blueprint.post("/detect/<media_id>")
+def detect_stored(media_id: str) -> Response:
+    """A new run on a stored media, which is adopted first if only the annotations service knows it."""
+    wanted = _wanted()
+    with request_slot.slot():
+        services().runs.ensure_room(g.user_id)
+        services().adoption.ensure_known(media_id, g.user_id)
+        run_id = services().runs.start_new(media_id, wanted)
+        return _answer(media_id, run_id, duplicate=True)
+
+
+def _wanted() -> RunRequest:
+    settings = services().settings
+    return RunRequest(
+        user_id=g.user_id,
+        confidence=parameters.number(
+            "confidence", default=settings.detector_confidence, least=MIN_CONFIDENCE, maximum=1
+        ),
+        frame_interval=parameters.number("frameInterval", default=settings.frame_interval, above=0, maximum=3600),
+        request_id=g.request_id,
+    )
+
+
+def _detect_in_memory(wanted: RunRequest) -> Response:
+    if services().settings.detection == "off":
+        raise Unavailable("Detection in memory (persist=false) is off here: DETECTION=off.", retry_after=60)
+    # `Prefer: respond-async` is not applied: it is a wish, and there would be nothing to come back for.
+    with request_slot.slot():
+        services().executor.ensure_room(g.user_id)
+        with intake.unstored_picture() as picture:
+            job = Job(OpenFile(picture.fd), "Image", wanted.confidence, wanted.frame_interval)
+            found = services().executor.detect(job, services().settings.sync_wait, user=g.user_id)
+    return jsonify(
+        media={
+            "id": picture.virtual_id,
+            "name": picture.name,
+            "mediaType": "Image",
+            "mediaStatus": None,
+            "userId": g.user_id,
+            "sizeBytes": picture.size,
+            "checksum": picture.checksum,
+            "createdAt": None,
+            "run": None,
+            "delivery": None,
+        },
+        duplicate=False,
+        annotations=serializers.annotations(result for result in found.results if result.objects),
+        warnings=found.warnings,
+    )
+
+
+def _answer(media_id: str, run_id: int, *, duplicate: bool) -> Response:
+    waits = not parameters.prefers_async()
+    ended = waits and services().waiters.wait(run_id, services().settings.sync_wait, services().is_serving)
+    if not ended:
+        return _accepted(media_id, duplicate=duplicate, preferred=not waits)
+    view, run, frames = services().queries.fetch(_found, media_id, run_id)
+    if run.state == RunState.FAILED and run.failure == RunFailure.UNDECODABLE:
+        raise Undecodable(run.error or "", media_id)
+    if run.state == RunState.FAILED and run.failure == RunFailure.TOO_LARGE:
+        raise MediaTooLarge(run.error or "", media_id)
+    media = serializers.media(media_items.MediaView(view.media, run, view.stream))
+    response = results.answer({"media": media, "duplicate": duplicate}, frames)
+    response.status_code = HTTPStatus.OK if duplicate else HTTPStatus.CREATED
+    response.headers["Location"] = url_for("media.show", media_id=media_id)
+    return response
+
+
+def _found(session: ReadTransaction, media_id: str, run_id: int) -> tuple[media_items.MediaView, DetectionRun, Frames]:
+    run = media_items.run_of(session, run_id)
+    return media_items.view(session, media_id), run, Frames.of(session, run)
+
+
+def _accepted(media_id: str, *, duplicate: bool, preferred: bool) -> Response:
+    view = services().queries.fetch(media_items.view, media_id)
+    response = jsonify(media=serializers.media(view), duplicate=duplicate)
+    response.status_code = HTTPStatus.ACCEPTED
+    response.headers["Location"] = url_for("media.show", media_id=media_id)
+    if preferred:
+        response.headers["Preference-Applied"] = "respond-async"
+    return response

@@ -1,0 +1,72 @@
+"""For supervisors and scrapers: alive, ready, and figures."""
+
+from http import HTTPStatus
+
+from flask import Blueprint, Flask, Response, current_app, jsonify
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from app.current import services
+from app.database import ReadTransaction
+from app.process.threads import DEAD
+from app.web.metrics.history import HistoryCollector
+from app.web.metrics.house import HouseCollector
+from app.web.metrics.outbox import OutboxCollector
+from app.web.metrics.process import process_figures
+from app.web.metrics.runs import RunCollector
+from app.web.problems import problem
+from app.web.readiness import Readiness
+
+blueprint = Blueprint("health", __name__)
+
+EXTENSION = "detections-readiness"
+
+
+def install(app: Flask) -> None:
+    """Have the application know how to tell whether its services are ready."""
+    with app.app_context():
+        app.extensions[EXTENSION] = Readiness(services())
+
+
+@blueprint.get("/healthz")
+def alive() -> Response:
+    """This process answers, and has every thread that it cannot do without."""
+    if DEAD:
+        return problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Not alive", f"threads have ended: {', '.join(DEAD)}"
+        )
+    return jsonify(status="alive")
+
+
+@blueprint.get("/readyz")
+def ready() -> Response:
+    """Database and folders are fit for uploads; 503 with every reason otherwise."""
+    reasons = _readiness().troubles()
+    if reasons:
+        response = problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Not ready", "; ".join(reasons))
+        response.headers["Retry-After"] = "5"
+        return response
+    sandbox = services().detector_sandbox()
+    return jsonify(status="ready", detectorSandbox={"files": sandbox.files, "systemCalls": sandbox.seccomp})
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Prometheus figures, the same whichever process is asked: of the server's processes, and of the database."""
+    process_figures().detector_sandbox(services().detector_sandbox())
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(HouseCollector(services(), _readiness()))
+    stored = services().queries.fetch(_stored_metrics, registry)
+    return Response(generate_latest(process_figures().registry()) + stored, content_type=CONTENT_TYPE_LATEST)
+
+
+def _stored_metrics(session: ReadTransaction, registry: CollectorRegistry) -> bytes:
+    """The metrics that the database keeps, with those of the registry."""
+    registry.register(OutboxCollector(session, services().database.now, services().breaker, services().counts))
+    registry.register(RunCollector(session, services().database.now))
+    registry.register(HistoryCollector(session, services().folders, services().database))
+    return generate_latest(registry)
+
+
+def _readiness() -> Readiness:
+    found: Readiness = current_app.extensions[EXTENSION]
+    return found

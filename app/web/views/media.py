@@ -1,0 +1,159 @@
+"""Media without detection: store, list, look, download, follow."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, g, jsonify, request, send_file, url_for
+
+from app import serializers
+from app.current import services
+from app.database import ReadTransaction
+from app.database.models import DetectionRun, Media
+from app.media.types import MEDIA_TYPES, extension_of
+from app.queries import media_items
+from app.queries.run_results import Frames
+from app.storage import open_stored
+from app.web import parameters, request_slot
+from app.web.upload import intake
+from app.web.views import events, results
+from app.web.views.links import authenticate_by_link_or_token
+
+blueprint = Blueprint("media", __name__)
+blueprint.before_request(authenticate_by_link_or_token)
+blueprint.before_request(parameters.ignore_impossible_dates)
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+MAX_RUN = 2**53 - 1
+"""The largest number that every reader of JSON can hold."""
+
+
+@blueprint.post("/media")
+def store() -> Response:
+    """Store the file and create the media, without detection."""
+    with intake.upload() as upload:
+        receipt = services().ingest.run(upload)
+    view = _as_it_is(receipt.media.id) if receipt.duplicate else media_items.view_of_new(receipt.media)
+    response = jsonify(media=serializers.media(view), duplicate=receipt.duplicate)
+    response.status_code = HTTPStatus.OK if receipt.duplicate else HTTPStatus.CREATED
+    response.headers["Location"] = url_for("media.show", media_id=receipt.media.id)
+    return response
+
+
+@blueprint.get("/media")
+def index() -> Response:
+    """Media, newest first, a page at a time."""
+    status = parameters.choice("status", ("1", "2", "3", "6"))
+    page = services().queries.fetch(
+        media_items.page,
+        status=int(status) if status else None,
+        media_type=parameters.choice("type", ("Video", "Image")),
+        limit=parameters.integer("limit", default=DEFAULT_LIMIT, minimum=1, maximum=MAX_LIMIT) or DEFAULT_LIMIT,
+        cursor=request.args.get("cursor"),
+    )
+    return jsonify(items=[serializers.media(view) for view in page.items], nextCursor=page.next_cursor)
+
+
+@blueprint.get("/media/<media_id>")
+def show(media_id: str) -> Response:
+    """The record with its last run and its delivery state."""
+    return jsonify(serializers.media(_as_it_is(media_id)))
+
+
+@blueprint.get("/media/<media_id>/detections")
+def detections(media_id: str) -> Response:
+    """What a run has found so far, or what the last finished one did; of all its frames, or of those from one time on
+    and before another."""
+    run_id = parameters.integer("run", default=None, minimum=1, maximum=MAX_RUN)
+    from_seconds, to_seconds = parameters.seconds("from"), parameters.seconds("to")
+    run, frames = services().queries.fetch(_run_and_frames, media_id, run_id, from_seconds, to_seconds)
+    return results.answer({"run": serializers.run(run)}, frames)
+
+
+@blueprint.delete("/media/<media_id>/run")
+def cancel_run(media_id: str) -> Response:
+    """End the run under way, of its user or by an administrator."""
+    _as_it_is(media_id)
+    services().runs.cancel(media_id, g.user_id, user=None if g.is_admin else g.user_id)
+    return Response(status=HTTPStatus.NO_CONTENT)
+
+
+@blueprint.get("/media/<media_id>/content")
+def content(media_id: str) -> Response:
+    """The bytes, with Range. A stored file never changes, so its id is its validator."""
+    media = _as_it_is(media_id).media
+    parameters.ignore_impossible_ranges(media.size_bytes)
+    give_back = request_slot.take()
+    try:
+        response = _file_of(media)
+    except BaseException:
+        give_back()
+        raise
+    _call_on_sent(response, give_back)
+    response.headers["Cache-Control"] = "private, no-cache"
+    # Pages of other origins may show it: they need a token or a signed link, and browsers send neither by themselves.
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
+
+
+def _file_of(media: Media) -> Response:
+    """The media's bytes, or the part that is asked for. By descriptor: what lies at its path may change meanwhile."""
+    file = os.fdopen(open_stored(Path(media.path), media.size_bytes), "rb")
+    try:
+        response = send_file(
+            file,
+            mimetype=MEDIA_TYPES[extension_of(media.path)].content_type,
+            as_attachment=True,
+            download_name=media.name,
+            conditional=False,
+            etag=media.id,
+            last_modified=os.fstat(file.fileno()).st_mtime,
+            max_age=None,
+        )
+        response.content_length = media.size_bytes
+        response.make_conditional(request.environ, accept_ranges=True, complete_length=media.size_bytes)
+    except BaseException:
+        file.close()
+        raise
+    return response
+
+
+@blueprint.get("/media/<media_id>/events")
+def follow(media_id: str) -> Response:
+    """Progress, status and annotations as server-sent events, until no run is under way."""
+    _as_it_is(media_id)
+    give_back = request_slot.take(following=True)
+    stream: Iterator[str] = events.stream(services(), media_id, request.headers.get("Last-Event-ID"))
+    response = Response(stream, mimetype="text/event-stream")
+    response.call_on_close(give_back)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+def _as_it_is(media_id: str) -> media_items.MediaView:
+    return services().queries.fetch(media_items.view, media_id)
+
+
+def _run_and_frames(
+    session: ReadTransaction, media_id: str, run_id: int | None, from_seconds: float | None, to_seconds: float | None
+) -> tuple[DetectionRun, Frames]:
+    if run_id is None:
+        run = media_items.last_finished_run(session, media_id)
+    else:
+        run = media_items.run_of_media(session, media_id, run_id)
+    return run, Frames.of(session, run, from_seconds, to_seconds)
+
+
+def _call_on_sent(response: Response, callback: Callable[[], None]) -> None:
+    """Call back, once, when a file has been sent or given up: servers close the body of such a response, and never
+    the response itself."""
+    body: Any = response.response
+    closing = ExitStack()
+    closing.callback(callback)
+    closing.callback(body.close)
+    body.close = closing.close
