@@ -105,7 +105,14 @@ _escapes = st.one_of(
             ),
             *(b"nan", b"inf", b"-inf", b"-1", b"0", b"1", b"0.5", b"1e999", b"1e-999", b"1_0", b"%d9%a1", b"9" * 5000),
             *(b"true", b"FALSE", b"null", b"[]", b"Image", b"Video", b"3", b"a.jpg", b"a.mp4", b"%41" * 2000, b"nan_a"),
-            *(b"0x1.0p%2B999_" + KNOWN, b"0x1.0p%2B1024_" + KNOWN, b"-0x1p-9_%00", KNOWN, b"0" * 16, b"V" + KNOWN),
+            *(
+                b"media_0x1.0p%2B999_" + KNOWN + b"_0",
+                b"media_0x1.0p%2B1024_" + KNOWN + b"_0",
+                b"-0x1p-9_%00",
+                KNOWN,
+                b"0" * 16,
+                b"V" + KNOWN,
+            ),
         )
     ),
     st.text(max_size=20).map(lambda text: quote(text, safe="", errors="surrogatepass").encode()),
