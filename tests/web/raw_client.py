@@ -35,6 +35,9 @@ def slow_connection(port: int, *, address: str = "127.0.0.1") -> socket.socket:
     return sock
 
 
+NO_CONTENT = 204
+
+
 class RawClient:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -70,7 +73,8 @@ class RawClient:
         head = []
         while line := self.line():
             head.append(line.lower())
-        length = next(int(line.split(b":")[1]) for line in head if line.startswith(b"content-length:"))
+        told = (int(line.split(b":")[1]) for line in head if line.startswith(b"content-length:"))
+        length = 0 if status == NO_CONTENT else next(told)
         return Answer(status, b"\n".join(head), self.take(length))
 
     def take(self, length: int) -> bytes:
