@@ -110,6 +110,12 @@ fits() {
     misfits=$("$environment/bin/python" -m pip check --disable-pip-version-check 2>&1 </dev/null)
 }
 
+# As a service's own user, who finds an environment that is another's, nothing is made, and nothing taken away.
+installation="bash -c '. bin/_environment.sh && prepare_environment requirements.txt'"
+may_change_environment() {
+    [ -w "$checkout" ] && { [ ! -e "$environment" ] || [ -w "$environment" ]; }
+}
+
 note_installed() {
     local file
     for file; do
@@ -121,6 +127,8 @@ prepare_environment() {
     local pythons misfits is_new=''
     if ! up_to_date "$@"; then
         pythons=$(suitable_pythons)
+        may_change_environment || fail "$environment_folder is not up to date, or its Python cannot be run by $(id -un), \
+who may not change it; as its owner: rm -rf $environment, then $installation"
         [ -n "$pythons" ] ||
             fail 'no Python 3.11 or newer with the modules venv and ensurepip on the PATH (Debian: apt install python3-venv)'
         take_lock "${pythons%%$'\n'*}"

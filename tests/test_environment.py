@@ -15,6 +15,7 @@ from tests.wheels import Package, write_wheel
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
+NOBODY = 65534
 RUN = '. bin/_environment.sh; prepare_environment requirements.txt; exec python -c "import tiny; print(tiny.VERSION)"'
 
 
@@ -30,7 +31,9 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def start(checkout: Path, path: str = f"/usr/bin:/bin:{sys.base_prefix}/bin") -> subprocess.Popen[str]:
+def start(
+    checkout: Path, path: str = f"/usr/bin:/bin:{sys.base_prefix}/bin", user: int | None = None
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", RUN, "command"],
         cwd=checkout,
@@ -40,6 +43,7 @@ def start(checkout: Path, path: str = f"/usr/bin:/bin:{sys.base_prefix}/bin") ->
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        user=user,
     )
 
 
@@ -76,6 +80,24 @@ def test_a_package_that_is_not_the_locked_one_is_not_installed(checkout: Path) -
     assert output == ""
     assert "installing requirements.txt failed" in messages
     assert not list((checkout / ".venv").rglob("tiny.py"))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_who_may_not_change_an_environment_is_told_so_in_one_line_and_takes_nothing_away(checkout: Path) -> None:
+    for folder in checkout.parents:
+        if folder.stat().st_uid == os.getuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+        if folder.name.startswith("pytest-of-"):
+            break
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    (checkout / ".venv" / "bin" / "python").symlink_to(checkout / "of another user")
+    with start(checkout, user=NOBODY) as refused:
+        output, messages = refused.communicate()
+    assert refused.returncode == 1
+    assert output == ""
+    assert len(messages.splitlines()) == 1
+    assert ".venv is not up to date, or its Python cannot be run by nobody" in messages
+    assert (checkout / ".venv" / "bin" / "python").is_symlink()
 
 
 def test_without_a_fit_python_the_command_says_so_and_makes_nothing(checkout: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +76,11 @@ class Service:
             self.process.wait(30)
 
     def workers(self) -> set[int]:
-        """Its server processes; a process in which it tries a reload is none of them."""
+        """Its server processes, which are forks of the master; a process in which it tries a reload is none of them."""
         assert self.process is not None
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        found = set()
-        for pid in children:
-            with suppress(OSError):  # one that ends meanwhile
-                if b"gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    found.add(int(pid))
-        return found
+        master = Path(f"/proc/{self.process.pid}")
+        children = (master / f"task/{self.process.pid}/children").read_text().split()
+        return {int(pid) for pid in children if _command(Path(f"/proc/{pid}")) == _command(master)}
 
     def request(self, method: str, path: str, user: str = "ada", **options: Any) -> requests.Response:
         """One request with a valid token."""
@@ -152,3 +147,11 @@ def surroundings() -> dict[str, str]:
     """This process's environment without settings of the service."""
     ours = ("ANNOTATIONS_", "JWT_", "DETECT", "DATABASE_URL")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def _command(process: Path) -> bytes:
+    """How a process was started; empty for one that has ended."""
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -10,18 +10,6 @@ from tests.system.promise import photo
 from tests.system.service import Service
 
 
-def service_workers(service: Service) -> set[int]:
-    """The server processes, which are forks of the master; a check of the master's own is none."""
-    assert service.process is not None
-    master = Path(f"/proc/{service.process.pid}")
-    children = (master / f"task/{service.process.pid}/children").read_text().split()
-    return {int(pid) for pid in children if _command(Path(f"/proc/{pid}")) == _command(master)}
-
-
-def _command(process: Path) -> bytes:
-    return (process / "cmdline").read_bytes()
-
-
 def test_a_reload_that_could_not_start_leaves_the_workers_of_before(tmp_path: Path, sqlite_url: str) -> None:
     model, labels = tmp_path / "model.onnx", tmp_path / "labels.txt"
     shutil.copy(BUILT_IN_MODEL, model)
@@ -40,12 +28,12 @@ def test_a_reload_that_could_not_start_leaves_the_workers_of_before(tmp_path: Pa
                 file.write_bytes(content)
             service.process.send_signal(signal.SIGHUP)
             eventually(lambda number=number: log.read_text().count("Not reloaded") == number)  # type: ignore[misc]
-            assert service_workers(service) == workers
+            assert service.workers() == workers
             assert service.upload("/media", photo(number), name="a.png").status_code == 201
             file.write_bytes(kept)
         assert "Traceback" not in service.log.read_text()
         service.process.send_signal(signal.SIGHUP)
-        eventually(lambda: bool(service_workers(service)) and service_workers(service).isdisjoint(workers))
+        eventually(lambda: bool(service.workers()) and service.workers().isdisjoint(workers))
         assert service.upload("/media", photo(9), name="a.png").status_code == 201
     finally:
         service.stop()
