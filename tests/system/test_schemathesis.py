@@ -41,9 +41,27 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "304", "401", "404",
 include-name = ["POST /detect", "POST /media"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "409", "413", "415", "422", "503", "507"]
 
+# tus answers a wrong or missing version with 412, and any method is another one where X-HTTP-Method-Override says so.
+[[operations]]
+include-name = ["POST /uploads", "PATCH /uploads/{upload_id}", "DELETE /uploads/{upload_id}"]
+checks.missing_required_header.expected-statuses = [400, 401, 404, 412]
+checks.negative_data_rejection.expected-statuses = ["4xx", "503", "507"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "4xx", "503", "507"]
+
+[[operations]]
+include-path = "/uploads/{upload_id}"
+checks.unsupported_method.enabled = false
+
 [[operations]]
 include-name = "GET /outbox/messages"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400"]
+"""
+
+# How the bytes of a part are sent.
+EXTENSIONS = """
+import schemathesis
+
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 """
 
 # In OpenAPI 3.1 a stream of events can be described as a text only, and schemathesis takes the schema for each event's.
@@ -86,6 +104,7 @@ def configuration(document: dict[str, Any]) -> str:
 def run_schemathesis(service: Service, folder: Path) -> subprocess.CompletedProcess[str]:
     settings = folder / "schemathesis.toml"
     settings.write_text(configuration(service.request("GET", "/openapi.json").json()))
+    (folder / "extensions.py").write_text(EXTENSIONS)
     program = ["-m", "schemathesis.cli", "--config-file", str(settings), "run", f"{service.url}/openapi.json"]
     how = ["--continue-on-failure", "--request-timeout", "30", "--suppress-health-check", "all"]
     much = ["--seed", str(SEED), "--max-examples", str(EXAMPLES), "--generation-database", "none", "--no-color"]
@@ -93,7 +112,7 @@ def run_schemathesis(service: Service, folder: Path) -> subprocess.CompletedProc
     return subprocess.run(
         [sys.executable, *program, *how, *much, "-H", bearer],
         cwd=folder,
-        env=surroundings() | {"XDG_RUNTIME_DIR": str(folder)},
+        env=surroundings() | {"XDG_RUNTIME_DIR": str(folder), "SCHEMATHESIS_HOOKS": "extensions"},
         capture_output=True,
         text=True,
         timeout=100 + EXAMPLES * 20,
