@@ -10,7 +10,7 @@ from app.database import ReadTransaction
 from app.process.threads import DEAD
 from app.web.metrics.history import HistoryCollector
 from app.web.metrics.house import HouseCollector
-from app.web.metrics.outbox import OutboxCollector
+from app.web.metrics.outbox import OutboxCollector, UploadCollector
 from app.web.metrics.process import process_figures
 from app.web.metrics.runs import RunCollector
 from app.web.problems import problem
@@ -62,6 +62,7 @@ def metrics() -> Response:
 def _stored_metrics(session: ReadTransaction, registry: CollectorRegistry) -> bytes:
     """The metrics that the database keeps, with those of the registry."""
     registry.register(OutboxCollector(session, services().database.now, services().breaker, services().counts))
+    registry.register(UploadCollector(session, services().database.now))
     registry.register(RunCollector(session, services().database.now))
     registry.register(HistoryCollector(session, services().folders, services().database))
     return generate_latest(registry)
