@@ -122,7 +122,8 @@ class _Acts:
         self._show.detections(_detections(answer))
 
     def _show_backlog(self, media_id: str) -> None:
-        """Show what waits, and go on once the service will not try by itself for a moment."""
+        """Show what waits, once the service has found the other side away, and will not try by itself for a moment."""
+        self._wait_for_calm()
         status = self._flask_json("outbox", "status", "--json")
         circuit = status["circuit"]
         self._show.tell(
@@ -132,7 +133,6 @@ class _Acts:
         self._show.tell(f"GET /media/{media_id}: {json.dumps(delivery)}")
         if status["pending"] != len(EXPECTED) or delivery["pending"] != len(EXPECTED):
             raise StepFailed(f"not all of its {len(EXPECTED)} messages wait")
-        self._wait_for_calm()
 
     def _wait_for_calm(self) -> None:
         """Each attempt of the service makes the pause before the next one longer. Once a command fits in there, what
