@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from app.checksum import checksum_of_bytes
+from app.client.options import UploadOptions
 from app.client.service import RemoteService
-from app.client.upload import OnWait, Result, Uploader
+from app.client.unfinished import UnfinishedUploads
+from app.client.upload import Result, Uploader
 from app.media_hash import media_id_of_bytes
 from tests.annotations.servers import Peer, Server, Step, answer
 
@@ -31,34 +33,67 @@ def document(content: object, status: int = 200) -> bytes:
 STORED = document({"media": record(), "duplicate": False}, 201)
 
 
+class Observer:
+    """What an upload tells of itself."""
+
+    def __init__(self, on_bytes: Callable[[int], None] | None = None) -> None:
+        self.counts: list[int] = []
+        self.offsets: list[int] = []
+        self.reasons: list[str] = []
+        self._on_bytes = on_bytes
+
+    def sent(self, count: int) -> None:
+        self.counts.append(count)
+        if self._on_bytes:
+            self._on_bytes(count)
+
+    def resumed(self, offset: int) -> None:
+        self.offsets.append(offset)
+
+    def waits(self, why: str, _seconds: float) -> None:
+        self.reasons.append(why)
+
+
 class Attempt:
     """One upload of CONTENT to a server that takes these steps; waits are noted instead of being waited for."""
 
-    def __init__(self, folder: Path, *steps: Step, detect: bool = False, on_bytes: Callable[[int], None] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        *steps: Step,
+        detect: bool = False,
+        part_bytes: int = len(CONTENT),
+        options: UploadOptions | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ):
         self.path = folder / "photo.jpg"
         self.path.write_bytes(CONTENT)
         self.waits: list[float] = []
-        self.reasons: list[str] = []
+        self.told = Observer(on_bytes)
         with Server(*steps) as server, RemoteService(server.url, TOKEN, silence=5) as service:
-            uploader = Uploader(service, detect=detect, tries=3, sleep=self.waits.append)
-            self.result: Result = uploader.upload(self.path, on_bytes or (lambda _count: None), self._on_wait())
+            uploader = Uploader(
+                service,
+                options or UploadOptions(detect=detect),
+                tries=3,
+                unfinished=UnfinishedUploads(None),
+                part_bytes=part_bytes,
+                sleep=self.waits.append,
+            )
+            self.result: Result = uploader.upload(self.path, self.told)
             self.requests = [f"{request.method} {request.path}" for request in server.requests]
+            self.sent = list(server.requests)
             self.last = server.requests[-1] if server.requests else None
-
-    def _on_wait(self) -> OnWait:
-        return lambda reason, _seconds: self.reasons.append(reason)
 
 
 def test_a_file_is_looked_for_and_then_sent_whole(tmp_path: Path) -> None:
-    told: list[int] = []
-    attempt = Attempt(tmp_path, MISSING, STORED, on_bytes=told.append)
+    attempt = Attempt(tmp_path, MISSING, STORED)
     assert (attempt.result.outcome, attempt.result.media_id, attempt.waits) == ("uploaded", ID, [])
     assert attempt.requests == [f"GET /media/{ID}", "POST /media"]
     assert attempt.last is not None
     assert attempt.last.body == CONTENT
     assert attempt.last.headers["authorization"] == f"Bearer {TOKEN}"
-    assert told == sorted(told)
-    assert told[-1] == len(CONTENT)
+    assert attempt.told.counts == sorted(attempt.told.counts)
+    assert attempt.told.counts[-1] == len(CONTENT)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
@@ -89,7 +124,7 @@ def test_the_wait_is_as_long_as_the_service_asks_for(tmp_path: Path) -> None:
     assert attempt.result.outcome == "uploaded"
     assert attempt.waits[0] == 40
     assert attempt.waits[1] < 5
-    assert "503" in attempt.reasons[0]
+    assert "503" in attempt.told.reasons[0]
 
 
 def test_after_so_many_tries_it_is_given_up(tmp_path: Path) -> None:
@@ -156,8 +191,10 @@ def test_a_file_that_is_cut_while_it_is_sent_is_told_as_such(tmp_path: Path) -> 
 
     waits: list[float] = []
     with Server(MISSING, STORED) as server, RemoteService(server.url, TOKEN, silence=5) as service:
-        uploader = Uploader(service, detect=False, tries=3, sleep=waits.append)
-        result = uploader.upload(path, cut_large, lambda _reason, _seconds: None)
+        uploader = Uploader(
+            service, UploadOptions(detect=False), tries=3, unfinished=UnfinishedUploads(None), sleep=waits.append
+        )
+        result = uploader.upload(path, Observer(cut_large))
     assert (result.outcome, waits) == ("failed", [])
     assert "was cut" in (result.reason or "")
 
