@@ -17,6 +17,7 @@ from app.web import (
     health,
     links,
     media,
+    method_override,
     openapi,
     outbox,
     page,
@@ -24,10 +25,11 @@ from app.web import (
     process_figures,
     security_headers,
     tracing,
+    uploads,
     url_prefix,
 )
 
-PARTS = (detect, media, links, outbox, health, openapi, docs, page)
+PARTS = (detect, media, uploads, links, outbox, health, openapi, docs, page)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -50,6 +52,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     cors.install(app, settings)
     for part in PARTS:
         app.register_blueprint(part.blueprint)
+    method_override.install(app)
     url_prefix.install(app, settings.url_prefix)
     _add_commands(app)
     return app

@@ -18,7 +18,7 @@ from app.errors import MalformedUpload, MediaNotFound, UnsupportedMedia
 from app.media_hash import MEDIA_ID, media_id_of_file
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 from app.models import Media, MediaStatus
-from app.storage import FoundFile, Storage, hold, sync_folder
+from app.storage import Orphan, Storage, lock_orphan, sync_folder
 
 log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ class Adoption:
         if record is None:
             raise MediaNotFound(f"There is no media {media_id!r}, here or at the annotations service.")
         path = self._path_of(media_id, record)
-        with hold(path, wait=self._settle_seconds) as found:  # keeps a sweep from judging it between check and row
+        with lock_orphan(path, wait=self._settle_seconds) as found:  # or a sweep could remove it
             self._adopt(self._checked(media_id, record, found))
 
     def _path_of(self, media_id: str, record: dict[str, Any]) -> Path:
@@ -65,7 +65,7 @@ class Adoption:
             raise _refused(media_id, str(error.strerror)) from error
         raise _refused(media_id, f"{path.name!r} is no file in our folders")
 
-    def _checked(self, media_id: str, record: dict[str, Any], found: FoundFile | None) -> dict[str, Any]:
+    def _checked(self, media_id: str, record: dict[str, Any], found: Orphan | None) -> dict[str, Any]:
         """The row that the record asks for, if the file found is the one that it means; the file is durable then."""
         try:
             if found is None or media_id_of_file(found.fd) != media_id:

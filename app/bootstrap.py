@@ -27,6 +27,7 @@ from app.detection.uploaded_run import UploadedRun
 from app.detection.waiting import RunWaiters
 from app.errors import DetectionsError
 from app.history_keeper import HistoryKeeper
+from app.ingest import Ingest
 from app.media_folders import MediaFolders
 from app.media_links import MediaLinks
 from app.outbox import documents, operations
@@ -40,13 +41,16 @@ from app.outbox.queue import OutboxQueue
 from app.outbox.schedule import OUTBOX_BOUNDS
 from app.outbox.watch import ChangeWatcher
 from app.processors import stay_on
+from app.resumable.finishing import Finishing, RunDefaults
+from app.resumable.limits import Limits
+from app.resumable.upkeep import UploadUpkeep
+from app.resumable.uploads import ResumableUploads
 from app.schema_watch import SchemaWatch
 from app.settings import DatabaseSettings, Settings
 from app.slots import ConcurrencyLimiter
 from app.storage import Storage
 from app.sweep import PeriodicSweep, Sweep
 from app.tokens import MintedTokens, StaticToken, TokenSource
-from app.uploads import Uploads
 from app.verification import Verification
 
 log = structlog.get_logger()
@@ -75,7 +79,7 @@ class Services:
         self.folders = MediaFolders(self.database, settings.media_folders)
         self.storage = Storage(settings.media_folders, self.folders.unusable_reason)
         self.slots = ConcurrencyLimiter(DEFAULT_THREADS)
-        self.uploads = Uploads(self.database, self.queue, self.storage)
+        self.ingest = Ingest(self.database, self.queue, self.storage)
         self.links = MediaLinks(self.database)
         self.sweep = Sweep(self.database, self.queue, self.storage)
         self.waiters = RunWaiters(self.database)
@@ -101,6 +105,22 @@ class Services:
             folder_reason=self.folders.unusable_reason,
         )
         self.database.on_announcement(News.RUNS, self.executor.wake)
+        self.resumable = ResumableUploads(
+            self.database,
+            self.storage,
+            Finishing(
+                self.database,
+                self.ingest,
+                self.runs,
+                self.uploaded_run,
+                RunDefaults(settings.detector_confidence, settings.frame_interval),
+            ),
+            Limits(
+                max_bytes=settings.max_upload_bytes,
+                per_user=settings.unfinished_uploads_per_user,
+                lifetime=settings.upload_expiry,
+            ),
+        )
         self.annotations = _annotations_client(settings)
         look = self.annotations.look if self.annotations else None
         self.adoption = Adoption(self.database, self.storage, look)
@@ -165,7 +185,7 @@ class Services:
         if self.settings.detection == "embedded":
             self.executor.start(processes)
             self._background.append(self.put_off_runs())
-        self._background += [self.schema, PeriodicSweep(self.sweep)]
+        self._background += [self.schema, PeriodicSweep(self.sweep), self.upload_upkeep()]
         self._background.append(PeriodicRetention(SupersededRuns(self.database, self.settings.outbox_retention_days)))
         if self.settings.dispatcher == "embedded":
             self._background += self.delivery()
@@ -189,6 +209,10 @@ class Services:
             return []
         self.database.on_announcement(News.MESSAGES, dispatcher.wake)
         return [ChangeWatcher(self.database, dispatcher.wake), dispatcher]
+
+    def upload_upkeep(self) -> UploadUpkeep:
+        """What expires resumable uploads and finishes those whose clients have left, not yet started."""
+        return UploadUpkeep(self.database, self.resumable, self.settings.upload_expiry)
 
     def upkeep(self) -> list[BackgroundWork]:
         """What every process that works on the database does beside, not yet started; to be stopped last."""

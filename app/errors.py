@@ -11,6 +11,14 @@ DetectionsError
 ├── Forbidden                a token that does not allow this
 ├── MediaNotFound            no media with that id
 │   └── NotParked            a known media, but nothing of it is parked
+├── UploadNotFound           no resumable upload of this user with that id
+├── UploadGone               a resumable upload that has expired
+├── WrongOffset              a part of a resumable upload that does not begin where the last one ended
+├── UploadLocked             another request is writing the resumable upload
+│   └── UploadTakenOver      another request for the resumable upload has come meanwhile
+├── ChecksumMismatch         a part of a resumable upload whose bytes are not those that were meant
+├── UnsupportedProtocol      a version of the upload protocol that is not spoken here
+├── TooManyUploads           more unfinished uploads than one user may have
 ├── MediaIdCollision         the id exists with other content
 ├── AlreadyProcessing        a run of that media is under way
 ├── NotProcessing            no run of that media is under way
@@ -80,6 +88,42 @@ class MediaNotFound(DetectionsError):
 
 class NotParked(MediaNotFound):
     """The media is known, but none of its messages waits for a person."""
+
+
+class UploadNotFound(DetectionsError):
+    """This user has no resumable upload with that id."""
+
+
+class UploadGone(DetectionsError):
+    """The resumable upload has expired."""
+
+
+class WrongOffset(DetectionsError):
+    """A part of a resumable upload does not begin where the last one ended, which is at `offset`."""
+
+    def __init__(self, offset: int, given: int) -> None:
+        super().__init__(f"The upload has {offset} bytes; a part that begins at {given} does not follow them.")
+        self.offset = offset
+
+
+class UploadLocked(DetectionsError):
+    """Another request is writing the resumable upload, and has not let go of it in time."""
+
+
+class UploadTakenOver(UploadLocked):
+    """Another request for the resumable upload has come while this one was writing it."""
+
+
+class ChecksumMismatch(DetectionsError):
+    """The bytes of a part are not those that its checksum was made of; none of them counts."""
+
+
+class UnsupportedProtocol(DetectionsError):
+    """The client speaks a version of the upload protocol that this service does not."""
+
+
+class TooManyUploads(DetectionsError):
+    """The user has as many unfinished uploads as one may have."""
 
 
 class MediaIdCollision(DetectionsError):

@@ -23,7 +23,7 @@ from app.errors import DetectionsError, SettingsError, StorageFailed, Unavailabl
 from app.folder_marker import Marker
 from app.models import Media
 from app.postgres_failover import AFTER_RESTORE
-from app.storage import judged, make_folder
+from app.storage import make_folder, translate_os_errors
 
 log = structlog.get_logger()
 
@@ -119,7 +119,7 @@ class MediaFolders:
             if self._instance is None:
                 self.open()
             path = folder_marker.path_of(folder)
-            with judged(folder):
+            with translate_os_errors(folder):
                 version = _version(path.stat())
             marker = folder_marker.read(folder)
             if marker is None or marker.instance != self._instance:

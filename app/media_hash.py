@@ -1,6 +1,6 @@
 """Media identity: a sampled XXH64 whose cost does not depend on the size of the file.
 
-The sample does not cover the whole file, so equal ids never mean equal content; `app.uploads` compares bytes.
+The sample does not cover the whole file, so equal ids never mean equal content; `app.ingest` compares bytes.
 """
 
 import os

@@ -384,3 +384,43 @@ class DatabaseInstance(Base):
     counter: Mapped[int] = mapped_column(BigInteger)
     restored_at: Mapped[float | None] = mapped_column(Double)
     server_history: Mapped[str | None] = mapped_column(String(64))
+
+
+class ResumableUpload(Base):
+    """A file that comes in parts: `received` of its `length` bytes are durable in `file`, a name in `.incoming/`.
+
+    `length` is NULL until the client tells it. `upload_metadata` is what the client said of the file, as tus writes it.
+    `takeovers` counts the requests that asked whoever was writing to stop. A `partial` upload becomes a piece of the
+    `final` one whose `parts`, ids with spaces between, name it. Once ended, the row stays until `expires_at` and tells
+    what came of it: the media item, or the class of the error and its text.
+    """
+
+    __tablename__ = "resumable_upload"
+    __table_args__ = (
+        CheckConstraint("kind IN ('single', 'partial', 'final')", name="kind_allowed"),
+        CheckConstraint("state IN ('receiving', 'complete', 'failed')", name="state_allowed"),
+        CheckConstraint("(state = 'receiving') = (file IS NOT NULL)", name="receiving_has_file"),
+        CheckConstraint("(state = 'failed') = (error IS NOT NULL)", name="failed_has_error"),
+        CheckConstraint("received >= 0 AND (length IS NULL OR received <= length)", name="received_within_length"),
+        CheckConstraint("length(user_id) BETWEEN 1 AND 255", name="user_present"),
+        Index("uq_resumable_upload_file", "file", unique=True),
+        Index("ix_resumable_upload_user", "user_id", "state"),
+        Index("ix_resumable_upload_expires_at", "expires_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    user_id: Mapped[str] = mapped_column(String(255))
+    kind: Mapped[str] = mapped_column(String(7))
+    state: Mapped[str] = mapped_column(String(9))
+    file: Mapped[str | None] = mapped_column(Text)
+    upload_metadata: Mapped[str] = mapped_column(Text)
+    length: Mapped[int | None] = mapped_column(BigInteger)
+    received: Mapped[int] = mapped_column(BigInteger)
+    takeovers: Mapped[int] = mapped_column(Integer)
+    parts: Mapped[str | None] = mapped_column(Text)
+    media_id: Mapped[str | None] = mapped_column(String(16))
+    duplicate: Mapped[bool | None]
+    error: Mapped[str | None] = mapped_column(String(32))
+    error_detail: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[float] = mapped_column(Double)
+    expires_at: Mapped[float] = mapped_column(Double)

@@ -22,12 +22,16 @@ two that are admitted at once are at worst one too many for the disk, which then
 
 _POLL_SECONDS = 0.005
 _SUFFIX = ".part"
+_RESUMABLE = ".upload"
 
 
-def incoming_name(declared_bytes: int) -> str:
-    """Return an unused name for a file on its way in; 0 where no size was declared."""
+def incoming_name(declared_bytes: int, *, resumable: bool = False) -> str:
+    """Return an unused name for a file on its way in; 0 where no size was declared.
+
+    What a `resumable` one promises counts while nobody writes it, too.
+    """
     promise = f"-{declared_bytes}" if declared_bytes else ""
-    return f"{secrets.token_hex(16)}{promise}{_SUFFIX}"
+    return f"{secrets.token_hex(16)}{promise}{_RESUMABLE if resumable else _SUFFIX}"
 
 
 class Room:
@@ -83,7 +87,7 @@ class Room:
             with os.scandir(incoming) as entries:
                 for entry in entries:
                     promise = _still_to_come(entry)
-                    if promise and (not only_living or _is_being_written(entry.path)):
+                    if promise and (not only_living or _is_alive(entry)):
                         promised += promise
         self._known[disk] = (self._monotonic(), promised)
         return promised
@@ -105,13 +109,17 @@ def _is_on(folder: Path, disk: int) -> bool:
 
 
 def _still_to_come(entry: "os.DirEntry[str]") -> int:
-    _token, _, declared = entry.name.removesuffix(_SUFFIX).partition("-")
+    _token, _, declared = entry.name.removesuffix(_SUFFIX).removesuffix(_RESUMABLE).partition("-")
     if not (declared.isascii() and declared.isdecimal()):
         return 0
     try:
         return max(0, int(declared) - entry.stat(follow_symlinks=False).st_size)
     except FileNotFoundError:  # it has ended between the two calls
         return 0
+
+
+def _is_alive(entry: "os.DirEntry[str]") -> bool:
+    return entry.name.endswith(_RESUMABLE) or _is_being_written(entry.path)
 
 
 def _is_being_written(path: str) -> bool:

@@ -1,9 +1,9 @@
 """Clearing up after cut-off uploads: what they left in `.incoming/`, and the final names that prove to be theirs.
 
-A name whose lock is held is an upload under way and is left alone. A final file is removed only while this process
-holds the id's row in a transaction that is then rolled back: a database that is still committing for a client that
-died makes that insert wait, and then fail, so a file that is about to get its row is never taken for an orphan; one
-that failed to commit for it is made sure never to come true.
+A name whose lock is held is an upload under way and is left alone, as is one that a resumable upload goes on with. A
+final file is removed only while this process holds the id's row in a transaction that is then rolled back: a database
+that is still committing for a client that died makes that insert wait, and then fail, so a file that is about to get
+its row is never taken for an orphan; one that failed to commit for it is made sure never to come true.
 This module begins transactions.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
 
 from app.background import BackgroundWork
@@ -21,9 +21,9 @@ from app.file_systems import TRIAL_PREFIX
 from app.lifecycle import create_media
 from app.media_hash import media_id_of_file
 from app.media_types import MEDIA_TYPES
-from app.models import Media, MediaStatus
+from app.models import Media, MediaStatus, ResumableUpload
 from app.outbox.queue import OutboxQueue
-from app.storage import FoundFile, Storage, hold, judged, remove_if_same
+from app.storage import Orphan, Storage, lock_orphan, remove_if_same, translate_os_errors
 
 log = structlog.get_logger()
 
@@ -69,8 +69,8 @@ class Sweep:
 
     def _sweep(self, path: Path) -> int | None:
         """The number of orphaned final names removed with it; None where the name was gone already."""
-        with hold(path, wait=0) as found:
-            if found is None:
+        with lock_orphan(path, wait=0) as found:
+            if found is None or self._is_unfinished(path):
                 return None
             finals = self._final_names(found)
             orphans = self._remove_orphans(found, finals) if finals else 0
@@ -79,13 +79,19 @@ class Sweep:
             remove_if_same(path, found.fd)
             return orphans
 
-    def _final_names(self, found: FoundFile) -> list[Path]:
+    def _is_unfinished(self, path: Path) -> bool:
+        """Whether a resumable upload goes on with that file later. Looked up behind its lock: who makes such a file
+        keeps that until the row is committed."""
+        with self._database.reading() as session:
+            return session.scalar(select(ResumableUpload.id).where(ResumableUpload.file == str(path))) is not None
+
+    def _final_names(self, found: Orphan) -> list[Path]:
         folder = found.path.parent.parent
-        with judged(found.path):
+        with translate_os_errors(found.path):
             media_id = media_id_of_file(found.fd)
         return [path for extension in MEDIA_TYPES if found.is_named(path := folder / f"{media_id}.{extension}")]
 
-    def _remove_orphans(self, found: FoundFile, finals: list[Path]) -> int:
+    def _remove_orphans(self, found: Orphan, finals: list[Path]) -> int:
         removed = 0
         self._database.bury_failed_commits()
         try:
@@ -100,7 +106,7 @@ class Sweep:
         except IntegrityError:
             return self._remove_all_but_recorded(found, finals)
 
-    def _remove_all_but_recorded(self, found: FoundFile, finals: list[Path]) -> int:
+    def _remove_all_but_recorded(self, found: Orphan, finals: list[Path]) -> int:
         """The id has a row, which names at most one of these; `.jpg` and `.jpeg` may both be there."""
         with self._database.reading() as session:
             media = session.get(Media, finals[0].stem)

@@ -24,7 +24,7 @@ from app.errors import StorageFailed, Unavailable
 from app.lifecycle import keep_checksum
 from app.media_hash import MEDIA_ID
 from app.models import Media
-from app.storage import Storage, hold
+from app.storage import Storage, lock_orphan
 
 PAGE = 500
 SETTLE_SECONDS = 30.0
@@ -154,7 +154,7 @@ class Verification:
         if path.is_symlink() or not path.is_file():
             return _orphan(path, "is not a regular file") if os.path.lexists(path) else None
         try:
-            with hold(path, wait=self._settle_seconds) as found:
+            with lock_orphan(path, wait=self._settle_seconds) as found:
                 if found is None or self._named([path]):
                     return None
                 ours = found.other_names()

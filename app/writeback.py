@@ -27,12 +27,12 @@ def begin_writing(fd: int, offset: int, length: int) -> None:
 
 
 class Writeback:
-    """The writing of one file that only grows."""
+    """The writing of one file that only grows, from `size` bytes on."""
 
-    def __init__(self, fd: int, begin: Begin = begin_writing) -> None:
+    def __init__(self, fd: int, size: int = 0, *, begin: Begin = begin_writing) -> None:
         self._fd = fd
         self._begin = begin
-        self._begun = 0
+        self._begun = size
 
     def grown_to(self, size: int) -> None:
         """Have what came since the last time written, if it is enough to be worth a call."""

@@ -25,7 +25,8 @@ class Bug:
 STATEMENTS, TRANSITIONS = "app/outbox/statements.py", "app/outbox/transition_statements.py"
 DISPATCHER, FLUSH, CLAIMING = "app/outbox/dispatcher.py", "app/outbox/flush.py", "app/outbox/claiming.py"
 RECORDING, DECIDE = "app/outbox/recording.py", "app/outbox/decide.py"
-STORAGE, UPLOADS, RECORDER = "app/storage.py", "app/uploads.py", "app/recorder.py"
+STORAGE, INCOMING, FILES = "app/storage/folders.py", "app/storage/incoming.py", "app/storage/files.py"
+INGEST, COMMIT, RECORDER = "app/ingest/ingest.py", "app/ingest/commit.py", "app/recorder.py"
 CLAIMS, ENQUEUE, OUTCOMES = (
     "tests/outbox/test_claims.py",
     "tests/outbox/test_enqueue.py",
@@ -165,24 +166,25 @@ BUGS = (
         "a file that is not synced",
         [
             Edit(
-                STORAGE,
+                INCOMING,
                 'might claim what the first one lost."""\n'
-                "        with judged(self.path):\n            os.fsync(self.fd)\n",
+                "        with translate_os_errors(self.path):\n            os.fsync(self.fd)\n",
                 'might claim what the first one lost."""\n',
             )
         ],
         [CRASHES],
     ),
-    Bug("a folder that is not synced", [Edit(STORAGE, "            os.fsync(fd)\n", "            pass\n")], [CRASHES]),
+    Bug("a folder that is not synced", [Edit(FILES, "            os.fsync(fd)\n", "            pass\n")], [CRASHES]),
     Bug(
         "a row committed before its file is published",
         [
             Edit(
-                UPLOADS,
-                "        if not self.incoming.publish(self.final):\n            return None\n"
-                "        try:\n            self.recorder.record(self.recording)\n",
-                "        try:\n            self.recorder.record(self.recording)\n"
-                "            self.incoming.publish(self.final)\n",
+                INGEST,
+                "            if candidate.incoming.publish(candidate.path):\n"
+                "                result = commit(self._database, self._recorder, candidate)\n",
+                "            if not is_taken(candidate.path):\n"
+                "                result = commit(self._database, self._recorder, candidate)\n"
+                "                candidate.incoming.publish(candidate.path)\n",
             ),
         ],
         [CRASHES],
@@ -222,8 +224,8 @@ BUGS = (
     ),
     Bug(
         "a final name kept though the id turned out to be taken",
-        [Edit(UPLOADS, "        self.incoming.withdraw(self.final)\n        if isinstance", "        if isinstance")],
-        ["tests/test_uploads.py"],
+        [Edit(COMMIT, "        candidate.incoming.withdraw(candidate.path)\n        ensure", "        ensure")],
+        ["tests/test_ingest.py"],
     ),
     Bug(
         "a conflict that fails the whole group",

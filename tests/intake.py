@@ -10,12 +10,12 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from app.db import Database
+from app.ingest import Ingest, IngestResult, Upload
 from app.media_hash import media_id_of_bytes
 from app.models import Media, OutboxMessage
 from app.outbox.queue import OutboxQueue
 from app.storage import INCOMING, Storage
 from app.sweep import Sweep
-from app.uploads import Receipt, Upload, Uploads
 
 TOGETHER = 4
 """Uploads at once in tests of what they share."""
@@ -44,7 +44,7 @@ class Intake:
     folder: Path
     database: Database
     storage: Storage
-    uploads: Uploads
+    ingest: Ingest
     sweep: Sweep
 
     @property
@@ -55,9 +55,9 @@ class Intake:
     def incoming(self) -> Path:
         return self.images / INCOMING
 
-    def send(self, content: bytes | Iterable[bytes], name: str = "photo.jpg", user: str = "ada") -> Receipt:
+    def send(self, content: bytes | Iterable[bytes], name: str = "photo.jpg", user: str = "ada") -> IngestResult:
         chunks = [content] if isinstance(content, bytes) else content
-        return self.uploads.take_in(Upload(name, user, chunks))
+        return self.ingest.run(Upload(name, user, chunks))
 
     def final(self, content: bytes, extension: str = "jpg") -> Path:
         """Where that content belongs."""
@@ -101,8 +101,8 @@ def open_intake(folder: Path, database: Database, *, settle_seconds: float = 5.0
     storage = Storage({"Image": folder / "images", "Video": folder / "videos"})
     storage.prepare()
     queue = OutboxQueue(database.now)
-    uploads = Uploads(database, queue, storage, settle_seconds=settle_seconds)
-    return Intake(folder, database, storage, uploads, Sweep(database, queue, storage))
+    ingest = Ingest(database, queue, storage, settle_seconds=settle_seconds)
+    return Intake(folder, database, storage, ingest, Sweep(database, queue, storage))
 
 
 def is_temporary(name: str) -> bool:

@@ -14,7 +14,7 @@ from app.db import Database
 from app.errors import MediaNotFound, Unavailable
 from app.media_hash import media_id_of_bytes
 from app.models import OutboxMessage
-from app.storage import hold
+from app.storage import lock_orphan
 from tests.intake import Intake, open_intake, picture, twin_of
 
 PHOTO = picture("photo")
@@ -179,7 +179,7 @@ def test_two_requests_at_once_adopt_it_once(intake: Intake) -> None:
 
 
 def test_the_file_is_locked_against_a_sweep_between_the_check_and_the_row(intake: Intake, adopt: Adopt) -> None:
-    with hold(intake.final(PHOTO), wait=0), pytest.raises(Unavailable):
+    with lock_orphan(intake.final(PHOTO), wait=0), pytest.raises(Unavailable):
         adopt(record_of(intake)).ensure_known(MEDIA_ID, "ada")
     assert intake.rows() == []
 

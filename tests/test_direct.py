@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from app.db import Database
 from app.direct import Direct
+from app.ingest import Upload
 from app.models import Media, OutboxMessage, OutboxStream
 from app.outbox.messages import Kind
-from app.uploads import Upload
 from tests.intake import open_intake, picture
 
 MEDIA = {
@@ -165,8 +165,8 @@ def test_a_new_file_costs_sqlite_four_statements_in_one_transaction(
 ) -> None:
     database, ran = traced
     intake = open_intake(tmp_path / "media", database)
-    intake.uploads.take_in(Upload("first.jpg", "ada", [picture("first")]))
+    intake.ingest.run(Upload("first.jpg", "ada", [picture("first")]))
     ran.clear()
-    intake.uploads.take_in(Upload("second.jpg", "ada", [picture("second")]))
+    intake.ingest.run(Upload("second.jpg", "ada", [picture("second")]))
     assert ran[0] == "BEGIN IMMEDIATE"
     assert [words.split()[0] for words in ran[1:]] == ["SELECT", "INSERT", "INSERT", "INSERT", "COMMIT"]

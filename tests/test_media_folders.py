@@ -12,10 +12,10 @@ from app.db import Database
 from app.errors import DetectionsError, SettingsError, StorageFailed, Unavailable
 from app.folder_marker import Marker, Reached
 from app.history_keeper import HistoryKeeper
+from app.ingest import Ingest, Upload
 from app.media_folders import MediaFolders
 from app.outbox.queue import OutboxQueue
 from app.storage import Storage
-from app.uploads import Upload, Uploads
 from tests.intake import picture
 
 MakeFolders = Callable[[], MediaFolders]
@@ -35,9 +35,7 @@ def upload(database: Database, folders: MediaFolders, name: str = "one") -> str:
     images = next(path for path in folders.paths if path.name == "images")
     storage = Storage({"Video": images.parent / "videos", "Image": images}, folders.unusable_reason)
     content = picture(name)
-    return (
-        Uploads(database, OutboxQueue(database.now), storage).take_in(Upload(f"{name}.jpg", "ada", [content])).media.id
-    )
+    return Ingest(database, OutboxQueue(database.now), storage).run(Upload(f"{name}.jpg", "ada", [content])).media.id
 
 
 def stored(database: Database) -> history.Stored:
@@ -110,7 +108,7 @@ def test_a_database_of_before_there_were_markers_knows_its_folder_by_its_newest_
     unmarked = {"Video": tmp_path / "videos", "Image": tmp_path / "images"}
     storage = Storage(unmarked)
     storage.prepare()
-    Uploads(database, OutboxQueue(database.now), storage).take_in(Upload("a.jpg", "ada", [picture("a")]))
+    Ingest(database, OutboxQueue(database.now), storage).run(Upload("a.jpg", "ada", [picture("a")]))
     (tmp_path / "images").rename(tmp_path / "away")
     with pytest.raises(SettingsError, match="images has no marker"):
         made(database, tmp_path).open()

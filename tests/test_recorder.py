@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 
 from app.db import Database, News
 from app.errors import StorageFailed, Unavailable
+from app.ingest import IngestResult, Upload
 from app.models import Media
 from app.recorder import AndThen
 from app.sweep import SweepReport
-from app.uploads import Receipt, Upload
 from tests.intake import Intake, open_intake, picture
 
 CLIP = b"\0\0\0\x18ftypmp42" + bytes(8000)
@@ -57,10 +57,10 @@ class Group:
         self.first = self._pool.submit(self.send, picture("first"), "first.jpg", pause)
         assert entered.wait(30)
 
-    def send(self, content: bytes, name: str, and_then: AndThen = nothing) -> Receipt:
-        return self.intake.uploads.take_in(Upload(name, "ada", [content]), and_then)
+    def send(self, content: bytes, name: str, and_then: AndThen = nothing) -> IngestResult:
+        return self.intake.ingest.run(Upload(name, "ada", [content]), and_then)
 
-    def add(self, content: bytes, name: str = "photo.jpg", and_then: AndThen = nothing) -> "Future[Receipt]":
+    def add(self, content: bytes, name: str = "photo.jpg", and_then: AndThen = nothing) -> "Future[IngestResult]":
         """One more, which is waiting when this returns."""
         published = len(self.published())
         future = self._pool.submit(self.send, content, name, and_then)

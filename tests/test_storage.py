@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import StorageFailed, StorageFull, Unavailable
-from app.storage import COMPARE_BYTES, INCOMING, Storage, hold, judged, remove_if_same, same_content
+from app.storage import COMPARE_BYTES, INCOMING, Storage, lock_orphan, remove_if_same, same_content, translate_os_errors
 from tests.intake import is_temporary
 
 CONTENT = b"content of a file"
@@ -107,9 +107,9 @@ def test_the_lock_of_a_file_on_its_way_in_guards_its_final_name_too(storage: Sto
     final = images / "0123456789abcdef.jpg"
     with storage.incoming("Image", None) as incoming:
         incoming.publish(final)
-        with pytest.raises(Unavailable), hold(final, wait=0):
+        with pytest.raises(Unavailable), lock_orphan(final, wait=0):
             pytest.fail("two hold the same file")
-    with hold(final, wait=0) as found:
+    with lock_orphan(final, wait=0) as found:
         assert found is not None
 
 
@@ -128,7 +128,7 @@ def test_waiting_for_a_lock_ends_when_its_owner_lets_go(storage: Storage, images
     try:
         assert held.wait(30)
         threading.Timer(0.1, let_go.set).start()
-        with hold(final, wait=30) as found:
+        with lock_orphan(final, wait=30) as found:
             assert found is not None
             assert let_go.is_set()
     finally:
@@ -153,7 +153,7 @@ def test_what_was_waited_for_is_judged_anew_when_it_is_another_file_by_then(stor
     try:
         assert held.wait(30)
         threading.Timer(0.1, waiting.set).start()
-        with hold(final, wait=30) as found:
+        with lock_orphan(final, wait=30) as found:
             assert found is not None
             assert os.pread(found.fd, 100, 0) == b"another"
     finally:
@@ -162,7 +162,7 @@ def test_what_was_waited_for_is_judged_anew_when_it_is_another_file_by_then(stor
 
 
 def test_holding_what_is_not_there_finds_nothing(images: Path) -> None:
-    with hold(images / "0123456789abcdef.jpg", wait=0) as found:
+    with lock_orphan(images / "0123456789abcdef.jpg", wait=0) as found:
         assert found is None
 
 
@@ -170,7 +170,7 @@ def test_a_link_in_the_place_of_a_file_is_refused_and_never_followed(images: Pat
     secret = tmp_path / "secret"
     secret.write_bytes(CONTENT)
     (images / "0123456789abcdef.jpg").symlink_to(secret)
-    with pytest.raises(StorageFailed), hold(images / "0123456789abcdef.jpg", wait=0):
+    with pytest.raises(StorageFailed), lock_orphan(images / "0123456789abcdef.jpg", wait=0):
         pytest.fail("the link was followed")
 
 
@@ -178,11 +178,11 @@ def test_only_a_name_in_the_incoming_folder_proves_that_a_file_is_ours(images: P
     final = images / "0123456789abcdef.jpg"
     final.write_bytes(CONTENT)
     os.link(final, images / "a backup.jpg")
-    with hold(final, wait=0) as found:
+    with lock_orphan(final, wait=0) as found:
         assert found is not None
         assert found.other_names() == []
     os.link(final, images / INCOMING / "proof.part")
-    with hold(final, wait=0) as found:
+    with lock_orphan(final, wait=0) as found:
         assert found is not None
         assert found.other_names() == [images / INCOMING / "proof.part"]
 
@@ -263,7 +263,7 @@ def test_uploads_of_one_type_count_against_the_other_s_room_on_the_same_disk(sto
     ],
 )
 def test_what_the_disk_says_is_told_apart(number: int, meaning: type[Exception]) -> None:
-    with pytest.raises(meaning), judged(Path("name")):
+    with pytest.raises(meaning), translate_os_errors(Path("name")):
         raise OSError(number, os.strerror(number))
 
 

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import Connection, text
 
 from app.db import Database
+from app.ingest import Upload
 from app.lifecycle import create_media
 from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
-from app.storage import hold
+from app.storage import lock_orphan
 from app.sweep import SweepReport
-from app.uploads import Upload
 from tests.intake import Intake, open_intake, picture, twin_of
 
 PHOTO = picture("photo")
@@ -66,7 +66,7 @@ def test_an_upload_under_way_is_left_alone(intake: Intake) -> None:
         with ThreadPoolExecutor(1) as pool:
             reports.append(pool.submit(intake.sweep.run).result(60))
 
-    intake.uploads.take_in(Upload("photo.jpg", "ada", chunks()), while_recording)
+    intake.ingest.run(Upload("photo.jpg", "ada", chunks()), while_recording)
     assert reports == [NOTHING] * 3
     intake.assert_sound()
     assert len(intake.rows()) == 1
@@ -182,7 +182,7 @@ def test_a_busy_database_puts_the_judgement_off(tmp_path: Path, database_url: st
 
 def test_a_name_whose_lock_is_held_is_left_for_the_next_sweep(intake: Intake) -> None:
     orphan = intake.orphan(PHOTO)
-    with hold(orphan, wait=0):
+    with lock_orphan(orphan, wait=0):
         assert intake.sweep.run() == NOTHING
     assert intake.sweep.run() == SweepReport(leftovers=1, orphans=1)
 
@@ -192,7 +192,7 @@ def test_one_name_that_cannot_be_judged_does_not_keep_the_others(intake: Intake)
     held = intake.incoming / f"{1:032x}.part"
     held.write_bytes(PHOTO)
     (intake.incoming / f"{2:032x}.part").write_bytes(PHOTO[:70])
-    with hold(held, wait=0):
+    with lock_orphan(held, wait=0):
         assert intake.sweep.run() == SweepReport(leftovers=2, orphans=0)
     assert intake.leftovers() == [held]
 

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, make_url, text
 
 from app.db import Database
 from app.errors import Unavailable
+from app.ingest import Upload
 from app.models import Media
 from app.sweep import SweepReport
-from app.uploads import Upload
 from tests.intake import Intake, open_intake, picture, twin_of
 
 PHOTO = picture("photo")
@@ -148,7 +148,7 @@ def test_a_commit_that_broke_keeps_the_file_with_its_proof_until_a_sweep_can_tel
     if before == "orphan":
         intake.orphan(twin_of(PHOTO))
     with pytest.raises(Unavailable):
-        intake.uploads.take_in(Upload("photo.jpg", "ada", [PHOTO]), break_at_commit)
+        intake.ingest.run(Upload("photo.jpg", "ada", [PHOTO]), break_at_commit)
     assert intake.rows() == []
     assert intake.final(PHOTO).read_bytes() == PHOTO
     [proof] = intake.leftovers()

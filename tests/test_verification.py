@@ -11,9 +11,9 @@ import xxhash
 from sqlalchemy import Connection, text
 
 from app.db import Database
+from app.ingest import Upload
 from app.media_hash import media_id_of_bytes
 from app.models import Media
-from app.uploads import Upload
 from app.verification import PAGE, Finding, Problem, Verification
 from tests.intake import Intake, open_intake, picture, twin_of
 
@@ -164,7 +164,7 @@ def test_a_file_that_is_being_recorded_is_no_orphan(intake: Intake) -> None:
         assert go_on.wait(30)
 
     with ThreadPoolExecutor(2) as pool:
-        upload = pool.submit(intake.uploads.take_in, Upload("photo.jpg", "ada", [PHOTO]), pause)
+        upload = pool.submit(intake.ingest.run, Upload("photo.jpg", "ada", [PHOTO]), pause)
         assert linked.wait(30)
         assert verify(intake, settle_seconds=0.1)[1] == []
         verifying = pool.submit(verify, intake, settle_seconds=30)

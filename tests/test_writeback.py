@@ -13,7 +13,7 @@ from app.writeback import EVERY_BYTES, Writeback, begin_writing
 @given(st.lists(st.integers(1, 2 * EVERY_BYTES), max_size=30))
 def test_every_part_is_begun_once_and_little_is_left_for_the_sync(pieces: list[int]) -> None:
     begun: list[tuple[int, int]] = []
-    writeback, size = Writeback(7, lambda _fd, offset, length: begun.append((offset, length))), 0
+    writeback, size = Writeback(7, begin=lambda _fd, offset, length: begun.append((offset, length))), 0
     for piece in pieces:
         size += piece
         writeback.grown_to(size)

@@ -39,7 +39,11 @@ STATUS_NAMES = {1: "new", 2: "processing", 3: "processed", 6: "error"}
 @click.option("--recursive", "-r", is_flag=True, help="Take folders: every file below with a known extension.")
 @detection_options
 @click.option(
-    "--tries", type=click.IntRange(1, 1000), default=8, show_default=True, help="Attempts in a row that bring no byte further."
+    "--tries",
+    type=click.IntRange(1, 1000),
+    default=8,
+    show_default=True,
+    help="Attempts in a row that bring no byte further.",
 )
 @click.option(
     "--part-size",

@@ -53,6 +53,7 @@ GIB = 1 << 30
 MAX_DELIVERY_WORKERS = 256  # each is a thread and a connection to the annotations service
 MAX_DELIVERY_DEADLINE = 20.0  # a message is leased for 30 s, and no request starts that could outlast its lease
 HOUR = 3600.0  # in seconds; more is milliseconds
+YEAR_HOURS = 8766.0
 CENTURY = 36_525.0  # in days
 MANY = 1_000_000_000
 MAX_WORKERS = 1024  # each is a process with a model in memory; more is a slip of the keyboard
@@ -69,6 +70,8 @@ class Settings(DetectorSettings):
     tokens: TokenSettings
     max_upload_bytes: int
     upload_idle_timeout: float
+    upload_expiry: float
+    unfinished_uploads_per_user: int
     sync_wait: float
     max_waiting_runs: int
     max_boxes_per_run: int
@@ -103,6 +106,8 @@ class Settings(DetectorSettings):
             tokens=tokens,
             max_upload_bytes=read.integer("MAX_UPLOAD_BYTES", 16 * GIB, minimum=1),
             upload_idle_timeout=read.number("UPLOAD_IDLE_TIMEOUT_SECONDS", 30, above=0, maximum=HOUR),
+            upload_expiry=read.number("UPLOAD_EXPIRY_HOURS", 24, above=0, maximum=YEAR_HOURS) * HOUR,
+            unfinished_uploads_per_user=read.integer("UNFINISHED_UPLOADS_PER_USER", 100, minimum=1, maximum=MANY),
             sync_wait=read.number("SYNC_WAIT_SECONDS", 60, above=0, maximum=HOUR),
             max_waiting_runs=read.integer("MAX_WAITING_RUNS", 100_000, minimum=1, maximum=MANY),
             max_boxes_per_run=read.integer("MAX_BOXES_PER_RUN", 1_000_000, minimum=1, maximum=MANY),

@@ -4,7 +4,7 @@ Nothing is kept: no temporary file, and never more than a few reads in memory. W
 file only once the iteration has ended without an error.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 from wsgiref.types import WSGIEnvironment
@@ -39,6 +39,26 @@ class UploadBody:
         Raises MalformedUpload (cut off, badly framed, or empty), UploadTimedOut or MediaTooLarge.
         """
         return self._content
+
+
+def check_part(environ: WSGIEnvironment) -> int | None:
+    """How many bytes a part of a resumable upload has, None where it comes in chunks.
+
+    Raises UnsupportedMedia for a body with a coding, MalformedUpload where its framing is not understood.
+    """
+    _refuse_codings(environ)
+    return content_length(environ)
+
+
+def open_part(environ: WSGIEnvironment, *, idle_timeout: float, check: Callable[[], None]) -> BodySource:
+    """The body of a request that is one part of a resumable upload; nothing is read from the client before the source
+    is.
+
+    `idle_timeout` is in seconds; `check` is called every second or so until the body has been read, and what it raises
+    ends it.
+    """
+    pace = Pace(idle_timeout, grace=GRACE_SECONDS, bytes_per_second=MINIMUM_BYTES_PER_SECOND, check=check)
+    return open_source(environ, pace)
 
 
 def open_upload(

@@ -22,7 +22,7 @@ from gunicorn.http.errors import ParseException
 
 from app.errors import MalformedUpload
 from app.web.gathering import Gathering
-from app.web.pace import Pace, paced
+from app.web.pace import Pace, receive_paced
 
 READ_SIZE = 512 * 1024
 """Most bytes taken at once: smaller reads cost more calls than a processor's cache saves, larger ones gain nothing."""
@@ -147,8 +147,7 @@ class _SocketSource:
         try:
             received = self._gathering.receive(self._receive_into_buffer, size, self._reader.length)
             if received is None:
-                with paced(self._sock, self._pace):
-                    received = self._receive_into_buffer(size)
+                received = receive_paced(self._sock, self._pace, lambda: self._receive_into_buffer(size))
         except OSError as error:
             raise _cut_off(error) from error
         if not received:
@@ -248,8 +247,7 @@ class _PacedSocket:
         self._arrived = arrived
 
     def recv(self, size: int) -> bytes:
-        with paced(self._sock, self._pace):
-            received = self._sock.recv(min(size, READ_SIZE))
+        received = receive_paced(self._sock, self._pace, lambda: self._sock.recv(min(size, READ_SIZE)))
         self._arrived(len(received))
         return received
 

@@ -25,6 +25,14 @@ ALLOWED_HEADERS = (
     "If-None-Match",
     "If-Modified-Since",
     "Last-Event-ID",
+    "Tus-Resumable",
+    "Upload-Length",
+    "Upload-Defer-Length",
+    "Upload-Offset",
+    "Upload-Metadata",
+    "Upload-Concat",
+    "Upload-Checksum",
+    "X-HTTP-Method-Override",
 )
 """Every request header that the API's description names."""
 
@@ -39,6 +47,18 @@ EXPOSED_HEADERS = (
     "Accept-Ranges",
     "Content-Disposition",
     "Content-Range",
+    "Content-Location",
+    "Tus-Resumable",
+    "Tus-Version",
+    "Tus-Extension",
+    "Tus-Max-Size",
+    "Tus-Checksum-Algorithm",
+    "Upload-Length",
+    "Upload-Defer-Length",
+    "Upload-Offset",
+    "Upload-Metadata",
+    "Upload-Concat",
+    "Upload-Expires",
 )
 """Every response header that the description names, but for those that a page may read anyway."""
 

@@ -1,4 +1,5 @@
-"""The outbox's figures for Prometheus, read from the database at scrape time: right across processes."""
+"""Figures of the outbox and of resumable uploads for Prometheus, read from the database at scrape time: right across
+processes."""
 
 from collections.abc import Iterator
 
@@ -12,8 +13,24 @@ from app.outbox import operations, tally
 from app.outbox.circuit import Circuit
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.counts import OutboxCounts
+from app.resumable import rows as upload_rows
 
 PREFIX = "detections_outbox"
+
+
+class UploadCollector(Collector):
+    """Yields how many resumable uploads are unfinished, and what they still need."""
+
+    def __init__(self, session: Session, now: ColumnElement[float]) -> None:
+        self._session = session
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        count, missing = upload_rows.unfinished(self._session, self._now)
+        yield GaugeMetricFamily("detections_unfinished_uploads", "Resumable uploads that go on.", count)
+        yield GaugeMetricFamily(
+            "detections_unfinished_upload_bytes", "Bytes that they have declared and not sent yet.", missing
+        )
 
 
 class OutboxCollector(Collector):

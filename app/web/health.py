@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from app.current import services
 from app.threads import DEAD
-from app.web.figures import OutboxCollector
+from app.web.figures import OutboxCollector, UploadCollector
 from app.web.history_figures import HistoryCollector
 from app.web.house_figures import HouseCollector
 from app.web.problems import problem
@@ -56,6 +56,7 @@ def metrics() -> Response:
     registry.register(HouseCollector(services(), _readiness()))
     with services().database.reading() as session:
         registry.register(OutboxCollector(session, services().database.now, services().breaker, services().counts))
+        registry.register(UploadCollector(session, services().database.now))
         registry.register(RunCollector(session, services().database.now))
         registry.register(HistoryCollector(session, services().folders, services().database))
         stored = generate_latest(registry)

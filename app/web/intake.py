@@ -9,9 +9,9 @@ from flask import g, request
 from app.current import services
 from app.display_name import clean_name
 from app.errors import UnsupportedMedia
+from app.ingest import Upload
 from app.media_hash import VIRTUAL_PREFIX, media_id_of_file
 from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
-from app.uploads import Upload
 from app.web import request_slot
 from app.web.body import UploadBody, open_upload
 from app.web.connection import content_length

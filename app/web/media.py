@@ -32,7 +32,7 @@ MAX_RUN = 2**53 - 1
 def store() -> Response:
     """Store the file and create the media, without detection."""
     with intake.upload() as upload:
-        receipt = services().uploads.take_in(upload)
+        receipt = services().ingest.run(upload)
     view = _as_it_is(receipt.media.id) if receipt.duplicate else catalog.view_of_new(receipt.media)
     response = jsonify(media=representation.media(view), duplicate=receipt.duplicate)
     response.status_code = HTTPStatus.OK if receipt.duplicate else HTTPStatus.CREATED

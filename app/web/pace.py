@@ -4,14 +4,18 @@ one keeps its slot."""
 import errno
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
 
 from app.errors import UploadTimedOut
+
+_Received = TypeVar("_Received")
 
 READER_IDLE_SECONDS = 30.0
 READER_GRACE_SECONDS = 60.0
 READER_BYTES_PER_SECOND = 1024.0
+
+CHECK_SECONDS = 1.0
 
 MOST_OWED_SECONDS = 600.0
 """What fast bytes may buy ahead: a gigabyte in a minute must not pay for twelve days of dripping."""
@@ -20,7 +24,9 @@ MOST_OWED_SECONDS = 600.0
 class Pace:
     """How slow a client may be: `idle_timeout` seconds without a byte, and in all `grace` seconds plus one second
     for each `bytes_per_second` that came, of which never more than `most_owed` seconds are left. The first frees a
-    stalled client's slot, the second a dripping one's, the third that of one which began fast."""
+    stalled client's slot, the second a dripping one's, the third that of one which began fast.
+
+    `check` is called every `check_seconds` while bytes come and while none do; what it raises ends the body."""
 
     def __init__(
         self,
@@ -30,7 +36,12 @@ class Pace:
         bytes_per_second: float,
         most_owed: float = MOST_OWED_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        check: Callable[[], None] | None = None,
+        check_seconds: float = CHECK_SECONDS,
     ) -> None:
+        self._check = check
+        self._check_seconds = check_seconds
+        self._checked = clock()
         self._idle_timeout = idle_timeout
         self._grace = grace
         self._bytes_per_second = bytes_per_second
@@ -51,6 +62,18 @@ class Pace:
         now = self._clock()
         earned = self._deadline_at(now) + received / self._bytes_per_second
         self._deadline = min(earned, now + self._most_owed)
+        self.look()
+
+    @property
+    def longest_wait(self) -> float | None:
+        """Seconds after which a wait is to be interrupted for `look`; None where nothing is checked."""
+        return None if self._check is None else self._check_seconds
+
+    def look(self, *, at_once: bool = False) -> None:
+        """Call `check`, if its time has come or if it is to be called at once."""
+        if self._check is not None and (at_once or self._clock() - self._checked >= self._check_seconds):
+            self._checked = self._clock()
+            self._check()
 
     def _deadline_at(self, now: float) -> float:
         if self._deadline is None:
@@ -99,15 +122,21 @@ class ReaderPace:
             )
 
 
-@contextmanager
-def paced(sock: socket.socket, pace: Pace) -> Iterator[None]:
-    """Let what is received within wait as long as `pace` allows now; raises UploadTimedOut beyond."""
+def receive_paced(sock: socket.socket, pace: Pace, receive: Callable[[], _Received]) -> _Received:
+    """What `receive` returns, which may wait as long as `pace` allows now; raises UploadTimedOut beyond."""
     wait = pace.next_wait()
     usual = sock.gettimeout()
-    sock.settimeout(wait)
+    left = wait
     try:
-        yield
-    except TimeoutError as error:
-        raise UploadTimedOut(f"the client sent nothing for {wait:.3g} s") from error
+        while True:
+            piece = left if pace.longest_wait is None else min(left, pace.longest_wait)
+            sock.settimeout(piece)
+            try:
+                return receive()
+            except TimeoutError as error:
+                left -= piece
+                if left <= 0:
+                    raise UploadTimedOut(f"the client sent nothing for {wait:.3g} s") from error
+                pace.look(at_once=True)
     finally:
         sock.settimeout(usual)

@@ -7,20 +7,16 @@ from flask import request
 from werkzeug.http import parse_date
 
 from app.errors import MalformedUpload
+from app.parameter_values import parse_flag, parse_number
 
 _ONE_RANGE = re.compile(r"bytes *= *([0-9]{0,20}) *- *([0-9]{0,20}) *", re.IGNORECASE)
 MAX_SECONDS = 1e9
-_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def flag(name: str, *, default: bool) -> bool:
     """A query parameter that is true or false."""
     text = request.args.get(name)
-    if text is None:
-        return default
-    if text.lower() not in _FLAGS:
-        raise MalformedUpload(f"{name} must be true or false, not {text[:80]!r}.")
-    return _FLAGS[text.lower()]
+    return default if text is None else parse_flag(name, text)
 
 
 def integer(name: str, *, default: int | None, minimum: int, maximum: int) -> int | None:
@@ -36,16 +32,7 @@ def integer(name: str, *, default: int | None, minimum: int, maximum: int) -> in
 def number(name: str, *, default: float, above: float = -math.inf, least: float = -math.inf, maximum: float) -> float:
     """A query parameter that is a number within bounds: above one, or at least one, and at most another."""
     text = request.args.get(name)
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (above < value <= maximum and value >= least):
-        bound = f"at least {least:g}" if above == -math.inf else f"more than {above:g}"
-        raise MalformedUpload(f"{name} must be {bound} and at most {maximum:g}, not {text[:80]!r}.")
-    return value
+    return default if text is None else parse_number(name, text, above=above, least=least, maximum=maximum)
 
 
 def seconds(name: str) -> float | None:
@@ -98,5 +85,15 @@ def ignore_impossible_ranges(size: int) -> None:
 
 def prefers_async() -> bool:
     """Did the client say `Prefer: respond-async` (RFC 7240)?"""
+    return "respond-async" in _preferences()
+
+
+def preferred_wait() -> float:
+    """How many seconds the client would wait for an answer that knows more, as `Prefer: wait=…` (RFC 7240) says."""
+    text = next((word.partition("=")[2] for word in _preferences() if word.startswith("wait=")), "")
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0.0
+
+
+def _preferences() -> list[str]:
     preferences = ",".join(request.headers.getlist("Prefer")).split(",")
-    return any(preference.split(";")[0].strip().lower() == "respond-async" for preference in preferences)
+    return [preference.split(";")[0].strip().lower() for preference in preferences]

@@ -15,7 +15,10 @@ from app.current import services
 log = structlog.get_logger()
 
 TYPE_BASE = "urn:detections:problem:"
+MIMETYPE = "application/problem+json"
 MAX_SHOWN = 200
+_COME_AGAIN = {423: 1.0, 429: 60.0, 503: 1.0}
+"""Statuses after which the same request may succeed, and after how many seconds where the error does not say."""
 
 PROBLEMS: dict[type[errors.DetectionsError], tuple[int, str, str]] = {
     errors.MalformedUpload: (400, "malformed-upload", "The request cannot be understood"),
@@ -23,6 +26,13 @@ PROBLEMS: dict[type[errors.DetectionsError], tuple[int, str, str]] = {
     errors.Forbidden: (403, "forbidden", "Not allowed"),
     errors.MediaNotFound: (404, "not-found", "No such media"),
     errors.UploadTimedOut: (408, "upload-timed-out", "The client stopped sending"),
+    errors.UploadNotFound: (404, "not-found", "No such upload"),
+    errors.UploadGone: (410, "gone", "The upload has expired"),
+    errors.WrongOffset: (409, "wrong-offset", "The part does not begin where the last one ended"),
+    errors.UploadLocked: (423, "locked", "Another request is writing the upload"),
+    errors.ChecksumMismatch: (460, "checksum-mismatch", "The bytes are not those that were meant"),
+    errors.TooManyUploads: (429, "too-many-uploads", "Too many unfinished uploads"),
+    errors.UnsupportedProtocol: (412, "unsupported-version", "Not a version of tus that is spoken here"),
     errors.MediaIdCollision: (409, "media-id-collision", "The id exists with other content"),
     errors.NotParked: (409, "not-parked", "Nothing is parked"),
     errors.AlreadyProcessing: (409, "already-processing", "A run is under way"),
@@ -42,7 +52,14 @@ def problem(status: int, name: str, title: str, detail: str, **extra: Any) -> Re
     g.problem = name
     body = {"type": TYPE_BASE + name, "title": title, "status": status, "detail": detail}
     body |= {"requestId": g.get("request_id")} | extra
-    return Response(json.dumps(body), status, mimetype="application/problem+json")
+    return Response(json.dumps(body), status, mimetype=MIMETYPE)
+
+
+def as_document(error: errors.DetectionsError) -> dict[str, Any]:
+    """The problem document that the error would be answered with, without the id of a request."""
+    status, name, title = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
+    body = {"type": TYPE_BASE + name, "title": title, "status": status, "detail": str(error)}
+    return body | _named_media(getattr(error, "media_id", None))
 
 
 def install(app: Flask) -> None:
@@ -64,10 +81,12 @@ def _ours(error: errors.DetectionsError) -> Response:
     ):  # logged once a minute
         log.warning("refused", status=status, problem=name, detail=str(error), cause=repr(error.__cause__))
     response = problem(status, name, title, str(error), **_named_media(getattr(error, "media_id", None)))
+    if isinstance(error, errors.WrongOffset):
+        response.headers["Upload-Offset"] = str(error.offset)
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after", 1.0)))
+    if status in _COME_AGAIN:
+        response.headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after", _COME_AGAIN[status])))
     return response
 
 
@@ -115,7 +134,7 @@ def _detail(error: HTTPException) -> str:
 
 def _without_the_file(response: Response) -> Response:
     """werkzeug answers a failed `If-Match` with 412, and the file as its body."""
-    if response.status_code != HTTPStatus.PRECONDITION_FAILED:
+    if response.status_code != HTTPStatus.PRECONDITION_FAILED or response.mimetype == MIMETYPE:
         return response
     response.close()
     return _of_http(PreconditionFailed())

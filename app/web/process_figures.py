@@ -102,6 +102,8 @@ class ProcessFigures:
         self._requests.labels(method, route, f"{response.status_code // 100}xx").observe(time.monotonic() - g.began)
         if method == "POST" and rule and rule.endpoint in UPLOADS:
             self._uploads.labels(_outcome(response)).inc()
+        elif "ended_upload" in g:
+            self._uploads.labels(g.get("problem", g.ended_upload)).inc()
 
 
 def install(app: Flask, shared: Path | None) -> None:

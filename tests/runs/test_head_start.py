@@ -20,8 +20,8 @@ from app.detection.process import DetectorProcess
 from app.detection.runs import RunRequest
 from app.detection.uploaded_run import UploadedRun
 from app.detection.waiting import RunWaiters
+from app.ingest import Upload
 from app.models import DetectionRun, Media, RunFailure, RunState
-from app.uploads import Upload
 from tests.conftest import Clock
 from tests.intake import open_intake, picture
 from tests.runs.conftest import LEASE, WANTED, World
@@ -74,7 +74,7 @@ class Desk:
                 after(connection, media)
 
             upload = Upload("photo.jpg", wanted.user_id, [content])
-            receipt = self.intake.uploads.take_in(upload, record, on_whole=run.begin)
+            receipt = self.intake.ingest.run(upload, record, on_received=run.begin)
             return receipt.media.id, run.recorded()
 
     def ended(self, run_id: int) -> DetectionRun:
@@ -214,7 +214,7 @@ def begin(world: World, folder: Path, content: bytes = ASTRONAUT, user: str = "a
         wanted = RunRequest(user_id=user, confidence=0.45, frame_interval=0.5)
         ids.append(world.runs.add_begun(connection, media, wanted, "a process that dies")[0])
 
-    intake.uploads.take_in(Upload("photo.jpg", user, [content]), record)
+    intake.ingest.run(Upload("photo.jpg", user, [content]), record)
     return ids[0]
 
 

@@ -12,9 +12,9 @@ from app.bootstrap import Services
 from app.demo.annotations import ReferenceService
 from app.demo.ordering import check_log
 from app.detection.runs import RunRequest
+from app.ingest import Upload
 from app.models import DetectionRun, OutboxStream, RunState
 from app.settings import Settings
-from app.uploads import Upload
 from tests.system.promise import photo
 from tests.system.service import SECRET
 
@@ -72,7 +72,7 @@ def work_on_runs(services: Services, over: threading.Event) -> None:
 def upload(services: Services, number: int) -> None:
     wanted = RunRequest("ada", confidence=0.5, frame_interval=1.0)
     upload = Upload(f"{number}.png", "ada", [photo(number)])
-    services.uploads.take_in(upload, lambda connection, media: services.runs.add(connection, media.id, wanted))
+    services.ingest.run(upload, lambda connection, media: services.runs.add(connection, media.id, wanted))
 
 
 def count(services: Services, condition: ColumnElement[bool]) -> int:

@@ -16,11 +16,11 @@ from sqlalchemy import Connection, select, text, update
 
 from app.db import Database
 from app.errors import MalformedUpload, MediaIdCollision, StorageFailed, StorageFull, Unavailable, UnsupportedMedia
+from app.ingest import Ingest, IngestResult, Upload
 from app.media_hash import media_id_of_bytes
 from app.models import Media, MediaStatus
 from app.outbox.queue import OutboxQueue
-from app.storage import hold
-from app.uploads import Receipt, Upload, Uploads
+from app.storage import lock_orphan
 from tests.intake import Intake, is_temporary, open_intake, picture, twin_of
 
 PHOTO = picture("photo")
@@ -31,11 +31,11 @@ def intake(tmp_path: Path, database: Database) -> Intake:
     return open_intake(tmp_path / "media", database)
 
 
-def at_once(calls: list[Callable[[], Receipt]]) -> list[Receipt | Exception]:
+def at_once(calls: list[Callable[[], IngestResult]]) -> list[IngestResult | Exception]:
     """What each call came to, all of them let go at the same instant."""
     barrier = threading.Barrier(len(calls))
 
-    def run(call: Callable[[], Receipt]) -> Receipt | Exception:
+    def run(call: Callable[[], IngestResult]) -> IngestResult | Exception:
         barrier.wait(60)
         try:
             return call()
@@ -131,7 +131,7 @@ def test_the_file_that_the_row_names_is_the_one_compared(intake: Intake) -> None
 def test_sixty_four_identical_uploads_at_once_make_one_row_one_file_one_create(intake: Intake) -> None:
     names = [f"{number}.{'jpg' if number % 2 else 'jpeg'}" for number in range(64)]
     outcomes = at_once([lambda name=name: intake.send(PHOTO, name) for name in names])  # type: ignore[misc]
-    receipts = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
+    receipts = [outcome for outcome in outcomes if isinstance(outcome, IngestResult)]
     assert len(receipts) == 64
     assert sum(not receipt.duplicate for receipt in receipts) == 1
     assert (len(intake.rows()), len(intake.stored()), intake.creates(), intake.leftovers()) == (1, 1, 1, [])
@@ -142,8 +142,8 @@ def test_of_two_colliding_files_at_once_one_is_stored_and_the_other_refused(inta
     for number in range(100):
         content = picture(number)
         outcomes = at_once([lambda: intake.send(content), lambda: intake.send(twin_of(content))])  # noqa: B023
-        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["MediaIdCollision", "Receipt"]
-        winner = content if isinstance(outcomes[0], Receipt) else twin_of(content)
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["IngestResult", "MediaIdCollision"]
+        winner = content if isinstance(outcomes[0], IngestResult) else twin_of(content)
         assert intake.final(content).read_bytes() == winner
     assert (len(intake.rows()), len(intake.stored()), intake.creates(), intake.leftovers()) == (100, 100, 100, [])
     intake.assert_sound()
@@ -183,7 +183,7 @@ def test_a_file_whose_lock_is_held_makes_the_upload_wait_and_then_come_back_late
     intake = open_intake(tmp_path / "media", database, settle_seconds=0.3)
     orphan = intake.orphan(PHOTO)
     began = time.monotonic()
-    with hold(orphan, wait=0), pytest.raises(Unavailable):
+    with lock_orphan(orphan, wait=0), pytest.raises(Unavailable):
         intake.send(PHOTO)
     assert 0.3 <= time.monotonic() - began < 20
     assert (intake.rows(), len(intake.leftovers())) == ([], 1)
@@ -198,7 +198,7 @@ def test_an_upload_waits_for_the_one_that_is_about_to_commit(intake: Intake) -> 
         assert go_on.wait(30)
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(intake.uploads.take_in, Upload("first.jpg", "ada", [PHOTO]), pause)
+        first = pool.submit(intake.ingest.run, Upload("first.jpg", "ada", [PHOTO]), pause)
         assert linked.wait(30)
         second = pool.submit(intake.send, PHOTO)
         threading.Timer(0.2, go_on.set).start()
@@ -214,10 +214,10 @@ def test_a_new_media_is_told_of_with_its_whole_file_before_it_is_recorded_and_a_
         told.append((media.id, file.read_bytes(), len(intake.rows())))
 
     for name in ("photo.jpg", "again.jpg"):
-        intake.uploads.take_in(Upload(name, "ada", [PHOTO[:5000], PHOTO[5000:]]), on_whole=note)
+        intake.ingest.run(Upload(name, "ada", [PHOTO[:5000], PHOTO[5000:]]), on_received=note)
     assert told == [(media_id_of_bytes(PHOTO), PHOTO, 0)]
     with pytest.raises(MediaIdCollision):
-        intake.uploads.take_in(Upload("twin.jpg", "ada", [twin_of(PHOTO)]), on_whole=note)
+        intake.ingest.run(Upload("twin.jpg", "ada", [twin_of(PHOTO)]), on_received=note)
     assert len(told) == 1
 
 
@@ -227,7 +227,7 @@ def test_what_is_added_to_the_transaction_is_committed_with_it_or_not_at_all(int
         raise RuntimeError("the addition failed")
 
     with pytest.raises(RuntimeError, match="the addition failed"):
-        intake.uploads.take_in(Upload("photo.jpg", "ada", [PHOTO]), fail)
+        intake.ingest.run(Upload("photo.jpg", "ada", [PHOTO]), fail)
     assert (intake.rows(), intake.stored(), intake.leftovers()) == ([], set(), [])
     assert not intake.send(PHOTO).duplicate
 
@@ -238,7 +238,7 @@ def test_replacing_an_orphan_that_fails_before_the_commit_leaves_the_orphan(inta
 
     orphan = intake.orphan(twin_of(PHOTO))
     with pytest.raises(RuntimeError):
-        intake.uploads.take_in(Upload("photo.jpg", "ada", [PHOTO]), fail)
+        intake.ingest.run(Upload("photo.jpg", "ada", [PHOTO]), fail)
     assert orphan.read_bytes() == twin_of(PHOTO)
     assert (intake.rows(), len(intake.leftovers())) == ([], 1)
 
@@ -277,7 +277,7 @@ def test_a_database_without_room_leaves_nothing_behind(tmp_path: Path, sqlite_ur
             connection.execute(text("CREATE TABLE filler AS SELECT randomblob(1000000) AS bytes"))
 
         with pytest.raises(StorageFull):
-            intake.uploads.take_in(Upload("photo.jpg", "ada", [PHOTO]), use_up)
+            intake.ingest.run(Upload("photo.jpg", "ada", [PHOTO]), use_up)
         assert (intake.rows(), intake.stored(), intake.leftovers()) == ([], set(), [])
     finally:
         database.close()
@@ -398,12 +398,12 @@ def test_a_lost_file_of_which_no_checksum_was_kept_is_not_put_back(intake: Intak
 def test_the_patience_for_others_is_measured_on_the_clock_handed_in(tmp_path: Path, database: Database) -> None:
     intake = open_intake(tmp_path / "media", database)
     ticks = iter(range(0, 100_000, 1000))
-    uploads = Uploads(
+    ingest = Ingest(
         database, OutboxQueue(database.now), intake.storage, settle_seconds=30, monotonic=lambda: float(next(ticks))
     )
     began = time.monotonic()
-    with hold(intake.orphan(PHOTO), wait=0), pytest.raises(Unavailable):
-        uploads.take_in(Upload("photo.jpg", "ada", [PHOTO]))
+    with lock_orphan(intake.orphan(PHOTO), wait=0), pytest.raises(Unavailable):
+        ingest.run(Upload("photo.jpg", "ada", [PHOTO]))
     assert time.monotonic() - began < 20
 
 

@@ -1,0 +1,7 @@
+"""Taking an upload in: from its bytes to its file, its row and its messages, all durable."""
+
+from app.ingest.candidate import Candidate, InTransaction
+from app.ingest.ingest import Ingest, OnReceived, Received, Upload
+from app.ingest.known import IngestResult
+
+__all__ = ["Candidate", "InTransaction", "Ingest", "IngestResult", "OnReceived", "Received", "Upload"]

@@ -1,0 +1,154 @@
+"""Ingest in one page: receive, identify, sync, publish, commit, answer.
+
+The order is the promise: content synced, published by link, folder synced, and only then one short transaction. So a
+row never lacks its file, and a file that lacks its row is an orphan of a crash that carries its proof with it. What a
+kill after each step leaves, and who cleans up, is the crash table of docs/reliability.md.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.db import Database
+from app.display_name import clean_name
+from app.errors import Unavailable
+from app.ingest.candidate import Candidate, InTransaction
+from app.ingest.commit import commit
+from app.ingest.known import IngestResult, find_known
+from app.ingest.orphans import take_over_orphan
+from app.media_hash import media_id_of_file
+from app.media_types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
+from app.models import Media, MediaStatus
+from app.outbox.queue import OutboxQueue
+from app.recorder import Recorder
+from app.storage import Incoming, Storage, is_taken
+
+OnReceived = Callable[[Media, Path], None]
+"""Called with a media that is not known yet, and with the file that holds all of it while the upload lasts."""
+
+SETTLE_SECONDS = 30.0
+"""How long an upload waits for another one of the same id that is about to commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One file as a client sends it. `declared_bytes` is an upper bound known before it comes, if any."""
+
+    name: str
+    user_id: str
+    chunks: Iterable[bytes | memoryview]
+    declared_bytes: int | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One file whose bytes have all come; `name` is the client's, not cleaned."""
+
+    name: str
+    user_id: str
+    incoming: Incoming
+    request_id: str | None = None
+
+
+class Ingest:
+    """The use case of every call that brings a file."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: OutboxQueue,
+        storage: Storage,
+        *,
+        settle_seconds: float = SETTLE_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._recorder = Recorder(database, queue)
+        self._storage = storage
+        self._settle_seconds = settle_seconds
+        self._monotonic = monotonic
+
+    def run(
+        self,
+        upload: Upload,
+        in_transaction: InTransaction = lambda _connection, _media: None,
+        *,
+        on_received: OnReceived = lambda _media, _file: None,
+    ) -> IngestResult:
+        """Store the file and record it; `in_transaction` adds to the transaction that records a new media.
+
+        `on_received` is called before that file is durable, and may begin what takes nothing for granted yet. A file
+        that a row lacks is put back where its size and checksum are the row's: a duplicate. Raises UnsupportedMedia,
+        MediaIdCollision, StorageFull, StorageFailed, Unavailable, and whatever `upload.chunks` raises; after any of
+        them nothing is recorded.
+        """
+        extension = extension_of(clean_name(upload.name))
+        with self._storage.incoming(MEDIA_TYPES[extension].kind, upload.declared_bytes) as incoming:
+            receive(upload.chunks, incoming, extension)
+            received = Received(upload.name, upload.user_id, incoming, upload.request_id)
+            return self.run_received(received, in_transaction, on_received=on_received)
+
+    def run_received(
+        self,
+        received: Received,
+        in_transaction: InTransaction = lambda _connection, _media: None,
+        *,
+        on_received: OnReceived = lambda _media, _file: None,
+    ) -> IngestResult:
+        """As `run`, from where all bytes are in `.incoming/`, in the folder of their media type."""
+        deadline = self._monotonic() + self._settle_seconds
+        candidate = self._identify(received, in_transaction)
+        # A duplicate is not kept, and need not be durable. No row is without its file: where none has the name, the id
+        # is unknown, or known by another spelling of the extension, which the commit will tell.
+        result = find_known(self._database, candidate) if is_taken(candidate.path) else None
+        if result is not None:
+            return result
+        on_received(candidate.media, candidate.incoming.path)
+        candidate.incoming.sync()
+        while True:
+            if candidate.incoming.publish(candidate.path):
+                result = commit(self._database, self._recorder, candidate)
+            else:
+                wait = max(0.0, deadline - self._monotonic())
+                result = take_over_orphan(self._database, self._recorder, candidate, wait)
+            result = result or find_known(self._database, candidate)
+            if result is not None:
+                return result
+            if self._monotonic() >= deadline:
+                media_id = candidate.media.id
+                raise Unavailable(f"Other uploads of media {media_id} are in the way; try again.", retry_after=5)
+
+    def _identify(self, received: Received, in_transaction: InTransaction) -> Candidate:
+        name, incoming = clean_name(received.name), received.incoming
+        extension = extension_of(name)
+        media_type = MEDIA_TYPES[extension].kind
+        media_id = media_id_of_file(incoming.fd)
+        media = Media(
+            id=media_id,
+            name=name,
+            path=str(self._storage.final_path(media_type, media_id, extension)),
+            media_type=media_type,
+            media_status=MediaStatus.NEW,
+            user_id=received.user_id,
+            size_bytes=incoming.size,
+            checksum=incoming.checksum,
+        )
+        return Candidate(incoming, media, received.request_id, in_transaction)
+
+
+def receive(chunks: Iterable[bytes | memoryview], incoming: Incoming, extension: str | None) -> None:
+    """Write the chunks as they come, and check the file's first bytes as soon as they are there, or at the end.
+
+    With `extension` None nothing is checked. Raises UnsupportedMedia, StorageFull, StorageFailed, and whatever
+    `chunks` raises.
+    """
+    is_checked = extension is None
+    for chunk in chunks:
+        incoming.write(chunk)
+        if not is_checked and extension is not None and incoming.size >= HEAD_BYTES:
+            check_first_bytes(extension, incoming.head(HEAD_BYTES))
+            is_checked = True
+    if not is_checked and extension is not None:
+        check_first_bytes(extension, incoming.head(HEAD_BYTES))

@@ -1,0 +1,127 @@
+"""The bytes of one part: held against the upload, written, synced, and only then counted.
+
+What the row says was received is durable: it moves on behind the file's sync, and only from where this writer began, so
+a writer that lost its lock changes nothing.
+This module begins transactions.
+"""
+
+import time
+
+from app.db import Database
+from app.errors import (
+    Forbidden,
+    MalformedUpload,
+    MediaTooLarge,
+    StorageFailed,
+    UnsupportedMedia,
+    UploadLocked,
+    WrongOffset,
+)
+from app.media_types import HEAD_BYTES, check_first_bytes, extension_of
+from app.models import ResumableUpload
+from app.resumable import rows
+from app.resumable.finishing import Finishing
+from app.resumable.limits import Limits
+from app.resumable.metadata import file_metadata
+from app.resumable.parts import Part
+from app.resumable.writers import Writers, Writing
+from app.storage import Incoming, Storage
+
+
+class Receiving:
+    """Takes in one part after the other."""
+
+    def __init__(
+        self, database: Database, storage: Storage, writers: Writers, finishing: Finishing, limits: Limits
+    ) -> None:
+        self._database = database
+        self._storage = storage
+        self._writers = writers
+        self._finishing = finishing
+        self._limits = limits
+
+    def check(self, upload: ResumableUpload, part: Part) -> None:
+        """Raise what is wrong with the part as the next one: WrongOffset, Forbidden, MalformedUpload, MediaTooLarge; or
+        StorageFull."""
+        if upload.kind == "final":
+            raise Forbidden("A final upload is made of its parts; nothing can be appended to it.")
+        if part.offset != upload.received:
+            raise WrongOffset(upload.received, part.offset)
+        if part.length is not None and upload.length not in (None, part.length):
+            raise MalformedUpload(f"Upload-Length was {upload.length}, and cannot become {part.length}.")
+        if part.length is not None and part.length < part.offset:
+            raise MalformedUpload(f"Upload-Length {part.length} is less than the {part.offset} bytes that are there.")
+        self._check_size(upload, part)
+
+    def tell_length(self, upload: ResumableUpload, incoming: Incoming, length: int) -> None:
+        """Note the length, and have the file's name promise it: under a second name first, so that a crash in between
+        leaves a name too many and never one too few."""
+        self._storage.admit(length - upload.received)
+        promised = incoming.promise(length)
+        try:
+            with self._database.writing() as session:
+                if not rows.tell_length(session, upload, length, str(promised)):
+                    raise UploadLocked(f"Another request has told the length of upload {upload.id}; try again.")
+        except UploadLocked:
+            promised.unlink()
+            raise
+        incoming.path.unlink()
+        incoming.path = promised
+        upload.length, upload.file = length, str(promised)
+
+    def receive(self, writing: Writing, incoming: Incoming, part: Part) -> None:
+        """Write the part and count it. What came before an error counts, but for a part with a checksum."""
+        upload = writing.upload
+        try:
+            self._write(writing, incoming, part)
+            if part.checksum is not None:
+                part.checksum.check()
+        except UnsupportedMedia as error:
+            self._finishing.refuse(upload, incoming, error)
+            raise
+        except StorageFailed:  # what a failed sync has lost, another one must not claim
+            raise
+        except BaseException:
+            if part.checksum is None:
+                self._save(upload, incoming)
+            raise
+        self._save(upload, incoming)
+
+    def _check_size(self, upload: ResumableUpload, part: Part) -> None:
+        length = upload.length if part.length is None else part.length
+        most = self._limits.max_bytes if length is None else length
+        if most > self._limits.max_bytes or part.offset + (part.size or 0) > most:
+            raise MediaTooLarge(f"the upload would have more than {min(most, self._limits.max_bytes)} bytes")
+        if length is None:  # nothing is promised for it
+            self._storage.admit(part.size or 0)
+
+    def _write(self, writing: Writing, incoming: Incoming, part: Part) -> None:
+        upload = writing.upload
+        most = self._limits.max_bytes if upload.length is None else upload.length
+        checked = upload.kind == "partial" or upload.received >= HEAD_BYTES
+        saved = time.monotonic()
+        for chunk in part.receive(lambda: self._writers.check_turn(writing)):
+            if incoming.size + len(chunk) > most:
+                raise MediaTooLarge(f"the upload would have more than {most} bytes")
+            incoming.write(chunk)
+            if part.checksum is not None:
+                part.checksum.update(chunk)
+            elif time.monotonic() - saved >= self._limits.checkpoint:
+                self._save(upload, incoming)
+                saved = time.monotonic()
+            if not checked and incoming.size >= min(most, HEAD_BYTES):
+                name = file_metadata(upload.upload_metadata).name
+                check_first_bytes(extension_of(name), incoming.head(HEAD_BYTES))
+                checked = True
+
+    def _save(self, upload: ResumableUpload, incoming: Incoming) -> None:
+        """Make what was written durable, then say so; raises UploadLocked where another process has gone on."""
+        if incoming.size == upload.received:
+            return
+        incoming.sync()
+        with self._database.writing() as session:
+            expires_at = rows.advance(session, self._database.now, upload, incoming.size, self._limits.lifetime)
+        if expires_at is None:
+            raise UploadLocked(f"Another process has gone on with upload {upload.id}.")
+        upload.received, upload.expires_at = incoming.size, expires_at
+        self._writers.states.keep(upload.id, incoming.size, incoming.digest)

@@ -1,0 +1,78 @@
+"""Upkeep of resumable uploads: the expired are removed, and those whose client left at the last byte are finished.
+
+This module begins transactions.
+"""
+
+from contextlib import ExitStack, nullcontext, suppress
+
+import structlog
+
+from app.background import BackgroundWork
+from app.db import Database
+from app.errors import DetectionsError, UploadLocked
+from app.models import ResumableUpload
+from app.resumable import rows
+from app.resumable.uploads import ResumableUploads
+from app.resumable.writers import open_locked
+
+log = structlog.get_logger()
+
+AT_ONCE = 100
+"""How many uploads one round looks at."""
+
+EVERY_SECONDS = 60.0
+
+
+class UploadUpkeep(BackgroundWork):
+    """Does both at the start and every minute; any number of processes may. `lifetime` is how many seconds an upload
+    may go without a request."""
+
+    def __init__(
+        self, database: Database, uploads: ResumableUploads, lifetime: float, every: float = EVERY_SECONDS
+    ) -> None:
+        super().__init__("resumable uploads", pause=every)
+        self._database = database
+        self._uploads = uploads
+        self._lifetime = lifetime
+
+    def work(self) -> None:
+        """One round."""
+        self.finish_left_behind()
+        self.expire()
+
+    def expire(self) -> int:
+        """Forget uploads whose time has passed, and remove their files; returns how many. What is being written now is
+        left for the next time."""
+        with self._database.reading() as session:
+            late = rows.expired(session, self._database.now, AT_ONCE)
+        return sum(self._expire(upload) for upload in late)
+
+    def finish_left_behind(self) -> int:
+        """Finish uploads whose bytes are all there and whose client does not come back for the answer; returns how many
+        became media items."""
+        with self._database.reading() as session:
+            left = rows.left_behind(session, self._database.now, self._lifetime, AT_ONCE)
+        finished = 0
+        for upload in left:
+            try:
+                finished += self._uploads.settle(upload.id, upload.user_id, nullcontext, None).state == "complete"
+            except DetectionsError as error:  # told to the client, should it come
+                log.info("upload_not_finished", upload=upload.id, reason=str(error))
+        return finished
+
+    def _expire(self, upload: ResumableUpload) -> bool:
+        with ExitStack() as stack:
+            incoming = None
+            if upload.file is not None:
+                with suppress(UploadLocked):  # its file is gone
+                    incoming = open_locked(upload, wait=0)
+                    if incoming is None:
+                        return False
+                    stack.enter_context(incoming).keep_name()
+            with self._database.writing() as session:
+                forgotten = rows.forget(session, self._database.now, upload)
+            if incoming is not None:
+                incoming.keep_name(keep=not forgotten)
+        if forgotten and upload.file is not None:
+            log.info("upload_expired", upload=upload.id, received=upload.received, length=upload.length)
+        return forgotten

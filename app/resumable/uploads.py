@@ -1,0 +1,132 @@
+"""Resumable uploads: created, written in parts, finished, ended. Any process on the same database and folders may go
+on.
+
+An unfinished upload is a row and its file in `.incoming/`. The last part hands the file to the same ingest as every
+other upload.
+This module begins transactions.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.db import Database
+from app.errors import MalformedUpload, MediaTooLarge
+from app.media_types import MEDIA_TYPES, extension_of
+from app.models import ResumableUpload
+from app.resumable import rows
+from app.resumable.concatenation import Concatenation
+from app.resumable.finishing import Finishing
+from app.resumable.limits import Limits
+from app.resumable.metadata import file_metadata
+from app.resumable.parts import Part
+from app.resumable.receiving import Receiving
+from app.resumable.writers import Slot, Writers
+from app.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class NewUpload:
+    """What a client says of an upload before its first byte; `length` is None where it tells that later."""
+
+    user_id: str
+    metadata: str
+    length: int | None
+    is_partial: bool = False
+
+
+class ResumableUploads:
+    """The use case. Safe to use from several threads and processes."""
+
+    def __init__(self, database: Database, storage: Storage, finishing: Finishing, limits: Limits) -> None:
+        self._database = database
+        self._storage = storage
+        self._finishing = finishing
+        self._limits = limits
+        self._writers = Writers(database, limits)
+        self._receiving = Receiving(database, storage, self._writers, finishing, limits)
+        self._concatenation = Concatenation(database, storage, self._writers, limits)
+
+    @property
+    def max_bytes(self) -> int:
+        """How large one file may be."""
+        return self._limits.max_bytes
+
+    def create(self, new: NewUpload) -> ResumableUpload:
+        """Make room for an upload and record it, durably.
+
+        Raises MalformedUpload, UnsupportedMedia, MediaTooLarge, TooManyUploads, StorageFull, StorageFailed,
+        Unavailable.
+        """
+        if new.length is not None and new.length > self._limits.max_bytes:
+            raise MediaTooLarge(f"the file has more than {self._limits.max_bytes} bytes")
+        if new.length == 0 and not new.is_partial:
+            raise MalformedUpload("the file is empty")
+        # What is to be a part of another file does not say of which type.
+        media_type = "Video" if new.is_partial else MEDIA_TYPES[extension_of(file_metadata(new.metadata).name)].kind
+        with self._storage.create_resumable(media_type, new.length) as incoming:
+            upload = ResumableUpload(
+                id=secrets.token_hex(16),
+                user_id=new.user_id,
+                kind="partial" if new.is_partial else "single",
+                state="receiving",
+                file=str(incoming.path),
+                upload_metadata=new.metadata,
+                length=new.length,
+                received=0,
+                takeovers=0,
+            )
+            with self._database.writing() as session:
+                rows.check_count(session, self._database.now, upload.user_id, self._limits.per_user)
+                rows.add(session, self._database.now, upload, self._limits.lifetime)
+            incoming.keep_name()
+        return upload
+
+    def concatenate(self, user_id: str, metadata: str, part_ids: Sequence[str], slot: Slot) -> ResumableUpload:
+        """Make one upload of partial ones; see `app.resumable.concatenation`. `settle` finishes it."""
+        return self._concatenation.concatenate(user_id, metadata, part_ids, slot)
+
+    def find(self, upload_id: str, user_id: str) -> ResumableUpload:
+        """The upload, as its row says, whoever is writing it. Raises UploadNotFound, UploadGone."""
+        return self._writers.find(upload_id, user_id)
+
+    def settle(self, upload_id: str, user_id: str, slot: Slot, request_id: str | None) -> ResumableUpload:
+        """The upload as it really stands: whoever is still writing it stops first, and one whose bytes are all there is
+        finished. Raises as `append` does."""
+        with self._writers.writing(upload_id, user_id, slot) as writing:
+            if writing.incoming is not None and is_whole(writing.upload):
+                with slot():
+                    self._finishing.finish(writing.upload, writing.incoming, request_id)
+            return writing.upload
+
+    def append(self, upload_id: str, user_id: str, part: Part, slot: Slot) -> ResumableUpload:
+        """Write a part, make it durable, and finish the upload if that was the last one.
+
+        Raises UploadNotFound, UploadGone, UploadLocked, UploadTakenOver, WrongOffset, ChecksumMismatch, Forbidden,
+        MalformedUpload, MediaTooLarge, whatever `part.receive` raises, and what `Ingest.run` raises. What came before
+        an error counts, but for a part with a checksum.
+        """
+        with self._writers.writing(upload_id, user_id, slot) as writing:
+            upload, incoming = writing.upload, writing.incoming
+            self._receiving.check(upload, part)
+            if incoming is None:
+                return upload
+            if part.length is not None and upload.length is None:
+                self._receiving.tell_length(upload, incoming, part.length)
+            with slot():
+                self._receiving.receive(writing, incoming, part)
+                if is_whole(upload):
+                    self._finishing.finish(upload, incoming, part.request_id)
+            return upload
+
+    def terminate(self, upload_id: str, user_id: str, slot: Slot) -> None:
+        """Forget an upload, and its file if it has one still; a media item that it became stays."""
+        with self._writers.writing(upload_id, user_id, slot, tells_refusal=False) as writing:
+            with self._database.writing() as session:
+                rows.forget(session, None, writing.upload)
+            if writing.incoming is not None:
+                writing.incoming.keep_name(keep=False)
+
+
+def is_whole(upload: ResumableUpload) -> bool:
+    return upload.kind != "partial" and upload.received == upload.length

@@ -1,0 +1,89 @@
+"""A file without a row, locked while it is decided what becomes of it."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.errors import StorageFailed, Unavailable
+from app.storage.files import INCOMING, is_same_file, open_regular
+from app.storage.os_errors import translate_os_errors
+
+LOCK_POLL_SECONDS = 0.02
+
+
+class Orphan:
+    """A file met under a name that no row is known for. Its lock is held for as long as the object is used."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+
+    def other_names(self) -> list[Path]:
+        """The names in `.incoming/` that share this file's inode: proof that an upload of ours made it."""
+        with translate_os_errors(self.path):
+            mine = os.fstat(self.fd)
+            if mine.st_nlink < 2:
+                return []
+            return [path for path in (self.path.parent / INCOMING).iterdir() if is_same_file(path, mine)]
+
+    def head(self, length: int) -> bytes:
+        """The first bytes, at most `length`."""
+        with translate_os_errors(self.path):
+            return os.pread(self.fd, length, 0)
+
+    def is_named(self, path: Path) -> bool:
+        """Is `path` another name of this very file?"""
+        with translate_os_errors(path):
+            return is_same_file(path, os.fstat(self.fd))
+
+    def sync(self) -> None:
+        """Make the content durable, whoever wrote it."""
+        with translate_os_errors(self.path):
+            os.fsync(self.fd)
+
+
+@contextmanager
+def lock_orphan(path: Path, *, wait: float, monotonic: Callable[[], float] = time.monotonic) -> Iterator[Orphan | None]:
+    """Take the lock of the file at `path`, waiting up to `wait` seconds; None where there is no such file (any more).
+
+    Raises Unavailable where the lock stays taken: that upload is about to commit.
+    """
+    deadline = monotonic() + wait
+    while True:
+        fd = _open_if_there(path)
+        if fd is None:
+            yield None
+            return
+        try:
+            if not lock_until(fd, deadline, monotonic):
+                raise Unavailable(f"Another upload of {path.name} is still being recorded; try again.", retry_after=5)
+            if is_same_file(path, os.fstat(fd)):
+                yield Orphan(path, fd)
+                return
+        finally:
+            os.close(fd)
+
+
+def lock_until(fd: int, deadline: float, monotonic: Callable[[], float] = time.monotonic) -> bool:
+    """Take the lock of an open file; False where others hold it until `deadline`, on the clock `monotonic`."""
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if monotonic() >= deadline:
+                return False
+            time.sleep(LOCK_POLL_SECONDS)
+        else:
+            return True
+
+
+def _open_if_there(path: Path) -> int | None:
+    try:
+        return open_regular(path)
+    except StorageFailed as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise

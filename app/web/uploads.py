@@ -1,0 +1,184 @@
+"""Resumable uploads by tus 1.0.0, for unmodified clients: create, look, append, end; and GET for whoever asks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+
+from flask import Blueprint, Response, g, jsonify, request, url_for
+
+from app import catalog, representation
+from app.current import services
+from app.errors import DetectionsError, MediaTooLarge, Undecodable
+from app.models import DetectionRun, ResumableUpload, RunFailure, RunState
+from app.resumable.finishing import refusal_of
+from app.resumable.metadata import file_metadata
+from app.resumable.parts import Part
+from app.resumable.uploads import NewUpload
+from app.timestamps import rfc3339
+from app.web import parameters, request_slot, tus_headers
+from app.web.auth import authenticate
+from app.web.body import check_part, open_part
+from app.web.method_override import asks_for_head
+from app.web.problems import as_document
+from app.web.process_figures import process_figures
+
+blueprint = Blueprint("uploads", __name__)
+blueprint.before_request(authenticate)
+
+
+@blueprint.before_request
+def _check_version() -> None:
+    if request.method != "OPTIONS" and (request.method != "GET" or asks_for_head()):
+        tus_headers.check_version()
+
+
+@blueprint.after_request
+def _tell_version(response: Response) -> Response:
+    response.headers["Tus-Resumable"] = tus_headers.VERSION
+    if "created_upload" in g:
+        response.headers["Location"] = url_for("uploads.show", upload_id=g.created_upload)
+    if request.method == "OPTIONS" or response.status_code == HTTPStatus.PRECONDITION_FAILED:
+        tus_headers.tell_protocol(response, services().resumable.max_bytes)
+    return response
+
+
+@blueprint.route("/uploads", methods=["OPTIONS"])
+@blueprint.route("/uploads/<upload_id>", methods=["OPTIONS"])
+def options(**_upload: str) -> Response:
+    """What is spoken here; wants no token."""
+    return Response(status=HTTPStatus.NO_CONTENT)
+
+
+@blueprint.post("/uploads")
+def create() -> Response:
+    """A new upload: empty, with its first part, or made of partial ones."""
+    service = services()
+    metadata = request.headers.get("Upload-Metadata", "")
+    parts = tus_headers.parts_of_final()
+    is_partial = parts is None and "Upload-Concat" in request.headers
+    if not is_partial and file_metadata(metadata).detect and not service.executor.idle:
+        service.runs.ensure_room(g.user_id)
+    service.database.ensure_usable()
+    if parts is not None:
+        upload = service.resumable.concatenate(g.user_id, metadata, parts, request_slot.slot)
+    else:
+        upload = service.resumable.create(NewUpload(g.user_id, metadata, tus_headers.length_of_new(), is_partial))
+    g.created_upload = upload.id  # from here on a refusal tells it, too
+    with _counting_refusals(upload.id):
+        if parts is not None:
+            upload = service.resumable.settle(upload.id, g.user_id, request_slot.slot, g.request_id)
+        elif tus_headers.has_part():
+            upload = service.resumable.append(upload.id, g.user_id, _part(0), request_slot.slot)
+    _count(upload)
+    response = Response(status=HTTPStatus.CREATED)
+    tus_headers.tell_upload(response, upload)
+    return response
+
+
+@blueprint.get("/uploads/<upload_id>")
+def show(upload_id: str) -> Response:
+    """How the upload stands: HEAD for clients of tus, which stops whoever is still writing it; GET for everybody."""
+    if asks_for_head():
+        upload = services().resumable.settle(upload_id, g.user_id, request_slot.slot, g.request_id)
+        response = Response(status=HTTPStatus.OK)
+        tus_headers.tell_creation(response, upload)
+    else:
+        upload = services().resumable.find(upload_id, g.user_id)
+        response = jsonify(_document(upload))
+    tus_headers.tell_upload(response, upload)
+    return response
+
+
+@blueprint.patch("/uploads/<upload_id>")
+def append(upload_id: str) -> Response:
+    """The next part; the last one is answered once the media item is recorded, or with the reason why it is not."""
+    tus_headers.check_part_type()
+    part = _part(tus_headers.offset())
+    with _counting_refusals(upload_id):
+        upload = services().resumable.append(upload_id, g.user_id, part, request_slot.slot)
+    _count(upload)
+    refusal = _refusal_by_run(upload, parameters.preferred_wait())
+    if refusal is not None:
+        raise refusal
+    response = Response(status=HTTPStatus.NO_CONTENT)
+    tus_headers.tell_upload(response, upload)
+    return response
+
+
+@blueprint.delete("/uploads/<upload_id>")
+def terminate(upload_id: str) -> Response:
+    """Forget the upload; the media item that it became stays."""
+    services().resumable.terminate(upload_id, g.user_id, request_slot.slot)
+    return Response(status=HTTPStatus.NO_CONTENT)
+
+
+def _count(upload: ResumableUpload) -> None:
+    """Have the figures count the upload if it is complete."""
+    if upload.state == "complete" and upload.kind != "partial":
+        g.ended_upload = "duplicate" if upload.duplicate else "stored"
+
+
+@contextmanager
+def _counting_refusals(upload_id: str) -> Iterator[None]:
+    """Have the figures count the upload if it is refused in the block, by the problem that it is answered with."""
+    try:
+        yield
+    except DetectionsError:
+        with suppress(DetectionsError):
+            if services().resumable.find(upload_id, g.user_id).error is not None:
+                g.ended_upload = "refused"
+        raise
+
+
+def _part(offset: int) -> Part:
+    environ, idle_timeout = request.environ, services().settings.upload_idle_timeout
+
+    def receive(check: Callable[[], None]) -> Iterator[bytes | memoryview]:
+        source = open_part(environ, idle_timeout=idle_timeout, check=check)
+        return process_figures().received(iter(source.read, b""))
+
+    return Part(
+        offset=offset,
+        receive=receive,
+        size=check_part(environ),
+        length=tus_headers.number("Upload-Length") if request.method == "PATCH" else None,
+        checksum=tus_headers.checksum(),
+        request_id=g.request_id,
+    )
+
+
+def _document(upload: ResumableUpload) -> dict[str, object]:
+    refusal = _refusal_by_run(upload) if upload.error is None else refusal_of(upload)
+    media = None
+    if upload.state == "complete" and upload.media_id is not None:
+        with services().database.reading() as session:
+            media = representation.media(catalog.view(session, upload.media_id))
+    return {
+        "state": "failed" if refusal is not None else upload.state,
+        "offset": upload.received,
+        "length": upload.length,
+        "expiresAt": rfc3339(upload.expires_at),
+        "media": media,
+        "duplicate": upload.duplicate,
+        "problem": None if refusal is None else as_document(refusal),
+    }
+
+
+def _refusal_by_run(upload: ResumableUpload, wait: float = 0.0) -> DetectionsError | None:
+    """What a run has found against the file of a complete upload by now, or within so many seconds."""
+    if upload.state != "complete" or upload.media_id is None or not file_metadata(upload.upload_metadata).detect:
+        return None
+    run = _last_run(upload.media_id)
+    if wait and run is not None and run.state in (RunState.QUEUED, RunState.RUNNING):
+        with request_slot.slot():
+            services().waiters.wait(run.id, min(wait, services().settings.sync_wait), services().is_serving)
+        run = _last_run(upload.media_id)
+    if run is None or run.state != RunState.FAILED:
+        return None
+    kind = {RunFailure.UNDECODABLE: Undecodable, RunFailure.TOO_LARGE: MediaTooLarge}.get(RunFailure(run.failure or ""))
+    return None if kind is None else kind(run.error or "", upload.media_id)
+
+
+def _last_run(media_id: str) -> DetectionRun | None:
+    with services().database.reading() as session:
+        return catalog.view(session, media_id).run
