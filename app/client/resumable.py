@@ -66,8 +66,11 @@ class ResumableSender:
     def _found(self) -> tuple[str, UploadState] | None:
         """The upload that was begun before, if the service still has it."""
         upload_id = self._remembered.upload_id
-        state = None if upload_id is None else self._service.upload_state(upload_id)
-        if upload_id is None or state is None or state.length != self._file.size:
+        if upload_id is None:
+            return None
+        self._service.settle_upload(upload_id)
+        state = self._service.upload_state(upload_id)
+        if state is None or state.length != self._file.size:
             return None
         self.reached = self.resumed_at = state.offset
         self._progress.resumed(state.offset)

@@ -96,18 +96,16 @@ class RemoteService:
             raise ServiceRefused(HTTPStatus.CREATED, f"the new upload has no usable address: {location[:200]!r}")
         return upload_id
 
-    def upload_state(self, upload_id: str) -> UploadState | None:
-        """How a resumable upload stands, once nobody writes it any more; None where it is gone.
-
-        Raises the ServiceRefused with which the upload ended, too.
-        """
+    def settle_upload(self, upload_id: str) -> None:
+        """Have the service end the request whose connection broke, if it is still waiting for that one's bytes."""
         try:
-            # This ends the request whose connection broke, where the service is still waiting for its bytes. What a
-            # proxy says against HEAD does not matter: the document tells the rest.
             self._exchanges.ask("HEAD", f"/uploads/{upload_id}", headers=_TUS)
         except ServiceRefused as error:
             if error.status in _BUSY:
-                raise
+                raise  # the rest is told by `upload_state`, also where a proxy refuses HEAD
+
+    def upload_state(self, upload_id: str) -> UploadState | None:
+        """How a resumable upload stands; None where it is gone. Raises the ServiceRefused that it ended with, too."""
         try:
             document = self._exchanges.ask("GET", f"/uploads/{upload_id}").document
         except ServiceRefused as error:
