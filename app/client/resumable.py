@@ -6,7 +6,7 @@ from app.client.exchange import ServiceRefused, ServiceSilent
 from app.client.local_file import LocalFile
 from app.client.options import UploadOptions
 from app.client.progress import Progress
-from app.client.service import RemoteService, Stored, UploadState
+from app.client.service import GONE, RemoteService, Stored, UploadState
 from app.client.unfinished import Remembered
 
 _LEAVES_UPLOAD = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.INSUFFICIENT_STORAGE)
@@ -46,6 +46,8 @@ class ResumableSender:
         except ServiceRefused as error:
             if not error.may_pass and error.status not in _LEAVES_UPLOAD:
                 self._remembered.forget()
+            if error.status in GONE:
+                raise ServiceSilent("the upload is gone, and begins anew") from error
             raise
         self._remembered.forget()
         return stored

@@ -15,7 +15,7 @@ SLOWEST_DISK = 20e6
 
 _TUS = {"Tus-Resumable": "1.0.0"}
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
-_GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _BUSY = (HTTPStatus.LOCKED, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -109,7 +109,7 @@ class RemoteService:
         try:
             document = self._exchanges.ask("GET", f"/uploads/{upload_id}").document
         except ServiceRefused as error:
-            if error.status in _GONE:
+            if error.status in GONE:
                 return None
             raise
         document = expect(document, "state", "offset", "length", "media", "duplicate", "problem")

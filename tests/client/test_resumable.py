@@ -93,6 +93,13 @@ def test_an_upload_that_is_gone_begins_anew(tmp_path: Path, status: int) -> None
     assert sent.sent[8].headers["upload-offset"] == "0"
 
 
+@pytest.mark.parametrize("status", [404, 410])
+def test_an_upload_that_goes_between_two_parts_begins_anew(tmp_path: Path, status: int) -> None:
+    again = (MISSING, CREATED, *map(took, OFFSETS), COMPLETE)
+    sent = attempt(tmp_path, MISSING, CREATED, took(PART), answer(status, b"{}"), *again)
+    assert (sent.result.outcome, len(sent.waits)) == ("uploaded", 1)
+
+
 @pytest.mark.parametrize("status", [408, 423, 502, 503])
 def test_a_failure_that_may_pass_leaves_the_upload_as_it_is(tmp_path: Path, status: int) -> None:
     rest = (MISSING, HEAD, state(PART), took(2 * PART), took(SIZE), COMPLETE)

@@ -14,14 +14,17 @@ class CuttingProxy:
     """Listens on a free port and forwards to `target`, a port that may be changed.
 
     When so many bytes have gone to the service in all as the next of `cuts` says, the connection that carried the last
-    one is reset; `on_cut` is called before another connection is let in.
+    one is reset; `on_cut` is called before another connection is let in. `hold_after` has the bytes wait instead.
     """
 
     def __init__(self, target: int, cuts: Sequence[int] = (), on_cut: Callable[[], None] | None = None) -> None:
         self.target = target
         self.passed = 0
         self.cuts = list(cuts)
-        self._on_cut = on_cut
+        self._held_at: int | None = None
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self.on_cut = on_cut
         self._guard = threading.Lock()
         self._cutting = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -38,9 +41,31 @@ class CuttingProxy:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self.release()
         self.cut_all()
         for thread in self._threads:
             thread.join(30)
+
+    def cut_after(self, count: int) -> None:
+        """Cut the connection that carries the last one of so many more bytes."""
+        with self._guard:
+            self.cuts = [self.passed + count]
+
+    def hold_after(self, count: int) -> None:
+        """Let so many more bytes through, and the others wait."""
+        with self._guard:
+            self._held_at = self.passed + count
+
+    @property
+    def is_flowing(self) -> bool:
+        """Whether bytes pass, and do not wait."""
+        return self._flowing.is_set()
+
+    def release(self) -> None:
+        """Let bytes through again."""
+        with self._guard:
+            self._held_at = None
+        self._flowing.set()
 
     def cut_all(self) -> None:
         """Reset every connection that is open."""
@@ -78,9 +103,12 @@ class CuttingProxy:
 
     def _send(self, client: socket.socket, server: socket.socket) -> None:
         while piece := client.recv(self._room()):
+            self._flowing.wait(60)
             server.sendall(piece)
             with self._guard:
                 self.passed += len(piece)
+                if self._held_at is not None and self.passed >= self._held_at:
+                    self._flowing.clear()
                 is_cut = bool(self.cuts) and self.passed >= self.cuts[0]
                 if is_cut:
                     self.cuts.pop(0)
@@ -91,8 +119,8 @@ class CuttingProxy:
     def _cut(self, client: socket.socket) -> None:
         with self._cutting:
             _reset(client)
-            if self._on_cut:
-                self._on_cut()
+            if self.on_cut:
+                self.on_cut()
 
     def _room(self) -> int:
         with self._guard:
