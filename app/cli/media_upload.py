@@ -1,32 +1,24 @@
 """`flask media upload`: files to a service over a bad link. It needs no settings of the service and no database."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich.filesize import decimal
 
 from app.cli.output import json_option, note, printable, show_json, show_table
+from app.cli.upload_options import detection_options, service_options
 from app.cli.upload_progress import shown_progress
 from app.cli.usage import usage
+from app.client.options import UploadOptions
 from app.client.selection import selected
-from app.client.service import RemoteService, is_web_address
-from app.client.upload import Result, Uploader
+from app.client.service import RemoteService
+from app.client.unfinished import UnfinishedUploads, state_folder
+from app.client.upload import LARGEST_PART, MIB, Result, Uploader
 
 FAILED = 1
 STATUS_NAMES = {1: "new", 2: "processing", 3: "processed", 6: "error"}
-
-
-def _checked_url(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not is_web_address(value):
-        raise click.BadParameter(f"must be the service's http:// or https:// address, without a password: {value!r}.")
-    return value
-
-
-def _checked_token(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    token = value.strip()
-    if not token or not all("!" <= character <= "~" for character in token):
-        raise click.BadParameter("must be printable ASCII without spaces.")
-    return token
 
 
 @click.command(
@@ -43,47 +35,38 @@ def _checked_token(_context: click.Context, _parameter: click.Parameter, value: 
     ),
 )
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--url",
-    required=True,
-    envvar="DETECTIONS_URL",
-    show_envvar=True,
-    callback=_checked_url,
-    help="The service's address.",
-)
-@click.option(
-    "--token",
-    required=True,
-    envvar="DETECTIONS_TOKEN",
-    show_envvar=True,
-    callback=_checked_token,
-    help="A bearer token; better from the environment, because others can see command lines.",
-)
+@service_options
 @click.option("--recursive", "-r", is_flag=True, help="Take folders: every file below with a known extension.")
-@click.option("--detect/--no-detect", default=True, show_default=True, help="Have objects detected, or only store.")
-@click.option("--tries", type=click.IntRange(1, 1000), default=8, show_default=True, help="At most so many a file.")
+@detection_options
 @click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=60.0,
+    "--tries",
+    type=click.IntRange(1, 1000),
+    default=8,
     show_default=True,
-    help="Seconds of silence after which a try is given up.",
+    help="Attempts in a row that bring no byte further.",
+)
+@click.option(
+    "--part-size",
+    type=click.FloatRange(0, LARGEST_PART / MIB, min_open=True),
+    default=LARGEST_PART / MIB,
+    show_default=True,
+    help="MiB that one request carries of a large file; less where a proxy refuses long bodies.",
 )
 @json_option
 def upload(
     paths: Sequence[Path],
-    url: str,
-    token: str,
+    service: RemoteService,
+    options: UploadOptions,
     recursive: bool,
-    detect: bool,
     tries: int,
-    timeout: float,
+    part_size: float,
     as_json: bool,
 ) -> None:
     """Upload files to a service at some address, over links that break; no setting of the service is needed here.
 
     A file that is there already (equal size and checksum) is not sent again, so a list that was stopped goes on where
-    it was. Trouble that may pass is tried again, after a backoff or as long as the service asks for.
+    it was. A file above 8 MiB goes on behind the bytes that are there, after a break and after a stop. What may pass is
+    tried again, after a backoff or as long as the service asks for.
     """
     folders = [path for path in paths if path.is_dir()]
     if folders and not recursive:
@@ -91,8 +74,11 @@ def upload(
     files, passed_over = selected(paths)
     if passed_over:
         note(f"{passed_over} files of other kinds are passed over.")
-    with RemoteService(url, token, silence=timeout) as service:
-        results = _upload_all(files, Uploader(service, detect=detect, tries=tries), quiet=as_json)
+    with service:
+        unfinished = UnfinishedUploads(state_folder(os.environ))
+        part_bytes = max(1, int(part_size * MIB))
+        uploader = Uploader(service, options, tries=tries, unfinished=unfinished, part_bytes=part_bytes)
+        results = _upload_all(files, uploader, quiet=as_json)
     if as_json:
         show_json([_document(result) for result in results])
     missing = [result for result in results if result.outcome in ("failed", "not tried")]
@@ -109,7 +95,7 @@ def _upload_all(files: Sequence[Path], uploader: Uploader, *, quiet: bool) -> li
         with shown_progress(len(files)) as progress:
             for path in files:
                 progress.begin(path)
-                results.append(uploader.upload(path, progress.sent, progress.waits))
+                results.append(uploader.upload(path, progress))
                 if not quiet:
                     click.echo(_line(results[-1]))
                 if results[-1].ends_list:
@@ -122,6 +108,8 @@ def _upload_all(files: Sequence[Path], uploader: Uploader, *, quiet: bool) -> li
 def _line(result: Result) -> str:
     status = STATUS_NAMES.get(result.status or 0, "-" if result.status is None else str(result.status))
     reason = f": {result.reason}" if result.reason else ""
+    if result.resumed_at:
+        reason += f" (resumed at {decimal(result.resumed_at)})"
     return printable(f"{result.media_id or '-':16}  {result.outcome:13}  {status:10}  {result.path}{reason}")
 
 
@@ -132,4 +120,5 @@ def _document(result: Result) -> dict[str, object]:
         "outcome": result.outcome,
         "mediaStatus": result.status,
         "reason": result.reason,
+        "resumedAt": result.resumed_at,
     }

@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Column
 
 from app.cli.output import printable
+from app.client.progress import Progress as ClientProgress
 
 BAR_WIDTH = 12
 """In columns: at 80 of them the name, and why it waits, are worth more than a long bar."""
 
 
-class UploadProgress(Protocol):
-    """What an upload tells: the file begun, how many of its bytes were sent, and why it waits for how many seconds."""
+class UploadProgress(ClientProgress, Protocol):
+    """What uploads tell: the file begun, and how it goes on."""
 
     def begin(self, path: Path) -> None: ...
-    def sent(self, count: int) -> None: ...
-    def waits(self, why: str, seconds: float) -> None: ...
 
 
 class _Nothing:
@@ -31,6 +31,9 @@ class _Nothing:
         """Nothing."""
 
     def sent(self, count: int) -> None:
+        """Nothing."""
+
+    def resumed(self, offset: int) -> None:
         """Nothing."""
 
     def waits(self, why: str, seconds: float) -> None:
@@ -44,20 +47,25 @@ class _Bar:
         self._progress = progress
         self._files = files
         self._number = 0
-        self._name = ""
+        self._name = self._title = ""
         self._task = progress.add_task("", total=None)
 
     def begin(self, path: Path) -> None:
         self._number += 1
-        self._name = f"{self._number}/{self._files} {printable(path.name)}"
+        self._name = self._title = f"{self._number}/{self._files} {printable(path.name)}"
         self._progress.remove_task(self._task)
         self._task = self._progress.add_task(self._name, total=path.stat().st_size if path.is_file() else None)
 
     def sent(self, count: int) -> None:
         self._progress.update(self._task, completed=count, description=self._name)
 
+    def resumed(self, offset: int) -> None:
+        self._name = f"{self._title} (resumed at {decimal(offset)})"
+        # What was there before is no part of the speed.
+        self._progress.reset(self._task, completed=offset, description=self._name)
+
     def waits(self, why: str, seconds: float) -> None:
-        self._progress.update(self._task, description=printable(f"{self._name} (again in {seconds:.0f} s: {why})"))
+        self._progress.update(self._task, description=printable(f"{self._title} (again in {seconds:.0f} s: {why})"))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from app.media.hashing import media_id_of_file
 from app.media.types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 
 OnBytes = Callable[[int], None]
-"""Called with how many bytes of the file have been read for sending, from the start of this try."""
+"""Called with how many bytes of the file have been read for sending, counted from the file's start."""
 
 
 class FileUnfit(DetectionsError):
@@ -22,12 +22,13 @@ class FileUnfit(DetectionsError):
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """An open file with its id; `size` is in bytes."""
+    """An open file with its id; `size` is in bytes, `modified_ns` the time of its last change, in ns since 1970."""
 
     name: str
     content_type: str
     media_id: str
     size: int
+    modified_ns: int
     _fd: int
 
     def checksum(self) -> str:
@@ -37,19 +38,26 @@ class LocalFile:
         except OSError as error:
             raise FileUnfit(f"cannot be read: {error.strerror}") from error
 
-    def body(self, on_bytes: OnBytes) -> "FileBody":
-        """Its bytes from the first one, for one request."""
-        return FileBody(self._fd, self.size, on_bytes)
+    def body(self, on_bytes: OnBytes, offset: int = 0, size: int | None = None) -> "FileBody":
+        """Its bytes from `offset` on, `size` of them or all, for one request."""
+        return FileBody(self._fd, offset, self.size if size is None else offset + size, on_bytes)
+
+    def check_unchanged(self) -> None:
+        """Raise FileUnfit where the file is no longer the one that was opened: parts of two states are no file."""
+        status = os.fstat(self._fd)
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
+            raise FileUnfit("was changed while it was sent")
 
 
 class FileBody:
     """What `requests` takes as a body of known length; the file is never in memory as a whole."""
 
-    def __init__(self, fd: int, size: int, on_bytes: OnBytes) -> None:
+    def __init__(self, fd: int, start: int, end: int, on_bytes: OnBytes) -> None:
         self._fd = fd
-        self._size = size
+        self._size = end - start
+        self._end = end
         self._on_bytes = on_bytes
-        self._position = 0
+        self._position = start
 
     def __len__(self) -> int:
         return self._size
@@ -60,7 +68,7 @@ class FileBody:
 
     def read(self, size: int) -> bytes:
         """The next bytes, none of them past the length that was announced. Raises FileUnfit."""
-        wanted = min(size, self._size - self._position)
+        wanted = min(size, self._end - self._position)
         try:
             piece = os.pread(self._fd, wanted, self._position)
         except OSError as error:
@@ -95,6 +103,7 @@ def _identified(fd: int, name: str, extension: str) -> LocalFile:
         if not status.st_size:
             raise FileUnfit("is empty")
         check_first_bytes(extension, os.pread(fd, HEAD_BYTES, 0))
-        return LocalFile(name, MEDIA_TYPES[extension].content_type, media_id_of_file(fd), status.st_size, fd)
+        content_type = MEDIA_TYPES[extension].content_type
+        return LocalFile(name, content_type, media_id_of_file(fd), status.st_size, status.st_mtime_ns, fd)
     except (OSError, EOFError) as error:
         raise FileUnfit(f"cannot be read: {error}") from error

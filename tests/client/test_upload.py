@@ -2,65 +2,27 @@
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from app.client.options import UploadOptions
 from app.client.service import RemoteService
-from app.client.upload import OnWait, Result, Uploader
-from app.media.checksum import checksum_of_bytes
-from app.media.hashing import media_id_of_bytes
-from tests.annotations.servers import Peer, Server, Step, answer
-
-CONTENT = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 40
-ID = media_id_of_bytes(CONTENT)
-CHECKSUM = checksum_of_bytes(CONTENT)
-MISSING = answer(404, b"{}")
-TOKEN = "a.good.token"
-
-
-def record(**more: object) -> dict[str, object]:
-    return {"id": ID, "sizeBytes": len(CONTENT), "checksum": CHECKSUM, "mediaStatus": 1, "run": None} | more
-
-
-def document(content: object, status: int = 200) -> bytes:
-    return answer(status, json.dumps(content).encode())
-
-
-STORED = document({"media": record(), "duplicate": False}, 201)
-
-
-class Attempt:
-    """One upload of CONTENT to a server that takes these steps; waits are noted instead of being waited for."""
-
-    def __init__(self, folder: Path, *steps: Step, detect: bool = False, on_bytes: Callable[[int], None] | None = None):
-        self.path = folder / "photo.jpg"
-        self.path.write_bytes(CONTENT)
-        self.waits: list[float] = []
-        self.reasons: list[str] = []
-        with Server(*steps) as server, RemoteService(server.url, TOKEN, silence=5) as service:
-            uploader = Uploader(service, detect=detect, tries=3, sleep=self.waits.append)
-            self.result: Result = uploader.upload(self.path, on_bytes or (lambda _count: None), self._on_wait())
-            self.requests = [f"{request.method} {request.path}" for request in server.requests]
-            self.last = server.requests[-1] if server.requests else None
-
-    def _on_wait(self) -> OnWait:
-        return lambda reason, _seconds: self.reasons.append(reason)
+from app.client.unfinished import UnfinishedUploads
+from app.client.upload import Uploader
+from tests.annotations.servers import Peer, Server, answer
+from tests.client.attempt import CONTENT, ID, MISSING, STORED, TOKEN, Attempt, Observer, document, record
 
 
 def test_a_file_is_looked_for_and_then_sent_whole(tmp_path: Path) -> None:
-    told: list[int] = []
-    attempt = Attempt(tmp_path, MISSING, STORED, on_bytes=told.append)
-    assert attempt.result.outcome == "uploaded"
-    assert attempt.result.media_id == ID
-    assert attempt.waits == []
+    attempt = Attempt(tmp_path, MISSING, STORED)
+    assert (attempt.result.outcome, attempt.result.media_id, attempt.waits) == ("uploaded", ID, [])
     assert attempt.requests == [f"GET /media/{ID}", "POST /media"]
     assert attempt.last is not None
     assert attempt.last.body == CONTENT
     assert attempt.last.headers["authorization"] == f"Bearer {TOKEN}"
-    assert told == sorted(told)
-    assert told[-1] == len(CONTENT)
+    assert attempt.told.counts == sorted(attempt.told.counts)
+    assert attempt.told.counts[-1] == len(CONTENT)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
@@ -74,8 +36,7 @@ def test_trouble_that_may_pass_is_tried_again(tmp_path: Path, status: int) -> No
 def test_a_refusal_is_not_tried_again_and_leaves_the_list(tmp_path: Path, status: int) -> None:
     body = json.dumps({"detail": "for this reason"}).encode()
     attempt = Attempt(tmp_path, MISSING, answer(status, body), STORED)
-    assert attempt.result.outcome == "failed"
-    assert attempt.result.ends_list is False
+    assert (attempt.result.outcome, attempt.result.ends_list) == ("failed", False)
     assert attempt.result.reason == f"{status}: for this reason"
     assert attempt.waits == []
 
@@ -83,8 +44,7 @@ def test_a_refusal_is_not_tried_again_and_leaves_the_list(tmp_path: Path, status
 @pytest.mark.parametrize("status", [401, 403])
 def test_without_access_the_list_ends(tmp_path: Path, status: int) -> None:
     attempt = Attempt(tmp_path, answer(status))
-    assert attempt.result.outcome == "failed"
-    assert attempt.result.ends_list is True
+    assert (attempt.result.outcome, attempt.result.ends_list) == ("failed", True)
     assert attempt.requests == [f"GET /media/{ID}"]
 
 
@@ -93,19 +53,17 @@ def test_the_wait_is_as_long_as_the_service_asks_for(tmp_path: Path) -> None:
     assert attempt.result.outcome == "uploaded"
     assert attempt.waits[0] == 40
     assert attempt.waits[1] < 5
-    assert "503" in attempt.reasons[0]
+    assert "503" in attempt.told.reasons[0]
 
 
 def test_after_so_many_tries_it_is_given_up(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, answer(503))
-    assert attempt.result.outcome == "failed"
-    assert len(attempt.requests) == 3
+    assert (attempt.result.outcome, len(attempt.requests)) == ("failed", 3)
 
 
 def test_what_is_there_with_equal_bytes_is_not_sent(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, document(record(mediaStatus=3)))
-    assert attempt.result.outcome == "already there"
-    assert attempt.result.status == 3
+    assert (attempt.result.outcome, attempt.result.status) == ("already there", 3)
     assert attempt.requests == [f"GET /media/{ID}"]
 
 
@@ -126,8 +84,7 @@ def test_what_is_there_without_a_checksum_is_sent_to_be_compared(tmp_path: Path,
 def test_a_run_that_somebody_else_began_meanwhile_is_as_good(tmp_path: Path) -> None:
     begun = document(record(mediaStatus=2, run={"id": 1}))
     attempt = Attempt(tmp_path, document(record()), answer(409, b"{}"), begun, detect=True)
-    assert attempt.result.outcome == "already there"
-    assert attempt.result.status == 2
+    assert (attempt.result.outcome, attempt.result.status) == ("already there", 2)
 
 
 def test_no_redirect_is_followed(tmp_path: Path) -> None:
@@ -163,10 +120,11 @@ def test_a_file_that_is_cut_while_it_is_sent_is_told_as_such(tmp_path: Path) -> 
 
     waits: list[float] = []
     with Server(MISSING, STORED) as server, RemoteService(server.url, TOKEN, silence=5) as service:
-        uploader = Uploader(service, detect=False, tries=3, sleep=waits.append)
-        result = uploader.upload(path, cut_large, lambda _reason, _seconds: None)
-    assert result.outcome == "failed"
-    assert waits == []
+        uploader = Uploader(
+            service, UploadOptions(detect=False), tries=3, unfinished=UnfinishedUploads(None), sleep=waits.append
+        )
+        result = uploader.upload(path, Observer(cut_large))
+    assert (result.outcome, waits) == ("failed", [])
     assert "was cut" in (result.reason or "")
 
 

@@ -63,14 +63,16 @@ def open_tab(browser: Browser, service: Service) -> Iterator[OpenTab]:
     """Makes watched tabs; at the end of the test none of them may have had any trouble."""
     tabs: list[Tab] = []
 
-    def open_tab(width: int = 1280, height: int = 800, scheme: str = "light", *, bypass_csp: bool = False) -> Tab:
+    def open_tab(
+        width: int = 1280, height: int = 800, scheme: str = "light", *, bypass_csp: bool = False, url: str = ""
+    ) -> Tab:
         context = browser.new_context(
             viewport=ViewportSize(width=width, height=height),
             color_scheme="dark" if scheme == "dark" else "light",
             reduced_motion="reduce",
             bypass_csp=bypass_csp,
         )
-        tabs.append(Tab(context, service.url))
+        tabs.append(Tab(context, url or service.url))
         return tabs[-1]
 
     yield open_tab

@@ -1,6 +1,7 @@
 """A browser's tab that is watched: whatever a test does in it, nothing may go wrong behind its back."""
 
 import re
+from pathlib import Path
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, FilePayload, Locator, Page, Request, expect
 
@@ -25,6 +26,7 @@ class Tab:
         self.url = url
         self.troubles: list[str] = []
         self._expected: set[int] = set()
+        self._expects_breaks = False
         context.add_init_script(TELL_VIOLATIONS)
         self.page: Page = context.new_page()
         self.page.set_default_timeout(WAIT_SECONDS * 1000)
@@ -36,6 +38,10 @@ class Tab:
         """The browser reports each refused request as an error; these are part of the test."""
         self._expected |= set(statuses)
 
+    def expects_breaks(self) -> None:
+        """Connections break in this test, which the browser reports, too."""
+        self._expects_breaks = True
+
     def open(self, view: str = "") -> None:
         """Load the page, or go to another view of it."""
         self.page.goto(f"{self.url}/{view}")
@@ -45,6 +51,10 @@ class Tab:
         self.page.get_by_label("Access token").fill(token)
         self.page.get_by_role("button", name="Sign in").click()
         expect(self.page.get_by_role("button", name="Sign out")).to_be_visible()
+
+    def choose_path(self, path: Path) -> None:
+        """Give the page a file that lies on the disk, with its time."""
+        self.page.locator("input[type=file]").set_input_files(path)
 
     def choose(self, *files: tuple[str, bytes]) -> None:
         """Give the page files as its picker does."""
@@ -59,6 +69,8 @@ class Tab:
             return
         refused = re.search(r"the server responded with a status of (\d+)", message.text)
         if refused and int(refused[1]) in self._expected:
+            return
+        if self._expects_breaks and "net::ERR_" in message.text:
             return
         self.troubles.append(f"console: {message.text}")
 

@@ -93,7 +93,9 @@ class Proxy:
             client.sendall(BUSY_ANSWER)
             return True
         server.sendall(request)
-        answer = _read_body(server, _read_head(server))
+        answer = _read_head(server)
+        if not request.startswith(b"HEAD "):
+            answer = _read_body(server, answer)
         if fault == "drip":
             self._drip(client, answer)
         elif fault == "half an answer":

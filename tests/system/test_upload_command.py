@@ -42,7 +42,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> 
 
 def environment(service: Service, proxy: Proxy | None = None, **more: str) -> dict[str, str]:
     url = proxy.url if proxy else service.url
-    return {"DETECTIONS_URL": url, "DETECTIONS_TOKEN": token(), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"} | more
+    state = str(service.folder / "state")
+    ours = {"DETECTIONS_URL": url, "DETECTIONS_TOKEN": token(), "XDG_STATE_HOME": state}
+    return ours | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"} | more
 
 
 @contextmanager

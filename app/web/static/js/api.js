@@ -52,6 +52,11 @@ export class Api {
     if (token === this.#session.token) this.#session.end(problem.detail || problem.title);
   }
 
+  /** Who this session's user is, for what is kept for each of them. */
+  get userId() {
+    return this.#session.user?.userId ?? null;
+  }
+
   get token() {
     return this.#session.token;
   }
@@ -72,7 +77,7 @@ async function send(path, options) {
 }
 
 async function refusal(response) {
-  return problemFrom(response.status, await response.text(), response.headers.get("Retry-After"));
+  return problemFrom(response.status, await response.text(), (name) => response.headers.get(name));
 }
 
 async function json(response) {

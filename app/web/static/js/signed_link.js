@@ -22,7 +22,7 @@ export class SignedLink {
     try {
       const response = await fetch(this.#link.url, { headers: { Range: "bytes=0-0" }, signal: this.#signal });
       const text = await response.text();
-      return response.ok ? null : problemFrom(response.status, text, response.headers.get("Retry-After"));
+      return response.ok ? null : problemFrom(response.status, text, (name) => response.headers.get(name));
     } catch (error) {
       this.#signal.throwIfAborted();
       if (error instanceof TypeError) return Problem.unreachable();

@@ -31,17 +31,32 @@ export class Turns {
     this.#free = count;
   }
 
-  /** Runs `task` when its turn comes; rejects without running it where the signal was aborted meanwhile. */
+  /** Runs `task` when its turn comes; rejects without running it as soon as the signal is aborted before that. */
   async take(task, signal) {
+    signal.throwIfAborted();
     if (this.#free > 0) this.#free -= 1;
-    else await new Promise((resolve) => this.#waiting.push(resolve));
+    else await this.#turn(signal);
     try {
-      signal?.throwIfAborted();
       return await task();
     } finally {
       const next = this.#waiting.shift();
       if (next) next();
       else this.#free += 1;
     }
+  }
+
+  #turn(signal) {
+    return new Promise((resolve, reject) => {
+      const leave = () => {
+        this.#waiting.splice(this.#waiting.indexOf(begin), 1);
+        reject(signal.reason);
+      };
+      const begin = () => {
+        signal.removeEventListener("abort", leave);
+        resolve();
+      };
+      this.#waiting.push(begin);
+      signal.addEventListener("abort", leave, { once: true });
+    });
   }
 }

@@ -2,9 +2,10 @@
 
 import { announce, complain } from "./announce.js";
 import { h, icon, setAttribute, setText } from "./dom.js";
-import { bytes, duration, grouped, plural } from "./format.js";
+import { plural } from "./format.js";
 import { Problem } from "./problem.js";
 import { mediaPath } from "./router.js";
+import { words } from "./upload_words.js";
 
 const ACCEPT = [
   ".jpg,.jpeg,.jpe,.jfif,.png,.webp,.bmp,.tif,.tiff,.gif,.heic,.heif,.avif",
@@ -117,6 +118,11 @@ function uploadRow(uploads, upload, signal) {
     { class: "button button-small", hidden: true, on: { click: () => uploads.retry(upload) } },
     "Retry",
   );
+  // One button for both, so that it keeps the focus.
+  const pause = h("button", {
+    class: "button button-small",
+    on: { click: () => (upload.state === "paused" ? uploads.resume(upload) : uploads.pause(upload)) },
+  });
   const cancel = h("button", {
     class: "button-icon",
     "aria-label": `Cancel ${name}`,
@@ -127,7 +133,7 @@ function uploadRow(uploads, upload, signal) {
     "li",
     { class: "upload" },
     title,
-    h("div", { class: "upload-actions" }, link, retry, cancel),
+    h("div", { class: "upload-actions" }, link, retry, pause, cancel),
     bar,
     text,
     detail,
@@ -145,6 +151,10 @@ function uploadRow(uploads, upload, signal) {
     if (id) setAttribute(link, "href", mediaPath(id));
     setAttribute(link, "aria-label", `Open ${name}`);
     retry.hidden = !["failed", "cancelled"].includes(upload.state) || upload.media !== null;
+    const verb = upload.state === "paused" ? "Resume" : "Pause";
+    setText(pause, verb);
+    setAttribute(pause, "aria-label", `${verb} ${name}`);
+    pause.hidden = !upload.pausable && upload.state !== "paused";
     cancel.hidden = !upload.cancellable;
   };
   const speak = () => {
@@ -166,50 +176,4 @@ function showBar(bar, upload) {
   const [value, max] = state === "detecting" ? (counted ?? [null, 1]) : [progress.sent, progress.total];
   setAttribute(bar, "max", Math.max(1, max));
   setAttribute(bar, "value", value === null ? null : Math.min(value, Math.max(1, max)));
-}
-
-/** What is said of an upload: a line, and an explanation where there is one. */
-function words(upload) {
-  const { state, media, problem } = upload;
-  switch (state) {
-    case "queued":
-      return [`${bytes(upload.file.size)} · waiting for its turn`, ""];
-    case "sending":
-      return [sendingWords(upload.progress), ""];
-    case "held":
-      return [`${problem.title} · trying again in ${duration((upload.retryAt - Date.now()) / 1000)}`, problem.detail];
-    case "detecting":
-      return [`${knownWords(upload)}${runWords(upload.run)}`, ""];
-    case "done":
-      return [`${knownWords(upload)}${doneWords(media)}`, ""];
-    case "failed":
-      return [problem.title, problem.detail];
-    default:
-      return ["Cancelled", ""];
-  }
-}
-
-function sendingWords({ sent, total, speed, secondsLeft }) {
-  if (sent >= total) return `${bytes(total)} sent · waiting for the answer`;
-  const pace = speed === null ? "" : ` · ${bytes(speed)}/s`;
-  const left =
-    secondsLeft === null || !Number.isFinite(secondsLeft) ? "" : ` · ${duration(Math.ceil(secondsLeft))} left`;
-  return `${bytes(sent)} of ${bytes(total)}${pace}${left}`;
-}
-
-function knownWords({ duplicate, media, file }) {
-  if (!duplicate) return "";
-  const as = media.name === file.name ? "" : ` as ${media.name}`;
-  return `Already known${as} · `;
-}
-
-function runWords(run) {
-  if (run?.state !== "running") return "waiting for the detector";
-  if (!run.framesTotal) return "detecting";
-  return `detecting · ${grouped(run.framesDone)} of ${plural(run.framesTotal, "frame")}`;
-}
-
-function doneWords({ run, mediaType }) {
-  if (!run) return "stored";
-  return mediaType === "Video" ? `processed · ${plural(run.framesDone, "frame")}` : "processed";
 }

@@ -6,6 +6,7 @@
 import { isAbort } from "./api.js";
 import { follow } from "./events.js";
 import { Problem } from "./problem.js";
+import { isLarge, ResumableFile } from "./resumable.js";
 import { sleep, Turns } from "./time.js";
 import { sendFile } from "./transfer.js";
 
@@ -15,11 +16,18 @@ const FOLLOWING_AT_ONCE = 2;
 const MOST_TRIES = 30;
 const LONGEST_WAIT = 30;
 
-/** `queued → sending (⇄ held) → detecting → done`, or `failed`, or `cancelled`. */
+const PAUSED = new DOMException("The upload is paused", "AbortError");
+const CANCELLED = new DOMException("The upload is cancelled", "AbortError");
+
+/**
+ * `queued → sending (⇄ held) → detecting → done`, or `failed`, or `cancelled`; a large file may be `paused` before it is
+ * sent whole. `parts` is how a large file is sent, `null` for others.
+ */
 export class Upload extends EventTarget {
-  constructor(file) {
+  constructor(file, parts) {
     super();
     this.file = file;
+    this.parts = parts;
     this.begin();
   }
 
@@ -27,6 +35,7 @@ export class Upload extends EventTarget {
   begin() {
     this.controller = new AbortController();
     this.state = "queued";
+    this.resumedAt = null;
     this.progress = { sent: 0, total: this.file.size, speed: null, secondsLeft: null };
     this.retryAt = null;
     this.problem = null;
@@ -41,7 +50,11 @@ export class Upload extends EventTarget {
 
   /** Whether cancelling still changes anything: what the service has accepted it finishes. */
   get cancellable() {
-    return ["queued", "sending", "held"].includes(this.state);
+    return ["queued", "sending", "held", "paused"].includes(this.state);
+  }
+
+  get pausable() {
+    return this.parts !== null && this.cancellable && this.state !== "paused";
   }
 
   change(fields) {
@@ -70,7 +83,7 @@ export class Uploads extends EventTarget {
 
   add(files) {
     for (const file of files) {
-      const upload = new Upload(file);
+      const upload = new Upload(file, isLarge(file) ? new ResumableFile(this.#api, file) : null);
       upload.addEventListener("state", () => this.#changed());
       this.all.push(upload);
       this.#carry(upload);
@@ -79,7 +92,23 @@ export class Uploads extends EventTarget {
   }
 
   cancel(upload) {
-    if (upload.cancellable) upload.controller.abort();
+    if (!upload.cancellable) return;
+    const isPaused = upload.state === "paused"; // and nothing of it under way that would heed the signal
+    if (isPaused) upload.controller = new AbortController();
+    upload.controller.abort(CANCELLED);
+    if (isPaused) this.#cancelled(upload);
+  }
+
+  /** Stop sending until `resume`; what the service has stays there. */
+  pause(upload) {
+    if (upload.pausable) upload.controller.abort(PAUSED);
+  }
+
+  resume(upload) {
+    if (upload.state !== "paused") return;
+    upload.controller = new AbortController();
+    upload.change({ state: "queued" });
+    this.#carry(upload);
   }
 
   retry(upload) {
@@ -114,21 +143,34 @@ export class Uploads extends EventTarget {
       const record = ended(media.run) ? media : await this.#following.take(() => this.#follow(upload), signal);
       upload.change({ state: "done", media: record, run: record.run, ...failure(record) });
     } catch (error) {
-      if (signal.aborted || isAbort(error)) upload.change({ state: "cancelled", retryAt: null });
+      if (signal.reason === PAUSED) upload.change({ state: "paused", retryAt: null });
+      else if (signal.aborted || isAbort(error)) this.#cancelled(upload);
       else if (error instanceof Problem) upload.change({ state: "failed", problem: error, retryAt: null });
       else throw error;
     }
   }
 
-  /** Send it, again after a while where the service is busy or away for now: the same bytes twice are no harm. */
+  #cancelled(upload) {
+    upload.change({ state: "cancelled", retryAt: null });
+    if (upload.controller.signal.reason === CANCELLED) upload.parts?.discard();
+  }
+
+  /**
+   * Send it, again after a while where the service is busy or away for now: the same bytes twice are no harm. Tries are
+   * counted from the last one that brought the service bytes, so that a link may break as often as it likes.
+   */
   async #send(upload) {
     const { signal } = upload.controller;
+    const onProgress = (progress) => upload.change({ progress });
+    const onResumed = (resumedAt) => upload.change({ resumedAt });
     for (let tries = 1; ; tries += 1) {
+      const before = upload.parts?.reached ?? 0;
       upload.change({ state: "sending", retryAt: null, problem: null });
       try {
-        const onProgress = (progress) => upload.change({ progress });
+        if (upload.parts) return await upload.parts.send({ signal, onProgress, onResumed });
         return await sendFile(this.#api, upload.file, { signal, onProgress });
       } catch (error) {
+        if (upload.parts?.reached > before) tries = 1;
         if (!(error instanceof Problem && error.passes) || tries === MOST_TRIES) throw error;
         const seconds = Math.max(error.retryAfter ?? 0, Math.min(LONGEST_WAIT, 2 ** (tries - 1)));
         upload.change({ state: "held", problem: error, retryAt: Date.now() + seconds * 1000 });
