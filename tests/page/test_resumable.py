@@ -26,6 +26,8 @@ RESUMED = re.compile(r"of 1\.5 MB · resumed at (\d+ kB|1\.\d MB)")
 VIEW = "?partSize=0.25"
 TUS = {"Tus-Resumable": "1.0.0"}
 
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
+
 
 @pytest.fixture
 def link(service: Service) -> Iterator[CuttingProxy]:
