@@ -45,7 +45,7 @@ from app.runs.executor import RunExecutor
 from app.runs.lifecycle import RunRequest, Runs
 from app.runs.put_off import PutOffRuns
 from app.runs.retention import RETENTION_EVERY, SupersededRuns
-from app.runs.speculative_run import UploadedRun
+from app.runs.speculative_run import SpeculativeRun
 from app.runs.waiters import RunWaiters
 from app.settings import DatabaseSettings, Settings
 from app.storage import Storage
@@ -116,7 +116,7 @@ class Services:
                 self.upload_records,
                 self.ingest,
                 self.runs,
-                self.uploaded_run,
+                self.speculative_run,
                 RunDefaults(settings.detector_confidence, settings.frame_interval),
             ),
             Limits(
@@ -137,9 +137,9 @@ class Services:
         """What the detectors of this process are under, by their own word; by the kernel's before one was started."""
         return self.executor.sandbox or offered(self.settings.detector_options)
 
-    def uploaded_run(self, wanted: RunRequest) -> UploadedRun:
+    def speculative_run(self, wanted: RunRequest) -> SpeculativeRun:
         """The run of one upload."""
-        return UploadedRun(self.runs, self.executor, wanted)
+        return SpeculativeRun(self.runs, self.executor, wanted)
 
     def dispatcher(self) -> Dispatcher | None:
         """A dispatcher of its own for whoever asks; None where no annotations service is configured."""

@@ -242,7 +242,7 @@ BUGS = (
                 "        if transaction.core.scalar(self._statements.any_claimable) is None and not media.id:\n",
             )
         ],
-        ["tests/runs/test_head_start.py"],
+        ["tests/runs/test_speculative_runs.py"],
     ),
     Bug(
         "an upload under way taken for an orphan",

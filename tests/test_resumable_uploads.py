@@ -24,7 +24,7 @@ from app.resumable.records import UploadRecords
 from app.resumable.upkeep import UploadUpkeep
 from app.resumable.uploads import NewUpload, ResumableUploads
 from app.runs.lifecycle import Runs
-from app.runs.speculative_run import UploadedRun
+from app.runs.speculative_run import SpeculativeRun
 from tests.conftest import Clock
 from tests.intake import Intake, open_intake, picture
 
@@ -71,7 +71,7 @@ class World:
         return [path.name for path in self.intake.leftovers()]
 
 
-def no_run(*_wanted: object) -> UploadedRun:
+def no_run(*_wanted: object) -> SpeculativeRun:
     raise AssertionError("no run was asked for")
 
 

@@ -19,7 +19,7 @@ from app.media.types import HEAD_BYTES, check_first_bytes, extension_of
 from app.resumable.metadata import FileMetadata, file_metadata
 from app.resumable.records import UploadRecords
 from app.runs.lifecycle import RunRequest, Runs
-from app.runs.speculative_run import UploadedRun
+from app.runs.speculative_run import SpeculativeRun
 from app.storage import Incoming
 
 _REFUSALS = (
@@ -51,20 +51,20 @@ class RunDefaults:
 
 
 class Finishing:
-    """Hands files to the ingest and begins their runs. `uploaded_run` makes the run of one upload."""
+    """Hands files to the ingest and begins their runs. `speculative_run` makes the run of one upload."""
 
     def __init__(
         self,
         records: UploadRecords,
         ingest: Ingest,
         runs: Runs,
-        uploaded_run: Callable[[RunRequest], UploadedRun],
+        speculative_run: Callable[[RunRequest], SpeculativeRun],
         defaults: RunDefaults,
     ) -> None:
         self._records = records
         self._ingest = ingest
         self._runs = runs
-        self._uploaded_run = uploaded_run
+        self._uploaded_run = speculative_run
         self._defaults = defaults
 
     def finish(self, upload: ResumableUpload, incoming: Incoming, request_id: str | None) -> None:

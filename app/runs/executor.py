@@ -37,13 +37,13 @@ from app.runs.house_faults import Gate, Kind, fault_of_detector, may_work
 from app.runs.in_memory import BoundedQueue, Found, Waiting
 from app.runs.lifecycle import Runs
 from app.runs.run_stream import RunStream
-from app.runs.speculative_job import HeadStart, IdleDetectors
+from app.runs.speculative_job import IdleDetectors, SpeculativeJob
 
 log = structlog.get_logger()
 
 LOOK_EVERY = 1.0
 STOP_SECONDS = 5.0
-HEAD_START_SECONDS = 5.0
+SPECULATIVE_SECONDS = 5.0
 """How long a detector waits for the run that it works ahead of: a disk or a database is slow then, and others wait."""
 MAX_BOXES = 1_000_000
 """Objects that one run may find."""
@@ -66,7 +66,7 @@ class RunExecutor(Background):
         *,
         workers: int,
         on_left: Callable[[int, bool], None] = lambda _run_id, _ended: None,
-        head_start_seconds: float = HEAD_START_SECONDS,
+        speculative_seconds: float = SPECULATIVE_SECONDS,
         max_boxes: int = MAX_BOXES,
         folder_reason: Callable[[Path], str | None] = lambda _folder: None,
         gate: Gate | None = None,
@@ -76,12 +76,12 @@ class RunExecutor(Background):
         self._make_process = make_process
         self._on_left = on_left
         self.gate = gate or Gate()
-        self._head_start_seconds = head_start_seconds
+        self._speculative_seconds = speculative_seconds
         self.owner = new_owner()
         self._failures = FailureLog("run_worker_failed")
         self._renewal_failures = FailureLog("lease_not_renewed")
         self._idle = IdleDetectors()
-        self._ahead: set[HeadStart] = set()
+        self._ahead: set[SpeculativeJob] = set()
         self._workers = workers
         self._in_memory = BoundedQueue(WAITING_IN_MEMORY * workers)
         stream = RunStream(runs, self._stopping.is_set, self._in_memory.has_jobs_of_others, max_boxes)
@@ -113,8 +113,8 @@ class RunExecutor(Background):
     def _interrupt(self) -> None:
         super()._interrupt()
         self._idle.close()
-        for head_start in self._ahead.copy():
-            head_start.leave()
+        for speculative_job in self._ahead.copy():
+            speculative_job.leave()
 
     def wake(self) -> None:
         """Have a look now: a run was queued."""
@@ -130,15 +130,15 @@ class RunExecutor(Background):
         """What its detectors are under, as one of them says; None before one has been started."""
         return next((process.sandbox for process in self._processes if process.sandbox), None)
 
-    def begin_ahead(self, file: BinaryIO, confidence: float, frame_interval: float) -> HeadStart | None:
+    def begin_speculative(self, file: BinaryIO, confidence: float, frame_interval: float) -> SpeculativeJob | None:
         """Have an idle detector begin with an open picture whose run is about to be recorded.
 
         None where no detector is idle, or where another job may be waiting for it; `file` is the caller's then.
         """
         if self.gate.fault is not None:
             return None
-        head_start = HeadStart(file, confidence, frame_interval)
-        return head_start if self._idle.give(head_start) else None
+        speculative_job = SpeculativeJob(file, confidence, frame_interval)
+        return speculative_job if self._idle.give(speculative_job) else None
 
     def ensure_room(self, user: str) -> None:
         """Raise Unavailable where `detect` would take no job of this user now: before a picture is read that could not
@@ -184,31 +184,31 @@ class RunExecutor(Background):
                     self._stopping.wait(LOOK_EVERY)  # which no wake-up shortens
                     continue
                 self.gate.open(Kind.RESULTS)
-                while not worked and (head_start := self._idle.wait(seen, LOOK_EVERY)):
-                    self._follow(process, head_start)
+                while not worked and (speculative_job := self._idle.wait(seen, LOOK_EVERY)):
+                    self._follow(process, speculative_job)
                     worked = self.gate.fault is not None
 
-    def _follow(self, process: DetectorProcess, head_start: HeadStart) -> None:
-        self._ahead.add(head_start)
+    def _follow(self, process: DetectorProcess, speculative_job: SpeculativeJob) -> None:
+        self._ahead.add(speculative_job)
         if self._stopping.is_set():
-            head_start.leave()
+            speculative_job.leave()
         try:
-            self._work_ahead(process, head_start)
+            self._work_ahead(process, speculative_job)
         except Exception as error:  # noqa: BLE001 (the run itself is left to its lease)
             self._failures.failed(error)
         finally:
-            head_start.leave()
-            self._ahead.discard(head_start)
+            speculative_job.leave()
+            self._ahead.discard(speculative_job)
 
-    def _work_ahead(self, process: DetectorProcess, head_start: HeadStart) -> None:
-        job: Job | None = head_start.job
-        with head_start.file:
+    def _work_ahead(self, process: DetectorProcess, speculative_job: SpeculativeJob) -> None:
+        job: Job | None = speculative_job.job
+        with speculative_job.file:
             try:
-                process.begin(head_start.job)
+                process.begin(speculative_job.job)
             except DetectorFailed as error:  # the run itself begins anew, and then it counts
-                log.warning("head_start_failed", reason=str(error))
+                log.warning("speculative_run_failed", reason=str(error))
                 job = None
-        claimed = head_start.run(self._head_start_seconds)
+        claimed = speculative_job.run(self._speculative_seconds)
         if claimed is not None:
             self._do(process, claimed, job)
         elif job is not None and not self._stopping.is_set():

@@ -13,7 +13,7 @@ from app.detection.jobs import Job, OpenFile
 from app.runs.claims import ClaimedRun
 
 
-class HeadStart:
+class SpeculativeJob:
     """One job, between whoever records its run and the detector that works at it; each may leave the other alone.
 
     `file` is closed once the detector has it.
@@ -51,7 +51,7 @@ class _Idle:
     """One who waits, having found nothing to do since so many calls, and what it is given."""
 
     seen: int
-    given: HeadStart | None = None
+    given: SpeculativeJob | None = None
 
 
 class IdleDetectors:
@@ -73,7 +73,7 @@ class IdleDetectors:
             self.calls += 1
             self._changed.notify_all()
 
-    def wait(self, seen: int, seconds: float) -> HeadStart | None:
+    def wait(self, seen: int, seconds: float) -> SpeculativeJob | None:
         """Until there was another call than those seen, or for so long, or to return what is given meanwhile."""
         idle = _Idle(seen)
         with self._changed:
@@ -83,13 +83,13 @@ class IdleDetectors:
                 self._idle.remove(idle)
         return idle.given
 
-    def give(self, head_start: HeadStart) -> bool:
+    def give(self, speculative_job: SpeculativeJob) -> bool:
         """To one that is idle; False where none is, or where it has been called to something that was there first."""
         with self._changed:
             for idle in self._idle:
                 if idle.seen == self.calls and self._is_open:
                     self._idle.remove(idle)
-                    idle.given = head_start
+                    idle.given = speculative_job
                     self._changed.notify_all()
                     return True
         return False

@@ -18,20 +18,20 @@ from app.errors import StorageFailed
 from app.runs.claims import ClaimedRun
 from app.runs.executor import RunExecutor
 from app.runs.lifecycle import RunRequest, Runs
-from app.runs.speculative_job import HeadStart
+from app.runs.speculative_job import SpeculativeJob
 from app.storage import open_stored
 
 log = structlog.get_logger()
 
 
-class UploadedRun:
+class SpeculativeRun:
     """One upload's. At the end of the block a detector that works ahead for nothing is let go."""
 
     def __init__(self, runs: Runs, executor: RunExecutor, wanted: RunRequest) -> None:
         self._runs = runs
         self._executor = executor
         self._wanted = wanted
-        self._head_start: HeadStart | None = None
+        self._speculative_job: SpeculativeJob | None = None
         self._claimed: ClaimedRun | None = None
         self._run_id = 0
 
@@ -43,23 +43,29 @@ class UploadedRun:
         try:
             opened = os.fdopen(open_stored(file, media.size_bytes), "rb")
         except StorageFailed as error:  # it can wait until it is recorded
-            log.warning("head_start_failed", media_id=media.id, reason=str(error))
+            log.warning("speculative_run_failed", media_id=media.id, reason=str(error))
             return
-        self._head_start = self._executor.begin_ahead(opened, self._wanted.confidence, self._wanted.frame_interval)
-        if self._head_start is None:
+        self._speculative_job = self._executor.begin_speculative(
+            opened, self._wanted.confidence, self._wanted.frame_interval
+        )
+        if self._speculative_job is None:
             opened.close()
 
     def record(self, transaction: WriteTransaction, media: Media) -> None:
         """Queue the run in the caller's transaction, or lease it where it has begun. May be called again, after a
         transaction that failed."""
-        if self._head_start is None:
+        if self._speculative_job is None:
             self._run_id, self._claimed = self._runs.add(transaction, media.id, self._wanted), None
         else:
             self._run_id, self._claimed = self._runs.add_begun(transaction, media, self._wanted, self._executor.owner)
 
     def recorded(self) -> int:
         """The transaction of the last `record` is committed: the run goes on. Returns its id."""
-        if self._claimed is not None and self._head_start is not None and not self._head_start.confirm(self._claimed):
+        if (
+            self._claimed is not None
+            and self._speculative_job is not None
+            and not self._speculative_job.confirm(self._claimed)
+        ):
             self._runs.hand_back(self._claimed, counted=False)
         return self._run_id
 
@@ -69,5 +75,5 @@ class UploadedRun:
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        if self._head_start is not None:
-            self._head_start.leave()
+        if self._speculative_job is not None:
+            self._speculative_job.leave()

@@ -33,7 +33,7 @@ def detect_upload() -> Response:
     runs = services().runs
     if not services().executor.idle:  # an idle detector has seen that nothing waits
         runs.ensure_room(g.user_id)
-    with intake.upload() as upload, services().uploaded_run(wanted) as run:
+    with intake.upload() as upload, services().speculative_run(wanted) as run:
         receipt = services().ingest.run(upload, run.record, on_received=run.begin)
         media_id = receipt.media.id
         if not receipt.duplicate:

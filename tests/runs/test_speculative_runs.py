@@ -19,8 +19,8 @@ from app.ingest import Upload
 from app.runs.detector_process import DetectorProcess
 from app.runs.executor import LOOK_EVERY, RunExecutor
 from app.runs.lifecycle import RunRequest
-from app.runs.speculative_job import HeadStart, IdleDetectors
-from app.runs.speculative_run import UploadedRun
+from app.runs.speculative_job import IdleDetectors, SpeculativeJob
+from app.runs.speculative_run import SpeculativeRun
 from app.runs.waiters import RunWaiters
 from tests.conftest import Clock
 from tests.eventually import eventually
@@ -52,7 +52,7 @@ class Desk:
             lambda: self.process,
             workers=1,
             on_left=self.waiters.notify,
-            head_start_seconds=600,  # longer than any test: a detector that is not let go shows
+            speculative_seconds=600,  # longer than any test: a detector that is not let go shows
         )
 
     def start(self) -> "Desk":
@@ -69,7 +69,7 @@ class Desk:
         self, content: bytes = ASTRONAUT, wanted: RunRequest = WANTED, *, before: Step = nothing, after: Step = nothing
     ) -> tuple[str, int]:
         """Take a picture in; `before` and `after` are what its transaction does around the run. Returns both ids."""
-        with UploadedRun(self.world.runs, self.executor, wanted) as run:
+        with SpeculativeRun(self.world.runs, self.executor, wanted) as run:
 
             def record(connection: WriteTransaction, media: Media) -> None:
                 before(connection, media)
@@ -169,7 +169,7 @@ def test_a_picture_that_no_decoder_takes_ends_its_run_and_not_the_detector(sqlit
     assert sqlite_desk.process.pid == pid
 
 
-def test_a_detector_that_dies_of_a_head_start_has_tried_once(sqlite_desk: Desk) -> None:
+def test_a_detector_that_dies_of_a_speculative_run_has_tried_once(sqlite_desk: Desk) -> None:
     pid = sqlite_desk.process.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)  # it takes the job, and never comes to it
@@ -273,7 +273,7 @@ def test_a_detector_does_not_wait_for_a_recording_for_ever(tmp_path: Path, world
     file = tmp_path / "picture"
     file.touch()
     with file.open("rb") as opened:
-        late, early = HeadStart(opened, 0.45, 0.5), HeadStart(opened, 0.45, 0.5)
+        late, early = SpeculativeJob(opened, 0.45, 0.5), SpeculativeJob(opened, 0.45, 0.5)
     assert late.run(0.01) is None
     assert not late.confirm(claimed)
     assert early.confirm(claimed)
@@ -286,16 +286,16 @@ def test_a_detector_that_is_called_to_something_else_is_given_nothing(tmp_path: 
     file.touch()
     idle = IdleDetectors()
     with file.open("rb") as opened, ThreadPoolExecutor(1) as threads:
-        head_start = HeadStart(opened, 0.45, 0.5)
-        assert not idle.give(head_start)  # nobody is there
+        speculative_job = SpeculativeJob(opened, 0.45, 0.5)
+        assert not idle.give(speculative_job)  # nobody is there
         seen = idle.calls
         idle.call()
         assert idle.wait(seen, 30) is None  # called before it waited
         waiting = threads.submit(idle.wait, idle.calls, 30)
         eventually(lambda: len(idle) == 1)
-        assert idle.give(head_start)
-        assert not idle.give(head_start)
-        assert waiting.result(30) is head_start
+        assert idle.give(speculative_job)
+        assert not idle.give(speculative_job)
+        assert waiting.result(30) is speculative_job
         waiting = threads.submit(idle.wait, idle.calls, 30)
         eventually(lambda: len(idle) == 1)
         idle.call()
@@ -303,5 +303,5 @@ def test_a_detector_that_is_called_to_something_else_is_given_nothing(tmp_path: 
         waiting = threads.submit(idle.wait, idle.calls, 30)
         eventually(lambda: len(idle) == 1)
         idle.close()
-        assert not idle.give(head_start)
+        assert not idle.give(speculative_job)
         assert waiting.result(30) is None
