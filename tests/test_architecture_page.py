@@ -1,4 +1,4 @@
-"""The pages point at what is there: every link leads to a file, and that to the name that docs/architecture.md shows."""
+"""The pages point at what is there: each link leads to a file, and that to the name that docs/architecture.md shows."""
 
 import re
 from pathlib import Path
