@@ -96,7 +96,7 @@ def test_a_file_that_was_renamed_is_opened_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize("body", ["return", "raise ValueError('on purpose')", "raise SystemExit"])
 def test_a_thread_that_ends_unasked_ends_its_process_and_says_so(body: str, tmp_path: Path) -> None:
     script = (
-        "import threading, time; from app import logs; from app.settings import LogSettings\n"
+        "import threading, time; from app.process import logs; from app.settings import LogSettings\n"
         "from app.process.threads import watched; logs.configure(LogSettings())\n"
         f"def work():\n    {body}\n"
         "watched(work, 'run-worker-0', threading.Event()).start(); time.sleep(20)"

@@ -83,6 +83,6 @@ thread = threading.Thread(target=tell)
 thread.start()
 thread.join()
 with processors.anywhere():
-    subprocess.run([sys.executable, "-c", "from app import processors; print(processors.usable())"], check=True)
+    subprocess.run([sys.executable, "-c", "from app.process import processors; print(processors.usable())"], check=True)
 tell()
 """
