@@ -151,7 +151,7 @@ function heldWords({ userId, since, until, reason, waiting }) {
 }
 
 function sinceWords(since) {
-  return since ? ` Since ${duration((Date.now() - Date.parse(since)) / 1000)}.` : "";
+  return since ? ` For ${duration((Date.now() - Date.parse(since)) / 1000)}.` : "";
 }
 
 function nextWords(time) {
