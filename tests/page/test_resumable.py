@@ -142,16 +142,16 @@ def test_pausing_and_resuming_thirty_times_within_a_second_loses_nothing(
 def test_a_service_that_is_killed_and_started_again_has_the_upload_still(
     tab: Tab, service: Service, link: CuttingProxy, photo: Path
 ) -> None:
-    tab.expects(404)
+    tab.expects(404, 409)  # a browser may send a part again by itself, which the service answers with the right offset
+    before = link.passed
     stop_at_half(tab, link, photo)
     service.kill()
     service.start()
     link.target = int(service.url.rpartition(":")[2])
     link.cut_all()
     link.release()
-    link.hold_after(300_000)
-    expect(tab.upload_row("large.jpg").get_by_text(RESUMED)).to_be_visible()
     finish(tab, service, link, photo)
+    assert link.passed - before < SIZE + 2 * 256 * 1024, "more was sent again than the part that broke, once by each"
 
 
 def test_an_upload_that_is_gone_begins_anew(tab: Tab, service: Service, link: CuttingProxy, photo: Path) -> None:
