@@ -14,7 +14,7 @@ from app.database import Database, Topic, WriteTransaction
 from app.database.models import Media
 from app.errors import StorageFailed, Unavailable
 from app.ingest import IngestResult, Upload
-from app.ingest.group_commit import AndThen
+from app.ingest.group_commit import InTransaction
 from app.storage.sweep import SweepReport
 from tests.eventually import eventually
 from tests.intake import Intake, open_intake, picture
@@ -50,13 +50,15 @@ class Group:
         self.first = self._pool.submit(self.send, picture("first"), "first.jpg", pause)
         assert entered.wait(30)
 
-    def send(self, content: bytes, name: str, and_then: AndThen = nothing) -> IngestResult:
-        return self.intake.ingest.run(Upload(name, "ada", [content]), and_then)
+    def send(self, content: bytes, name: str, in_transaction: InTransaction = nothing) -> IngestResult:
+        return self.intake.ingest.run(Upload(name, "ada", [content]), in_transaction)
 
-    def add(self, content: bytes, name: str = "photo.jpg", and_then: AndThen = nothing) -> "Future[IngestResult]":
+    def add(
+        self, content: bytes, name: str = "photo.jpg", in_transaction: InTransaction = nothing
+    ) -> "Future[IngestResult]":
         """One more, which is waiting when this returns."""
         published = len(self.published())
-        future = self._pool.submit(self.send, content, name, and_then)
+        future = self._pool.submit(self.send, content, name, in_transaction)
         eventually(lambda: len(self.published()) > published)
         time.sleep(0.02)  # from its link to its place among those who wait
         return future
@@ -108,7 +110,7 @@ def test_nobody_is_told_of_a_commit_before_it_is_there(intake: Intake, group: Gr
         entered.set()
         assert go_on.wait(20)
 
-    waiting = [group.add(picture(1)), group.add(picture(2), and_then=pause), group.add(picture(3))]
+    waiting = [group.add(picture(1)), group.add(picture(2), in_transaction=pause), group.add(picture(3))]
     group.let_go()
     assert entered.wait(30)
     time.sleep(0.2)
@@ -135,7 +137,7 @@ def test_one_whose_addition_fails_leaves_the_others_of_its_group_alone(intake: I
     def fail(_connection: WriteTransaction, _media: Media) -> None:
         raise RuntimeError("the addition failed")
 
-    bad = group.add(picture("bad"), and_then=fail)
+    bad = group.add(picture("bad"), in_transaction=fail)
     others = [group.add(picture(number)) for number in range(3)]
     group.let_go()
     with pytest.raises(RuntimeError, match="the addition failed"):
@@ -237,7 +239,7 @@ def test_one_that_is_interrupted_while_another_records_it_keeps_its_file(intake:
         time.sleep(0.2)
         go_on.set()
 
-    slow = group.add(picture("slow"), and_then=pause)
+    slow = group.add(picture("slow"), in_transaction=pause)
     with ThreadPoolExecutor(1) as pool, interruptible():
         interrupted = pool.submit(interrupt)
         with pytest.raises(Interrupted):

@@ -1,6 +1,7 @@
 """Taking an upload in: from its bytes to its file, its row and its messages, all durable."""
 
-from app.ingest.candidate import Candidate, InTransaction
+from app.ingest.candidate import Candidate
+from app.ingest.group_commit import InTransaction
 from app.ingest.ingest import Ingest, OnReceived, Received, Upload
 from app.ingest.known import IngestResult
 

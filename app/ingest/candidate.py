@@ -4,11 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.database.models import Media
-from app.ingest.group_commit import AndThen, Recording
+from app.ingest.group_commit import InTransaction, Recording
 from app.storage import Incoming, same_content, translate_os_errors
-
-InTransaction = AndThen
-"""Called with the connection and the media in the transaction that records a new media, to add to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from app.media.status import NewMedia, create_all
 from app.outbox.queue import OutboxQueue
 from app.storage import sync_folder
 
-AndThen = Callable[[WriteTransaction, Media], object]
+InTransaction = Callable[[WriteTransaction, Media], object]
 """Adds to the transaction that records a media item."""
 
 
@@ -40,7 +40,7 @@ class Recording:
     media: Media
     folder: Path
     request_id: str | None
-    and_then: AndThen
+    in_transaction: InTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Recorder:
         """Make the folder's names durable, then the rows; returns once both are. The media item gets its `created_at`.
 
         Raises CommitUnknown where nobody can tell; after any other error nothing is recorded: IntegrityError where
-        the id is taken, StorageFull, StorageFailed, Unavailable, and whatever the recording's `and_then` raises.
+        the id is taken, StorageFull, StorageFailed, Unavailable, and whatever the recording's `in_transaction` raises.
         """
         entry = _Entry(recording)
         try:
@@ -90,7 +90,7 @@ class Recorder:
             one.media.created_at = now
         create_all(transaction, self._queue, [NewMedia(one.media, one.request_id) for one in recordings], now)
         for one in recordings:
-            one.and_then(transaction, one.media)
+            one.in_transaction(transaction, one.media)
 
     def _record_alone(self, entry: _Entry) -> BaseException | None:
         self._record([entry])

@@ -13,9 +13,9 @@ from pathlib import Path
 from app.database import Database
 from app.database.models import Media, MediaStatus
 from app.errors import Unavailable
-from app.ingest.candidate import Candidate, InTransaction
+from app.ingest.candidate import Candidate
 from app.ingest.commit import commit_media
-from app.ingest.group_commit import Recorder
+from app.ingest.group_commit import InTransaction, Recorder
 from app.ingest.known import IngestResult, find_known
 from app.ingest.orphans import take_over_orphan
 from app.media.display_name import clean_name
@@ -73,7 +73,7 @@ class Ingest:
     def run(
         self,
         upload: Upload,
-        in_transaction: InTransaction = lambda _connection, _media: None,
+        in_transaction: InTransaction = lambda _transaction, _media: None,
         *,
         on_received: OnReceived = lambda _media, _file: None,
     ) -> IngestResult:
@@ -93,7 +93,7 @@ class Ingest:
     def run_received(
         self,
         received: Received,
-        in_transaction: InTransaction = lambda _connection, _media: None,
+        in_transaction: InTransaction = lambda _transaction, _media: None,
         *,
         on_received: OnReceived = lambda _media, _file: None,
     ) -> IngestResult:

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from app.demo.annotations import ReferenceService
 from app.detection.model_file import BUILT_IN_MODEL
 from tests.conftest import migrate
+from tests.eventually import eventually
 from tests.nginx import free_port
 from tests.system.load import Load
 from tests.system.promise import assert_kept, settle
@@ -75,7 +76,7 @@ def log(stack: ExitStack, folder: Path, seconds: float) -> str:
         load = Load()
         service.start(wrapper=("bash", "-c", script, "bash"))
         with load.on(service):
-            await_(lambda: lines_lost(service) > 0, "no line was lost: the log was not dead")  # noqa: B023 (called here)
+            eventually(lambda: lines_lost(service), "a lost line: else the log is not dead", seconds=90)  # noqa: B023 (called here)
             time.sleep(seconds)
         readiness(service, 200)
         lost = lines_lost(service)
@@ -107,7 +108,7 @@ def reload(stack: ExitStack, folder: Path, seconds: float) -> str:
                     file.write_bytes(content)
                 refusals += 1
                 hang_up(service)
-                await_(lambda wanted=refusals: said(service, "Not reloaded") == wanted, "a reload was not refused")  # type: ignore[misc]
+                eventually(lambda wanted=refusals: said(service, "Not reloaded") == wanted, "a refusal", seconds=90)  # type: ignore[misc]
                 file.write_bytes(kept)
                 time.sleep(seconds / 20)
         reloaded(service)
@@ -188,7 +189,7 @@ def reloaded(service: Service) -> None:
     """Reload, and wait until every worker of before has ended."""
     before = service.workers()
     hang_up(service)
-    await_(lambda: bool(service.workers()) and service.workers().isdisjoint(before), "the workers of before stayed")
+    eventually(lambda: bool(service.workers()) and service.workers().isdisjoint(before), "other workers", seconds=90)
 
 
 def lines_lost(service: Service) -> float:
@@ -199,13 +200,6 @@ def lines_lost(service: Service) -> float:
 
 def said(service: Service, text: str) -> int:
     return service.log.read_text(errors="replace").count(text)
-
-
-def await_(condition: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.1)
 
 
 PARTS: dict[str, Part] = {part.__name__: part for part in (log, reload, keys)}

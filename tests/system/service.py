@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,19 @@ class Service:
             return self.request("GET", "/healthz").ok
         except requests.ConnectionError:
             return False
+
+
+@contextmanager
+def shared_service(folder: Path, template: Path) -> Iterator[Service]:
+    """A service without an annotations service, on a copy of a migrated SQLite database: for all tests of a file, each
+    with files of its own."""
+    (folder / "detections.db").write_bytes(template.read_bytes())
+    service = Service(folder, f"sqlite:///{folder / 'detections.db'}", None)
+    try:
+        yield service.start()
+    finally:
+        service.stop()
+        service.kill()
 
 
 def surroundings() -> dict[str, str]:

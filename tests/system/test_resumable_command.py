@@ -16,7 +16,7 @@ import pytest
 from app import create_command_app
 from tests.system.cutting_proxy import CuttingProxy
 from tests.system.proxy import Proxy
-from tests.system.service import Service, token
+from tests.system.service import Service, shared_service, token
 
 MIB = 1 << 20
 SIZE = 6 * MIB
@@ -25,15 +25,8 @@ MP4 = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Service]:
-    """One service for all tests of this file, each with files of its own."""
-    folder = tmp_path_factory.mktemp("service")
-    (folder / "detections.db").write_bytes(sqlite_template.read_bytes())
-    service = Service(folder, f"sqlite:///{folder / 'detections.db'}", None)
-    try:
-        yield service.start()
-    finally:
-        service.stop()
-        service.kill()
+    with shared_service(tmp_path_factory.mktemp("service"), sqlite_template) as service:
+        yield service
 
 
 def port(service: Service) -> int:

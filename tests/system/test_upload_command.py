@@ -21,7 +21,7 @@ from tests.cli.terminal import COMMAND, ROOT, on_terminal, piped
 from tests.eventually import eventually
 from tests.system.promise import photo
 from tests.system.proxy import BUSY, Fault, Proxy
-from tests.system.service import Service, surroundings, token
+from tests.system.service import Service, shared_service, surroundings, token
 
 MIB = 1 << 20
 MP4 = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
@@ -29,15 +29,8 @@ MP4 = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Service]:
-    """One service for all tests of this file, each with files of its own."""
-    folder = tmp_path_factory.mktemp("service")
-    (folder / "detections.db").write_bytes(sqlite_template.read_bytes())
-    service = Service(folder, f"sqlite:///{folder / 'detections.db'}", None)
-    try:
-        yield service.start()
-    finally:
-        service.stop()
-        service.kill()
+    with shared_service(tmp_path_factory.mktemp("service"), sqlite_template) as service:
+        yield service
 
 
 def environment(service: Service, proxy: Proxy | None = None, **more: str) -> dict[str, str]:
