@@ -20,7 +20,7 @@ from app.errors import DetectionsError
 from app.ingest import Ingest
 from app.ingest.adoption import Adoption
 from app.media.signed_links import MediaLinks
-from app.outbox import documents
+from app.outbox import serializers
 from app.outbox.admin import OutboxAdmin
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.circuit import Circuit
@@ -165,7 +165,7 @@ class Services:
         found = outbox_status(session, self.database.now, counts)
         circuit = self.breaker.fetch(session).endpoint.circuit if self.breaker else Circuit()
         held = self.breaker.held_users(session) if self.breaker else []
-        return documents.status(found, circuit, held) | documents.database(history.get(session))
+        return serializers.status(found, circuit, held) | serializers.database(history.get(session))
 
     def auditor(self) -> RemoteAuditor | None:
         """A comparison with what the annotations service has; None where none is configured."""

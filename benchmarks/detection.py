@@ -32,7 +32,8 @@ from app.detection.results import FrameResult
 from app.detection.yolo import YoloDetector
 from app.runs.detector_process import DetectorProcess
 from benchmarks.clips import PHOTO, write_clip
-from benchmarks.places import ROOT, Places, places
+from benchmarks.places import Places, places
+from tests.paths import ROOT
 from tests.system.service import Service, token
 
 Row = tuple[str, str, str, str]

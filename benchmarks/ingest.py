@@ -41,7 +41,8 @@ from benchmarks.photos import send
 from benchmarks.processes import begin_peak, cpu_seconds, members, resident_bytes
 from benchmarks.resumable import compare, send_in_parts
 from benchmarks.servers import Server
-from tests.system.service import ROOT, Service, token
+from tests.paths import ROOT
+from tests.system.service import Service, token
 
 MIB = 1 << 20
 MEMORY, DISK = Path("/dev/shm"), ROOT / "var"

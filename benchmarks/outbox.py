@@ -38,7 +38,7 @@ from app.outbox.watch import ChangeWatcher
 from benchmarks.backlog import ENDPOINT, claim_and_acknowledge, fill
 from benchmarks.places import Places, places
 from benchmarks.receiver import receiver
-from tests.poolers import PGBOUNCER, pgbouncer
+from tests.servers.poolers import PGBOUNCER, pgbouncer
 
 KINDS = ("sqlite", "postgresql")
 WORKERS = 8

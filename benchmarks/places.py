@@ -12,9 +12,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import make_url
 
-from tests.postgres import address, running_postgres
-
-ROOT = Path(__file__).parent.parent
+from tests.paths import ROOT
+from tests.servers.postgres import address, running_postgres
 
 
 @dataclass

@@ -16,7 +16,8 @@ from alembic import command
 from alembic.config import Config
 
 from benchmarks.peers import environment
-from tests.system.service import ROOT, Service, token
+from tests.paths import ROOT
+from tests.system.service import Service, token
 
 START_SECONDS = 30
 

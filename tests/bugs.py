@@ -30,14 +30,14 @@ INGEST, COMMIT, RECORDER = "app/ingest/ingest.py", "app/ingest/commit.py", "app/
 CLAIMS, ENQUEUE, OUTCOMES = (
     "tests/outbox/test_claims.py",
     "tests/outbox/test_enqueue.py",
-    "tests/outbox/test_outcomes.py",
+    "tests/outbox/test_transitions.py",
 )
 CIRCUIT, FLUSHES, PROCESSES = (
     "tests/outbox/test_circuit_breaker.py",
     "tests/outbox/test_flush.py",
     "tests/outbox/test_processes.py",
 )
-CRASHES, RECORDINGS = "tests/test_crash_points.py", "tests/test_recorder.py"
+CRASHES, RECORDINGS = "tests/ingest/test_crash_points.py", "tests/ingest/test_group_commit.py"
 HOLDS, DECISIONS = "tests/outbox/test_holds.py", "tests/outbox/test_decide.py"
 DELIVERED = "_S.acked_seq.in_((given.c.seq - ONE, given.c.seq)),"
 
@@ -215,7 +215,7 @@ BUGS = (
     Bug(
         "a final name kept though the id turned out to be taken",
         [Edit(COMMIT, "        candidate.incoming.withdraw(candidate.path)\n        ensure", "        ensure")],
-        ["tests/test_ingest.py"],
+        ["tests/ingest/test_ingest.py"],
     ),
     Bug(
         "a conflict that fails the whole group",
@@ -231,7 +231,7 @@ BUGS = (
                 "if error is None:",
             )
         ],
-        [CRASHES, "tests/test_unknown_commits.py"],
+        [CRASHES, "tests/ingest/test_unknown_commits.py"],
     ),
     Bug(
         "a picture begun out of turn",
@@ -247,12 +247,12 @@ BUGS = (
     Bug(
         "an upload under way taken for an orphan",
         [Edit("app/storage/verification.py", "if found is None or self._named([path]):", "if found is None:")],
-        ["tests/test_verification.py"],
+        ["tests/storage/test_verification.py"],
     ),
     Bug(
         "a restored database that goes on in the epoch that it had",
         [Edit("app/database/history.py", "epoch=highest.epoch + 1", "epoch=highest.epoch")],
-        ["tests/test_media_folders.py"],
+        ["tests/storage/test_media_folders.py"],
     ),
     Bug(
         "a count that makes a marker on whatever disk is mounted",
@@ -263,12 +263,12 @@ BUGS = (
                 "",
             )
         ],
-        ["tests/test_media_folders.py"],
+        ["tests/storage/test_media_folders.py"],
     ),
     Bug(
         "an upload into a folder that is not the one it was",
         [Edit(STORAGE, "if reason:\n            raise Unavail", "if False:\n            raise Unavail")],
-        ["tests/test_media_folders.py"],
+        ["tests/storage/test_media_folders.py"],
     ),
     Bug(
         "leases left where a clock that was set back has put them",

@@ -49,7 +49,8 @@ CAMPAIGNS: dict[str, Sequence[Step]] = {
     # PostgreSQL: backends ended at their commit, crashes, lost answers to COMMIT, clocks, frozen dispatchers, poolers.
     "postgresql": (
         pytest("tests/system/test_outages.py -k postgres", OUTAGE_UPLOADS="1000"),
-        pytest("tests/test_unknown_commits.py tests/test_postgres_connection.py tests/test_postgres.py"),
+        pytest("tests/ingest/test_unknown_commits.py"),
+        pytest("tests/database/test_postgres_connection.py tests/database/test_postgres.py"),
         pytest("tests/system/test_frozen_dispatcher.py tests/outbox/test_clock_steps.py tests/outbox/test_hosts.py"),
         pytest("tests/system/test_silent_database.py", SILENT_SECONDS="45"),
         pytest("tests/system/test_poolers.py", FAILOVER_UPLOADS="1000"),

@@ -22,10 +22,10 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from app.database import Database
 from app.demo import reference_app
 from tests.api_description import sent_messages
-from tests.postgres import address, prepare_for_root, running_postgres
-from tests.postgres_databases import Databases
+from tests.paths import ROOT
+from tests.servers.postgres import address, prepare_for_root, running_postgres
+from tests.servers.postgres_databases import Databases
 
-ROOT = Path(__file__).parent.parent
 TEMPLATE = "detections_template"
 UNSAFE = ("fsync = off", "full_page_writes = off", "checkpoint_timeout = '1h'", "max_wal_size = '8GB'")
 """Settings of the tests' PostgreSQL server, which nobody needs after the machine has crashed."""

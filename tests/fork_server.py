@@ -28,7 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, AnyStr
 
-ROOT = Path(__file__).parent.parent
+from tests.paths import ROOT
 
 _PACKAGES = (
     "alembic.command",

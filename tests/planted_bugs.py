@@ -25,8 +25,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from tests.bugs import BUGS, Bug
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "var", ".*_cache", ".hypothesis", "__pycache__", ".coverage*")
 PASSED, FAILED = 0, 1
 """Exit codes of pytest; every other one says that the tests did not run as they should."""

@@ -15,8 +15,8 @@ from weakref import WeakSet
 
 from app.annotations.classify import REDIRECTS, SUCCESS, Sent, classify, classify_error
 from app.annotations.conflict import CONFLICT, Look, Sight, classify_conflict
-from app.annotations.conversation import Conversation
 from app.annotations.deadline import DeadlineSession, Endpoint, trusting_context
+from app.annotations.exchange import Conversation
 from app.annotations.replies import Response, TransportError, presentable
 from app.annotations.resolver import Resolver
 from app.annotations.tokens import TokenSource

@@ -15,7 +15,7 @@ from app.current import services
 from app.database.postgres_failover import AFTER_RESTORE
 from app.errors import DetectionsError, MediaNotFound
 from app.media.hashing import MEDIA_ID
-from app.outbox import documents, listing
+from app.outbox import listing, serializers
 from app.startup import warn_of_plain_http
 
 STILL_PENDING, PARKED, UNKNOWN = 1, 3, 4
@@ -119,7 +119,7 @@ def status(as_json: bool) -> None:
 def list_messages(state: listing.State | None, limit: int, as_json: bool) -> None:
     """Messages: those that wait in the order they are due, then parked ones, then delivered ones, newest first."""
     found = services().queries.fetch(listing.first_page, state=state, limit=limit)
-    rows = [documents.message(*pair) for pair in found]
+    rows = [serializers.message(*pair) for pair in found]
     if as_json:
         show_json(rows)
     else:
@@ -229,7 +229,7 @@ def _history(media_id: str) -> dict[str, Any]:
     """The document of one media's messages; ends the command where it has none."""
     _check_possible(media_id)
     try:
-        return documents.history(services().queries.fetch(listing.history, media_id))
+        return serializers.history(services().queries.fetch(listing.history, media_id))
     except MediaNotFound as error:
         _unknown(str(error))
 

@@ -1,10 +1,10 @@
 """One process's way to the database: read transactions and write transactions, on either kind of database.
 
-Transactions begin in the modules that tests/test_toolchain.py lists; everything else is handed the open one. On SQLite
-a write transaction is BEGIN IMMEDIATE, because a deferred one that turns into a writer fails at once when another has
-written meanwhile, and the writers of one process queue on a lock of ours; how they wait for those of other processes is
-`app.database.sqlite_engine`'s. A failure of the file or of the disk is remembered, and every connection given up: the
-next transaction opens what is there then.
+Transactions begin in the modules that tests/repository/test_toolchain.py lists; everything else is handed the open
+one. On SQLite a write transaction is BEGIN IMMEDIATE, because a deferred one that turns into a writer fails at once
+when another has written meanwhile, and the writers of one process queue on a lock of ours; how they wait for those of
+other processes is `app.database.sqlite_engine`'s. A failure of the file or of the disk is remembered, and every
+connection given up: the next transaction opens what is there then.
 """
 
 import sqlite3

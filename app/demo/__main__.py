@@ -14,14 +14,14 @@ from pathlib import Path
 
 import requests
 
-from app.demo.acts import ASTRONAUT, Performance, perform
+from app.demo.console import Narration
+from app.demo.environment import Stage
 from app.demo.failure import StepFailed
 from app.demo.folder import DemoFolder
 from app.demo.interruptions import Interrupted, Interruptions
-from app.demo.narration import Narration
 from app.demo.picture import can_be_written, write_picture
 from app.demo.process import ROOT
-from app.demo.stage import Stage
+from app.demo.scenario import ASTRONAUT, Performance, perform
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,7 +25,6 @@ import PIL
 
 import app.detection
 from app.detection import orders
-from app.detection.ahead import ahead
 from app.detection.channel import Channel
 from app.detection.drawing import draw
 from app.detection.external_data import external_files
@@ -49,6 +48,7 @@ from app.detection.jobs import (
 )
 from app.detection.limits import MediaLimits, ProcessLimits
 from app.detection.orders import MAX_CONTENT_BYTES, MAX_ORDER_BYTES, Load, Order, Source, Start
+from app.detection.prefetch import ahead
 from app.detection.results import FrameResult
 from app.detection.runtime import onnxruntime
 from app.detection.sandbox import policy

@@ -25,8 +25,8 @@ from app.database import Database, Queries, ReadTransaction, Topic, WriteTransac
 from app.database.integrity import Damage, find_damage
 from app.database.models import OutboxMessage, OutboxStream
 from app.errors import MediaNotFound, NotParked
+from app.outbox.invariants import walk
 from app.outbox.messages import Outcome
-from app.outbox.verify import walk
 
 DAY = 86400.0
 ALL_SECONDS = 600.0
@@ -92,7 +92,7 @@ class OutboxAdmin:
         return list(find_damage(self._reading, on_progress))
 
     def find_broken_invariants(self, on_progress: OnProgress) -> list[dict[str, str]]:
-        """The invariants that the stored rows break, as `app.outbox.verify.walk`."""
+        """The invariants that the stored rows break, as `app.outbox.invariants.walk`."""
         return walk(Queries(self._database, statement_seconds=PORTION_SECONDS).fetch, on_progress)
 
     def _reading(self) -> AbstractContextManager[ReadTransaction]:

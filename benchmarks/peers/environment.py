@@ -3,7 +3,8 @@
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 FOLDER = "var/.benchmark-peers"  # hidden, so that no check looks into it
 
 _PREPARE = f". bin/_environment.sh; use_environment {FOLDER}; prepare_environment benchmarks/requirements.txt"

@@ -21,9 +21,9 @@ from app import create_app
 from app.demo.annotations import ReferenceService
 from app.services import Services
 from app.settings import Settings
+from tests.paths import PHOTOS
 from tests.system.service import SECRET, token
 
-PHOTOS = Path(__file__).parents[2] / "app" / "demo" / "media"
 ASTRONAUT, CHELSEA = PHOTOS / "astronaut.jpg", PHOTOS / "chelsea.jpg"
 RUNS_OUT = b"\xff\xd8\xff\xe0 a picture that ends here"
 """Begins like a JPEG file, and no decoder takes it."""

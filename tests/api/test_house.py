@@ -15,8 +15,9 @@ from app.process.version import VERSION
 from tests.api.conftest import Api, MakeApi, picture
 from tests.api.test_health import figures, not_ready
 from tests.eventually import eventually
+from tests.paths import ROOT
 
-ALERTS = Path(__file__).parents[2] / "docs" / "deploy" / "alerts.yml"
+ALERTS = ROOT / "docs" / "deploy" / "alerts.yml"
 ASYNC = {"Prefer": "respond-async"}
 
 

@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from app.media.hashing import media_id_of_bytes
 from tests.api.conftest import RUNS_OUT, Api, MakeApi, picture
-from tests.intake import twin_of
+from tests.ingest.intake import twin_of
 
 PART = "application/offset+octet-stream"
 

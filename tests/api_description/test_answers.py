@@ -12,11 +12,11 @@ import requests
 
 from app.web.problems import TYPE_BASE
 from tests.api_description.description import API, CONTENT, described_parameters, described_response, operations
+from tests.paths import PHOTOS
 from tests.system.service import Service, token
 
 pytestmark = pytest.mark.slow
 
-PHOTOS = Path(__file__).parents[2] / "app" / "demo" / "media"
 ASTRONAUT, CHELSEA = PHOTOS / "astronaut.jpg", PHOTOS / "chelsea.jpg"
 ADMINISTRATOR = {"Authorization": f"Bearer {token('root', roles=['admin'])}"}
 NOBODY = "http://127.0.0.1:1"  # nothing listens there: messages wait, and have an error to show

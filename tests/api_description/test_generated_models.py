@@ -13,7 +13,7 @@ import pytest
 
 from app.web.views.openapi import DOCUMENT
 from tests.annotations.conftest import message
-from tests.conftest import ROOT
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 

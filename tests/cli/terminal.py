@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests import fork_server
+from tests.paths import ROOT
 from tests.system.service import surroundings
 
-ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "flask")
 
 

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -10,10 +9,10 @@ from app.demo.annotations import ReferenceService
 from app.runs.lifecycle import RunRequest
 from tests import fork_server
 from tests.cli.conftest import Shell
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5)
 
 

@@ -18,10 +18,10 @@ from app import create_command_app
 from tests.cli.terminal import on_terminal
 from tests.detection.clips import Clip
 from tests.detection.onnx_bytes import constant_model
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "app" / "demo" / "media"
 ASTRONAUT, CHELSEA = PHOTOS / "astronaut.jpg", PHOTOS / "chelsea.jpg"
 RED = (230, 25, 75)

@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +16,10 @@ from tests import fork_server
 from tests.cli.conftest import Shell
 from tests.cli.terminal import on_terminal
 from tests.outbox.refusals import refused_for_long
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 UNKNOWN = "0123456789abcdef"
 REFUSED = {"status": 422, "body": "no, thank you"}
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.eventually import eventually
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 # None of these may reach what the demo starts: each would make it fail, or send it elsewhere.
 MISLEADING = {

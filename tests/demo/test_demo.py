@@ -14,7 +14,8 @@ from PIL import Image
 from app.demo.folder import DemoFolder
 from app.demo.picture import write_picture
 from app.process import temp_folders
-from tests.demo.demo_run import ROOT, Run, assert_nothing_left, processes_of, run_demo, started
+from tests.demo.demo_run import Run, assert_nothing_left, processes_of, run_demo, started
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,9 @@ import requests
 
 from app.demo.failure import StepFailed
 from app.demo.folder import DemoFolder
-from tests.demo.demo_run import ROOT, Run, assert_nothing_left, processes_of, run_demo
+from tests.demo.demo_run import Run, assert_nothing_left, processes_of, run_demo
 from tests.eventually import eventually
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,7 @@ from app.detection.model_file import BUILT_IN_MODEL
 from app.detection.yolo import YoloDetector
 from app.runs.detector_process import DetectorProcess
 from tests.detection.clips import Clip
-
-PHOTOS = Path(__file__).parents[2] / "app" / "demo" / "media"
+from tests.paths import PHOTOS
 
 
 @pytest.fixture(scope="session")

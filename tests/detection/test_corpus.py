@@ -21,7 +21,7 @@ from app.detection.detector import DetectedObject, Picture
 from app.detection.images import decode_picture
 from app.detection.video import Video
 from app.detection.yolo import YoloDetector
-from tests.detection.conftest import PHOTOS
+from tests.paths import PHOTOS
 
 pytestmark = pytest.mark.slow
 

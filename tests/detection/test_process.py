@@ -40,10 +40,9 @@ from tests.detection.bombs import many_scans, png
 from tests.detection.clips import Clip, without_pictures
 from tests.detection.onnx_bytes import constant_model
 from tests.eventually import eventually
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
 
 
 def labels(process: DetectorProcess, job: Job) -> list[list[str]]:

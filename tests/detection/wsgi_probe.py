@@ -13,8 +13,9 @@ from flask import Flask
 from app.detection.model_file import BUILT_IN_MODEL
 from app.detection.results import FrameResult
 from app.runs.detector_process import DetectorProcess, Job
+from tests.paths import PHOTOS
 
-PHOTO = Path(__file__).parents[2] / "app" / "demo" / "media" / "astronaut.jpg"
+PHOTO = PHOTOS / "astronaut.jpg"
 
 with Path(os.environ["PROBE_IMPORTS"]).open("a") as imports:
     imports.write(f"{os.getpid()}\n")

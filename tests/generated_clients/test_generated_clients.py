@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from tests.eventually import eventually
-from tests.system.service import ROOT, Service, token
+from tests.paths import ROOT
+from tests.system.service import Service, token
 
 HERE = Path(__file__).parent
 ASTRONAUT = ROOT / "app" / "demo" / "media" / "astronaut.jpg"

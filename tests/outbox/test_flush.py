@@ -12,7 +12,7 @@ from app.outbox.flush import Flush, FlushReport
 from app.outbox.messages import Classification, Deliver, Message
 from app.outbox.retry_policy import RetryPolicy, fixed
 from tests.conftest import Clock
-from tests.outbox.test_operations import park
+from tests.outbox.test_admin import park
 from tests.outbox.world import (
     BUSY,
     CONTRADICTED,

@@ -16,10 +16,10 @@ from tests.conftest import migrate
 from tests.eventually import eventually
 from tests.outbox.hosts import Host, NotPermitted, hosts
 from tests.outbox.world import World
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent.parent
 STATUSES = (MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED)
 MEDIA = 60
 
@@ -42,7 +42,7 @@ def test_dispatchers_on_two_hosts_share_a_database_and_deliver_all_in_order_and_
     arrivals = tmp_path / "arrivals"
     arrivals.touch()
     with ExitStack() as stack:
-        postgres = _run(stack, server, "tests.postgres", *(client.server for client in clients))
+        postgres = _run(stack, server, "tests.servers.postgres", *(client.server for client in clients))
         assert postgres.stdout is not None
         url = postgres.stdout.readline().strip()
         migrate(url)

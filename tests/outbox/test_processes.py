@@ -21,12 +21,12 @@ from app.outbox.watch import QUIET_SECONDS, ChangeWatcher
 from tests import fork_server
 from tests.eventually import eventually
 from tests.outbox import other_process
-from tests.outbox.test_operations import park
+from tests.outbox.test_admin import park
 from tests.outbox.world import GIVE_UP, Receiver, World
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent.parent
 SOON = 2.5
 """Far less than the time after which a dispatcher looks by itself."""
 

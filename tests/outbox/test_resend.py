@@ -9,9 +9,9 @@ from app.database import history
 from app.database.models import MediaStatus
 from app.errors import RecordsNotReadable, Unavailable
 from app.outbox.auditor import RemoteAuditor
+from app.outbox.invariants import broken_invariants
 from app.outbox.messages import Kind, Message
 from app.outbox.resend import Resend, ResendReport, Wanted, append_again
-from app.outbox.verify import broken_invariants
 from tests.outbox.world import CONTRADICTED, OK, REFUSED, Receiver, World
 
 PROCESSING, PROCESSED, ERROR = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED, MediaStatus.ERROR

@@ -30,8 +30,8 @@ from app.errors import MediaNotFound, Unavailable
 from app.media.status import ALLOWED_FROM
 from app.outbox import admin
 from app.outbox.dispatcher import Dispatcher
+from app.outbox.invariants import broken_invariants
 from app.outbox.messages import Classification, Message, Outcome
-from app.outbox.verify import broken_invariants
 from tests.conftest import Clock
 from tests.eventually import eventually
 from tests.outbox.strict_receiver import Fate, StrictReceiver

@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 from tests.detection.clips import Clip
+from tests.paths import PHOTOS
 
-PHOTOS = Path(__file__).parents[2] / "app" / "demo" / "media"
 ASTRONAUT = (PHOTOS / "astronaut.jpg").read_bytes()
 CHELSEA = (PHOTOS / "chelsea.jpg").read_bytes()
 TURNED_CLOCKWISE = 6

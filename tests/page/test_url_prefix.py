@@ -14,9 +14,10 @@ from playwright.sync_api import Browser, ViewportSize, expect
 from app import create_app
 from app.settings import Settings
 from app.settings.access import OWN_PATHS
-from tests.nginx import Nginx, free_port
 from tests.page.watched import Tab
-from tests.system.service import ROOT, Service, token
+from tests.paths import ROOT
+from tests.servers.nginx import Nginx, free_port
+from tests.system.service import Service, token
 
 PREFIX = "/detections"
 PHOTO = ROOT / "app" / "demo" / "media" / "astronaut.jpg"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cutting_proxy import CuttingProxy
+from tests.servers.cutting_proxy import CuttingProxy
 from tests.system.service import Service, token
 from tests.system.test_resumable_uploads import MIB, assert_whole, clip, port_of
 

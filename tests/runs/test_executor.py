@@ -24,11 +24,11 @@ from app.runs.waiters import RunWaiters
 from tests.conftest import Clock
 from tests.detection.clips import Clip
 from tests.eventually import eventually
+from tests.paths import PHOTOS
 from tests.runs.conftest import LEASE, WANTED, World
 
 pytestmark = pytest.mark.slow
 
-PHOTOS = Path(__file__).parents[2] / "app" / "demo" / "media"
 ASTRONAUT = PHOTOS / "astronaut.jpg"
 EVERY_FRAME = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.1)
 FRAMES = 50

@@ -26,11 +26,11 @@ from app.runs.executor import RunExecutor
 from app.runs.house_faults import Gate, Kind
 from app.runs.put_off import PutOffRuns
 from tests.eventually import eventually
+from tests.paths import ROOT
 from tests.runs.conftest import WANTED, World
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 ASTRONAUT = ROOT / "app" / "demo" / "media" / "astronaut.jpg"
 NEW, PROCESSING, PROCESSED = 1, 2, 3
 SOON = 0.1

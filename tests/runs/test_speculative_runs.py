@@ -24,12 +24,13 @@ from app.runs.speculative_run import SpeculativeRun
 from app.runs.waiters import RunWaiters
 from tests.conftest import Clock
 from tests.eventually import eventually
-from tests.intake import open_intake, picture
+from tests.ingest.intake import open_intake, picture
+from tests.paths import PHOTOS
 from tests.runs.conftest import LEASE, WANTED, World
 
 pytestmark = pytest.mark.slow
 
-ASTRONAUT = (Path(__file__).parents[2] / "app" / "demo" / "media" / "astronaut.jpg").read_bytes()
+ASTRONAUT = (PHOTOS / "astronaut.jpg").read_bytes()
 NEW, PROCESSING, PROCESSED, ERROR = 1, 2, 3, 6
 
 Step = Callable[[WriteTransaction, Media], object]

@@ -16,8 +16,8 @@ import requests
 
 from tests import fork_server
 from tests.eventually import eventually
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 SECRET = "the secret that the tests share with the suite"
 START_SECONDS = 30
 

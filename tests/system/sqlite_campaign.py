@@ -27,7 +27,7 @@ from app.database import Database
 from app.demo.annotations import ReferenceService
 from benchmarks.clips import write_clip
 from tests.conftest import migrate
-from tests.damaged_file import damage_frame
+from tests.database.damaged_file import damage_frame
 from tests.outbox.statements import add_backlog
 from tests.system.load import Load
 from tests.system.promise import photo, settle

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests import fork_server
-from tests.system.service import ROOT, SECRET
+from tests.paths import ROOT
+from tests.system.service import SECRET
 
 
 def checked(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.api.conftest import picture
+from tests.ingest.test_crash_points import WHY_NOT
 from tests.system.refusing import readiness, refusing, worker_of
 from tests.system.service import Service
-from tests.test_crash_points import WHY_NOT
 
 pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "strace works")
 

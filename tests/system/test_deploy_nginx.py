@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import write_certificate
-from tests.nginx import Nginx, free_port
-from tests.system.service import ROOT, Service, token
+from tests.paths import ROOT
+from tests.servers.certificates import write_certificate
+from tests.servers.nginx import Nginx, free_port
+from tests.system.service import Service, token
 from tests.web.raw_client import Answer, RawClient
 
 NAME = "detections.example"

@@ -20,7 +20,8 @@ from tests import fork_server
 from tests.api.conftest import picture
 from tests.detection.clips import Clip
 from tests.eventually import eventually
-from tests.system.service import ROOT, Service, surroundings
+from tests.paths import ROOT
+from tests.system.service import Service, surroundings
 
 pytestmark = pytest.mark.timeout(400)
 

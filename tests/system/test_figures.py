@@ -16,7 +16,8 @@ from app.web.metrics.process import COUNTED_BYTES
 from tests import fork_server
 from tests.api.conftest import RUNS_OUT, picture
 from tests.eventually import eventually
-from tests.system.service import ROOT, Service, surroundings, token
+from tests.paths import ROOT
+from tests.system.service import Service, surroundings, token
 from tests.web.raw_client import RawClient
 
 Figures = dict[tuple[str, tuple[str, ...]], float]

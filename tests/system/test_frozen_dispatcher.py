@@ -16,8 +16,8 @@ from app.media.status import change_status, create_media
 from app.outbox.queue import OutboxQueue
 from tests import fork_server
 from tests.eventually import eventually
+from tests.paths import ROOT
 from tests.system.dispatch import LEASE_SECONDS, dispatcher
-from tests.system.service import ROOT
 
 MEDIA = "00000000000000aa"
 

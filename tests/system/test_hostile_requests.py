@@ -13,11 +13,12 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from tests.paths import PHOTOS
 from tests.system import hostile
 from tests.system.hostile import KNOWN, Answer, Request, authorized, request_of
 from tests.system.service import Service
 
-ASTRONAUT = Path(__file__).parents[2] / "app" / "demo" / "media" / "astronaut.jpg"
+ASTRONAUT = PHOTOS / "astronaut.jpg"
 EXAMPLES = int(os.environ.get("HOSTILE_REQUESTS", "300"))
 MAX_GROWTH = 64 << 20
 OF_GUNICORN = (400, 414, 417, 431, 501)  # 501: a transfer coding that it does not know

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 from app.demo.annotations import ReferenceService
 from app.web.server.redaction import WithoutSignatures
 from tests.eventually import eventually
+from tests.paths import PHOTOS
 from tests.system.promise import photo
 from tests.system.service import SECRET, Service, token
 
-PHOTO = Path(__file__).parents[2] / "app" / "demo" / "media" / "astronaut.jpg"
+PHOTO = PHOTOS / "astronaut.jpg"
 TRACE = "one-upload.2026"
 
 

@@ -1,13 +1,11 @@
 """The main job, over real HTTP and real gunicorn: uploads become files, records and statuses that arrive."""
 
-from pathlib import Path
-
 from app.demo.annotations import ReferenceService
 from app.demo.ordering import check_log
 from app.media.hashing import media_id_of_bytes
+from tests.paths import PHOTOS
 from tests.system.service import Service
 
-PHOTOS = Path(__file__).parents[2] / "app" / "demo" / "media"
 ASTRONAUT, CHELSEA = PHOTOS / "astronaut.jpg", PHOTOS / "chelsea.jpg"
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from app.demo.annotations import ReferenceService
 from tests import fork_server
+from tests.paths import ROOT
 from tests.system.promise import Uploads, assert_kept, photo, settle
-from tests.system.service import ROOT, SECRET, Service, surroundings
+from tests.system.service import SECRET, Service, surroundings
 
 UPLOADS = 60
 

@@ -10,7 +10,8 @@ import pytest
 from tests import fork_server
 from tests.api.conftest import picture
 from tests.detection.onnx_bytes import constant_model
-from tests.system.service import ROOT, SECRET, Service
+from tests.paths import ROOT
+from tests.system.service import SECRET, Service
 
 DRONE = np.array([[[12, 24, 20, 40, 0.9, 0]]], dtype=np.float32)
 """An end-to-end model's output for an input of 64 by 64 pixels."""

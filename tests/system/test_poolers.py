@@ -14,10 +14,11 @@ import pytest
 from app.demo.annotations import ReferenceService
 from tests.conftest import migrate
 from tests.eventually import eventually
-from tests.poolers import PGBOUNCER, pgbouncer
-from tests.standby import Server, primary_and_standby, url
+from tests.paths import ROOT
+from tests.servers.poolers import PGBOUNCER, pgbouncer
+from tests.servers.standby import Server, primary_and_standby, url
 from tests.system.promise import Uploads, assert_kept, photo, settle
-from tests.system.service import ROOT, SECRET, Service
+from tests.system.service import SECRET, Service
 
 UPLOADS = int(os.environ.get("FAILOVER_UPLOADS", "60"))
 RETURN_SECONDS = 15

@@ -11,7 +11,8 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from app.process.processors import granted
-from tests.system.service import ROOT, Service
+from tests.paths import ROOT
+from tests.system.service import Service
 
 ASTRONAUT = ROOT / "app" / "demo" / "media" / "astronaut.jpg"
 USABLE = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.service import ROOT, SECRET
+from tests.paths import ROOT
+from tests.system.service import SECRET
 
 _SCRIPT = """set -e
 mount --bind "$1" /mnt

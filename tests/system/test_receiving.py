@@ -21,8 +21,9 @@ import requests
 
 from tests.annotations.servers import free_port
 from tests.eventually import eventually
+from tests.paths import ROOT
 from tests.system.promise import Uploads, photo
-from tests.system.service import ROOT, SECRET, Service, surroundings
+from tests.system.service import SECRET, Service, surroundings
 
 DOCUMENT = ROOT / "docs" / "receiving.md"
 LINES = 40

@@ -15,8 +15,8 @@ import requests
 from tusclient.client import TusClient
 
 from app.media.hashing import media_id_of_bytes
-from tests.cutting_proxy import CuttingProxy
-from tests.nginx import Nginx, free_port
+from tests.servers.cutting_proxy import CuttingProxy
+from tests.servers.nginx import Nginx, free_port
 from tests.system.service import Service, token
 
 MIB = 1 << 20

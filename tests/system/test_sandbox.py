@@ -11,8 +11,9 @@ import pytest
 
 from app.detection.sandbox.policy import offered
 from app.settings import DetectorOptions
-from tests.kernels import LANDLOCK, SECCOMP
-from tests.system.service import ROOT, SECRET, Service, surroundings
+from tests.detection.kernels import LANDLOCK, SECCOMP
+from tests.paths import ROOT
+from tests.system.service import SECRET, Service, surroundings
 
 PHOTO = ROOT / "app" / "demo" / "media" / "astronaut.jpg"
 OFFERED = offered(DetectorOptions())
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.skipif(not OFFERED.is_whole, reason="this kernel offers
 
 def without(number: int) -> tuple[str, ...]:
     """What to put before a command, to have it run as on a kernel that lacks a system call."""
-    return sys.executable, "-m", "tests.kernels", str(number)
+    return sys.executable, "-m", "tests.detection.kernels", str(number)
 
 
 @pytest.fixture

@@ -19,9 +19,10 @@ import pytest
 
 from tests.api_description.conformance import Document
 from tests.api_description.description import METHODS
+from tests.paths import PHOTOS
 from tests.system.service import Service, surroundings, token
 
-ASTRONAUT = Path(__file__).parents[2] / "app" / "demo" / "media" / "astronaut.jpg"
+ASTRONAUT = PHOTOS / "astronaut.jpg"
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "4"))
 MAX_GROWTH = 64 << 20
 SEED = 20_240_229

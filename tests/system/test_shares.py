@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.detection.clips import Clip
+from tests.paths import PHOTOS
 from tests.system.service import Service, token
 
 pytestmark = pytest.mark.alone
@@ -23,7 +24,7 @@ SECONDS = int(os.environ.get("SHARES_SECONDS", "12"))
 PICTURES = int(os.environ.get("SHARES_PICTURES", "4"))
 PICTURE_BYTES = (64 if PICTURES >= 12 else 16) << 20
 FRAMES_A_SECOND = 25
-ASTRONAUT = Path(__file__).parents[2] / "app" / "demo" / "media" / "astronaut.jpg"
+ASTRONAUT = PHOTOS / "astronaut.jpg"
 CHELSEA = ASTRONAUT.with_name("chelsea.jpg")
 
 

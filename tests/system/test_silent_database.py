@@ -20,9 +20,10 @@ from sqlalchemy import make_url
 from app.demo.annotations import ReferenceService
 from tests import fork_server
 from tests.eventually import eventually
-from tests.silent_server import SilentServer
+from tests.paths import ROOT
+from tests.servers.silent_server import SilentServer
 from tests.system.promise import Uploads, assert_kept, photo, settle
-from tests.system.service import ROOT, SECRET, Service, surroundings
+from tests.system.service import SECRET, Service, surroundings
 
 SILENT_SECONDS = float(os.environ.get("SILENT_SECONDS", "12"))
 ANSWER_SECONDS = 10

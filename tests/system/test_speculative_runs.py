@@ -15,7 +15,8 @@ from app.database import Database
 from app.media.hashing import media_id_of_bytes
 from tests.api.conftest import picture
 from tests.eventually import eventually
-from tests.system.service import ROOT, Service
+from tests.paths import ROOT
+from tests.system.service import Service
 
 ASTRONAUT = ROOT / "app" / "demo" / "media" / "astronaut.jpg"
 

@@ -1,7 +1,7 @@
 """Two hundred clients that stop inside their uploads: as many as there are slots are waited for, and not for long.
 
 Row 5 of docs/reliability.md, with the real application; clients that stop inside the head are in
-tests/web/test_idle_clients.py.
+tests/web/server/test_idle_clients.py.
 """
 
 import re
@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.system.service import Service, token
-from tests.web.framings import FRAMINGS
 from tests.web.raw_client import RawClient
+from tests.web.upload.framings import FRAMINGS
 
 pytestmark = pytest.mark.alone
 

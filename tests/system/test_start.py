@@ -3,13 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests import fork_server
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 def start(*command: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -9,10 +9,11 @@ import pytest
 from app.storage.folder_trials import TRIAL_SECONDS
 from tests import fork_server
 from tests.api.conftest import picture
-from tests.exfat import mounted_exfat
+from tests.ingest.test_crash_points import WHY_NOT
+from tests.paths import ROOT
+from tests.storage.exfat import mounted_exfat
 from tests.system.refusing import readiness, refusing, worker_of
-from tests.system.service import ROOT, Service, surroundings
-from tests.test_crash_points import WHY_NOT
+from tests.system.service import Service, surroundings
 
 
 def test_a_start_on_a_disk_without_hard_links_ends_with_one_line_and_leaves_nothing(

@@ -17,8 +17,9 @@ import pytest
 
 from app import create_command_app
 from tests import fork_server
-from tests.cli.terminal import COMMAND, ROOT, on_terminal, piped
+from tests.cli.terminal import COMMAND, on_terminal, piped
 from tests.eventually import eventually
+from tests.paths import ROOT
 from tests.system.promise import photo
 from tests.system.proxy import BUSY, Fault, Proxy
 from tests.system.service import Service, shared_service, surroundings, token

@@ -14,9 +14,9 @@ from typing import BinaryIO
 import pytest
 
 from tests import fork_server
+from tests.paths import ROOT
 from tests.web.raw_client import RawClient
 
-ROOT = Path(__file__).parents[2]
 ONE_WORKER = {"WEB_CONCURRENCY": "1"}
 IMPATIENCE = {"ECHO_IDLE_SECONDS": "1", "ECHO_GRACE_SECONDS": "2", "ECHO_MAX_BYTES": str(4 << 20)}
 
@@ -33,7 +33,7 @@ class Server:
 
     def _start(self, output: BinaryIO, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-b", "127.0.0.1:0", *arguments]
-        command += ["-k", "tests.web.echo_upload.ImpatientWorker", "tests.web.echo_upload:create_app()"]
+        command += ["-k", "tests.web.upload.echo_upload.ImpatientWorker", "tests.web.upload.echo_upload:create_app()"]
         return fork_server.Popen(command, cwd=ROOT, env={**os.environ, **ONE_WORKER, **IMPATIENCE}, stderr=output)
 
     def _await(self, pattern: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from app.web.server.answer_socket import LOOK_SECONDS, AnswerSocket
-from app.web.upload.pace import ReaderTooSlow
+from app.web.upload.receive_timeouts import ReaderTooSlow
 
 log = structlog.get_logger()
 

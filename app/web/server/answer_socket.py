@@ -2,8 +2,8 @@
 
 What the kernel does not take at once is kept where the request holds no slot, for the worker's main loop to send on
 (`app.web.server.answer_drain`). Where it holds one, its thread waits, at no less than a pace
-(`app.web.upload.pace.ReaderPace`). The pace counts what the client has acknowledged, because the kernel takes megabytes
-that nobody may ever read.
+(`app.web.upload.receive_timeouts.ReaderPace`). The pace counts what the client has acknowledged, because the kernel
+takes megabytes that nobody may ever read.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from typing import IO, Any, Protocol
 from wsgiref.types import WSGIEnvironment
 
 from app.process.timeval import timeval
-from app.web.upload.pace import ReaderPace, ReaderTooSlow
+from app.web.upload.receive_timeouts import ReaderPace, ReaderTooSlow
 
 LOOK_SECONDS = 0.25
 """How long an answer waits at most without looking at what was acknowledged. A wait within the kernel goes on only for

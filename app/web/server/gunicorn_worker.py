@@ -28,7 +28,7 @@ from app.web.server.answer_drain import AnswerDrain
 from app.web.server.answer_socket import AnswerSocket, answer_socket
 from app.web.server.lingering import LINGER_BYTES, Lingering
 from app.web.server.server_refusals import refusal
-from app.web.upload.pace import ReaderPace
+from app.web.upload.receive_timeouts import ReaderPace
 from app.web.upload.request_body import is_off_the_connection, unread_bytes
 
 HEAD_BYTES = 64 * 1024

@@ -14,7 +14,7 @@ from werkzeug.http import parse_options_header
 from app.errors import MalformedUpload, MediaTooLarge, UnsupportedMedia
 from app.web.upload.content_disposition import parse_disposition
 from app.web.upload.form import BESIDE_THE_FILE, FormUpload, check_content_range, check_transfer_encoding
-from app.web.upload.pace import Pace
+from app.web.upload.receive_timeouts import Pace
 from app.web.upload.request_body import BodySource, content_length, open_source
 
 MINIMUM_BYTES_PER_SECOND = 1024.0

@@ -10,7 +10,7 @@ from flask import request
 
 from app.current import services
 from app.errors import MalformedUpload, MediaTooLarge
-from app.web.upload.pace import Pace
+from app.web.upload.receive_timeouts import Pace
 from app.web.upload.request_body import content_length, open_source
 
 MAX_BYTES = 64 * 1024

@@ -21,8 +21,8 @@ from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.errors import ParseException
 
 from app.errors import MalformedUpload
-from app.web.upload.pace import Pace, receive_paced
 from app.web.upload.receive_batching import Gathering
+from app.web.upload.receive_timeouts import Pace, receive_paced
 
 READ_SIZE = 512 * 1024
 """Most bytes taken at once: smaller reads cost more calls than a processor's cache saves, larger ones gain nothing."""

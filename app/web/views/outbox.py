@@ -9,7 +9,7 @@ from app.current import services
 from app.errors import MalformedUpload, MediaNotFound, Unavailable
 from app.formats.timestamps import rfc3339
 from app.media.hashing import MEDIA_ID
-from app.outbox import documents, listing
+from app.outbox import listing, serializers
 from app.outbox.resend import Resend, Wanted
 from app.web import parameters, request_slot
 from app.web.auth.authentication import authenticate_admin
@@ -51,7 +51,7 @@ def messages() -> Response:
         limit=parameters.integer("limit", default=DEFAULT_LIMIT, minimum=1, maximum=MAX_LIMIT) or DEFAULT_LIMIT,
         cursor=request.args.get("cursor"),
     )
-    return jsonify(items=[documents.message(*pair) for pair in page.items], nextCursor=page.next_cursor)
+    return jsonify(items=[serializers.message(*pair) for pair in page.items], nextCursor=page.next_cursor)
 
 
 @blueprint.get("/media/<media_id>")
@@ -95,7 +95,7 @@ def resend(media_id: str) -> Response:
 
 
 def _history(media_id: str) -> Response:
-    return jsonify(documents.history(services().queries.fetch(listing.history, media_id, newest=MOST_SHOWN)))
+    return jsonify(serializers.history(services().queries.fetch(listing.history, media_id, newest=MOST_SHOWN)))
 
 
 def _check_id(media_id: str) -> None:

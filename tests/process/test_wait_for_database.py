@@ -1,0 +1,43 @@
+"""A start whose database comes later."""
+
+import socket
+import sys
+from contextlib import closing, suppress
+
+from app.database import Database
+from app.wait_for_database import SAY_SECONDS, TRY_SECONDS, wait
+from tests import fork_server
+from tests.paths import ROOT
+
+
+def test_a_database_that_is_away_is_told_of_at_once_and_once_a_minute() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    clock, said = [0.0], list[tuple[float, str]]()
+
+    class Enough(Exception):
+        pass
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds * 10  # the refusals are real, and take their time
+        if clock[0] > 2.5 * SAY_SECONDS:
+            raise Enough
+
+    url = f"postgresql+psycopg://ada:hunter22@127.0.0.1:{port}/none"
+    with closing(Database(url)) as database, suppress(Enough):
+        wait(database, lambda text: said.append((clock[0], text)), sleep=sleep, monotonic=lambda: clock[0])
+    assert [at for at, _text in said] == [0.0, SAY_SECONDS, 2 * SAY_SECONDS]
+    assert all("refused" in text and "hunter22" not in text and text.isprintable() for _at, text in said)
+    assert TRY_SECONDS < SAY_SECONDS
+
+
+def test_a_database_that_is_there_is_not_waited_for(database_url: str) -> None:
+    done = fork_server.run(
+        [sys.executable, "-m", "app.wait_for_database"],
+        cwd=ROOT,
+        env={"DATABASE_URL": database_url},
+        timeout=30,
+    )
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert done.stderr == ""
