@@ -14,7 +14,7 @@ class CuttingProxy:
     """Listens on a free port and forwards to `target`, a port that may be changed.
 
     When so many bytes have gone to the service in all as the next of `cuts` says, the connection that carried the last
-    one is reset; `on_cut` is called before another connection is let in. `hold_after` has the bytes wait instead.
+    one is reset; `on_cut` is called before another connection is let in. `hold_after` has one stand still instead.
     """
 
     def __init__(self, target: int, cuts: Sequence[int] = (), on_cut: Callable[[], None] | None = None) -> None:
@@ -52,17 +52,17 @@ class CuttingProxy:
             self.cuts = [self.passed + count]
 
     def hold_after(self, count: int) -> None:
-        """Let so many more bytes through, and the others wait."""
+        """Have the connection that carries the last one of so many more bytes stand still."""
         with self._guard:
             self._held_at = self.passed + count
 
     @property
     def is_flowing(self) -> bool:
-        """Whether bytes pass, and do not wait."""
+        """Whether no connection stands still."""
         return self._flowing.is_set()
 
     def release(self) -> None:
-        """Let bytes through again."""
+        """Let the connection that stands still go on, and none stop."""
         with self._guard:
             self._held_at = None
         self._flowing.set()
@@ -103,11 +103,12 @@ class CuttingProxy:
 
     def _send(self, client: socket.socket, server: socket.socket) -> None:
         while piece := client.recv(self._room()):
-            self._flowing.wait(60)
             server.sendall(piece)
             with self._guard:
                 self.passed += len(piece)
-                if self._held_at is not None and self.passed >= self._held_at:
+                is_held = self._held_at is not None and self.passed >= self._held_at
+                if is_held:
+                    self._held_at = None
                     self._flowing.clear()
                 is_cut = bool(self.cuts) and self.passed >= self.cuts[0]
                 if is_cut:
@@ -115,6 +116,8 @@ class CuttingProxy:
             if is_cut:
                 self._cut(client)
                 return
+            if is_held:
+                self._flowing.wait(60)
 
     def _cut(self, client: socket.socket) -> None:
         with self._cutting:
