@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from app.media.hashing import media_id_of_bytes
 from tests.page.conftest import OpenTab
@@ -204,4 +204,42 @@ def test_a_refusal_at_the_end_shows_the_problem(tab: Tab, service: Service, phot
     row = tab.upload_row("large.jpg")
     expect(row.get_by_text("The id exists with other content")).to_be_visible()
     expect(row.get_by_role("link", name="Open large.jpg")).to_have_attribute("href", f"#/media/{known}")
+    assert remembered(tab) == []
+
+
+def test_an_offset_below_the_one_that_was_acknowledged_is_gone_on_from(
+    tab: Tab, service: Service, link: CuttingProxy, photo: Path
+) -> None:
+    tab.expects(409)
+    stop_at_half(tab, link, photo)
+    refused: list[str] = []
+
+    def refuse_once(route: Route) -> None:
+        if route.request.method != "PATCH" or refused:
+            route.continue_()
+            return
+        refused.append(route.request.headers["upload-offset"])
+        headers = {"Content-Type": "application/problem+json", "Upload-Offset": "0"}
+        route.fulfill(status=409, headers=headers, body='{"title": "The part does not begin where the last one ended"}')
+
+    tab.page.route("**/uploads/*", refuse_once)
+    finish(tab, service, link, photo)
+    assert int(refused[0]) > 0
+
+
+def test_the_same_file_in_two_tabs_is_sent_by_each_and_kept_once(
+    tab: Tab, service: Service, link: CuttingProxy, photo: Path
+) -> None:
+    stop_at_half(tab, link, photo)
+    first = upload_id(tab)
+    other = tab.page.context.new_page()
+    other.goto(f"{tab.url}/{VIEW}")
+    other.get_by_label("Access token").fill(token("ada"))
+    other.get_by_role("button", name="Sign in").click()
+    other.locator("input[type=file]").set_input_files(photo)
+    row = other.get_by_role("list", name="Uploads").get_by_role("listitem")
+    expect(row.locator(".upload-text")).to_have_text("processed")
+    assert upload_id(tab) == first  # which the other tab has left alone
+    link.release()
+    expect(tab.upload_row("large.jpg").locator(".upload-text")).to_have_text("Already known · processed")
     assert remembered(tab) == []

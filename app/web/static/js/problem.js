@@ -33,7 +33,7 @@ export class Problem extends Error {
 
   /** Whether the same request may well succeed later as it is. */
   get passes() {
-    return PASSING.has(this.status);
+    return PASSING.has(this.status) || this.uploadOffset !== null;
   }
 }
 

@@ -56,7 +56,7 @@ export class ResumableFile {
       return await navigator.locks.request(this.#place, { ifAvailable: true }, attempt);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      if (!error.passes && error.uploadOffset === null && !LEAVES_UPLOAD.includes(error.status)) this.#forget();
+      if (!error.passes && !LEAVES_UPLOAD.includes(error.status)) this.#forget();
       if (GONE.includes(error.status))
         throw new Problem({ status: 0, title: "The upload is gone", detail: "It begins anew." });
       throw error;
@@ -153,8 +153,8 @@ export class ResumableFile {
   }
 
   #forget() {
+    if (recall(this.#place) === this.#id) forget(this.#place); // what another tab remembers is that one's
     this.#id = null;
-    forget(this.#place);
   }
 }
 
