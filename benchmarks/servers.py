@@ -17,6 +17,7 @@ from alembic.config import Config
 
 from benchmarks.peers import environment
 from tests.paths import ROOT
+from tests.servers.ports import free_port
 from tests.system.service import Service, token
 
 START_SECONDS = 30
@@ -90,7 +91,7 @@ def nginx(folder: Path) -> Iterator[Server]:
     """nginx with its WebDAV module, which writes the body beside its destination and renames it."""
     executable = shutil.which("nginx") or "/usr/sbin/nginx"
     (folder / "files").mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     settings = f"""
         daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log; user root;
         events {{ }}
@@ -142,7 +143,7 @@ def _form(file: Path) -> list[str]:
 @contextmanager
 def _form_server(name: str, command: list[str], option: str, folder: Path) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     address = str(port) if option == "--port" else f"127.0.0.1:{port}"
     with _running([*command, option, address], env=os.environ | {"FOLDER": str(folder), "TMPDIR": str(folder)}) as it:
         _await(port)
@@ -160,11 +161,6 @@ def _running(
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _await(port: int) -> None:

@@ -161,11 +161,3 @@ def full_backlog() -> Iterator[int]:
             one.setblocking(False)
             one.connect_ex(listener.getsockname())
         yield listener.getsockname()[1]
-
-
-def free_port() -> int:
-    """A port of loopback at which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -11,7 +11,8 @@ import pytest
 from app.annotations.resolver import Resolver
 from app.outbox.messages import Classification, Verdict
 from tests.annotations.conftest import MakeClient, message
-from tests.annotations.servers import Peer, Server, Step, answer, free_port, full_backlog
+from tests.annotations.servers import Peer, Server, Step, answer, full_backlog
+from tests.servers.ports import free_port
 
 pytestmark = pytest.mark.slow
 

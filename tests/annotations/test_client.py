@@ -14,7 +14,8 @@ from app.annotations.resolver import Resolver
 from app.errors import RecordsNotReadable, SettingsError, Unavailable
 from app.outbox.messages import Kind, Verdict
 from tests.annotations.conftest import MEDIA, TOKEN, MakeClient, message
-from tests.annotations.servers import Peer, Server, answer, free_port
+from tests.annotations.servers import Peer, Server, answer
+from tests.servers.ports import free_port
 
 OK = answer(200, b"{}")
 

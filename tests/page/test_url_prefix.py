@@ -16,7 +16,8 @@ from app.settings import Settings
 from app.settings.access import OWN_PATHS
 from tests.page.watched import Tab
 from tests.paths import ROOT
-from tests.servers.nginx import Nginx, free_port
+from tests.servers.nginx import Nginx
+from tests.servers.ports import free_port
 from tests.system.service import Service, token
 
 PREFIX = "/detections"

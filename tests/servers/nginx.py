@@ -28,12 +28,6 @@ http {{
 """
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 class Nginx:
     """One nginx that runs while the context does; `ports` are those that its servers listen on.
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
+from tests.servers.ports import free_port
+
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
 START_SECONDS = 20
 
@@ -43,7 +45,7 @@ def pgbouncer(server_url: str, mode: str, *, size: int = 20, more: str = "") -> 
     url = make_url(server_url)
     folder = Path(tempfile.mkdtemp(prefix="detections-pgbouncer-"))
     folder.chmod(0o777)  # a PgBouncer that root starts runs as another user
-    host, listen_port = str(url.query.get("host", url.host)), _free_port()
+    host, listen_port = str(url.query.get("host", url.host)), free_port()
     configuration = _CONFIGURATION.format(
         host=host,
         port=url.port or 5432,
@@ -68,11 +70,6 @@ def pgbouncer(server_url: str, mode: str, *, size: int = 20, more: str = "") -> 
         process.kill()
         process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _await(port: int, process: subprocess.Popen[bytes]) -> None:

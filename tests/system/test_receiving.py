@@ -19,9 +19,9 @@ import jwt
 import pytest
 import requests
 
-from tests.annotations.servers import free_port
 from tests.eventually import eventually
 from tests.paths import ROOT
+from tests.servers.ports import free_port
 from tests.system.promise import Uploads, photo
 from tests.system.service import SECRET, Service, surroundings
 

@@ -16,7 +16,8 @@ from tusclient.client import TusClient
 
 from app.media.hashing import media_id_of_bytes
 from tests.servers.cutting_proxy import CuttingProxy
-from tests.servers.nginx import Nginx, free_port
+from tests.servers.nginx import Nginx
+from tests.servers.ports import free_port
 from tests.system.service import Service, token
 
 MIB = 1 << 20
