@@ -13,8 +13,8 @@ from app.annotations.tokens import MintedTokens, StaticToken, TokenSource
 from app.database import Database, Queries, Topic, history
 from app.database.clock_guard import ClockGuard
 from app.database.schema_watch import SchemaWatch
+from app.detection.inference.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.limits import MediaLimits
-from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.sandbox.policy import Sandbox, offered
 from app.errors import DetectionsError
 from app.ingest import Ingest

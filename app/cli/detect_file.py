@@ -15,8 +15,8 @@ import click
 from app import serializers
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
+from app.detection.inference.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.limits import MediaLimits
-from app.detection.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.results import DetectedObject, FrameResult
 from app.errors import DetectionsError, SettingsError
 from app.media.types import HEAD_BYTES, MEDIA_TYPES, Kind, check_first_bytes, extension_of

@@ -8,10 +8,10 @@ from typing import BinaryIO
 from PIL import Image, ImageDraw, ImageFont
 
 from app.detection.detector import DetectedObject, Picture
-from app.detection.images import decode_picture
-from app.detection.jobs import Drawing
 from app.detection.limits import MediaLimits
-from app.detection.video import Video
+from app.detection.pictures.decode import decode_picture
+from app.detection.protocol.jobs import Drawing
+from app.detection.video.decode import Video
 from app.errors import Undecodable
 
 FORMATS: Mapping[str, str] = MappingProxyType({".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"})

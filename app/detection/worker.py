@@ -24,12 +24,15 @@ import numpy as np
 import PIL
 
 import app.detection
-from app.detection import orders
-from app.detection.channel import Channel
 from app.detection.drawing import draw
-from app.detection.external_data import external_files
-from app.detection.images import decode_picture
-from app.detection.jobs import (
+from app.detection.inference.external_data import external_files
+from app.detection.inference.runtime import onnxruntime
+from app.detection.inference.yolo import YoloDetector
+from app.detection.limits import MediaLimits, ProcessLimits
+from app.detection.pictures.decode import decode_picture
+from app.detection.protocol import orders
+from app.detection.protocol.channel import Channel
+from app.detection.protocol.jobs import (
     Beat,
     Drawing,
     Drawn,
@@ -46,14 +49,11 @@ from app.detection.jobs import (
     Total,
     encode,
 )
-from app.detection.limits import MediaLimits, ProcessLimits
-from app.detection.orders import MAX_CONTENT_BYTES, MAX_ORDER_BYTES, Load, Order, Source, Start
-from app.detection.prefetch import ahead
+from app.detection.protocol.orders import MAX_CONTENT_BYTES, MAX_ORDER_BYTES, Load, Order, Source, Start
 from app.detection.results import FrameResult
-from app.detection.runtime import onnxruntime
 from app.detection.sandbox import policy
-from app.detection.video import Video
-from app.detection.yolo import YoloDetector
+from app.detection.video.decode import Video
+from app.detection.video.prefetch import ahead
 from app.errors import DetectionsError, MediaTooLarge, SettingsError, Undecodable
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import structlog
 
-from app.detection import orders
-from app.detection.jobs import (
+from app.detection.protocol import orders
+from app.detection.protocol.jobs import (
     MAX_MESSAGE_BYTES,
     Drawing,
     Failure,
@@ -28,7 +28,7 @@ from app.detection.jobs import (
     Sealed,
     decode,
 )
-from app.detection.orders import Load, Order, Start
+from app.detection.protocol.orders import Load, Order, Start
 from app.detection.sandbox.policy import Sandbox
 from app.errors import (
     DetectionsError,

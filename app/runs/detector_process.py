@@ -10,7 +10,8 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.detection.jobs import (
+from app.detection.limits import MediaLimits, ProcessLimits
+from app.detection.protocol.jobs import (
     Beat,
     Drawing,
     Drawn,
@@ -22,8 +23,7 @@ from app.detection.jobs import (
     Paused,
     Total,
 )
-from app.detection.limits import MediaLimits, ProcessLimits
-from app.detection.orders import Load, Order, Start
+from app.detection.protocol.orders import Load, Order, Start
 from app.detection.results import FrameResult
 from app.detection.sandbox.policy import Sandbox
 from app.errors import DetectorFailed

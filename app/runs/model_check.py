@@ -8,8 +8,8 @@ from pathlib import Path
 
 import structlog
 
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.limits import ProcessLimits
-from app.detection.model_file import BUILT_IN_MODEL
 from app.detection.sandbox.policy import offered
 from app.errors import DetectorFailed, MediaTooLarge, SettingsError
 from app.runs.detector_process import DetectorProcess

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from app.detection.jobs import Job, Paused, Total
+from app.detection.protocol.jobs import Job, Paused, Total
 from app.detection.results import FrameResult
 from app.errors import MediaTooLarge
 from app.runs.claims import ClaimedRun

@@ -21,9 +21,9 @@ import pytest
 import requests
 from PIL import Image
 
-from app.detection.jobs import Paused
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.limits import MediaLimits, ProcessLimits, VideoLimits
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.protocol.jobs import Paused
 from app.detection.results import FrameResult
 from app.detection.sandbox import policy
 from app.errors import (
@@ -405,7 +405,7 @@ def test_no_lock_of_the_parent_is_held_by_the_process(detector_process: Detector
 PARENT = """
 import sys, time
 from pathlib import Path
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.runs.detector_process import DetectorProcess, Job
 
 if __name__ == "__main__":

@@ -13,12 +13,23 @@ import pytest
 from av.video.stream import VideoStream
 from PIL import Image
 
-from app.detection.channel import Channel
-from app.detection.jobs import MAX_MESSAGE_BYTES, Beat, Failure, Fault, Finished, Job, Loaded, Message, OpenFile, Total
-from app.detection.jobs import decode as decode_message
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.limits import MediaLimits, ProcessLimits
-from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.orders import Load, Order, Start
+from app.detection.protocol.channel import Channel
+from app.detection.protocol.jobs import (
+    MAX_MESSAGE_BYTES,
+    Beat,
+    Failure,
+    Fault,
+    Finished,
+    Job,
+    Loaded,
+    Message,
+    OpenFile,
+    Total,
+)
+from app.detection.protocol.jobs import decode as decode_message
+from app.detection.protocol.orders import Load, Order, Start
 from app.detection.results import FrameResult
 from app.detection.worker import Worker
 from app.settings import DetectorOptions

@@ -1,0 +1,1 @@
+"""Decoding one still picture, whole or damaged."""
