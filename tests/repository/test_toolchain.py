@@ -40,7 +40,7 @@ IN_THE_DATABASE_PACKAGE = {
 
 READ_THE_ENVIRONMENT = {
     "app/settings/reader.py",
-    "app/cli/media_upload.py",  # on a person's machine: where their programs keep what they remember
+    "app/cli/media/upload.py",  # on a person's machine: where their programs keep what they remember
 }
 
 LOCKS = ("requirements.txt", "tests/requirements.txt")

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 from rich.filesize import decimal
 
+from app.cli.media.upload_options import detection_options, service_options
+from app.cli.media.upload_progress import shown_progress
 from app.cli.output import json_option, note, printable, show_json, show_table
-from app.cli.upload_options import detection_options, service_options
-from app.cli.upload_progress import shown_progress
 from app.cli.usage import usage
 from app.client.options import UploadOptions
 from app.client.selection import selected
