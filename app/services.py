@@ -15,7 +15,7 @@ from app.database.clock_guard import ClockGuard
 from app.database.schema_watch import SchemaWatch
 from app.detection.inference.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.limits import MediaLimits
-from app.detection.sandbox.policy import Sandbox, offered
+from app.detection.sandbox.policy import Sandbox, available
 from app.errors import DetectionsError
 from app.ingest import Ingest
 from app.ingest.adoption import Adoption
@@ -135,7 +135,7 @@ class Services:
 
     def detector_sandbox(self) -> Sandbox:
         """What the detectors of this process are under, by their own word; by the kernel's before one was started."""
-        return self.executor.sandbox or offered(self.settings.detector_options)
+        return self.executor.sandbox or available(self.settings.detector_options)
 
     def speculative_run(self, wanted: RunRequest) -> SpeculativeRun:
         """The run of one upload."""

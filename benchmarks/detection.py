@@ -28,7 +28,7 @@ from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.inference.yolo import YoloDetector
 from app.detection.limits import MAX_PIXELS
 from app.detection.pictures.decode import decode_picture
-from app.detection.protocol.jobs import Job
+from app.detection.protocol.requests import Job
 from app.detection.results import FrameResult
 from app.runs.detector_process import DetectorProcess
 from benchmarks.clips import PHOTO, write_clip

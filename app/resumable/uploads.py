@@ -90,7 +90,7 @@ class ResumableUploads:
         """The upload as it really stands: whoever is still writing it stops first, and one whose bytes are all there is
         finished. Raises as `append` does."""
         with self._writers.lock(upload_id, user_id, slot) as writing:
-            if writing.incoming is not None and is_whole(writing.upload):
+            if writing.incoming is not None and is_complete(writing.upload):
                 with slot():
                     self._finishing.finish(writing.upload, writing.incoming, request_id)
             return writing.upload
@@ -111,7 +111,7 @@ class ResumableUploads:
                 self._receiving.tell_length(upload, incoming, part.length)
             with slot():
                 self._receiving.receive(writing, incoming, part)
-                if is_whole(upload):
+                if is_complete(upload):
                     self._finishing.finish(upload, incoming, part.request_id)
             return upload
 
@@ -123,5 +123,5 @@ class ResumableUploads:
                 writing.incoming.keep_name(keep=False)
 
 
-def is_whole(upload: ResumableUpload) -> bool:
+def is_complete(upload: ResumableUpload) -> bool:
     return upload.kind != "partial" and upload.received == upload.length

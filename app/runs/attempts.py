@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from app.database.models import RunFailure
-from app.detection.protocol.jobs import Job, OpenFile
+from app.detection.protocol.requests import Job, OpenFile
 from app.errors import (
     DetectorFailed,
     DetectorNotReady,
@@ -85,7 +85,7 @@ class RunAttempts:
         except RunLost:
             log.warning("run_lost", run_id=claimed.run_id, epoch=claimed.epoch)
             return False
-        if rest.is_whole:
+        if rest.is_complete:
             return self._runs.finish(claimed, rest.results, skipped=process.skipped, warnings=process.warnings)
         self._runs.pause(claimed, rest.results, rest.position, skipped=process.skipped)
         return False

@@ -13,22 +13,19 @@ from pathlib import Path
 
 import structlog
 
-from app.detection.protocol import orders
-from app.detection.protocol.jobs import (
-    MAX_MESSAGE_BYTES,
-    Drawing,
+from app.detection.protocol import requests
+from app.detection.protocol.events import (
+    MAX_EVENT_BYTES,
+    Event,
     Failure,
-    Fault,
+    FailureKind,
     Finished,
-    Job,
-    Loaded,
-    Message,
-    OpenFile,
+    ModelLoaded,
     Paused,
-    Sealed,
+    SandboxApplied,
     decode,
 )
-from app.detection.protocol.orders import Load, Order, Start
+from app.detection.protocol.requests import Drawing, Job, Load, OpenFile, Request, Start
 from app.detection.sandbox.policy import Sandbox
 from app.errors import (
     DetectionsError,
@@ -43,18 +40,18 @@ from app.runs.spawn import Spawned
 
 log = structlog.get_logger()
 
-_ERRORS: dict[Fault, type[DetectionsError]] = {
-    Fault.UNDECODABLE: Undecodable,
-    Fault.TOO_LARGE: MediaTooLarge,
-    Fault.OUT_OF_MEMORY: MediaTooLarge,
-    Fault.UNFIT_MODEL: SettingsError,
-    Fault.NO_SANDBOX: SettingsError,
-    Fault.UNREADABLE: StoredFileUnreadable,
-    Fault.BROKEN: DetectorFailed,
+_ERRORS: dict[FailureKind, type[DetectionsError]] = {
+    FailureKind.UNDECODABLE: Undecodable,
+    FailureKind.TOO_LARGE: MediaTooLarge,
+    FailureKind.OUT_OF_MEMORY: MediaTooLarge,
+    FailureKind.UNFIT_MODEL: SettingsError,
+    FailureKind.NO_SANDBOX: SettingsError,
+    FailureKind.UNREADABLE: StoredFileUnreadable,
+    FailureKind.BROKEN: DetectorFailed,
 }
-_NOT_READY = {Fault.OUT_OF_MEMORY: "there is too little memory for the detector to load its model"}
+_NOT_READY = {FailureKind.OUT_OF_MEMORY: "there is too little memory for the detector to load its model"}
 """What these faults mean before the model is loaded: the media has nothing to do with them."""
-_HARMLESS = {Fault.UNDECODABLE, Fault.TOO_LARGE, Fault.UNREADABLE}
+_HARMLESS = {FailureKind.UNDECODABLE, FailureKind.TOO_LARGE, FailureKind.UNREADABLE}
 """Faults that leave the process as it was; after any other it is replaced."""
 
 
@@ -83,7 +80,7 @@ class DetectorChild:
     def pid(self) -> int:
         return self._process.pid
 
-    def send(self, order: Order) -> None:
+    def send(self, order: Request) -> None:
         """Send an order and the file that belongs to it. Raises DetectorFailed."""
         self._is_loading = isinstance(order, Load)
         match order:
@@ -96,20 +93,20 @@ class DetectorChild:
             case _:
                 self._send(order)
 
-    def messages(self, seconds: float) -> Iterator[Message]:
+    def messages(self, seconds: float) -> Iterator[Event]:
         """What the process says of its order, until it has ended; raises MediaTooLarge after so many seconds."""
         end = time.monotonic() + seconds
         while not self.at_rest:
             message = self._receive(end)
             match message:
-                case Sealed():
+                case SandboxApplied():
                     self._note(message)
                     continue
                 case Failure():
-                    self.at_rest = message.fault in _HARMLESS
+                    self.at_rest = message.kind in _HARMLESS
                     self._pass_on_errors()
                     raise self._error_of(message)
-                case Loaded():
+                case ModelLoaded():
                     self._has_model = True
                     if not self._is_loading:
                         continue
@@ -140,24 +137,24 @@ class DetectorChild:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise DetectorFailed(f"the media cannot be read: {error.strerror}") from error
+            raise DetectorFailed(f"the file cannot be read: {error.strerror}") from error
         try:
             self._send(order, fd)
         finally:
             os.close(fd)
 
-    def _send(self, order: Order, fd: int | None = None, content: bytes | None = None) -> None:
+    def _send(self, order: Request, fd: int | None = None, content: bytes | None = None) -> None:
         self.at_rest = False
         with self._failing():
-            self._channel.send(orders.encode(order), fd)
+            self._channel.send(requests.encode(order), fd)
             if content is not None:
                 self._channel.send(content)
 
-    def _receive(self, end: float) -> Message:
+    def _receive(self, end: float) -> Event:
         patience = min(self._limits.stall_seconds, max(0.0, end - time.monotonic()))
         with self._failing():
             if self._channel.wait(patience):
-                return decode(self._channel.receive(MAX_MESSAGE_BYTES))
+                return decode(self._channel.receive(MAX_EVENT_BYTES))
         if time.monotonic() >= end:
             raise MediaTooLarge(f"this media takes longer than {self._limits.run_seconds:g} seconds")
         raise self._stalled()
@@ -175,9 +172,9 @@ class DetectorChild:
             raise DetectorFailed("the detector sent what is no message") from error
 
     def _error_of(self, failure: Failure) -> DetectionsError:
-        if not self._has_model and failure.fault in _NOT_READY:
-            return DetectorNotReady(_NOT_READY[failure.fault])
-        return _ERRORS[failure.fault](failure.reason)
+        if not self._has_model and failure.kind in _NOT_READY:
+            return DetectorNotReady(_NOT_READY[failure.kind])
+        return _ERRORS[failure.kind](failure.reason)
 
     def _broken(self, reason: str) -> DetectorFailed:
         if self._has_model:
@@ -185,7 +182,7 @@ class DetectorChild:
             return DetectorFailed(reason)
         return DetectorNotReady(f"{reason} before it was ready", self._process.said())
 
-    def _note(self, sealed: Sealed) -> None:
+    def _note(self, sealed: SandboxApplied) -> None:
         if self.sandbox is None and sealed.reason:
             log.warning("detector_sandbox_failed", reason=sealed.reason)
         self.sandbox = self.sandbox or sealed.sandbox

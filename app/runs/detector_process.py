@@ -11,26 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.detection.limits import MediaLimits, ProcessLimits
-from app.detection.protocol.jobs import (
-    Beat,
-    Drawing,
-    Drawn,
-    Finished,
-    Job,
-    Message,
-    OpenFile,
-    Pause,
-    Paused,
-    Total,
-)
-from app.detection.protocol.orders import Load, Order, Start
+from app.detection.protocol.events import DrawingReady, Event, Finished, FrameCount, Heartbeat, Paused
+from app.detection.protocol.requests import Drawing, Job, Load, OpenFile, Pause, Request, Start
 from app.detection.results import FrameResult
 from app.detection.sandbox.policy import Sandbox
 from app.errors import DetectorFailed
 from app.runs.detector_child import DetectorChild
 from app.settings.detector import DetectorOptions
 
-__all__ = ["Beat", "DetectorProcess", "Drawing", "Job", "OpenFile", "Total"]
+__all__ = ["DetectorProcess", "Drawing", "FrameCount", "Heartbeat", "Job", "OpenFile"]
 
 MAX_DRAWING_BYTES = 1 << 30
 
@@ -90,11 +79,11 @@ class DetectorProcess:
         if child is not None and not child.at_rest:
             child.send(Pause())
 
-    def run(self, job: Job) -> Generator[FrameResult | Total | Beat | Paused]:
-        """The job's Total, then a result for each sampled frame as soon as it is there, with a Beat now and then.
+    def run(self, job: Job) -> Generator[FrameResult | FrameCount | Heartbeat | Paused]:
+        """Yield the job's FrameCount, then a FrameResult for each sampled frame, with a Heartbeat now and then.
 
-        At the end comes a Paused where `pause` was called. Total comes once a video has found the position from which
-        it goes on, and `pause` is not to be called before.
+        Paused comes last if `pause` was called. FrameCount comes when a video has found its starting position;
+        `pause` must not be called before.
 
         Nothing happens before the first `next`, unless `begin` was called before. Closing the iterator early ends the
         process with the job in it.
@@ -106,11 +95,11 @@ class DetectorProcess:
         self.skipped, self.warnings = 0, ()
         with self._conversation(job) as messages:
             for message in messages:
-                if isinstance(message, Beat | Finished | Paused):
+                if isinstance(message, Heartbeat | Finished | Paused):
                     self.skipped = message.skipped
                 if isinstance(message, Finished):
                     self.warnings = message.warnings
-                if isinstance(message, Total | FrameResult | Beat | Paused):
+                if isinstance(message, FrameCount | FrameResult | Heartbeat | Paused):
                     yield message
 
     def draw(self, drawing: Drawing) -> bytes:
@@ -118,7 +107,7 @@ class DetectorProcess:
         content = b""
         with self._conversation(drawing) as messages:
             for message in messages:
-                if isinstance(message, Drawn):
+                if isinstance(message, DrawingReady):
                     content = self._content(message.size)
         return content
 
@@ -134,7 +123,7 @@ class DetectorProcess:
         return self._child.content(size)
 
     @contextmanager
-    def _conversation(self, order: Order) -> Iterator[Iterator[Message]]:
+    def _conversation(self, order: Request) -> Iterator[Iterator[Event]]:
         child, is_begun = self._child_for(order)
         try:
             if not is_begun:
@@ -146,7 +135,7 @@ class DetectorProcess:
                 self._child = None
                 child.stop()
 
-    def _child_for(self, order: Order) -> tuple[DetectorChild, bool]:
+    def _child_for(self, order: Request) -> tuple[DetectorChild, bool]:
         begun, self._begun = self._begun, None
         if begun is not None and begun[0] is order:
             return begun[1], True

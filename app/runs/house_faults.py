@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from app.detection.protocol.jobs import Job
+from app.detection.protocol.requests import Job
 from app.errors import DetectorFailed, DetectorNotReady, HouseFault, MediaTooLarge, SettingsError, Undecodable
 from app.runs.detector_process import DetectorProcess
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from app.detection.protocol.jobs import Job, Paused, Total
+from app.detection.protocol.events import FrameCount, Paused
+from app.detection.protocol.requests import Job
 from app.detection.results import FrameResult
 from app.errors import MediaTooLarge
 from app.runs.claims import ClaimedRun
@@ -30,11 +31,11 @@ class RunLost(Exception):
 class Rest:
     """What is left to record when a job has ended: the last frames, and the position of a video that was paused.
 
-    `is_whole` says that the job came to its end.
+    `is_complete` says that the job came to its end.
     """
 
     results: list[FrameResult] = field(default_factory=list)
-    is_whole: bool = False
+    is_complete: bool = False
     position: str | None = None
 
 
@@ -66,7 +67,7 @@ class RunStream:
                     case Paused():
                         rest.position = item.position
                         return rest
-                    case Total():
+                    case FrameCount():
                         total, can_pause = item.frames, claimed.media_type == "Video"
                     case FrameResult():
                         found += len(item.objects)
@@ -82,7 +83,7 @@ class RunStream:
                 if can_pause and not is_pausing and (self._must_stop() or (is_due and self._yields(claimed, began))):
                     process.pause()
                     is_pausing = True
-        rest.is_whole = True
+        rest.is_complete = True
         return rest
 
     def _yields(self, claimed: ClaimedRun, began: float) -> bool:

@@ -18,7 +18,7 @@ from app.database import Database
 from app.database.models import RunState
 from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.limits import ProcessLimits
-from app.detection.protocol.jobs import Job
+from app.detection.protocol.requests import Job
 from app.errors import HouseFault
 from app.runs import put_off
 from app.runs.detector_process import DetectorProcess

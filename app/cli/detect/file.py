@@ -20,7 +20,7 @@ from app.detection.limits import MediaLimits
 from app.detection.results import DetectedObject, FrameResult
 from app.errors import DetectionsError, SettingsError
 from app.media.types import HEAD_BYTES, MEDIA_TYPES, Kind, check_first_bytes, extension_of
-from app.runs.detector_process import DetectorProcess, Drawing, Job, Total
+from app.runs.detector_process import DetectorProcess, Drawing, FrameCount, Job
 from app.runs.model_check import load_model
 from app.settings import MIN_CONFIDENCE, DetectorSettings
 
@@ -127,7 +127,7 @@ def _detect(process: DetectorProcess, path: Path, confidence: float, interval: f
         with progress_bar(path.name) as advance, closing(process.run(job)) as items:
             total: int | None = None
             for item in items:
-                if isinstance(item, Total):
+                if isinstance(item, FrameCount):
                     total = item.frames
                 elif isinstance(item, FrameResult):
                     outcome.frames += 1

@@ -1,4 +1,4 @@
-"""From a model's raw output to boxes: the shapes that YOLO exports have, and non-maximum suppression. Arrays only."""
+"""Turns a model's raw output into boxes: the output layouts of YOLO exports, and non-maximum suppression."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ IOU_THRESHOLD = 0.45
 MAX_CANDIDATES = 5000
 MAX_BOXES = 300
 MAX_CLASSES = 1 << 16
-_FAR = np.float32(1e6)  # beyond any input's edge, and its square is still exact enough to divide by
+_MAX_COORDINATE = np.float32(1e6)  # beyond any input's edge; areas still fit float32
 
 Floats = NDArray[np.float32]
 
 
 class Layout(Enum):
-    """What the output's numbers mean; nc is the number of classes, N that of candidates."""
+    """The meaning of an output's numbers; nc is the number of classes, N that of candidates."""
 
     V8 = "[1, 4+nc, N]"  # cx, cy, w, h, then a score for each class
-    V8_TRANSPOSED = "[1, N, 4+nc]"  # the same, a candidate in each row
+    V8_TRANSPOSED = "[1, N, 4+nc]"  # the same, transposed
     V5 = "[1, N, 5+nc]"  # cx, cy, w, h, objectness, then a score for each class
-    END_TO_END = "[1, N, 6]"  # x1, y1, x2, y2, score, class: suppressed already
+    END_TO_END = "[1, N, 6]"  # x1, y1, x2, y2, score, class, after non-maximum suppression
 
 
 def layout_of(shape: tuple[int, ...], classes: int, cells: int) -> Layout | None:
-    """The layout of an output of that shape, None if it has none of them.
+    """Return the layout of an output of that shape, or None if it fits no layout.
 
-    `cells` is the number of grid cells of all strides. With few classes [1, N, 6] may mean three things: it is a v5
-    output if it has exactly the three candidates for each cell that v5 makes, a v8 output if it has exactly one.
+    `cells` is the number of grid cells of all strides. With few classes [1, N, 6] is ambiguous: it is V5 if N is
+    exactly three candidates per cell, V8_TRANSPOSED if N is exactly one per cell, and END_TO_END otherwise.
     """
     match shape:
         case (1, rows, _) if rows == 4 + classes:
@@ -53,26 +53,26 @@ class Boxes:
     classes: NDArray[np.int64]
 
     @classmethod
-    def joined(cls, parts: Sequence["Boxes"]) -> "Boxes":
-        """All boxes of at least one part, in its order."""
+    def concatenate(cls, parts: Sequence["Boxes"]) -> "Boxes":
+        """Return the boxes of at least one part, in the order of the parts."""
         return cls(
             np.concatenate([part.corners for part in parts]),
             np.concatenate([part.scores for part in parts]),
             np.concatenate([part.classes for part in parts]),
         )
 
-    def take(self, which: NDArray[Any]) -> Self:
-        """The boxes at those indices, or where that mask is true."""
-        return type(self)(self.corners[which], self.scores[which], self.classes[which])
+    def take(self, selection: NDArray[Any]) -> Self:
+        """Return the boxes at those indices, or where that mask is true."""
+        return type(self)(self.corners[selection], self.scores[selection], self.classes[selection])
 
 
 def read_output(output: NDArray[Any], layout: Layout, confidence: float) -> Boxes:
-    """The candidates of at least `confidence` in an output of that layout, most confident first.
+    """Return the candidates of at least `confidence` in an output of that layout, most confident first.
 
-    Rows with a number that is not finite, without an extent or with an impossible class are no candidates.
+    Rows with a number that is not finite, with an empty box or with an impossible class are dropped.
     """
     table = output[0].astype(np.float32, copy=False)
-    with np.errstate(all="ignore"):  # what cannot be computed is sorted out below
+    with np.errstate(all="ignore"):  # results that are not finite are dropped below
         match layout:
             case Layout.END_TO_END:
                 corners, scores, classes = table[:, :4], table[:, 4], np.rint(table[:, 5])
@@ -81,10 +81,10 @@ def read_output(output: NDArray[Any], layout: Layout, confidence: float) -> Boxe
             case _:
                 table = table.T if layout is Layout.V8 else table
                 corners, scores, classes = _best_classes(table[:, :4], table[:, 4:])
-        possible = np.isfinite(corners).all(axis=1) & np.isfinite(scores) & (scores >= confidence)
-        possible &= (corners[:, 2:] > corners[:, :2]).all(axis=1) & (classes >= 0) & (classes < MAX_CLASSES)
-    corners = np.clip(corners[possible], -_FAR, _FAR)
-    boxes = Boxes(corners, scores[possible], classes[possible].astype(np.int64))
+        valid = np.isfinite(corners).all(axis=1) & np.isfinite(scores) & (scores >= confidence)
+        valid &= (corners[:, 2:] > corners[:, :2]).all(axis=1) & (classes >= 0) & (classes < MAX_CLASSES)
+    corners = np.clip(corners[valid], -_MAX_COORDINATE, _MAX_COORDINATE)
+    boxes = Boxes(corners, scores[valid], classes[valid].astype(np.int64))
     return boxes.take(np.argsort(-boxes.scores, kind="stable")[:MAX_CANDIDATES])
 
 
@@ -96,27 +96,30 @@ def _best_classes(centred: Floats, scores: Floats) -> tuple[Floats, Floats, NDAr
 
 
 def suppress(boxes: Boxes, iou_threshold: float = IOU_THRESHOLD) -> Boxes:
-    """Non-maximum suppression within each class, of boxes that come most confident first; at most MAX_BOXES remain."""
-    kept: list[int] = []
-    waiting = np.arange(len(boxes.scores))
-    while waiting.size and len(kept) < MAX_BOXES:
-        best, rest = int(waiting[0]), waiting[1:]
-        kept.append(best)
+    """Apply non-maximum suppression within each class and return at most MAX_BOXES boxes.
+
+    `boxes` come most confident first.
+    """
+    selected: list[int] = []
+    remaining = np.arange(len(boxes.scores))
+    while remaining.size and len(selected) < MAX_BOXES:
+        best, rest = int(remaining[0]), remaining[1:]
+        selected.append(best)
         other_class = boxes.classes[rest] != boxes.classes[best]
-        waiting = rest[other_class | (overlap(boxes.corners[best], boxes.corners[rest]) <= iou_threshold)]
-    return boxes.take(np.array(kept, dtype=np.int64))
+        remaining = rest[other_class | (iou(boxes.corners[best], boxes.corners[rest]) <= iou_threshold)]
+    return boxes.take(np.array(selected, dtype=np.int64))
 
 
-def overlap(box: Floats, others: Floats) -> Floats:
-    """Intersection over union of one box [4] with each of the others [M, 4]."""
-    shared = shared_area(box, others)
-    united = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared
-    ious: Floats = shared / np.maximum(united, np.float32(1e-9))
+def iou(box: Floats, others: Floats) -> Floats:
+    """Return the intersection over union of one box [4] with each of the others [M, 4]."""
+    intersection = intersection_area(box, others)
+    union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - intersection
+    ious: Floats = intersection / np.maximum(union, np.float32(1e-9))
     return ious
 
 
-def shared_area(box: Floats, others: Floats) -> Floats:
-    """The area of the intersection of one box [4] with each of the others [M, 4]."""
+def intersection_area(box: Floats, others: Floats) -> Floats:
+    """Return the area of the intersection of one box [4] with each of the others [M, 4]."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     area: Floats = np.clip(sides, 0, None).prod(axis=1)
     return area

@@ -1,7 +1,7 @@
-"""An ONNX model of the YOLO family, loaded by onnxruntime and checked.
+"""Loads an ONNX model of the YOLO family with onnxruntime and checks that it can be used.
 
-What a model expects is read from the model itself and tried out once when it is loaded, so that one which does not fit
-stops the start with one line instead of giving false boxes later.
+The model's input, classes and output layout are read from the model and checked with one trial run at load time. A
+model that does not fit stops the start with one error line instead of producing wrong boxes.
 """
 
 import re
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.detection.inference.boxes import Layout, layout_of
-from app.detection.inference.model_metadata import class_names, input_size, unfit
+from app.detection.inference.model_metadata import class_names, input_size, unfit_model
 from app.detection.inference.output_check import check_output, trial_input
 from app.detection.inference.runtime import onnxruntime
 from app.errors import SettingsError
@@ -26,9 +26,9 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class Model:
-    """A session, loaded at once, on one thread of the CPU or on the GPU; `run` may be called from several threads.
+    """A loaded model that runs on one CPU thread or on the GPU. `run` may be called from several threads.
 
-    `labels` are the options' or else the model's own. Raises SettingsError if the model cannot be used.
+    `labels` are those of the options or else the model's own. Raises SettingsError if the model cannot be used.
     """
 
     def __init__(self, path: Path, options: DetectorOptions) -> None:
@@ -39,48 +39,52 @@ class Model:
             self.labels = dict(enumerate(options.labels))
         else:
             self.labels = class_names(path, metadata)
-        entrance = self._entrance()
-        self._input_name: str = entrance.name
-        self._input_type = _INPUT_TYPES[entrance.type]
-        self.input_height, self.input_width = input_size(path, entrance.shape, metadata)
-        self._output_name = self._checked_output_name()
-        tried = self._tried_output()
-        self.layout = self._checked_layout(tried.shape, "its names" if options.labels is None else "DETECTOR_LABELS")
-        check_output(path, tried, self.layout, self.input_height, self.input_width)
+        model_input = self._check_input()
+        self._input_name: str = model_input.name
+        self._input_type = _INPUT_TYPES[model_input.type]
+        self.input_height, self.input_width = input_size(path, model_input.shape, metadata)
+        self._output_name = self._check_output_type()
+        trial_output = self._run_trial()
+        self.layout = self._find_layout(
+            trial_output.shape, "its names" if options.labels is None else "DETECTOR_LABELS"
+        )
+        check_output(path, trial_output, self.layout, self.input_height, self.input_width)
 
     def run(self, tensor: NDArray[np.float32]) -> NDArray[Any]:
-        """The output for an input of [1, 3, input_height, input_width], 0..1."""
+        """Return the output for an input of [1, 3, input_height, input_width] in 0..1."""
         feed = {self._input_name: tensor.astype(self._input_type, copy=False)}
         output: NDArray[Any] = self._session.run([self._output_name], feed)[0]
         return output
 
-    def _entrance(self) -> Any:
+    def _check_input(self) -> Any:
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
-            raise unfit(self._path, "one input", f"{len(inputs)}: {', '.join(one.name for one in inputs)}")
+            raise unfit_model(self._path, "one input", f"{len(inputs)}: {', '.join(node.name for node in inputs)}")
         if inputs[0].type not in _INPUT_TYPES:
-            raise unfit(self._path, "an input of float or float16", inputs[0].type)
+            raise unfit_model(self._path, "an input of float or float16", inputs[0].type)
         return inputs[0]
 
-    def _checked_output_name(self) -> str:
+    def _check_output_type(self) -> str:
         output = self._session.get_outputs()[0]
         if output.type not in _OUTPUT_TYPES:
-            raise unfit(self._path, "an output of float, float16 or double", output.type)
+            raise unfit_model(self._path, "an output of float, float16 or double", output.type)
         name: str = output.name
         return name
 
-    def _tried_output(self) -> NDArray[Any]:
-        """What comes out for one picture: many models say only when they run what shape their output has."""
+    def _run_trial(self) -> NDArray[Any]:
+        """Run the model on one synthetic picture, because many models do not declare their output's shape."""
         shape = (1, 3, self.input_height, self.input_width)
         try:
             return self.run(trial_input(self.input_height, self.input_width))
         except MemoryError:
             raise
-        # onnxruntime's exceptions have no base of their own.
+        # onnxruntime's exceptions have no common base class.
         except Exception as error:
-            raise unfit(self._path, f"a model that can be run on an input of {list(shape)}", _reason(error)) from error
+            raise unfit_model(
+                self._path, f"a model that can be run on an input of {list(shape)}", _reason(error)
+            ) from error
 
-    def _checked_layout(self, shape: tuple[int, ...], named_by: str) -> Layout:
+    def _find_layout(self, shape: tuple[int, ...], named_by: str) -> Layout:
         cells = sum(-(-self.input_height // stride) * -(-self.input_width // stride) for stride in _STRIDES)
         layout = layout_of(shape, len(self.labels), cells)
         if layout is None:
@@ -88,7 +92,7 @@ class Model:
             shapes = dict.fromkeys(
                 [f"[1, {4 + classes}, N]", f"[1, N, {4 + classes}]", f"[1, N, {5 + classes}]", "[1, N, 6]"]
             )
-            raise unfit(
+            raise unfit_model(
                 self._path,
                 f"an output of {' or '.join(shapes)} for the {classes} classes of {named_by}",
                 str(list(shape)),
@@ -97,33 +101,35 @@ class Model:
 
 
 def _session(model: Path, provider: Provider) -> onnxruntime.InferenceSession:
-    wanted, available = _PROVIDERS[provider], onnxruntime.get_available_providers()
-    if wanted not in available:
+    requested, available = _PROVIDERS[provider], onnxruntime.get_available_providers()
+    if requested not in available:
         known = ", ".join(name for name, full_name in _PROVIDERS.items() if full_name in available)
-        raise SettingsError(f"DETECTOR_PROVIDER is {provider}, which this onnxruntime does not have; it has: {known}")
+        raise SettingsError(
+            f"DETECTOR_PROVIDER is {provider}, which this onnxruntime does not have; available: {known}"
+        )
     options = onnxruntime.SessionOptions()
-    # One run, one thread: two runs side by side get more out of two cores than one run on both.
+    # One thread per run: two runs in parallel use two cores better than one run with two threads.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        # Its fallback would try again with another provider and say so on standard output, where results go.
-        providers = list(dict.fromkeys((wanted, _PROVIDERS["cpu"])))
+        # The fallback would print to standard output, where commands write their results.
+        providers = list(dict.fromkeys((requested, _PROVIDERS["cpu"])))
         session = onnxruntime.InferenceSession(str(model), options, providers=providers, enable_fallback=0)
     except MemoryError:
         raise
-    # onnxruntime's exceptions have no base of their own.
+    # onnxruntime's exceptions have no common base class.
     except Exception as error:
         expected = f"an ONNX model that onnxruntime {onnxruntime.__version__} can load"
-        raise unfit(model, expected, _reason(error)) from error
-    if wanted not in session.get_providers():  # it is built in, but finds no device or no library
-        raise SettingsError(f"DETECTOR_PROVIDER is {provider}, which cannot be used on this machine; cpu can")
+        raise unfit_model(model, expected, _reason(error)) from error
+    if requested not in session.get_providers():  # onnxruntime includes the provider but found no device or library
+        raise SettingsError(f"DETECTOR_PROVIDER is {provider}, which this machine cannot run; use cpu")
     return session
 
 
 def _reason(error: Exception) -> str:
-    """What onnxruntime says, in one line, without its codes and the places in its sources."""
+    """Return onnxruntime's message on one line, without its error codes and source locations."""
     text = " ".join(str(error).split())
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed: ?)?", "", text)
     text = re.sub(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])", "", text)

@@ -1,4 +1,4 @@
-"""Which model it is, told from its files alone: the web process names detectors without loading any."""
+"""Names a detector from its model's files, without loading the model."""
 
 import hashlib
 from pathlib import Path
@@ -8,16 +8,17 @@ from app.errors import SettingsError
 from app.settings.detector import AS_IT_IS, DetectorOptions
 
 BUILT_IN_MODEL = Path(__file__).parents[1] / "models" / "nanodet_g_416.onnx"
-"""The weights that are shipped: NanoDet-g, COCO's 80 classes, speaking YOLOv8's contract."""
+"""The built-in weights: NanoDet-g, COCO's 80 classes, with YOLOv8's output layout."""
 
-_MAX_STEM = 150  # of the 255 characters that a run keeps of its detector's name
+_MAX_STEM = 150  # of the 255 characters of a stored detector name
 
 
 def detector_name(model: Path, options: DetectorOptions = AS_IT_IS) -> str:
-    """`<file stem>-<first 12 hex digits of the SHA-256 of the weights>`, and behind it whatever else changes results:
-    `-labels-<8 hex digits of theirs>` where they stand in for the model's own, `-tile<pixels>` where it looks at tiles.
+    """Return `<file stem>-<first 12 hex digits of the weights' SHA-256>`, and suffixes for options that change results.
 
-    Reads the whole model once. Raises SettingsError where it cannot be read.
+    The suffixes are `-labels-<8 hex digits>` for labels other than the model's own and `-tile<pixels>` for tiling.
+
+    Reads the whole model once. Raises SettingsError if it cannot be read.
     """
     name = f"{model.stem[:_MAX_STEM]}-{_digest(model)[:12]}"
     if options.labels is not None:
@@ -29,7 +30,7 @@ def detector_name(model: Path, options: DetectorOptions = AS_IT_IS) -> str:
 
 
 def _digest(model: Path) -> str:
-    """The SHA-256 of the file, or of its and its external weights' digests."""
+    """Return the SHA-256 of the file, or that of its own and its external weights' digests."""
     try:
         digests = [_file_digest(path) for path in (model, *external_files(model))]
     except OSError as error:

@@ -1,6 +1,6 @@
-"""What a model's file says of itself: its classes and the size of its input. Pure; nothing is loaded here.
+"""Reads a model's metadata: its classes and the size of its input. Nothing is loaded here.
 
-Exporters write metadata as texts: Python's literals, as ultralytics does, or JSON.
+Exporters write metadata as text: Python literals, as ultralytics does, or JSON.
 """
 
 import ast
@@ -13,11 +13,14 @@ from app.errors import SettingsError
 from app.settings.detector import MAX_LABEL_CHARACTERS
 
 DEFAULT_SIDE = 640
-_SHOWN = 80
+_SHOWN_CHARACTERS = 80
 
 
 def class_names(model: Path, metadata: Mapping[str, str]) -> dict[int, str]:
-    """The classes by number, from the metadata's `names`: a dict from 0 on without a gap, or a list."""
+    """Return the classes by number, from the metadata's `names`: a dict numbered from 0 without gaps, or a list.
+
+    Raises SettingsError if they are missing or unusable.
+    """
     text = metadata.get("names", "")
     names = _literal(text)
     if isinstance(names, list | tuple):
@@ -25,16 +28,19 @@ def class_names(model: Path, metadata: Mapping[str, str]) -> dict[int, str]:
     labels = _numbered(names) if isinstance(names, dict) else {}
     if not labels or set(labels) != set(range(len(labels))):
         expected = "class names in its metadata, `names`: {0: 'person', …}, or else in DETECTOR_LABELS"
-        raise unfit(model, expected, repr(text[:_SHOWN]) if text else "none")
+        raise unfit_model(model, expected, repr(text[:_SHOWN_CHARACTERS]) if text else "none")
     for label in labels.values():
         if not 0 < len(label) <= MAX_LABEL_CHARACTERS or not label.isprintable():
             expected = f"printable class names of at most {MAX_LABEL_CHARACTERS} characters"
-            raise unfit(model, expected, repr(label[:_SHOWN]))
+            raise unfit_model(model, expected, repr(label[:_SHOWN_CHARACTERS]))
     return {number: labels[number] for number in range(len(labels))}
 
 
 def input_size(model: Path, shape: Sequence[int | str | None], metadata: Mapping[str, str]) -> tuple[int, int]:
-    """Height and width of the input: as the model fixes them, else the metadata's `imgsz`, else 640."""
+    """Return the input's height and width: from the model, else from the metadata's `imgsz`, else 640.
+
+    Raises SettingsError unless the input is [1, 3, height, width].
+    """
     match shape:
         case [1 | str() | None, 3 | str() | None, height, width]:
             fallback = _imgsz(metadata)
@@ -43,16 +49,16 @@ def input_size(model: Path, shape: Sequence[int | str | None], metadata: Mapping
             )
             if min(sides) > 0:
                 return sides[0], sides[1]
-    raise unfit(model, "an input of [1, 3, height, width]", str(list(shape)))
+    raise unfit_model(model, "an input of [1, 3, height, width]", str(list(shape)))
 
 
-def unfit(model: Path, expected: str, found: str) -> SettingsError:
-    """The one line that stops a start."""
+def unfit_model(model: Path, expected: str, found: str) -> SettingsError:
+    """Return the error that stops the start in one line."""
     return SettingsError(f"the model {model.name!r} does not fit: expected {expected}, found {found}")
 
 
 def _numbered(names: Mapping[Any, Any]) -> dict[int, str]:
-    """Keys as whole numbers: JSON's are texts. Empty where one is none."""
+    """Return the names with integer keys, since JSON's keys are strings. Empty if a key is not a number."""
     try:
         return {int(number): str(name).strip() for number, name in names.items()}
     except (TypeError, ValueError):
@@ -69,7 +75,7 @@ def _imgsz(metadata: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _literal(text: str) -> Any:
-    """The value that a text stands for; None where it stands for nothing."""
+    """Return the value of a JSON text or Python literal; None if it is neither."""
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)

@@ -1,7 +1,7 @@
-"""onnxruntime, silenced: to be imported from here and from nowhere else.
+"""The only module that imports onnxruntime, with its telemetry turned off.
 
-From 1.29 on it reports to its maker by default, the names of models included, and starts to do so when it is imported:
-only the environment can forbid it before that.
+From 1.29 on, onnxruntime by default reports to its maker, including the names of models, as soon as it is imported.
+Only an environment variable that is set before the import prevents that.
 """
 
 import os

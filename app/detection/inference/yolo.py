@@ -1,4 +1,4 @@
-"""The detector: a model looks at a picture, whole and, if large ones are to be tiled, tile by tile."""
+"""The YOLO detector: runs the model on the whole picture and, if tiling is on, on each tile of a large one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,18 +11,18 @@ from app.detection.inference.boxes import Boxes, Floats, Layout, read_output, su
 from app.detection.inference.letterbox import Letterbox
 from app.detection.inference.model import Model
 from app.detection.inference.model_file import BUILT_IN_MODEL, detector_name
-from app.detection.inference.tiles import Tile, merged, tiles_of
+from app.detection.inference.tiles import Tile, merge, split_into_tiles
 from app.settings.detector import AS_IT_IS, DetectorOptions
 
 __all__ = ["BUILT_IN_MODEL", "YoloDetector"]
 
 
-def _nothing() -> None:
-    """The sign of life of a caller that wants none."""
+def _ignore() -> None:
+    """The default callback."""
 
 
 class YoloDetector:
-    """A Detector whose model is loaded at once; `detect` may be called from several threads.
+    """A Detector whose model is loaded on creation. `detect` may be called from several threads.
 
     Raises SettingsError if the model cannot be used.
     """
@@ -36,25 +36,24 @@ class YoloDetector:
 
     @property
     def useful_side(self) -> int | None:
-        """The longest side of a picture, in pixels, beyond which more detail changes nothing worth its cost.
-
-        None where there is no such side: tiles are looked at in full detail.
-        """
+        """The longest side in pixels beyond which more detail is not worth its cost; None with tiling."""
         return None if self._tile is not None else 2 * max(self.input_height, self.input_width)
 
     def detect(
-        self, picture: Picture, confidence: float, on_pass: Callable[[], None] = _nothing
+        self, picture: Picture, confidence: float, on_pass: Callable[[], None] = _ignore
     ) -> list[DetectedObject]:
-        """Boxes of at least `confidence`, most confident first, at most 300, or 3000 of a picture in tiles.
+        """Return detections of at least `confidence`, most confident first: at most 300, or 3000 with tiling.
 
-        `on_pass` is called after each pass of the model: a sign of life however many tiles there are.
+        `on_pass` is called after each pass of the model, as a heartbeat.
         """
         height, width = picture.shape[:2]
         if self._tile is None or max(height, width) <= self._tile:
-            return self._objects(self._look(picture, confidence))
-        return self._objects(self._look_at_tiles(picture, confidence, tiles_of(width, height, self._tile), on_pass))
+            return self._objects(self._infer(picture, confidence))
+        return self._objects(
+            self._infer_tiles(picture, confidence, split_into_tiles(width, height, self._tile), on_pass)
+        )
 
-    def _look_at_tiles(
+    def _infer_tiles(
         self, picture: Picture, confidence: float, tiles: list[Tile], on_pass: Callable[[], None]
     ) -> Boxes:
         height, width = picture.shape[:2]
@@ -62,22 +61,24 @@ class YoloDetector:
         cut: list[NDArray[np.bool_]] = []
         for tile in (Tile(0, 0, width, height), *tiles):
             part = picture[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
-            boxes = self._look(part, confidence)
-            found.append(Boxes(tile.placed(boxes.corners), boxes.scores, boxes.classes))
-            cut.append(tile.cut(boxes.corners, width, height))
+            boxes = self._infer(part, confidence)
+            found.append(Boxes(tile.to_picture_pixels(boxes.corners), boxes.scores, boxes.classes))
+            cut.append(tile.is_cut(boxes.corners, width, height))
             on_pass()
-        boxes = merged(Boxes.joined(found), np.concatenate(cut))
+        boxes = merge(Boxes.concatenate(found), np.concatenate(cut))
         size = np.array([width, height] * 2, dtype=np.float32)
         return Boxes(np.clip(boxes.corners / size, 0, 1), boxes.scores, boxes.classes)
 
-    def _look(self, picture: Picture, confidence: float) -> Boxes:
-        """What one pass of the model gives; corners are fractions of that picture."""
-        letterbox = Letterbox.around(picture, self.input_height, self.input_width)
+    def _infer(self, picture: Picture, confidence: float) -> Boxes:
+        """Run the model once; the corners of the returned boxes are fractions of the picture."""
+        letterbox = Letterbox.for_picture(picture, self.input_height, self.input_width)
         boxes = read_output(self._model.run(letterbox.fill(picture)), self._model.layout, confidence)
-        boxes = boxes.take(_extended(letterbox.fractions(boxes.corners)))  # those in the grey would take others' room
+        boxes = boxes.take(
+            _has_area(letterbox.to_fractions(boxes.corners))
+        )  # boxes in the padding must not displace others
         if self._model.layout is not Layout.END_TO_END:
             boxes = suppress(boxes)
-        return Boxes(letterbox.fractions(boxes.corners), boxes.scores, boxes.classes)
+        return Boxes(letterbox.to_fractions(boxes.corners), boxes.scores, boxes.classes)
 
     def _objects(self, boxes: Boxes) -> list[DetectedObject]:
         return [
@@ -99,7 +100,7 @@ class YoloDetector:
         )
 
 
-def _extended(corners: Floats) -> NDArray[np.bool_]:
-    """Which boxes have an extent."""
+def _has_area(corners: Floats) -> NDArray[np.bool_]:
+    """Return a mask of the boxes whose area is not empty."""
     extended: NDArray[np.bool_] = np.all(corners[:, 2:] > corners[:, :2], axis=1)
     return extended

@@ -1,1 +1,1 @@
-"""Decoding one still picture, whole or damaged."""
+"""Decodes one still picture, complete or damaged."""

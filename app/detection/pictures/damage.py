@@ -1,7 +1,7 @@
-"""Damaged pictures, decoded as far as they go: which pixels were never written, and words for what is missing.
+"""Decodes damaged pictures as far as possible, and describes what is missing.
 
-Pillow goes on behind the end of a file if it is told to, and leaves the pixels that it has no data for as they were
-before. So a picture is decoded twice, over black and over white: a pixel that differs was never written.
+Pillow can be told to continue after the end of a file, and leaves pixels without data unchanged. The picture is
+therefore decoded twice, over black and over white: a pixel that differs was never written.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 GREY = 114
-"""What stands where nothing was decoded: what models see around a picture, too."""
+"""The value of missing pixels; models see the same grey around a letterboxed picture."""
 
 Mask = NDArray[np.bool_]
 
@@ -23,7 +23,7 @@ _BAND_ROWS = 256
 
 @dataclass(frozen=True, slots=True)
 class Salvaged:
-    """A picture as far as it was decoded, in Pillow's mode for it; `unwritten` are its missing pixels."""
+    """A partially decoded picture in Pillow's mode for it; `unwritten` masks its missing pixels."""
 
     image: Image.Image
     unwritten: Mask
@@ -31,24 +31,24 @@ class Salvaged:
 
 
 def salvage(open_image: Callable[[], Image.Image], *, ends_early: bool) -> Salvaged | None:
-    """What can be decoded of a picture that cannot be decoded as a whole; None where it is nothing.
+    """Decode as much as possible of a damaged picture; None if that is nothing.
 
-    `open_image` opens it anew at each call. Raises what Pillow raises.
+    `open_image` opens the picture anew at each call. Raises Pillow's errors.
     """
-    with _pressing_on():
-        image = _loaded_over(0, open_image())
-        if image.format in {"JPEG", "MPO"}:  # libjpeg itself writes grey where it has no data
+    with _tolerate_truncation():
+        image = _load_over(0, open_image())
+        if image.format in {"JPEG", "MPO"}:  # libjpeg writes grey where it has no data
             unwritten = _grey_rows(np.asarray(image))
         else:
-            unwritten = _differences(image, _loaded_over(255, open_image()))
+            unwritten = _differences(image, _load_over(255, open_image()))
     if unwritten.all():
         return None
     is_coarse = bool(image.info.get("progressive"))
-    return Salvaged(image, unwritten, in_words(unwritten, ends_early=ends_early, is_coarse=is_coarse))
+    return Salvaged(image, unwritten, describe_missing(unwritten, ends_early=ends_early, is_coarse=is_coarse))
 
 
-def in_words(unwritten: Mask, *, ends_early: bool, is_coarse: bool = False) -> str:
-    """What is missing of a picture; `is_coarse` where its last part holds the finer details of all of it."""
+def describe_missing(unwritten: Mask, *, ends_early: bool, is_coarse: bool = False) -> str:
+    """Describe what is missing. `is_coarse` means that the end of the file holds finer details of the whole picture."""
     what = "the picture ends early" if ends_early else "the picture is damaged"
     if not unwritten.any():
         return f"{what}: its finer details may be missing" if is_coarse else f"{what}, but all its rows are there"
@@ -59,25 +59,25 @@ def in_words(unwritten: Mask, *, ends_early: bool, is_coarse: bool = False) -> s
 
 
 def percent(share: float) -> str:
-    """A share above 0 and below 1 in words: at least one per cent, at most 99."""
+    """Format a share between 0 and 1 as 1 % to 99 %."""
     return f"{min(99, max(1, round(share * 100)))} %"
 
 
-def filled(picture: Image.Image, unwritten: Mask) -> Image.Image:
-    """The picture in RGB or RGBA with something in its missing pixels.
+def fill_missing(picture: Image.Image, unwritten: Mask) -> Image.Image:
+    """Return the RGB or RGBA picture with its missing pixels fill_missing.
 
-    Of an interlaced picture each takes the colour of the nearest coarser one that is there, as viewers show it; the
-    others are grey.
+    In an interlaced picture each takes the colour of the nearest pixel of a coarser pass, as in viewers; others are
+    grey.
     """
     pixels, missing = np.array(picture), unwritten
     if _is_scattered(unwritten):
-        missing = _spread(pixels, unwritten)
+        missing = _fill_from_coarser_passes(pixels, unwritten)
     pixels[missing] = (GREY, GREY, GREY, 255)[: pixels.shape[2]]
     return Image.fromarray(pixels)
 
 
-def _spread(pixels: NDArray[np.uint8], unwritten: Mask) -> Mask:
-    """Spread the pixels that are there, each over what it stands for in an interlaced picture; returns what remains."""
+def _fill_from_coarser_passes(pixels: NDArray[np.uint8], unwritten: Mask) -> Mask:
+    """Fill each missing pixel of an interlaced picture from a coarser pass; return the mask of those that remain."""
     missing = unwritten.copy()
     every_row, every_column = (np.arange(side) for side in missing.shape)
     for step in (2, 4, 8):
@@ -90,14 +90,14 @@ def _spread(pixels: NDArray[np.uint8], unwritten: Mask) -> Mask:
 
 
 def _is_scattered(unwritten: Mask) -> bool:
-    """Whether pixels are missing in other places than the first or the last rows: of tiles, or between the lines."""
+    """Return whether pixels are missing elsewhere than in the first or the last rows: in tiles or between rows."""
     rows = unwritten.all(axis=1)
-    partly = np.count_nonzero(unwritten.any(axis=1)) - np.count_nonzero(rows)
-    return bool(partly > 1 or np.count_nonzero(np.diff(rows)) > 1)
+    partial_rows = np.count_nonzero(unwritten.any(axis=1)) - np.count_nonzero(rows)
+    return bool(partial_rows > 1 or np.count_nonzero(np.diff(rows)) > 1)
 
 
 @contextmanager
-def _pressing_on() -> Iterator[None]:
+def _tolerate_truncation() -> Iterator[None]:
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
         yield
@@ -105,10 +105,10 @@ def _pressing_on() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
-def _loaded_over(shade: int, image: Image.Image) -> Image.Image:
-    """The image, decoded onto pixels that all have that value in each channel."""
+def _load_over(shade: int, image: Image.Image) -> Image.Image:
+    """Decode the image onto pixels that have the value `shade` in each channel."""
     if not isinstance(image, ImageFile.ImageFile):
-        raise TypeError("an image that was opened from a file is wanted")
+        raise TypeError("the image was not opened from a file")
     prepare = image.load_prepare
 
     def prepare_and_fill() -> None:
@@ -119,14 +119,14 @@ def _loaded_over(shade: int, image: Image.Image) -> Image.Image:
     try:
         image.load()
     except OSError as error:
-        if error.errno is not None:  # the disk's
+        if error.errno is not None:  # an error of the disk
             raise
-        image.load()  # libtiff has written what it could before it said that the rest is damaged
+        image.load()  # libtiff wrote what it could before it reported the damage
     return image
 
 
 def _differences(first: Image.Image, second: Image.Image) -> Mask:
-    """Which pixels differ; band by band, since arrays of both would be as large as both."""
+    """Return a mask of the pixels that differ, computed in bands to save memory."""
     width, height = first.size
     mask = np.empty((height, width), dtype=np.bool_)
     for top in range(0, height, _BAND_ROWS):
@@ -137,7 +137,7 @@ def _differences(first: Image.Image, second: Image.Image) -> Mask:
 
 
 def _grey_rows(pixels: NDArray[np.uint8]) -> Mask:
-    """The rows at the end that are nothing but libjpeg's grey."""
+    """Return a mask of the rows at the end that contain only libjpeg's grey."""
     is_grey = np.isin(pixels, _LIBJPEG_GREYS)
     rows = is_grey.reshape(len(pixels), -1).all(axis=1)
     missing: Mask = np.logical_and.accumulate(np.flip(rows), dtype=np.bool_)[::-1]

@@ -1,6 +1,6 @@
-"""Single-channel pictures of more than eight bits, brought into the eight bits that a model sees.
+"""Converts single-channel pictures of more than eight bits to the eight bits that a model sees.
 
-Thermal cameras write 16-bit greys in a narrow band somewhere in the range: their upper eight bits are almost black.
+Thermal cameras use a narrow band of their 16 bits, so that the upper eight bits alone would be almost black.
 """
 
 from typing import Any
@@ -9,29 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_LEAST_SHARE = 4
-"""A picture that uses less than one part in so many of its 16 bits is stretched."""
+_STRETCH_DIVISOR = 4
+"""A picture that uses less than one part in this many of its 16 bits is stretched."""
 _PERCENTILES = (0.5, 99.5)
 _SAMPLES = 1 << 20
-"""Values from which the percentiles are taken, spread evenly over the picture."""
+"""The number of values, spread evenly over the picture, that the percentiles are computed from."""
 
 
-def is_deep_grey(mode: str) -> bool:
-    """Whether a picture of that mode of Pillow's has one channel of more than eight bits."""
+def is_deep_grayscale(mode: str) -> bool:
+    """Return whether Pillow's mode is a single channel of more than eight bits."""
     return mode in {"I", "F"} or mode.startswith("I;16")
 
 
-def in_eight_bits(image: Image.Image, unwritten: NDArray[np.bool_] | None = None) -> Image.Image:
-    """A deep grey picture in mode L.
+def to_eight_bits(image: Image.Image, unwritten: NDArray[np.bool_] | None = None) -> Image.Image:
+    """Return a deep grayscale picture in mode L.
 
-    16 bits keep their upper eight, unless less than a quarter of the range lies between the 0.5 and 99.5 percentiles:
-    then these become black and white. Integers of 32 bits and floats have no range of their own and are always
-    stretched so; what is not a number counts as 0. `unwritten` pixels say nothing about the range.
+    16-bit values keep their upper eight bits, unless less than a quarter of the range lies between the 0.5 and 99.5
+    percentiles; then these become black and white. 32-bit integers and floats are always stretched so; NaN counts as 0.
+    `unwritten` pixels are ignored for the range.
     """
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
         low, high = _range_of(values, unwritten)
-        if high == low or (high - low) * _LEAST_SHARE >= 1 << 16:
+        if high == low or (high - low) * _STRETCH_DIVISOR >= 1 << 16:
             return Image.fromarray((values >> 8).astype(np.uint8))
     else:
         values = np.nan_to_num(values.astype(np.float32, copy=False), posinf=0.0, neginf=0.0)

@@ -1,7 +1,7 @@
-"""HEIC: Pillow's plugin for it, and what a HEIC or AVIF that ends early has lost.
+"""Registers the HEIC decoder with Pillow, and finds what a truncated HEIC or AVIF lacks.
 
-libheif leaves out, without a word, the tiles of a grid that lie beyond the file's end, and opens no single picture that
-reaches beyond it; libavif opens neither. Where the parts of a picture lie is said at the beginning of its file.
+libheif silently omits the tiles of a grid beyond the end of the file and refuses a single picture that reaches beyond
+it; libavif refuses both. The item locations at the beginning of the file tell what is missing.
 """
 
 import io
@@ -23,16 +23,17 @@ _DERIVED_FROM = b"dimg"
 
 
 def register() -> None:
-    """Have Pillow open HEIC: the main picture alone, decoded on one thread."""
+    """Have Pillow open the main picture of HEIC files, decoded on one thread."""
     pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """What lies beyond the end of a file: which share of its main picture's bytes, 0..1, in how many of its tiles.
+class MissingPart:
+    """What a truncated file lacks of its main picture.
 
-    `end` is where the file should end. A picture is stored, then turned so many quarter turns counter-clockwise, then
-    mirrored, left to right or top to bottom.
+    `share` is the missing share of the picture's bytes, 0..1; `tiles` is the number of incomplete tiles; `end` is the
+    size that the file should have. The stored picture is displayed after `turns` quarter turns counter-clockwise and
+    then mirrored.
     """
 
     share: float
@@ -41,8 +42,8 @@ class Lost:
     turns: int
     mirrored: str | None
 
-    def as_shown(self, stored: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Pixels of the stored picture where libheif shows them."""
+    def to_displayed(self, stored: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Transform a mask of the stored picture to the orientation in which libheif returns it."""
         turned = np.rot90(stored, self.turns)
         match self.mirrored:
             case "left to right":
@@ -52,8 +53,8 @@ class Lost:
         return turned
 
 
-def lost_part(file: BinaryIO) -> Lost | None:
-    """What the main picture of a HEIC or AVIF has lost; None where it is whole, or where that cannot be told."""
+def find_missing_part(file: BinaryIO) -> MissingPart | None:
+    """Return what the main picture of a HEIC or AVIF lacks; None if it is complete or that cannot be determined."""
     size = file.seek(0, os.SEEK_END)
     meta = _meta_of(file)
     if meta is None:
@@ -62,31 +63,31 @@ def lost_part(file: BinaryIO) -> Lost | None:
         extents = _extents_of_primary(meta)
     except (struct.error, KeyError, IndexError):
         return None
-    total = sum(end - start for one in extents for start, end in one)
-    beyond = sum(min(end - start, max(0, end - size)) for one in extents for start, end in one)
+    total = sum(end - start for item in extents for start, end in item)
+    beyond = sum(min(end - start, max(0, end - size)) for item in extents for start, end in item)
     if not beyond:
         return None
-    ends = [max((end for _, end in one), default=0) for one in extents]
+    ends = [max((end for _, end in item), default=0) for item in extents]
     mirror = _property(meta, b"imir")
     mirrored = None if mirror is None else "left to right" if mirror & 1 else "top to bottom"
     turns = (_property(meta, b"irot") or 0) & 3
-    return Lost(beyond / total, sum(end > size for end in ends), max(ends), turns, mirrored)
+    return MissingPart(beyond / total, sum(end > size for end in ends), max(ends), turns, mirrored)
 
 
-def padded(file: BinaryIO, lost: Lost) -> Iterator[BinaryIO]:
-    """The file with something in place of what it has lost, for a decoder that would not begin otherwise.
+def pad_missing_part(file: BinaryIO, missing: MissingPart) -> Iterator[BinaryIO]:
+    """Yield copies of the file with fillers for the missing part, so that a decoder accepts it.
 
-    Several times: whether AV1 can be decoded at all with what follows is chance, about nine times in ten.
+    Several fillers, because an AV1 decoder accepts any one of them only about nine times in ten.
     """
     file.seek(0)
     content = file.read()
-    missing = min(lost.end - len(content), _MAX_PADDING_BYTES)
+    filler_bytes = min(missing.end - len(content), _MAX_PADDING_BYTES)
     for filler in _FILLERS:
-        yield io.BytesIO(content + filler * missing)
+        yield io.BytesIO(content + filler * filler_bytes)
 
 
 def _meta_of(file: BinaryIO) -> bytes | None:
-    """The content of the file's `meta` box, whole."""
+    """Return the content of the file's `meta` box; None if it is missing or truncated."""
     at = 0
     for _ in range(_MAX_BOXES_BEFORE_META):
         file.seek(at)
@@ -109,16 +110,16 @@ def _meta_of(file: BinaryIO) -> bytes | None:
 
 
 def _extents_of_primary(meta: bytes) -> list[list[tuple[int, int]]]:
-    """Beginning and end, in the file, of each part of each coded picture that the main one is made of."""
+    """Return start and end in the file of each part of each coded item of the main picture."""
     boxes = dict(_boxes(meta, 4))
     primary = _number(boxes[b"pitm"], 4, wide=boxes[b"pitm"][0] > 0)[0]
-    places = dict(_places(boxes[b"iloc"]))
+    item_extents = dict(_item_extents(boxes[b"iloc"]))
     coded = _derived_from(boxes.get(b"iref"), primary) or [primary]
-    return [places.get(item, []) for item in coded]
+    return [item_extents.get(item, []) for item in coded]
 
 
 def _property(meta: bytes, name: bytes) -> int | None:
-    """The first byte of the first property of that name; None where there is none."""
+    """Return the first byte of the first property of that name; None if there is none."""
     at = meta.find(name)
     return meta[at + 4] if 0 <= at < len(meta) - 4 else None
 
@@ -133,13 +134,13 @@ def _boxes(content: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _number(content: bytes, at: int, *, wide: bool) -> tuple[int, int]:
-    """An item's number, and where what follows it begins."""
+    """Return an item's number and the position after it."""
     (number,) = struct.unpack_from(">I" if wide else ">H", content, at)
     return number, at + (4 if wide else 2)
 
 
 def _derived_from(iref: bytes | None, item: int) -> list[int]:
-    """The items that a grid is made of; none for a picture that is coded itself."""
+    """Return the items that a grid consists of; empty for a picture that is coded itself."""
     if iref is None:
         return []
     wide = iref[0] > 0
@@ -151,8 +152,8 @@ def _derived_from(iref: bytes | None, item: int) -> list[int]:
     return []
 
 
-def _places(iloc: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """The parts of each item as beginning and end; none for one that lies elsewhere than in the file itself."""
+def _item_extents(iloc: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Yield start and end of the parts of each item; none for an item that is stored outside the file."""
     version = iloc[0]
     offset_bytes, length_bytes = iloc[4] >> 4, iloc[4] & 15
     base_bytes, index_bytes = iloc[5] >> 4, iloc[5] & 15 if version else 0
@@ -169,7 +170,7 @@ def _places(iloc: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         at += 2
         bytes_each = index_bytes + offset_bytes + length_bytes
         if at + parts * max(1, bytes_each) > len(iloc):
-            raise struct.error("more parts than there is room for")
+            raise struct.error("the iloc box is shorter than its parts")
         extents = []
         for _ in range(parts):
             at += index_bytes

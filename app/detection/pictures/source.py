@@ -1,13 +1,13 @@
-"""One picture's file, opened and judged before anything of it is decoded.
+"""Opens one picture's file and checks its size before anything is decoded.
 
-The number of pixels is read from the header and judged before anything is allocated: a file of a few dozen bytes can
-ask for gigabytes. Only the formats that this service accepts are tried, whatever the file claims to be.
+The number of pixels is read from the header before memory is allocated, because a file of a few dozen bytes can claim
+gigabytes. Only the accepted formats are tried, whatever the file's name or content claims.
 """
 
 from dataclasses import dataclass
 from typing import BinaryIO
 
-# Imported for what they register: Pillow imports every plugin it has when a wanted one is missing.
+# Imported to register the formats; Pillow imports every plugin if a requested one is missing.
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,  # noqa: F401
@@ -26,7 +26,7 @@ from app.errors import MediaTooLarge, Undecodable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")
 
-# Pillow's own check warns at one number and raises at its double, for the whole process; the one below is exact.
+# Pillow's own limit is process-wide and raises only at its double; `check_size` is exact.
 Image.MAX_IMAGE_PIXELS = None
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 heif.register()
@@ -34,7 +34,7 @@ heif.register()
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A picture as it is stored, in Pillow's mode for it; `unwritten` are pixels that could not be decoded."""
+    """A decoded picture as it is stored, in Pillow's mode for it; `unwritten` masks pixels that were not decoded."""
 
     image: Image.Image
     warnings: tuple[str, ...] = ()
@@ -43,9 +43,9 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class PictureSource:
-    """A file open for reading, and what is asked of its picture.
+    """An open file and the limits for its picture.
 
-    `fit` is the longest side, in pixels, that the caller can make use of; None for all there is.
+    `fit` is the longest useful side in pixels; None for the full size.
     """
 
     file: BinaryIO
@@ -53,42 +53,42 @@ class PictureSource:
     fit: int | None
 
     def open(self, file: BinaryIO | None = None) -> Image.Image:
-        """The picture, judged and not yet decoded, from the file or from another that stands in for it."""
+        """Open the picture without decoding it, from the file or from a substitute, and check its size."""
         file = file or self.file
         file.seek(0)
-        self._judge_webp(file)
+        self._check_webp_size(file)
         file.seek(0)
         image = Image.open(file, formats=FORMATS)
-        self.judge(*image.size)
+        self.check_size(*image.size)
         _draft(image, self.fit)
         return image
 
-    def judge(self, width: int, height: int) -> None:
-        """Raise Undecodable or MediaTooLarge where a picture of that size is not to be decoded."""
+    def check_size(self, width: int, height: int) -> None:
+        """Raise Undecodable or MediaTooLarge if a picture of that size must not be decoded."""
         if width < 1 or height < 1:
             raise Undecodable(f"the picture is {width} by {height} pixels")
         if width * height > self.max_pixels:
             raise MediaTooLarge(f"the picture has {width} by {height} pixels; at most {self.max_pixels} are accepted")
 
-    def _judge_webp(self, file: BinaryIO) -> None:
-        """Opening a WebP already allocates its canvas, twice, so its header is read here first."""
+    def _check_webp_size(self, file: BinaryIO) -> None:
+        """Check the size in a WebP's header, because opening a WebP already allocates its canvas twice."""
         head = file.read(30)
         if webp.is_webp(head):
-            size = webp.size_in_header(head)
+            size = webp.read_size(head)
             if size is None:
                 raise Undecodable("the WebP picture is damaged: its first chunk is unknown")
-            self.judge(*size)
+            self.check_size(*size)
 
 
-def is_damage(fault: Exception) -> bool:
-    """Whether a picture may be to blame for it and some of it may be decoded nevertheless."""
-    if isinstance(fault, MediaTooLarge | Undecodable | MemoryError):
+def is_damage(error: Exception) -> bool:
+    """Return whether the error comes from damage, so that a part of the picture may still be decodable."""
+    if isinstance(error, MediaTooLarge | Undecodable | MemoryError):
         return False
-    return not isinstance(fault, OSError) or fault.errno is None
+    return not isinstance(error, OSError) or error.errno is None
 
 
 def _draft(image: Image.Image, fit: int | None) -> None:
-    """Has a JPEG decoded at an eighth, a quarter or half its size where that is still no less than `fit`."""
+    """Decode a JPEG at an eighth, a quarter or half its size if that is no smaller than `fit`."""
     longest = max(image.size)
     if fit is not None and longest > fit:
         image.draft("RGB", (max(1, image.width * fit // longest), max(1, image.height * fit // longest)))

@@ -1,1 +1,1 @@
-"""Decoding a video: its container, its frames sampled by time, and the position where another process continues."""
+"""Decodes a video and samples its frames."""

@@ -1,7 +1,7 @@
-"""Opening a video that nobody vouches for: its container and the one stream whose frames are wanted.
+"""Opens an untrusted video: its container and the one stream to decode.
 
-Only the containers that this service accepts are opened, and none of them can make the decoder open another file: a
-playlist named .mp4 would otherwise read the server's own files.
+Only accepted containers are opened, and the decoder cannot be made to open another file. Otherwise a playlist named
+.mp4 could read the server's own files.
 """
 
 from typing import BinaryIO
@@ -15,8 +15,8 @@ from app.errors import Undecodable
 
 FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,asf,flv"
 _READ_BYTES = 256 * 1024
-_MOST_ANAMORPHIC = 4
-"""Pixels are at most so many times as wide as high, or the other way round; beyond that the file lies."""
+_MAX_PIXEL_ASPECT = 4
+"""The largest credible ratio between a pixel's width and height."""
 
 
 def open_container(file: BinaryIO, max_pixels: int) -> av.container.InputContainer:
@@ -33,7 +33,7 @@ def open_container(file: BinaryIO, max_pixels: int) -> av.container.InputContain
         if isinstance(error, MemoryError):
             raise
         kinds = "MP4, MOV, Matroska, WebM, AVI, MPEG-TS, MPEG, Windows Media or Flash"
-        raise Undecodable(f"this is not a whole {kinds} video") from error
+        raise Undecodable(f"this is not a complete {kinds} video") from error
 
 
 def video_stream(container: av.container.InputContainer) -> VideoStream:
@@ -55,6 +55,6 @@ def video_stream(container: av.container.InputContainer) -> VideoStream:
 def pixel_aspect(stream: VideoStream) -> float:
     """Return how many times as wide as high each pixel is shown; 1 where the file says nothing credible."""
     aspect = stream.sample_aspect_ratio
-    if aspect is None or not 1 / _MOST_ANAMORPHIC <= aspect <= _MOST_ANAMORPHIC:
+    if aspect is None or not 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT:
         return 1.0
     return float(aspect)

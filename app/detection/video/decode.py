@@ -1,7 +1,7 @@
-"""The frames of a video, sampled by time, as a stream from an open file that nobody vouches for.
+"""Decodes an untrusted video and samples its frames by time.
 
-Packets are read and decoded one by one, only sampled frames are converted, and a frame is forgotten once the next one
-is asked for: memory does not grow with the video.
+Packets are decoded one by one, and only sampled frames are converted and returned, so memory does not grow with the
+video.
 """
 
 import math
@@ -22,28 +22,28 @@ from app.detection.video.media_clock import MediaClock
 from app.detection.video.position import VideoPosition
 from app.errors import MediaTooLarge, Undecodable
 
-_SOUGHT_BEFORE_SECONDS = 1
-"""How far before a frame it is sought: containers are searched by the order of decoding, which is ahead of that of
-showing by some frames."""
-_BROKEN_READS = 16  # in a row, after which the rest of a container is given up
+_SEEK_MARGIN_SECONDS = 1
+"""How far before a frame to seek: containers are searched in decoding order, which is some frames ahead of
+presentation.
+"""
+_MAX_FAILED_READS = 16  # consecutive failed reads after which the rest of a container is skipped
 
 
-def _nothing() -> None:
-    """The sign of life of a caller that wants none."""
+def _ignore() -> None:
+    """The default callback."""
 
 
 class Video:
-    """One video, opened: iterate over `frames()` once.
+    """An open video. Iterate over `frames()` once.
 
-    `total` is how many frames it will give, estimated from what the container says; None where it says nothing.
-    `skipped` counts the packets that could not be read or decoded so far.
+    `interval` is the time between samples in seconds, above 0. `fit` is the longest useful side in pixels: larger
+    frames are reduced to it, keeping their proportions. `on_packet` is called for each packet, as a heartbeat.
+    `threads` is the decoder's. `position` is that of another Video that was paused; frames then start after it.
 
-    `interval` is the seconds between samples, above 0. `fit` is the longest side, in pixels, that the caller can make
-    use of: larger frames are reduced to it, keeping their proportions. `on_packet` is called for every packet: a sign
-    of life however far apart the samples are. `threads` is the decoder's. With the `position` of another that was
-    paused, the frames are those behind it.
+    `total` is the expected number of sampled frames, or None if the container does not tell. `skipped` counts packets
+    that could not be read or decoded.
 
-    Raises MediaTooLarge, Undecodable, or the OSError of the disk. The file stays the caller's to close.
+    Raises MediaTooLarge, Undecodable, or the disk's OSError. The caller closes the file.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Video:
         interval: float = 0.5,
         limits: VideoLimits | None = None,
         fit: int | None = None,
-        on_packet: Callable[[], None] = _nothing,
+        on_packet: Callable[[], None] = _ignore,
         threads: int = 1,
         position: str | None = None,
     ) -> None:
@@ -66,8 +66,8 @@ class Video:
         self._on_packet = on_packet
         self._threads = threads
         self._file = file
-        self._left_at = None if position is None else VideoPosition.decode(position)
-        self._behind = self._left_at
+        self._start = None if position is None else VideoPosition.decode(position)
+        self._position = self._start
         self._pausing = False
         self.is_paused = False
         self._converter = VideoReformatter()
@@ -100,54 +100,53 @@ class Video:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the decoder. The file is left open."""
+        """Close the decoder, but not the file."""
         self._container.close()
 
     def pause(self) -> None:
-        """Have `frames` end soon; may be called from any thread. Where it has not come to the end by then, `is_paused`
-        is true afterwards and `position` says where another Video goes on."""
+        """Make `frames` end soon. May be called from any thread.
+
+        Afterwards `is_paused` is true unless the video had ended already, and `position` says where to continue.
+        """
         self._pausing = True
 
     @property
     def position(self) -> str | None:
-        """Behind the last frame that was decoded; None where that is the beginning."""
-        return None if self._behind is None else self._behind.encode()
+        """The position after the last decoded frame; None at the beginning."""
+        return None if self._position is None else self._position.encode()
 
-    def frames(self, on_found: Callable[[], None] = _nothing) -> Iterator[Frame]:
-        """The first frame at or after every multiple of the interval, upright; `time` counts from the stream's start.
+    def frames(self, on_start: Callable[[], None] = _ignore) -> Iterator[Frame]:
+        """Yield the first frame at or after each multiple of the interval, upright and with square pixels.
 
-        `source_frame` counts the frames that can be decoded, in the order of time. Frames whose pixels are not square
-        are widened to their shown proportions.
+        `time` counts in seconds from the stream's start, `source_frame` in decodable frames in order of presentation.
+        `on_start` is called as soon as the starting position was found; `pause` must not be called before that.
 
-        `on_found` is called once the position where the frames are to begin has been found: at once where that is the
-        beginning. `pause` must not be called before.
-
-        Raises Undecodable if there is not one, and MediaTooLarge where the video turns out longer than it said.
+        Raises Undecodable if no frame can be decoded, and MediaTooLarge if the video is longer than its container said.
         """
-        left_at = self._left_at
-        if left_at is None:
-            on_found()
-            yield from self._sampled(self._decoded_frames(), None)
+        start = self._start
+        if start is None:
+            on_start()
+            yield from self._sample(self._decoded_frames(), None)
             return
-        source = self._frames_behind(left_at)
+        source = self._seek_after(start)
         if source is not None:
-            on_found()
-            yield from self._sampled(source, left_at)
+            on_start()
+            yield from self._sample(source, start)
             return
         self._container.close()
         self._file.seek(0)
         self._open()
         self.skipped = 0
-        for frame in self._sampled(self._decoded_frames(), None):
-            if frame.index == left_at.index:
-                on_found()
-            if frame.index >= left_at.index:
+        for frame in self._sample(self._decoded_frames(), None):
+            if frame.index == start.index:
+                on_start()
+            if frame.index >= start.index:
                 yield frame
 
-    def _sampled(self, source: Iterator[VideoFrame], left_at: VideoPosition | None) -> Iterator[Frame]:
-        index, last_slot = (0, -1) if left_at is None else (left_at.index, left_at.slot)
-        clock = self._clock(left_at)
-        for number, frame in enumerate(source, 0 if left_at is None else left_at.decoded):
+    def _sample(self, source: Iterator[VideoFrame], start: VideoPosition | None) -> Iterator[Frame]:
+        index, last_slot = (0, -1) if start is None else (start.index, start.slot)
+        clock = self._clock(start)
+        for number, frame in enumerate(source, 0 if start is None else start.decoded):
             time = clock.time_of(self._seconds(frame.pts))
             slot = math.floor((time + min(0.001, self._interval / 2)) / self._interval)
             picture = self._picture(frame) if slot > last_slot else None
@@ -155,18 +154,18 @@ class Video:
                 self._check_length(index + 1, time)
                 index, last_slot = index + 1, slot
             pts = None if clock.was_reset else frame.pts
-            self._behind = VideoPosition(index, last_slot, number + 1, pts, clock.start, clock.last, self.skipped)
+            self._position = VideoPosition(index, last_slot, number + 1, pts, clock.start, clock.last, self.skipped)
             if picture is not None:
                 yield Frame(index=index - 1, time=time, picture=picture, source_frame=number)
         if index == 0 and not self.is_paused:
-            raise Undecodable("not one frame of the video can be decoded")
+            raise Undecodable("no frame of the video can be decoded")
 
-    def _clock(self, left_at: VideoPosition | None) -> MediaClock:
+    def _clock(self, start: VideoPosition | None) -> MediaClock:
         rate = self._stream.average_rate or self._stream.guessed_rate
         step = float(1 / rate) if rate else 1 / 25
-        if left_at is None:
+        if start is None:
             return MediaClock(self._seconds(self._stream.start_time), step)
-        return MediaClock(left_at.clock_start, step, left_at.clock_last)
+        return MediaClock(start.clock_start, step, start.clock_last)
 
     def _decoded_frames(self) -> Iterator[VideoFrame]:
         for packet in self._packets():
@@ -176,34 +175,34 @@ class Video:
                 self.is_paused = True
                 return
 
-    def _frames_behind(self, left_at: VideoPosition) -> Iterator[VideoFrame] | None:
-        """The frames behind the one at which the video was left, found by its timestamp; None where it is not found."""
-        if left_at.pts is None or self._stream.time_base is None:
+    def _seek_after(self, start: VideoPosition) -> Iterator[VideoFrame] | None:
+        """Seek to `position` by its timestamp and return the frames after it, or None if it cannot be found."""
+        if start.pts is None or self._stream.time_base is None:
             return None
-        before = left_at.pts - int(_SOUGHT_BEFORE_SECONDS / self._stream.time_base)
+        before = start.pts - int(_SEEK_MARGIN_SECONDS / self._stream.time_base)
         try:
             self._container.seek(max(before, self._stream.start_time or 0), stream=self._stream, backward=True)
         except av.FFmpegError:
             return None
         source = self._decoded_frames()
         for frame in source:
-            if frame.pts == left_at.pts:
-                self.skipped = left_at.skipped  # what was corrupt on the way here was counted before
+            if frame.pts == start.pts:
+                self.skipped = start.skipped  # `skipped` already includes the corrupt packets before this position
                 return source
-            if frame.pts is None or frame.pts > left_at.pts:
+            if frame.pts is None or frame.pts > start.pts:
                 return None
         return None
 
     def _packets(self) -> Iterator["av.Packet[VideoStream]"]:
-        broken = 0
-        while broken < _BROKEN_READS:
+        failed = 0
+        while failed < _MAX_FAILED_READS:
             try:
                 for packet in self._container.demux(self._stream):
-                    broken = 0
+                    failed = 0
                     yield packet
                 return
-            except av.FFmpegError as error:  # demuxing again goes on behind the fault
-                broken += 1
+            except av.FFmpegError as error:  # demuxing again continues after the corrupt packet
+                failed += 1
                 self._skip(error)
 
     def _decoded(self, packet: "av.Packet[VideoStream]") -> list[VideoFrame]:
@@ -223,7 +222,7 @@ class Video:
         width, height = reduced(*widened(frame.width, frame.height, self._pixel_aspect), self._fit)
         try:
             rgb = self._converter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
-        except (av.FFmpegError, ValueError) as error:  # a pixel format without a conversion
+        except (av.FFmpegError, ValueError) as error:  # the pixel format cannot be converted
             self._skip(error)
             return None
         if frame.rotation != self._rotation:
@@ -256,4 +255,4 @@ class Video:
             raise MediaTooLarge(f"the video is longer than {self._limits.max_seconds:g} seconds")
         if frames > self._limits.max_frames:
             accepted = self._limits.max_frames
-            raise MediaTooLarge(f"the video gives more than {accepted} frames; sample it at a longer interval")
+            raise MediaTooLarge(f"the video has more than {accepted} sampled frames; use a longer interval")

@@ -1,4 +1,4 @@
-"""From a decoded frame to an upright one: square pixels, the wanted size, rotation and mirroring."""
+"""Transforms a decoded video frame: square pixels, target size, rotation and mirroring."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ from av.video.frame import VideoFrame
 from app.detection.detector import Picture
 
 Matrix = tuple[float, float, float, float]
-"""a, b, c, d, by which a point is shown at x' = a·x + c·y and y' = b·x + d·y."""
+"""a, b, c, d: a point is displayed at x' = a·x + c·y and y' = b·x + d·y."""
 _MATRIX_SIZE = 9
 
 
@@ -38,15 +38,14 @@ def upright(picture: Picture, matrix: Matrix) -> Picture:
 
 
 def display_matrix(frame: VideoFrame) -> Matrix:
-    """Return how the frames of this stream are to be turned and mirrored.
+    """Return how the frames of this stream are rotated and mirrored.
 
-    Call it for one frame of a stream, not for each: once its side data was read, only the cycle collector frees a
-    frame.
+    Call it once per stream: after side data was read, a frame is only freed by the cycle collector.
     """
     try:
         side_data: Any = frame.side_data
         matrix = [np.frombuffer(bytes(data), np.int32) for data in side_data if data.type is SideData.DISPLAYMATRIX]
-    except ValueError:  # PyAV lists nothing where one kind is new to it
+    except ValueError:  # PyAV raises if it does not know one kind of side data
         angle = math.radians(frame.rotation)
         return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
     if not matrix or matrix[0].size != _MATRIX_SIZE:

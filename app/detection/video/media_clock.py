@@ -1,15 +1,15 @@
-"""Timestamps as they are in real files, turned into seconds that never run backwards."""
+"""Converts the timestamps of real files into seconds that never run backwards."""
 
 _REORDERED_SECONDS = 1.0
 
 
 class MediaClock:
-    """Seconds from the start of a stream, frame by frame in the order in which they are shown.
+    """Presentation times in seconds from the start of a stream.
 
-    `start` is the stream's first timestamp in seconds, None if the container does not say; `step` is the usual time
-    between frames, which stands in for missing timestamps. A jump back of more than a second is a clock that was
-    reset (recordings joined together), and time goes on from where it was. `last` is the time of the frame before, for
-    a clock that goes on with the `start` and the `last` of another.
+    `start` is the stream's first timestamp in seconds, None if the container does not say. `step` is the usual time
+    between frames, used where a timestamp is missing. A jump back of more than a second means that the clock was reset
+    (joined recordings); time then continues from the last frame. `last` is the time of the previous frame, used to
+    continue from another clock's `start` and `last`.
     """
 
     def __init__(self, start: float | None, step: float, last: float | None = None) -> None:
@@ -19,7 +19,10 @@ class MediaClock:
         self._step = step
 
     def time_of(self, timestamp: float | None) -> float:
-        """The time of the next frame, at least 0, from its timestamp in seconds, None where it has none."""
+        """Return the time of the next frame in seconds, at least 0.
+
+        `timestamp` is the frame's own, in seconds, or None. Call it for each frame in order of presentation.
+        """
         expected = 0.0 if self.last is None else self.last + self._step
         if timestamp is None:
             self.last = expected

@@ -1,7 +1,7 @@
-"""Frames decoded in a thread of their own, ahead of whoever looks at them: decoding and inference overlap.
+"""Prefetch of decoded frames in a thread, so that prefetcher and inference overlap.
 
-Both let go of the interpreter's lock while they work, so two cores are used by one run; on one core a frame costs a
-switch of threads more. A frame is only decoded once there is room for it: memory does not grow with the video.
+Both release the interpreter lock while they work, so one run uses two cores. A frame is decoded only when the queue has
+room for it, so memory does not grow with the video.
 """
 
 import threading
@@ -12,31 +12,31 @@ from queue import SimpleQueue
 
 from app.detection.detector import Frame
 
-FRAMES_AHEAD = 4
-"""Frames that are decoded, or being decoded, while one is looked at: decoding is uneven, key frames cost the most."""
+PREFETCHED_FRAMES = 4
+"""Frames decoded, or being decoded, during inference of another: key frames take much longer than others."""
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """There are no more frames, because of `error` where there is one."""
+    """The end of the frames, caused by `error` if there is one."""
 
     error: BaseException | None = None
 
 
-def ahead(frames: Iterable[Frame], limit: int = FRAMES_AHEAD) -> Generator[Frame]:
-    """The same frames in the same order, and the error that ended them; closing it ends the thread, and waits for that.
+def prefetch(frames: Iterable[Frame], limit: int = PREFETCHED_FRAMES) -> Generator[Frame]:
+    """Yield the same frames in the same order, and raise the error that ended them.
 
-    Nothing else may touch the frames' source until then.
+    Closing the generator stops the thread and waits for it. Nothing else may use the source of the frames until then.
     """
-    decoding = _Decoding(frames, limit)
-    with closing(decoding):
-        yield from decoding.frames()
+    prefetcher = _Prefetcher(frames, limit)
+    with closing(prefetcher):
+        yield from prefetcher.frames()
 
 
-class _Decoding:
+class _Prefetcher:
     def __init__(self, frames: Iterable[Frame], limit: int) -> None:
         self._source = frames
-        self._room = threading.Semaphore(limit)
+        self._free_slots = threading.Semaphore(limit)
         self._decoded: SimpleQueue[Frame | _End] = SimpleQueue()
         self._stopping = False
         self._thread = threading.Thread(target=self._decode, name="decoding", daemon=True)
@@ -49,24 +49,24 @@ class _Decoding:
                 if item.error is not None:
                     raise item.error
                 return
-            self._room.release()
+            self._free_slots.release()
             yield item
 
     def close(self) -> None:
         self._stopping = True
-        self._room.release()
+        self._free_slots.release()
         self._thread.join()
 
     def _decode(self) -> None:
         try:
             frames = iter(self._source)
-            while self._has_room() and (frame := next(frames, None)) is not None:
+            while self._acquire_slot() and (frame := next(frames, None)) is not None:
                 self._decoded.put(frame)
-        except BaseException as error:  # noqa: BLE001 (it is raised again where the frames are asked for)
+        except BaseException as error:  # noqa: BLE001 (raised again by `frames`)
             self._decoded.put(_End(error))
         else:
             self._decoded.put(_End())
 
-    def _has_room(self) -> bool:
-        self._room.acquire()
+    def _acquire_slot(self) -> bool:
+        self._free_slots.acquire()
         return not self._stopping

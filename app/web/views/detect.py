@@ -8,7 +8,7 @@ from app import serializers
 from app.current import services
 from app.database import ReadTransaction
 from app.database.models import DetectionRun, RunFailure, RunState
-from app.detection.protocol.jobs import Job, OpenFile
+from app.detection.protocol.requests import Job, OpenFile
 from app.errors import MediaTooLarge, Unavailable, Undecodable
 from app.queries import media_items
 from app.queries.run_results import Frames

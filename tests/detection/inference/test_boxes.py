@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.detection.inference.boxes import MAX_BOXES, Boxes, Floats, Layout, layout_of, overlap, read_output, suppress
+from app.detection.inference.boxes import MAX_BOXES, Boxes, Floats, Layout, iou, layout_of, read_output, suppress
 
 
 def array(*rows: Sequence[float]) -> Floats:
@@ -142,7 +142,7 @@ def test_there_is_an_end_to_the_boxes_of_one_picture() -> None:
 
 def test_overlap_is_intersection_over_union() -> None:
     others = array([0, 0, 10, 10], [5, 0, 15, 10], [10, 10, 20, 20], [0, 0, 0, 0])
-    assert overlap(array([0, 0, 10, 10])[0], others).tolist() == pytest.approx([1, 1 / 3, 0, 0])
+    assert iou(array([0, 0, 10, 10])[0], others).tolist() == pytest.approx([1, 1 / 3, 0, 0])
 
 
 corner = st.integers(0, 40)
@@ -160,7 +160,7 @@ def test_suppression_keeps_no_two_that_overlap_and_drops_none_that_stands_alone(
     kept = suppress(given_boxes)
     for first, second in itertools.combinations(range(len(kept.scores)), 2):
         same_class = kept.classes[first] == kept.classes[second]
-        assert not same_class or overlap(kept.corners[first], kept.corners[second : second + 1])[0] <= 0.45
+        assert not same_class or iou(kept.corners[first], kept.corners[second : second + 1])[0] <= 0.45
     for corners, kind in zip(given_boxes.corners, given_boxes.classes, strict=True):
-        rivals = overlap(corners, kept.corners[kept.classes == kind])
+        rivals = iou(corners, kept.corners[kept.classes == kind])
         assert rivals.max() > 0.45

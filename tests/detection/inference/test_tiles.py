@@ -13,7 +13,7 @@ from PIL import Image
 from app.detection.detector import DetectedObject, Picture
 from app.detection.inference.boxes import Boxes
 from app.detection.inference.model_file import BUILT_IN_MODEL, detector_name
-from app.detection.inference.tiles import MAX_TILES, Tile, merged, tiles_of
+from app.detection.inference.tiles import MAX_TILES, Tile, merge, split_into_tiles
 from app.detection.inference.yolo import YoloDetector
 from app.settings import DetectorOptions
 from tests.detection.onnx_bytes import constant_model
@@ -28,7 +28,7 @@ def tiling() -> YoloDetector:
 
 @given(width=st.integers(1, 9000), height=st.integers(1, 9000), side=st.integers(64, 2000))
 def test_tiles_cover_the_picture_and_lie_within_it(width: int, height: int, side: int) -> None:
-    tiles = tiles_of(width, height, side)
+    tiles = split_into_tiles(width, height, side)
     assert len(tiles) <= MAX_TILES
     for start, extent, length in (("left", "width", width), ("top", "height", height)):
         spans = sorted({(getattr(tile, start), getattr(tile, start) + getattr(tile, extent)) for tile in tiles})
@@ -42,19 +42,19 @@ def test_tiles_cover_the_picture_and_lie_within_it(width: int, height: int, side
 
 @pytest.mark.parametrize(("width", "height"), [(10_000, 10_000), (100_000_000, 1), (1, 100_000_000)])
 def test_the_most_pixels_that_are_accepted_are_a_bounded_number_of_tiles(width: int, height: int) -> None:
-    assert len(tiles_of(width, height, 64)) <= MAX_TILES
-    assert len(tiles_of(10_000, 10_000, SIDE)) == 400
+    assert len(split_into_tiles(width, height, 64)) <= MAX_TILES
+    assert len(split_into_tiles(10_000, 10_000, SIDE)) == 400
 
 
 def test_a_picture_no_larger_than_a_tile_is_one() -> None:
-    assert tiles_of(640, 480, SIDE) == [Tile(0, 0, 640, 480)]
-    assert len(tiles_of(641, 640, SIDE)) == 2
+    assert split_into_tiles(640, 480, SIDE) == [Tile(0, 0, 640, 480)]
+    assert len(split_into_tiles(641, 640, SIDE)) == 2
 
 
 def remaining(*rows: tuple[Sequence[float], float, int, bool]) -> list[float]:
     """The confidences of the boxes that remain: each is given with its class and whether a tile's edge cut it."""
     corners, scores, classes, cut = (np.array(column) for column in zip(*rows, strict=True))
-    kept = merged(Boxes(corners.astype(np.float32), scores.astype(np.float32), classes), cut)
+    kept = merge(Boxes(corners.astype(np.float32), scores.astype(np.float32), classes), cut)
     return [round(float(score), 2) for score in kept.scores]
 
 
@@ -84,9 +84,9 @@ def test_a_part_that_nothing_covers_is_better_than_nothing() -> None:
 
 def test_only_edges_within_the_picture_cut() -> None:
     boxes = np.array([[0, 0.4, 0.1, 0.5], [0.9, 0.4, 1, 0.5], [0.4, 0, 0.5, 0.1], [0.3, 0.3, 0.5, 0.5]], np.float32)
-    assert Tile(0, 0, 100, 100).cut(boxes, 200, 100).tolist() == [False, True, False, False]
-    assert Tile(100, 50, 100, 100).cut(boxes, 200, 200).tolist() == [True, False, True, False]
-    assert Tile(0, 0, 100, 100).cut(boxes, 100, 100).tolist() == [False] * 4
+    assert Tile(0, 0, 100, 100).is_cut(boxes, 200, 100).tolist() == [False, True, False, False]
+    assert Tile(100, 50, 100, 100).is_cut(boxes, 200, 200).tolist() == [True, False, True, False]
+    assert Tile(0, 0, 100, 100).is_cut(boxes, 100, 100).tolist() == [False] * 4
 
 
 corner, extent = st.floats(0, 900, width=32), st.floats(1, 100, width=32)
@@ -100,7 +100,7 @@ def test_what_remains_was_given_and_the_surest_whole_box_is_among_it(
     table = np.array(given_rows, dtype=np.float32).reshape(-1, 7)
     corners = np.concatenate((table[:, :2], table[:, :2] + table[:, 2:4]), axis=1)
     cut = table[:, 6].astype(bool)
-    kept = merged(Boxes(corners, table[:, 4], table[:, 5].astype(np.int64)), cut)
+    kept = merge(Boxes(corners, table[:, 4], table[:, 5].astype(np.int64)), cut)
     assert {tuple(box) for box in kept.corners.tolist()} <= {tuple(box) for box in corners.tolist()}
     assert (np.diff(kept.scores) <= 0).all()
     assert len(kept.scores) >= min(1, len(given_rows))
@@ -151,7 +151,7 @@ def test_a_picture_that_fits_a_tile_is_one_pass_with_the_same_result(
 def test_every_pass_is_a_sign_of_life(tiling: YoloDetector) -> None:
     passes: list[None] = []
     tiling.detect(np.zeros((1000, 1300, 3), dtype=np.uint8), 0.45, lambda: passes.append(None))
-    assert len(passes) == 1 + len(tiles_of(1300, 1000, SIDE)) == 7
+    assert len(passes) == 1 + len(split_into_tiles(1300, 1000, SIDE)) == 7
 
 
 def test_boxes_of_models_that_suppress_by_themselves_are_merged_too(tmp_path: Path) -> None:

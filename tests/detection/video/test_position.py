@@ -91,7 +91,7 @@ def test_the_position_is_told_to_be_found_before_the_first_frame(tmp_path: Path,
     _, position = part(path, None, 5)
     said: list[str] = []
     with path.open("rb") as file, Video(file, interval=INTERVAL, position=position) as video:
-        said.extend(f"frame {frame.index}" for frame in video.frames(on_found=lambda: said.append("found")))
+        said.extend(f"frame {frame.index}" for frame in video.frames(on_start=lambda: said.append("found")))
     assert said[0] == "found"
     assert said.count("found") == 1
 

@@ -1,4 +1,4 @@
-"""Frames decoded ahead: the same ones in the same order, only a few of them, and nothing is left running."""
+"""Frames decoded prefetch: the same ones in the same order, only a few of them, and nothing is left running."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.detection.detector import Frame
-from app.detection.video.prefetch import ahead
+from app.detection.video.prefetch import prefetch
 from app.errors import Undecodable
 from tests.eventually import eventually
 
@@ -40,18 +40,18 @@ class Source:
 @pytest.mark.parametrize("limit", [1, 4])
 def test_frames_come_in_order_and_to_the_last(limit: int) -> None:
     source = Source(200)
-    assert [frame.index for frame in ahead(source, limit)] == list(range(200))
+    assert [frame.index for frame in prefetch(source, limit)] == list(range(200))
     assert source.has_stopped()
     assert source.thread is not threading.current_thread()
 
 
 def test_no_frames_are_no_frames() -> None:
-    assert list(ahead(Source(0))) == []
+    assert list(prefetch(Source(0))) == []
 
 
 def test_the_next_frames_are_decoded_while_one_is_looked_at_but_only_a_few() -> None:
     source = Source(200)
-    with closing(ahead(source, 3)) as frames:
+    with closing(prefetch(source, 3)) as frames:
         for seen in range(1, 10):
             next(frames)
             eventually(lambda: source.decoded == seen + 3)  # noqa: B023
@@ -63,14 +63,14 @@ def test_an_error_comes_after_the_frames_before_it() -> None:
     source = Source(200, fails_after=5)
     seen: list[int] = []
     with pytest.raises(Undecodable, match="the rest is broken"):
-        seen.extend(frame.index for frame in ahead(source))
+        seen.extend(frame.index for frame in prefetch(source))
     assert seen == [0, 1, 2, 3, 4]
     assert source.has_stopped()
 
 
 def test_leaving_early_ends_the_decoding() -> None:
     source = Source(200)
-    with closing(ahead(source)) as frames:
+    with closing(prefetch(source)) as frames:
         next(frames)
     assert source.has_stopped()
     assert source.decoded <= 6
@@ -86,7 +86,7 @@ def test_leaving_while_a_frame_is_being_decoded_waits_for_it() -> None:
         go_on.wait(10)
         yield Frame(1, 0.5, PICTURE)
 
-    frames = ahead(slow())
+    frames = prefetch(slow())
     next(frames)
     assert begun.wait(10)
     leaving = threading.Thread(target=frames.close)

@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.detection.protocol.jobs import (
-    Beat,
-    Drawn,
+from app.detection.protocol.events import (
+    DrawingReady,
+    Event,
     Failure,
-    Fault,
+    FailureKind,
     Finished,
-    Loaded,
-    Message,
+    FrameCount,
+    Heartbeat,
+    ModelLoaded,
     Paused,
-    Sealed,
-    Total,
+    SandboxApplied,
     decode,
     encode,
 )
@@ -29,20 +29,20 @@ whole = st.integers(-(2**63), 2**63 - 1)
 seconds = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 positions = st.builds(VideoPosition, whole, whole, whole, st.none() | whole, seconds, seconds, whole)
 messages = st.one_of(
-    st.builds(Loaded),
-    st.builds(Beat, st.integers(0)),
-    st.builds(Total, st.none() | st.integers(0)),
+    st.builds(ModelLoaded),
+    st.builds(Heartbeat, st.integers(0)),
+    st.builds(FrameCount, st.none() | st.integers(0)),
     st.builds(Paused, st.none() | positions.map(VideoPosition.encode), st.integers(0)),
     st.builds(Finished, st.integers(0), st.lists(texts, max_size=8).map(tuple)),
-    st.builds(Failure, st.sampled_from(Fault), texts),
-    st.builds(Sealed, st.builds(Sandbox, st.integers(0, 9), st.booleans(), st.booleans()), texts),
-    st.builds(Drawn, st.integers(0)),
+    st.builds(Failure, st.sampled_from(FailureKind), texts),
+    st.builds(SandboxApplied, st.builds(Sandbox, st.integers(0, 9), st.booleans(), st.booleans()), texts),
+    st.builds(DrawingReady, st.integers(0)),
     st.builds(FrameResult, st.integers(0), st.floats(0, 1e6), st.lists(objects, max_size=5).map(tuple), st.integers(0)),
 )
 
 
 @given(messages)
-def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
+def test_a_message_arrives_as_it_was_sent(message: Event) -> None:
     assert decode(encode(message)) == message
 
 
@@ -56,9 +56,9 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
         b"{}",
         b"[" * 100_000,
         b'{"type": "Other"}',
-        b'{"type": "Total"}',
-        b'{"type": "Total", "frames": "many"}',
-        b'{"type": "Total", "frames": Infinity}',
+        b'{"type": "FrameCount"}',
+        b'{"type": "FrameCount", "frames": "many"}',
+        b'{"type": "FrameCount", "frames": Infinity}',
         b'{"type": "FrameResult", "index": 0, "time": NaN, "objects": [], "source_frame": 0}',
         encode(FrameResult(0, 0.0, (DetectedObject(1, "x", float("nan"), 0, 0, 0, 0),))),
         b'{"type": "Finished", "skipped": 0, "warnings": null}',
@@ -75,7 +75,7 @@ def test_what_is_no_message_is_refused(data: bytes) -> None:
 
 
 def test_what_no_database_takes_is_taken_out_of_texts() -> None:
-    failure = decode(encode(Failure(Fault.BROKEN, "a\0b\ud800" + "c" * 5000)))
+    failure = decode(encode(Failure(FailureKind.BROKEN, "a\0b\ud800" + "c" * 5000)))
     assert isinstance(failure, Failure)
     assert failure.reason.startswith("a b c")
     assert len(failure.reason) <= 1000
