@@ -49,8 +49,8 @@ from app.runs.speculative_run import SpeculativeRun
 from app.runs.waiters import RunWaiters
 from app.settings import DatabaseSettings, Settings
 from app.storage import Storage
-from app.storage.history_keeper import HistoryKeeper
-from app.storage.media_folders import MediaFolders
+from app.storage.folder_ownership import MediaFolders
+from app.storage.marker_writer import HistoryKeeper
 from app.storage.sweep import SWEEP_EVERY, Sweep
 from app.storage.verification import Verification
 

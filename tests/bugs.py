@@ -252,7 +252,7 @@ BUGS = (
     Bug(
         "a restored database that goes on in the epoch that it had",
         [Edit("app/database/history.py", "epoch=highest.epoch + 1", "epoch=highest.epoch")],
-        ["tests/storage/test_media_folders.py"],
+        ["tests/storage/test_folder_ownership.py"],
     ),
     Bug(
         "a count that makes a marker on whatever disk is mounted",
@@ -263,12 +263,12 @@ BUGS = (
                 "",
             )
         ],
-        ["tests/storage/test_media_folders.py"],
+        ["tests/storage/test_folder_ownership.py"],
     ),
     Bug(
         "an upload into a folder that is not the one it was",
         [Edit(STORAGE, "if reason:\n            raise Unavail", "if False:\n            raise Unavail")],
-        ["tests/storage/test_media_folders.py"],
+        ["tests/storage/test_folder_ownership.py"],
     ),
     Bug(
         "leases left where a clock that was set back has put them",

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from app.database import Database, Queries
 from app.database.models import Media, MediaStatus
 from app.errors import MalformedUpload, MediaNotFound, UnsupportedMedia
-from app.media import upkeep
+from app.media import updates
 from app.media.display_name import clean_name
 from app.media.hashing import MEDIA_ID, media_id_of_file
 from app.media.types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
@@ -88,7 +88,7 @@ class Adoption:
 
     def _adopt(self, row: dict[str, Any]) -> None:
         try:
-            upkeep.adopt(self._database, row)
+            updates.adopt(self._database, row)
         except IntegrityError as error:
             if not self._is_recorded(row["id"]):
                 raise _refused(row["id"], "another media has its path") from error

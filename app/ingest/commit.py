@@ -4,8 +4,8 @@ from sqlalchemy.exc import IntegrityError
 
 from app.database import Database
 from app.ingest.candidate import Candidate
+from app.ingest.duplicates import IngestResult, fetch_media
 from app.ingest.group_commit import CommitUnknown, Recorder
-from app.ingest.known import IngestResult, fetch_media
 
 
 def commit_media(database: Database, recorder: Recorder, candidate: Candidate) -> IngestResult | None:

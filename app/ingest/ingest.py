@@ -15,8 +15,8 @@ from app.database.models import Media, MediaStatus
 from app.errors import Unavailable
 from app.ingest.candidate import Candidate
 from app.ingest.commit import commit_media
+from app.ingest.duplicates import IngestResult, find_known
 from app.ingest.group_commit import InTransaction, Recorder
-from app.ingest.known import IngestResult, find_known
 from app.ingest.orphans import take_over_orphan
 from app.media.display_name import clean_name
 from app.media.hashing import media_id_of_file

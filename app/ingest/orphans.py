@@ -10,8 +10,8 @@ from app.database import Database
 from app.errors import MediaIdCollision, StorageFull
 from app.ingest.candidate import Candidate
 from app.ingest.commit import after_unknown_commit, ensure_taken
+from app.ingest.duplicates import IngestResult, fetch_media
 from app.ingest.group_commit import Recorder
-from app.ingest.known import IngestResult, fetch_media
 from app.storage import Orphan, lock_orphan, remove_if_same, sync_folder
 
 log = structlog.get_logger()

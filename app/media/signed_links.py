@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.database import Database, Queries, shared_keys
 from app.errors import Unauthorized
-from app.media import upkeep
+from app.media import updates
 
 PURPOSE = "media-links"
 LIFETIME_SECONDS = 900
@@ -38,7 +38,7 @@ class MediaLinks:
         """A link to that media for that user, good for LIFETIME_SECONDS."""
         key, now = self._key_and_time()
         if key is None:
-            key = upkeep.make_shared_key(self._database, PURPOSE)
+            key = updates.make_shared_key(self._database, PURPOSE)
         signature = _serializer(key, now).dumps([media_id, user_id])
         return MediaLink(str(signature), now + LIFETIME_SECONDS)
 

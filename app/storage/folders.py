@@ -12,10 +12,10 @@ from pathlib import Path
 from app.errors import StorageFailed, StorageFull, Unavailable
 from app.storage.file_systems import is_inability
 from app.storage.files import INCOMING, make_folder, sync_folder
-from app.storage.folder_trials import FolderTrial, Outcome
+from app.storage.folder_probe import FolderTrial, Outcome
+from app.storage.free_space import Room
 from app.storage.incoming import Incoming
 from app.storage.os_errors import translate_os_errors
-from app.storage.room import Room
 from app.storage.scratch import Scratch
 
 RETRY_SECONDS = 30.0

@@ -15,9 +15,9 @@ from xxhash import xxh3_128
 from app.errors import StorageFailed
 from app.media.checksum import checksum_of_file, new_checksum
 from app.storage.files import INCOMING, is_same_file, open_regular, remove_if_same, sync_folder
+from app.storage.free_space import incoming_name
 from app.storage.orphans import lock_until
 from app.storage.os_errors import translate_os_errors
-from app.storage.room import incoming_name
 from app.storage.writeback import Writeback
 
 log = structlog.get_logger()

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.database import Database, Queries
 from app.database.models import Media
 from app.errors import SettingsError, StorageFailed, Unavailable
-from app.media import upkeep
+from app.media import updates
 from app.storage import open_stored
 
 PAGE = 500
@@ -89,7 +89,7 @@ class Relocation:
 
     def _write(self, paths: Mapping[str, str]) -> None:
         if paths:
-            upkeep.change_paths(self._database, paths)
+            updates.change_paths(self._database, paths)
             self.moved += len(paths)
 
 

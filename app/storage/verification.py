@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from app.database import Database, Queries
 from app.database.models import Media
 from app.errors import StorageFailed, Unavailable
-from app.media import upkeep
+from app.media import updates
 from app.media.checksum import checksum_of_file
 from app.media.hashing import MEDIA_ID
 from app.storage import Storage, lock_orphan
@@ -139,7 +139,7 @@ class Verification:
         return None
 
     def _record(self, media_id: str, checksum: str) -> None:
-        self.recorded += upkeep.record_checksum(self._database, media_id, checksum)
+        self.recorded += updates.record_checksum(self._database, media_id, checksum)
 
     def _named(self, paths: Sequence[Path]) -> set[Path]:
         """Those of `paths` that rows name; no row can hold a name that is not UTF-8."""

@@ -10,7 +10,7 @@ import pytest
 from app.database import Database
 from app.errors import StorageFailed, Unavailable
 from app.storage import INCOMING, Storage, file_systems
-from app.storage.folder_trials import TRIAL_SECONDS, FolderTrial
+from app.storage.folder_probe import TRIAL_SECONDS, FolderTrial
 from tests.ingest.test_crash_points import WHY_NOT, Workers, new_intake
 from tests.storage.exfat import mounted_exfat
 

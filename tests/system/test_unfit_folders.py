@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.storage.folder_trials import TRIAL_SECONDS
+from app.storage.folder_probe import TRIAL_SECONDS
 from tests import fork_server
 from tests.api.conftest import picture
 from tests.ingest.test_crash_points import WHY_NOT

@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.orm import Session
 
 from app.database import Database, history
-from app.storage.media_folders import MediaFolders
+from app.storage.folder_ownership import MediaFolders
 
 _SIZES = {"database": "What the database takes on its disk.", "wal": "What SQLite's log takes on its disk."}
 

@@ -25,7 +25,7 @@ from app.runs.model_check import check_model
 from app.services import open_database
 from app.settings import Settings
 from app.startup import check_file_systems, ending_on_faults, warn_of_nobody, warn_of_place, warn_of_plain_http
-from app.storage.media_folders import check_folders
+from app.storage.folder_ownership import check_folders
 from app.storage.relocation import check_rows
 from app.web.auth import client_address
 from app.web.auth.client_address import Proxies

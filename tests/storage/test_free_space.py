@@ -16,7 +16,7 @@ import pytest
 
 from app.errors import StorageFull
 from app.storage import INCOMING, Storage
-from app.storage.room import ADMISSION_SECONDS, KNOWN_SECONDS, LARGE_BYTES, Room, incoming_name
+from app.storage.free_space import ADMISSION_SECONDS, KNOWN_SECONDS, LARGE_BYTES, Room, incoming_name
 
 pytestmark = pytest.mark.slow
 

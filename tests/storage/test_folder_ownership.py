@@ -13,8 +13,8 @@ from app.ingest import Ingest, Upload
 from app.outbox.queue import OutboxQueue
 from app.storage import Storage, folder_marker
 from app.storage.folder_marker import Marker, Reached
-from app.storage.history_keeper import HistoryKeeper
-from app.storage.media_folders import MediaFolders
+from app.storage.folder_ownership import MediaFolders
+from app.storage.marker_writer import HistoryKeeper
 from tests.ingest.intake import picture
 
 MakeFolders = Callable[[], MediaFolders]

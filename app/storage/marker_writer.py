@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from app.database import Database, Topic
 from app.errors import DetectionsError
 from app.process.background import BackgroundWork
-from app.storage.media_folders import MediaFolders
+from app.storage.folder_ownership import MediaFolders
 
 ADVANCE_SECONDS = 3.0
 
