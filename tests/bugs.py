@@ -26,7 +26,7 @@ STATEMENTS, TRANSITIONS = "app/outbox/statements.py", "app/outbox/transition_sta
 DISPATCHER, FLUSH, CLAIMING = "app/outbox/dispatcher.py", "app/outbox/flush.py", "app/outbox/claiming.py"
 RECORDING, DECIDE = "app/outbox/recording.py", "app/outbox/decide.py"
 STORAGE, INCOMING, FILES = "app/storage/folders.py", "app/storage/incoming.py", "app/storage/files.py"
-INGEST, COMMIT, RECORDER = "app/ingest/ingest.py", "app/ingest/commit.py", "app/ingest/group_commit.py"
+INGEST, COMMIT, GROUP_COMMIT = "app/ingest/ingest.py", "app/ingest/commit.py", "app/ingest/group_commit.py"
 CLAIMS, ENQUEUE, OUTCOMES = (
     "tests/outbox/test_claims.py",
     "tests/outbox/test_enqueue.py",
@@ -146,8 +146,8 @@ BUGS = (
         [
             Edit(
                 "app/media/status.py",
-                "    queue.begin_streams(transaction, [_create_message(one) for one in new], now)\n",
-                "    [_create_message(one) for one in new]\n",
+                "    queue.begin_streams(transaction, [_create_message(item) for item in new], now)\n",
+                "    [_create_message(item) for item in new]\n",
             )
         ],
         [ENQUEUE],
@@ -171,9 +171,9 @@ BUGS = (
             Edit(
                 INGEST,
                 "            if candidate.incoming.publish(candidate.path):\n"
-                "                result = commit_media(self._database, self._recorder, candidate)\n",
+                "                result = commit_media(self._database, self._group_commit, candidate)\n",
                 "            if not is_taken(candidate.path):\n"
-                "                result = commit_media(self._database, self._recorder, candidate)\n"
+                "                result = commit_media(self._database, self._group_commit, candidate)\n"
                 "                candidate.incoming.publish(candidate.path)\n",
             ),
         ],
@@ -183,15 +183,15 @@ BUGS = (
         "an upload told of its commit before it is durable",
         [
             Edit(
-                RECORDER,
-                "        try:\n            self._record(group)\n",
-                "        for entry in group[1:]:\n            entry.finish(None)\n"
-                "        try:\n            self._record(group)\n",
+                GROUP_COMMIT,
+                "        try:\n            self._commit_group(group)\n",
+                "        for waiter in group[1:]:\n            waiter.finish(None)\n"
+                "        try:\n            self._commit_group(group)\n",
             ),
             Edit(
-                RECORDER,
-                "isinstance(error, Unavailable)\n            entry.finish(error)\n",
-                "isinstance(error, Unavailable)\n            entry.outcome.done() or entry.finish(error)\n",
+                GROUP_COMMIT,
+                "isinstance(error, Unavailable)\n            waiter.finish(error)\n",
+                "isinstance(error, Unavailable)\n            waiter.result.done() or waiter.finish(error)\n",
             ),
         ],
         [RECORDINGS],
@@ -200,13 +200,13 @@ BUGS = (
         "a group that syncs the folder of its first upload only",
         [
             Edit(
-                RECORDER,
-                "for folder in {entry.recording.folder for entry in group}:",
-                "for folder in {group[0].recording.folder}:",
+                GROUP_COMMIT,
+                "for folder in {waiter.pending.folder for waiter in group}:",
+                "for folder in {group[0].pending.folder}:",
             ),
             Edit(
-                RECORDER,
-                "return [entry for entry in group if entry.recording.folder in synced]",
+                GROUP_COMMIT,
+                "return [waiter for waiter in group if waiter.pending.folder in synced]",
                 "return list(group) if synced else []",
             ),
         ],
@@ -219,14 +219,14 @@ BUGS = (
     ),
     Bug(
         "a conflict that fails the whole group",
-        [Edit(RECORDER, "return error, not begun or len(group) == 1", "return error, True")],
+        [Edit(GROUP_COMMIT, "return error, not begun or len(group) == 1", "return error, True")],
         [RECORDINGS],
     ),
     Bug(
         "a shared commit of unknown fate taken for one that failed",
         [
             Edit(
-                RECORDER,
+                GROUP_COMMIT,
                 "if committing and not isinstance(error, IntegrityError | StorageFull):",
                 "if error is None:",
             )

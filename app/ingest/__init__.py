@@ -1,4 +1,4 @@
-"""Taking an upload in: from its bytes to its file, its row and its messages, all durable."""
+"""Ingest: stores an uploaded file and records it with its messages, durably."""
 
 from app.ingest.candidate import Candidate
 from app.ingest.duplicates import IngestResult

@@ -1,4 +1,4 @@
-"""The branch of an id that has a row: the same bytes are a duplicate, other bytes a collision.
+"""Handles an upload whose id is recorded: the same content is a duplicate, other content a collision.
 
 This module begins transactions.
 """
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from sqlalchemy.orm import Session
 
 from app.database import Database, Queries
 from app.database.models import Media
 from app.errors import DetectionsError, MediaIdCollision, StorageFailed
 from app.ingest.candidate import Candidate
-from app.media.status import keep_checksum
+from app.media.status import record_checksum
 from app.storage import open_stored, sync_folder
 
 log = structlog.get_logger()
@@ -21,23 +22,27 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """The media as recorded; `duplicate` says that it had been before."""
+    """The media item as recorded; `duplicate` if it existed before the upload."""
 
     media: Media
     duplicate: bool
 
 
 def fetch_media(database: Database, media_id: str) -> Media | None:
-    """The row with that id, None where there is none."""
-    return Queries(database).fetch(lambda session: session.get(Media, media_id))
+    """Return the row with that id, or None."""
+    return Queries(database).fetch(_get_media, media_id)
 
 
-def find_known(database: Database, candidate: Candidate) -> IngestResult | None:
-    """Compare the candidate with the file of the row that has its id; None where there is no such row.
+def _get_media(session: Session, media_id: str) -> Media | None:
+    return session.get(Media, media_id)
 
-    Raises MediaIdCollision where that file has other bytes, and StorageFailed where it cannot be read. Where it is
-    missing and the candidate has its size and checksum, the candidate is put in its place; None where somebody has
-    put it back meanwhile.
+
+def find_duplicate(database: Database, candidate: Candidate) -> IngestResult | None:
+    """Compare the candidate with the stored file of its id. Return None if the id has no row.
+
+    Raises MediaIdCollision if the content differs, and StorageFailed if the stored file cannot be read. If the stored
+    file is missing and the candidate has its size and checksum, the candidate replaces it; None if another upload did
+    so first.
     """
     known = fetch_media(database, candidate.media.id)
     if known is None:
@@ -47,21 +52,21 @@ def find_known(database: Database, candidate: Candidate) -> IngestResult | None:
     except StorageFailed as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
-        return _put_back(candidate, known, error)
+        return _restore_file(candidate, known, error)
     try:
         if not candidate.has_content_of(stored):
             raise _collision(known)
     finally:
         os.close(stored)
     if known.checksum is None:
-        _keep_checksum(database, known, candidate.incoming.checksum)
+        _record_checksum(database, known, candidate.incoming.checksum)
     return IngestResult(known, duplicate=True)
 
 
-def _put_back(candidate: Candidate, known: Media, missing: StorageFailed) -> IngestResult | None:
-    """Give the bytes the name that their row knows, as durably as a new file gets its own.
+def _restore_file(candidate: Candidate, known: Media, missing: StorageFailed) -> IngestResult | None:
+    """Publish the candidate under the path of the row whose file is missing, as durably as a new file.
 
-    A run that waits for the file goes on by itself.
+    A run that waits for the file then continues.
     """
     incoming, path = candidate.incoming, Path(known.path)
     if known.checksum is None or path.parent != incoming.folder:
@@ -76,12 +81,12 @@ def _put_back(candidate: Candidate, known: Media, missing: StorageFailed) -> Ing
     return IngestResult(known, duplicate=True)
 
 
-def _keep_checksum(database: Database, known: Media, checksum: str) -> None:
-    """Give a row from before checksums were kept its own: its file has just been read, and is ours byte for byte."""
+def _record_checksum(database: Database, known: Media, checksum: str) -> None:
+    """Record the checksum of a row that has none; its file was just compared byte by byte."""
     try:
         with database.write_transaction() as session:
-            keep_checksum(session, known.id, checksum)
-    except DetectionsError as error:  # the answer does not hang on it
+            record_checksum(session, known.id, checksum)
+    except DetectionsError as error:  # the upload's answer does not depend on the checksum
         log.warning("checksum_not_kept", media_id=known.id, reason=str(error))
     else:
         known.checksum = checksum
@@ -89,7 +94,7 @@ def _keep_checksum(database: Database, known: Media, checksum: str) -> None:
 
 def _collision(known: Media) -> MediaIdCollision:
     reason = (
-        f"Media {known.id} ({known.name!r}, {known.size_bytes} bytes) has the same id and other content; "
-        "it is untouched, and this file was not stored."
+        f"Media {known.id} ({known.name!r}, {known.size_bytes} bytes) has the same id but other content; "
+        "it is unchanged, and this file was not stored."
     )
     return MediaIdCollision(reason, known.id)

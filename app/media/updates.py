@@ -1,4 +1,4 @@
-"""Small changes beside the daily course: checksums that were not kept, paths, an adopted file's row, shared keys.
+"""Short transactions on media rows outside of ingest and runs, and on shared keys.
 
 This module begins transactions.
 """
@@ -10,17 +10,17 @@ from sqlalchemy import insert, select, update
 
 from app.database import Database, shared_keys
 from app.database.models import Media
-from app.media.status import keep_checksum
+from app.media.status import record_checksum
 
 
-def record_checksum(database: Database, media_id: str, checksum: str) -> bool:
-    """Keep the checksum of a media item that has none; False where it has one, which stays, or is unknown."""
+def add_checksum(database: Database, media_id: str, checksum: str) -> bool:
+    """Record the checksum of a media item. Return False if it already has one, which stays, or does not exist."""
     with database.write_transaction() as transaction:
-        return keep_checksum(transaction, media_id, checksum)
+        return record_checksum(transaction, media_id, checksum)
 
 
 def change_paths(database: Database, paths: Mapping[str, str]) -> None:
-    """Give media items, by id, other paths, all or none; raises IntegrityError where one is another item's."""
+    """Set new paths by media id, all or none. Raises IntegrityError if another item has one of them."""
     with database.write_transaction() as transaction:
         for media_id, path in paths.items():
             transaction.execute(
@@ -29,14 +29,13 @@ def change_paths(database: Database, paths: Mapping[str, str]) -> None:
 
 
 def adopt(database: Database, row: Mapping[str, Any]) -> None:
-    """Insert the row of a media item, created now, of which no message is due; raises IntegrityError where its id or
-    its path is taken."""
+    """Insert a row, created now, without any message. Raises IntegrityError if the id or the path exists."""
     with database.write_transaction() as transaction:
         created_at = transaction.scalars(select(database.now)).one()
         transaction.execute(insert(Media).values(**row, created_at=created_at))
 
 
 def make_shared_key(database: Database, purpose: str) -> str:
-    """The key that all processes share for that purpose, made if there is none."""
+    """Return the key that all processes share for that purpose, and create it if there is none."""
     with database.write_transaction() as transaction:
         return shared_keys.make(transaction, purpose)

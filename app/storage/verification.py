@@ -139,7 +139,7 @@ class Verification:
         return None
 
     def _record(self, media_id: str, checksum: str) -> None:
-        self.recorded += updates.record_checksum(self._database, media_id, checksum)
+        self.recorded += updates.add_checksum(self._database, media_id, checksum)
 
     def _named(self, paths: Sequence[Path]) -> set[Path]:
         """Those of `paths` that rows name; no row can hold a name that is not UTF-8."""
