@@ -36,8 +36,8 @@ from app.process.processors import stay_on
 from app.process.slots import ConcurrencyLimiter
 from app.resumable.finishing import Finishing, RunDefaults
 from app.resumable.limits import Limits
+from app.resumable.maintenance import UploadUpkeep
 from app.resumable.records import UploadRecords
-from app.resumable.upkeep import UploadUpkeep
 from app.resumable.uploads import ResumableUploads
 from app.runs.claims import RUN_BOUNDS
 from app.runs.detector_process import DetectorProcess
@@ -49,9 +49,9 @@ from app.runs.speculative_run import SpeculativeRun
 from app.runs.waiters import RunWaiters
 from app.settings import DatabaseSettings, Settings
 from app.storage import Storage
-from app.storage.folder_ownership import MediaFolders
-from app.storage.marker_writer import HistoryKeeper
-from app.storage.sweep import SWEEP_EVERY, Sweep
+from app.storage.folder_ownership import FolderOwnership
+from app.storage.marker_writer import MarkerWriter
+from app.storage.sweep import SWEEP_SECONDS, Sweep
 from app.storage.verification import Verification
 
 log = structlog.get_logger()
@@ -79,7 +79,7 @@ class Services:
         self.queue = OutboxQueue(self.database.now)
         self.outbox_admin = OutboxAdmin(self.database)
         self.counts = OutboxCounts(self.database)
-        self.folders = MediaFolders(self.database, settings.media_folders)
+        self.folders = FolderOwnership(self.database, settings.media_folders)
         self.storage = Storage(settings.media_folders, self.folders.unusable_reason)
         self.slots = ConcurrencyLimiter(DEFAULT_THREADS)
         self.ingest = Ingest(self.database, self.queue, self.storage)
@@ -193,7 +193,7 @@ class Services:
         self._background += [
             self.schema,
             self.upload_upkeep(),
-            Periodic("sweep", lambda _is_stopping: self.sweep.run(), every=SWEEP_EVERY),
+            Periodic("sweep", lambda _is_stopping: self.sweep.run(), every=SWEEP_SECONDS),
             Periodic("retention", superseded.drop, every=RETENTION_EVERY),
         ]
         if self.settings.dispatcher == "embedded":
@@ -226,7 +226,7 @@ class Services:
     def upkeep(self) -> list[Background]:
         """What every process that works on the database does beside, not yet started; to be stopped last."""
         guard = ClockGuard(self.database, [*OUTBOX_BOUNDS, *RUN_BOUNDS])
-        return [guard, HistoryKeeper(self.database, self.folders)]
+        return [guard, MarkerWriter(self.database, self.folders)]
 
     def stop(self) -> None:
         """End the background work in an orderly way, and give back every connection."""

@@ -157,9 +157,9 @@ BUGS = (
         [
             Edit(
                 INCOMING,
-                'might claim what the first one lost."""\n'
+                'a second fsync may succeed despite lost data."""\n'
                 "        with translate_os_errors(self.path):\n            os.fsync(self.fd)\n",
-                'might claim what the first one lost."""\n',
+                'a second fsync may succeed despite lost data."""\n',
             )
         ],
         [CRASHES],
@@ -172,7 +172,7 @@ BUGS = (
                 INGEST,
                 "            if candidate.incoming.publish(candidate.path):\n"
                 "                result = commit_media(self._database, self._group_commit, candidate)\n",
-                "            if not is_taken(candidate.path):\n"
+                "            if not name_exists(candidate.path):\n"
                 "                result = commit_media(self._database, self._group_commit, candidate)\n"
                 "                candidate.incoming.publish(candidate.path)\n",
             ),
@@ -214,7 +214,7 @@ BUGS = (
     ),
     Bug(
         "a final name kept though the id turned out to be taken",
-        [Edit(COMMIT, "        candidate.incoming.withdraw(candidate.path)\n        ensure", "        ensure")],
+        [Edit(COMMIT, "        candidate.incoming.unpublish(candidate.path)\n        ensure", "        ensure")],
         ["tests/ingest/test_ingest.py"],
     ),
     Bug(
@@ -246,7 +246,7 @@ BUGS = (
     ),
     Bug(
         "an upload under way taken for an orphan",
-        [Edit("app/storage/verification.py", "if found is None or self._named([path]):", "if found is None:")],
+        [Edit("app/storage/verification.py", "if orphan is None or self._named([path]):", "if orphan is None:")],
         ["tests/storage/test_verification.py"],
     ),
     Bug(
@@ -259,7 +259,8 @@ BUGS = (
         [
             Edit(
                 "app/storage/folder_marker.py",
-                "            if there is None or there.instance != marker.instance:\n                return False\n",
+                "            if current is None or current.instance != marker.instance:\n"
+                "                return False\n",
                 "",
             )
         ],

@@ -6,7 +6,7 @@ import click
 import jwt
 from flask.cli import with_appcontext
 
-from app.cli.faults import Command
+from app.cli.error_handling import Command
 from app.cli.output import json_option, show_json
 from app.cli.usage import usage
 from app.current import services

@@ -18,11 +18,11 @@ def commit_media(database: Database, group_commit: GroupCommit, candidate: Candi
     except CommitUnknown as unknown:
         return after_unknown_commit(database, candidate, unknown.__cause__ or unknown)
     except IntegrityError as error:
-        candidate.incoming.withdraw(candidate.path)
+        candidate.incoming.unpublish(candidate.path)
         ensure_taken(database, candidate, error)
         return None
     except BaseException:
-        candidate.incoming.withdraw(candidate.path)
+        candidate.incoming.unpublish(candidate.path)
         raise
     return IngestResult(candidate.media, duplicate=False)
 

@@ -22,7 +22,7 @@ from app.media.display_name import clean_name
 from app.media.hashing import media_id_of_file
 from app.media.types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 from app.outbox.queue import OutboxQueue
-from app.storage import Incoming, Storage, is_taken
+from app.storage import Incoming, Storage, name_exists
 
 OnReceived = Callable[[Media, Path], None]
 """Called with a new media item and with its complete file, which stays while the upload lasts."""
@@ -104,7 +104,7 @@ class Ingest:
         candidate = self._identify(received, in_transaction)
         # Check for a duplicate before the sync, because a duplicate need not be durable. If no file has
         # the name, the id is new or was recorded with another extension, which the commit detects.
-        result = find_duplicate(self._database, candidate) if is_taken(candidate.path) else None
+        result = find_duplicate(self._database, candidate) if name_exists(candidate.path) else None
         if result is not None:
             return result
         on_received(candidate.media, candidate.incoming.path)

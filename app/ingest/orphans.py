@@ -79,7 +79,7 @@ def _replace(
     except BaseException as error:
         if committing and not isinstance(error, IntegrityError | StorageFull):
             return after_unknown_commit(database, candidate, error)
-        candidate.incoming.withdraw(candidate.path)
+        candidate.incoming.unpublish(candidate.path)
         if isinstance(error, IntegrityError):
             ensure_taken(database, candidate, error)
         elif not isinstance(error, _NameTaken):

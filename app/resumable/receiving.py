@@ -55,16 +55,16 @@ class Receiving:
         """Note the length, and have the file's name promise it: under a second name first, so that a crash in between
         leaves a name too many and never one too few."""
         self._storage.admit(length - upload.received)
-        promised = incoming.promise(length)
+        declared = incoming.add_declared_name(length)
         try:
-            if not self._records.tell_length(upload, length, str(promised)):
+            if not self._records.tell_length(upload, length, str(declared)):
                 raise UploadLocked(f"Another request has told the length of upload {upload.id}; try again.")
         except UploadLocked:
-            promised.unlink()
+            declared.unlink()
             raise
         incoming.path.unlink()
-        incoming.path = promised
-        upload.length, upload.file = length, str(promised)
+        incoming.path = declared
+        upload.length, upload.file = length, str(declared)
 
     def receive(self, writing: Writing, incoming: Incoming, part: Part) -> None:
         """Write the part and count it. What came before an error counts, but for a part with a checksum."""
@@ -91,7 +91,7 @@ class Receiving:
         most = self._limits.max_bytes if length is None else length
         if most > self._limits.max_bytes or part.offset + (part.size or 0) > most:
             raise MediaTooLarge(f"the upload would have more than {min(most, self._limits.max_bytes)} bytes")
-        if length is None:  # nothing is promised for it
+        if length is None:  # nothing is declared for it
             self._storage.admit(part.size or 0)
 
     def _write(self, writing: Writing, incoming: Incoming, part: Part) -> None:

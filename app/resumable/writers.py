@@ -61,7 +61,7 @@ class Writers:
                 incoming.keep_name()
                 upload = self._records.find(upload_id, user_id)  # anew: whoever held the lock has gone on with it
                 if upload.file is not None:
-                    incoming.go_on_from(upload.received, self.states.take(upload.id, upload.received))
+                    incoming.truncate(upload.received, self.states.take(upload.id, upload.received))
                     yield Writing(upload, incoming, upload.takeovers if number is None else number)
                     return
         if tells_refusal and upload.error is not None:
@@ -89,7 +89,7 @@ def open_locked(upload: ResumableUpload, *, wait: float) -> Incoming | None:
     Raises UploadLocked where it is gone: the upload has just ended or got another name, or somebody removed it.
     """
     try:
-        return Incoming.open_again(Path(upload.file or ""), wait=wait)
+        return Incoming.reopen(Path(upload.file or ""), wait=wait)
     except StorageFailed as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise UploadLocked(f"The file of upload {upload.id} has just changed its name, or is gone.") from error

@@ -1,9 +1,10 @@
-"""Whether each media folder is the one that holds this database's files, at the start and while the service runs.
+"""Checks that each media folder holds this database's files, at the start and while the service runs.
 
-A disk that is not mounted, or another one in its place, looks like an empty media folder: uploads would go to it, and
-every stored file would be missing. So each folder has a marker, written once, with the database's id
-(`app.storage.folder_marker`), and nothing is stored in a folder without it. The marker also holds how far the database
-had come, and so tells a database that was restored from an earlier copy (`app.database.history`).
+An unmounted disk, or another one in its place, looks like an empty media folder: uploads would go there, and every
+stored file would be missing. Each folder therefore has a marker with the database's id (`app.storage.folder_marker`),
+and nothing is stored in a folder without it. The marker also tells how far the database had come, which reveals a
+database restored from an earlier copy (`app.database.history`).
+
 This module begins transactions.
 """
 
@@ -33,15 +34,15 @@ _Version = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A folder that has this database's marker now; `before` is the instance of the marker that it had, if any."""
+    """A folder that now has this database's marker. `before` is the id in its previous marker, if any."""
 
     folder: Path
     before: str | None
     changed: bool
 
 
-class MediaFolders:
-    """The folders of one process, one for each media type. Safe to use from several threads."""
+class FolderOwnership:
+    """The media folders of one process, one for each media type. Thread-safe."""
 
     def __init__(self, database: Database, folders: Mapping[str, Path]) -> None:
         self._database = database
@@ -56,20 +57,20 @@ class MediaFolders:
 
     @property
     def are_open(self) -> bool:
-        """Whether `open` has succeeded: what the database says of itself is known."""
+        """Whether `open` has succeeded."""
         return self._instance is not None
 
     def open(self) -> None:
-        """Check every folder, make what is missing at the very first start, and notice a restored database.
+        """Check every folder, create what is missing at the very first start, and detect a restored database.
 
-        Raises SettingsError, one line, where a folder is not the one that it was; StorageFailed where it cannot be
-        used; Unavailable where the database cannot be asked.
+        Raises SettingsError if a folder is not this database's, StorageFailed if it cannot be used, and Unavailable if
+        the database cannot be queried.
         """
         markers = {folder: folder_marker.read(folder) for folder in self.paths}
         try:
             stored = Queries(self._database).fetch(history.get)
         except DBAPIError as error:
-            raise Unavailable("The database cannot be asked which media folders are its own.", 5) from error
+            raise Unavailable("The database cannot be queried for the media folders that belong to it.", 5) from error
         stored = stored or self._first_start(markers)
         compared = history.compare(stored, markers)
         for folder, marker in compared.foreign.items():
@@ -78,19 +79,19 @@ class MediaFolders:
             make_folder(folder)
         self._instance = stored.instance
         if compared.ahead is not None:
-            self.notice_restoration()
+            self.detect_restore()
 
     @property
     def known_reasons(self) -> dict[Path, str | None]:
-        """What `unusable_reason` returned last for each folder: for whoever must not wait for a disk."""
+        """The last result of `unusable_reason` by folder, for callers that must not wait for a disk."""
         return {folder: self._reasons.get(folder) for folder in self.paths}
 
     def unusable_reason(self, folder: Path) -> str | None:
-        """Why nothing may be stored in the folder now; None where it is the one that it was. Costs one `stat`.
+        """Return why nothing may be stored in the folder now, or None. Costs one stat().
 
-        It names the folder without its path, because /readyz tells it to everybody. A change is logged, once.
+        The text contains the folder's name but not its path, because /readyz is public. Changes are logged once.
         """
-        if self._is_as_seen(folder):
+        if self._is_unchanged(folder):
             return None
         reason = self._reason(folder)
         if reason != self._reasons.get(folder):
@@ -101,8 +102,8 @@ class MediaFolders:
                 log.info("media_folder_usable_again", folder=str(folder))
         return reason
 
-    def _is_as_seen(self, folder: Path) -> bool:
-        """Whether the folder's marker is the very file that was found to be ours: every upload asks, so it is quick."""
+    def _is_unchanged(self, folder: Path) -> bool:
+        """Return whether the marker is the file last seen. Every upload calls this, so it must be quick."""
         seen = self._seen.get(folder)
         if seen is None or self._reasons.get(folder):
             return False
@@ -127,28 +128,30 @@ class MediaFolders:
             missing = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
             return _not_ours(folder.name, None) if missing else str(error)
         except SettingsError:
-            return f"A media folder is not the one that it was: the log says which. `{ACCEPT}` accepts it."
+            return f"A media folder does not belong to this database; the log says which. `{ACCEPT}` accepts it."
         except DetectionsError as error:
-            return f"Whether the media folder {folder.name} is the one that it was cannot be told: {error}"
+            return f"The media folder {folder.name} cannot be checked: {error}"
         return None
 
-    def notice_restoration(self) -> bool:
-        """Begin a new epoch if the database is behind what a marker says, and say so in one line.
+    def detect_restore(self) -> bool:
+        """Begin a new epoch if the database is behind a marker, and log it. Return whether it was.
 
-        To be called whenever the database may have become another one: at a start, and where a connection was lost.
+        Call it when the database may have been replaced: at the start and after a lost connection.
         """
-        return self._go_on(count=False)
+        return self._update_history(count=False)
 
-    def count_on(self) -> None:
-        """Count on, because messages were committed, and have the markers say so.
+    def advance_counter(self) -> None:
+        """Advance the database's counter, because messages were committed, and update the markers.
 
-        A database that is behind them by now is another one than before, put in its place while this process ran.
+        A database that is now behind a marker was replaced while this process ran.
         """
-        self._go_on(count=True)
+        self._update_history(count=True)
 
-    def _go_on(self, *, count: bool) -> bool:
-        """In one transaction, begin a new epoch where a marker is ahead, or count on if that is wanted; returns which
-        it was."""
+    def _update_history(self, *, count: bool) -> bool:
+        """In one transaction, begin a new epoch if a marker is ahead, or else advance the counter if `count`.
+
+        Return whether a new epoch began.
+        """
         markers = {folder: folder_marker.read(folder) for folder in self.paths}
         with self._database.write_transaction() as session:
             stored = history.get(session)
@@ -158,19 +161,19 @@ class MediaFolders:
             elif count:
                 stored = history.advance(session)
         if stored is not None and (ahead is not None or count):
-            self.advance(stored)
+            self.write_markers(stored)
         if stored is None or ahead is None:
             return False
         log.error(
             "database_restored",
             detail=f"The database is behind the media folders' markers: it was restored from an earlier copy. Messages "
-            f"go on in epoch {stored.reached.epoch}. Run: {'; '.join(AFTER_RESTORE)}.",
+            f"continue in epoch {stored.reached.epoch}. Run: {'; '.join(AFTER_RESTORE)}.",
             epoch=stored.reached.epoch,
         )
         return True
 
-    def advance(self, stored: history.Stored) -> None:
-        """Have the markers say how far the database has come; one that is not ours, or cannot be written, is left."""
+    def write_markers(self, stored: history.Stored) -> None:
+        """Write the database's progress to the markers, except those of other databases or that cannot be written."""
         for folder in self.paths:
             try:
                 folder_marker.advance(folder, stored.marker)
@@ -178,10 +181,10 @@ class MediaFolders:
                 log.warning("marker_not_written", folder=str(folder), reason=str(error))
 
     def accept(self) -> list[Accepted]:
-        """Make every folder this database's, because a person says so; returns what became of each.
+        """Mark every folder as this database's, on a person's request. Return what changed for each.
 
-        A new epoch begins where no marker tells that the database has not been restored, and where a folder was another
-        database's, whose numbers the annotations service has seen.
+        A new epoch begins if no marker proves that the database was not restored, and if a folder belonged to another
+        database, whose sequence numbers the annotations service has seen.
         """
         markers = {folder: folder_marker.read_if_possible(folder) for folder in self.paths}
         for folder in self.paths:
@@ -203,13 +206,13 @@ class MediaFolders:
         ]
 
     def _first_start(self, markers: dict[Path, Marker | None]) -> history.Stored:
-        """The database gets its id and the folders their markers, in one transaction: no other process sees half."""
+        """Create the database's id and the markers in one transaction, so that no process sees half of it."""
         with self._database.write_transaction() as session:
             stored = history.get(session)
             if stored is None:
                 stored = history.make(session)
                 for folder, marker in markers.items():
-                    if marker and marker.reached.counter:  # one that counts nothing is left of a first start cut short
+                    if marker and marker.reached.counter:  # a counter of 0 is left by an interrupted first start
                         raise SettingsError(_not_ours(folder, marker))
                 self._check_newest(session)
                 for folder in markers:
@@ -220,7 +223,7 @@ class MediaFolders:
         return stored
 
     def _check_newest(self, session: Session) -> None:
-        """A database from before there were markers knows its folder by its newest file."""
+        """Check that the newest file exists, for a database that is older than the markers."""
         for media_type, folder in self._folders.items():
             path = session.scalar(
                 select(Media.path).where(Media.media_type == media_type).order_by(Media.created_at.desc()).limit(1)
@@ -236,18 +239,19 @@ def _version(stat: os.stat_result) -> _Version:
 def _not_ours(folder: Path | str, marker: Marker | None) -> str:
     what = f"belongs to another database ({marker.instance})" if marker else "has no marker of this database"
     return (
-        f"The media folder {folder} {what}, so it is not the one that holds its files. Is its disk mounted, and is "
-        f"DATABASE_URL right? If the folder or the database was replaced on purpose, run `{ACCEPT}`."
+        f"The media folder {folder} {what}. Check that its disk is mounted and that "
+        f"DATABASE_URL is right. If the folder or the database was replaced on purpose, run `{ACCEPT}`."
     )
 
 
 def check_folders(database: Database, folders: Mapping[str, Path]) -> bool:
-    """The check of a start, before there are processes: raises SettingsError or StorageFailed as `open` does.
+    """Check the folders at the start, before processes are forked. Raises SettingsError or StorageFailed as `open`.
 
-    A database that is away or not migrated stops no start: the server says so at /readyz, and checks again. False then.
+    Returns False if the database is unavailable or not migrated: that does not stop the start, and the server checks
+    again.
     """
     try:
-        MediaFolders(database, folders).open()
+        FolderOwnership(database, folders).open()
     except Unavailable as error:
         log.warning("media_folders_not_open", reason=str(error))
         return False

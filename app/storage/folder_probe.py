@@ -1,6 +1,6 @@
-"""What the media folders' file systems were found to lack, remembered for some seconds.
+"""Probes whether the media folders can publish files, and caches the result for some seconds.
 
-A trial syncs a file and a folder, so it must not be had for the asking: `/readyz` needs no token.
+A probe syncs a file and a folder, so a request without a token (`/readyz`) must not cause one each time.
 """
 
 import errno
@@ -12,49 +12,51 @@ from pathlib import Path
 
 from app.storage.file_systems import missing_for_publishing
 
-TRIAL_SECONDS = 5.0
-"""How long an outcome is good for."""
+PROBE_SECONDS = 5.0
+"""How long a result is valid."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """Of one trial: what the file system lacks, or else why the disk refused; neither where the folder is fit or full,
-    which whoever asks for room is told."""
+class ProbeResult:
+    """The result of a probe: what the file system lacks, or why the disk failed; neither if the folder can be used.
+
+    A full disk is not reported here; uploads get StorageFull.
+    """
 
     missing: str | None = None
-    refused: str | None = None
+    error: str | None = None
 
 
-class FolderTrial:
-    """Of one folder, beside whose files `incoming` lies. Safe to use from several threads."""
+class FolderProbe:
+    """Probes one folder with its `.incoming/`. Thread-safe."""
 
     def __init__(self, folder: Path, incoming: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
         self._incoming = incoming
         self._monotonic = monotonic
-        self._under_way = threading.Lock()
-        self._at = float("-inf")
-        self._outcome = Outcome()
+        self._lock = threading.Lock()
+        self._probed_at = float("-inf")
+        self._result = ProbeResult()
 
-    def outcome(self, max_age: float = TRIAL_SECONDS) -> Outcome:
-        """Try the folder, unless that succeeded in the last `max_age` seconds or is being done by somebody else."""
-        is_old = self._outcome.refused is not None or self._monotonic() - self._at >= max_age
-        if is_old and self._under_way.acquire(blocking=False):
+    def result(self, max_age: float = PROBE_SECONDS) -> ProbeResult:
+        """Probe the folder, unless it succeeded within `max_age` seconds or another thread is probing it."""
+        is_old = self._result.error is not None or self._monotonic() - self._probed_at >= max_age
+        if is_old and self._lock.acquire(blocking=False):
             try:
-                self._outcome = self._try()
-                self._at = self._monotonic()
+                self._result = self._probe()
+                self._probed_at = self._monotonic()
             finally:
-                self._under_way.release()
-        return self._outcome
+                self._lock.release()
+        return self._result
 
     def missing(self) -> str | None:
-        """Return what the folder was found to lack and lacks still; costs nothing where it was found fit."""
-        return self.outcome().missing if self._outcome.missing else None
+        """Return what the folder lacks, probing again if it lacked something; free of cost otherwise."""
+        return self.result().missing if self._result.missing else None
 
-    def _try(self) -> Outcome:
+    def _probe(self) -> ProbeResult:
         try:
-            return Outcome(missing=missing_for_publishing(self._folder, self._incoming))
+            return ProbeResult(missing=missing_for_publishing(self._folder, self._incoming))
         except OSError as error:
-            return Outcome(refused=None if error.errno in _FULL else error.strerror)
+            return ProbeResult(error=None if error.errno in _FULL else error.strerror)

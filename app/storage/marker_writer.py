@@ -1,4 +1,4 @@
-"""Keeps the media folders' markers within seconds of the database: one small commit for all that came meanwhile."""
+"""Keeps the media folders' markers within seconds of the database."""
 
 import threading
 from contextlib import suppress
@@ -8,26 +8,26 @@ from sqlalchemy.exc import DBAPIError
 from app.database import Database, Topic
 from app.errors import DetectionsError
 from app.process.background import BackgroundWork
-from app.storage.folder_ownership import MediaFolders
+from app.storage.folder_ownership import FolderOwnership
 
 ADVANCE_SECONDS = 3.0
 
 
-class HistoryKeeper(BackgroundWork):
-    """Counts on after this process has committed messages, every few seconds at most, at its start and at its end."""
+class MarkerWriter(BackgroundWork):
+    """Advances the markers after this process has committed messages: every few seconds, at its start and end."""
 
-    def __init__(self, database: Database, folders: MediaFolders, *, every: float = ADVANCE_SECONDS) -> None:
-        super().__init__("history-keeper", pause=every)
+    def __init__(self, database: Database, folders: FolderOwnership, *, every: float = ADVANCE_SECONDS) -> None:
+        super().__init__("marker-writer", pause=every)
         self._database = database
         self._folders = folders
         self._committed = threading.Event()
-        self._committed.set()  # whoever ended without a word before may have committed something
+        self._committed.set()  # a process killed before may have committed messages
         database.subscribe(Topic.MESSAGES, self._committed.set)
 
     def work(self) -> None:
-        """Look at every folder and at the database's file, and count on, if anything was committed since the last time.
+        """Check the folders and the database's file, and advance the markers if messages were committed.
 
-        A database that is away is tried again at the next round: /readyz and the log tell of it without this.
+        If the database is unavailable, the next round tries again; /readyz and the log report that anyway.
         """
         with suppress(DetectionsError, DBAPIError):
             if not self._database.admit_replaced(self._folders.open):
@@ -37,17 +37,17 @@ class HistoryKeeper(BackgroundWork):
             for folder in self._folders.paths:
                 self._folders.unusable_reason(folder)
             if self._committed.is_set():
-                self._count_on()
+                self._advance()
 
     def stop(self) -> None:
-        """Return once what was committed last is counted; a database that is away is not waited for."""
+        """Stop after the last committed messages were counted; an unavailable database is not waited for."""
         super().stop()
         self.work()
 
-    def _count_on(self) -> None:
+    def _advance(self) -> None:
         self._committed.clear()
         try:
-            self._folders.count_on()
+            self._folders.advance_counter()
         except BaseException:
             self._committed.set()
             raise

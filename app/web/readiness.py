@@ -47,7 +47,7 @@ class Readiness:
         """Every reason why it is not ready, after at most so many seconds; none where it is."""
         deadline = time.monotonic() + patience
         begun = [(one, one.call.begin()) for one in self._looks]
-        return [trouble for one, look in begun for trouble in one.outcome(look, deadline - time.monotonic())]
+        return [trouble for one, look in begun for trouble in one.probe(look, deadline - time.monotonic())]
 
 
 class _PatientLook:
@@ -59,7 +59,7 @@ class _PatientLook:
         self._found: list[str] = []
         self.call = SharedCall(self._remember, "readiness")
 
-    def outcome(self, look: "Future[list[str]]", seconds: float) -> list[str]:
+    def probe(self, look: "Future[list[str]]", seconds: float) -> list[str]:
         try:
             return look.result(max(0.0, seconds))
         except TimeoutError:
@@ -109,7 +109,9 @@ def _folder_troubles(services: Services) -> list[str]:
         elif not _is_writable(folder):
             troubles.append(f"the folder {folder.name} is not writable")
         else:
-            troubles += _room_trouble(f"the folder {folder.name}", partial(storage.room, folder, NEARLY_FULL_BYTES))
+            troubles += _room_trouble(
+                f"the folder {folder.name}", partial(storage.free_bytes, folder, NEARLY_FULL_BYTES)
+            )
     if database.is_sqlite and database.url.database:
         folder = Path(database.url.database).parent
         troubles += _room_trouble("the database's folder", lambda: shutil.disk_usage(folder).free)
@@ -119,11 +121,11 @@ def _folder_troubles(services: Services) -> list[str]:
 def _trial_troubles(storage: Storage) -> list[str]:
     troubles = []
     for folder in storage.folders:
-        outcome = storage.try_folder(folder)
-        if outcome.missing:
-            troubles.append(f"the folder {folder.name} cannot take uploads: {outcome.missing}")
-        elif outcome.refused and _is_writable(folder):
-            troubles.append(f"the folder {folder.name} does not take a file: {outcome.refused}")
+        probe = storage.probe_folder(folder)
+        if probe.missing:
+            troubles.append(f"the folder {folder.name} cannot take uploads: {probe.missing}")
+        elif probe.error and _is_writable(folder):
+            troubles.append(f"the folder {folder.name} does not take a file: {probe.error}")
     return troubles
 
 

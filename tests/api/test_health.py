@@ -78,7 +78,7 @@ def test_a_schema_of_another_release_makes_it_not_ready(make_api: MakeApi, revis
 def test_a_disk_that_uploads_under_way_will_nearly_fill_makes_it_not_ready(make_api: MakeApi) -> None:
     api = make_api()
     storage = api.services.storage
-    with storage.incoming("Image", storage.room(api.images) - (100 << 20)):
+    with storage.incoming("Image", storage.free_bytes(api.images) - (100 << 20)):
         detail = not_ready(api)
     assert "images" in detail
     assert "less than 256 MiB" in detail

@@ -19,9 +19,9 @@ from app.outbox.queue import OutboxQueue
 from app.resumable import rows
 from app.resumable.finishing import Finishing, RunDefaults
 from app.resumable.limits import Limits
+from app.resumable.maintenance import UploadUpkeep
 from app.resumable.parts import Part
 from app.resumable.records import UploadRecords
-from app.resumable.upkeep import UploadUpkeep
 from app.resumable.uploads import NewUpload, ResumableUploads
 from app.runs.lifecycle import Runs
 from app.runs.speculative_run import SpeculativeRun

@@ -16,7 +16,7 @@ import pytest
 
 from app.errors import StorageFull
 from app.storage import INCOMING, Storage
-from app.storage.free_space import ADMISSION_SECONDS, KNOWN_SECONDS, LARGE_BYTES, Room, incoming_name
+from app.storage.free_space import ADMISSION_SECONDS, COUNT_SECONDS, LARGE_BYTES, FreeSpace, incoming_name
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def storage(tmp_path: Path) -> Storage:
 @pytest.fixture
 def share(storage: Storage) -> int:
     """More than half of the room there is."""
-    return storage.room(storage.folders[0]) * 6 // 10
+    return storage.free_bytes(storage.folders[0]) * 6 // 10
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def test_what_another_process_has_promised_is_not_there_for_us_until_its_upload_
 ) -> None:
     images = tmp_path / "images"
     with promised_by_another_process(images, share):
-        left = shutil.disk_usage(images).free - storage.room(images)
+        left = shutil.disk_usage(images).free - storage.free_bytes(images)
         assert abs(left - (share - 1000)) < SLACK
         for media_type in ("Image", "Video"):
             with pytest.raises(StorageFull), storage.incoming(media_type, share):
@@ -87,7 +87,7 @@ def test_what_a_killed_process_had_promised_holds_nobody_up(storage: Storage, sh
     storage.admit(share)
     with storage.incoming("Image", share):
         pass
-    assert storage.room(images, enough=share) >= share
+    assert storage.free_bytes(images, enough=share) >= share
 
 
 def test_of_uploads_that_begin_at_once_in_many_processes_only_as_many_are_let_in_as_there_is_room_for(
@@ -130,14 +130,14 @@ def test_a_process_that_stands_still_while_it_is_admitted_does_not_keep_others_o
 
 def test_small_uploads_know_of_others_within_a_second_and_are_refused_by_what_is_so_now(tmp_path: Path) -> None:
     seconds = 0.0
-    room = Room([tmp_path], monotonic=lambda: seconds)
+    room = FreeSpace([tmp_path], monotonic=lambda: seconds)
     free = shutil.disk_usage(tmp_path).free
     assert room.has(tmp_path, 1000)
     promise = tmp_path / incoming_name(free + SLACK)
     with promise.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert room.has(tmp_path, 1000)
-        seconds += KNOWN_SECONDS
+        seconds += COUNT_SECONDS
         assert not room.has(tmp_path, 1000)
         promise.unlink()
         assert room.has(tmp_path, 1000)
@@ -147,13 +147,13 @@ def test_small_uploads_know_of_others_within_a_second_and_are_refused_by_what_is
     "name", ["x.part", "x-.part", "x-9x.part", "x-²9999999999999999.part", "x--9999999.part", ".nfs8-x"]
 )
 def test_names_that_promise_nothing_take_no_room(name: str, tmp_path: Path) -> None:
-    room = Room([tmp_path])
-    before = room.left(tmp_path)
+    room = FreeSpace([tmp_path])
+    before = room.available(tmp_path)
     (tmp_path / name).touch()
-    assert abs(room.left(tmp_path) - before) < SLACK
+    assert abs(room.available(tmp_path) - before) < SLACK
 
 
 def test_bytes_beyond_the_declared_ones_promise_nothing_back(tmp_path: Path) -> None:
-    room = Room([tmp_path])
+    room = FreeSpace([tmp_path])
     (tmp_path / incoming_name(3)).write_bytes(bytes(1000))
-    assert room.left(tmp_path) <= shutil.disk_usage(tmp_path).free + SLACK
+    assert room.available(tmp_path) <= shutil.disk_usage(tmp_path).free + SLACK

@@ -5,7 +5,7 @@ from typing import NoReturn
 import click
 from flask.cli import with_appcontext
 
-from app.cli.faults import Command
+from app.cli.error_handling import Command
 from app.cli.output import json_option, show_json, show_table
 from app.cli.usage import usage
 from app.current import services

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from flask.cli import with_appcontext
 
-from app.cli.faults import Group
+from app.cli.error_handling import Group
 from app.cli.output import json_option, note, show_json, show_table
 from app.cli.usage import usage
 from app.current import services

@@ -9,7 +9,7 @@ from flask.cli import with_appcontext
 from app.cli.output import json_option, note, printable, progress_bar, stream_json
 from app.cli.usage import usage
 from app.current import services
-from app.storage.relocation import Left, Relocation
+from app.storage.relocation import Relocation, Unmoved
 
 LEFT = 5
 
@@ -33,7 +33,7 @@ def relocate(old: Path, new: Path, as_json: bool) -> None:
     """
     relocation = Relocation(services().database, services().settings.media_folders)
     relocation.check(old.absolute(), new.absolute())
-    left: list[Left] = []
+    left: list[Unmoved] = []
     findings = _run(relocation, old.absolute(), new.absolute(), left)
     if as_json:
         stream_json("left", map(_document, findings), lambda: {"moved": relocation.moved})
@@ -46,12 +46,12 @@ def relocate(old: Path, new: Path, as_json: bool) -> None:
         raise SystemExit(LEFT)
 
 
-def _run(relocation: Relocation, old: Path, new: Path, left: list[Left]) -> Iterator[Left]:
+def _run(relocation: Relocation, old: Path, new: Path, left: list[Unmoved]) -> Iterator[Unmoved]:
     with progress_bar("relocating") as on_progress:
         for one in relocation.run(old, new, on_progress):
             left.append(one)
             yield one
 
 
-def _document(one: Left) -> dict[str, str]:
+def _document(one: Unmoved) -> dict[str, str]:
     return {"mediaId": one.media_id, "path": one.path, "reason": one.reason}

@@ -8,7 +8,7 @@ import click
 from flask.cli import with_appcontext
 
 from app.cli.background import check_database, run_until_stopped
-from app.cli.faults import Group
+from app.cli.error_handling import Group
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
 from app.current import services

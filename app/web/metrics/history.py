@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.orm import Session
 
 from app.database import Database, history
-from app.storage.folder_ownership import MediaFolders
+from app.storage.folder_ownership import FolderOwnership
 
 _SIZES = {"database": "What the database takes on its disk.", "wal": "What SQLite's log takes on its disk."}
 
@@ -16,7 +16,7 @@ _SIZES = {"database": "What the database takes on its disk.", "wal": "What SQLit
 class HistoryCollector(Collector):
     """Yields the epoch, whether a restoration waits for a person, and whether each media folder is the one it was."""
 
-    def __init__(self, session: Session, folders: MediaFolders, database: Database) -> None:
+    def __init__(self, session: Session, folders: FolderOwnership, database: Database) -> None:
         self._session = session
         self._database = database
         self._folders = folders

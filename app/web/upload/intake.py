@@ -64,7 +64,7 @@ def unstored_picture() -> Iterator[UnstoredPicture]:
     if MEDIA_TYPES[extension].kind != "Image":
         raise UnsupportedMedia(f"Only images are detected in memory; .{extension} is a video.")
     with services().storage.scratch("Image", body.declared_bytes) as scratch:
-        checksum = scratch.take_in(process_figures().received(body.chunks()))
+        checksum = scratch.write_all(process_figures().received(body.chunks()))
         check_first_bytes(extension, scratch.head(HEAD_BYTES))
         virtual_id = VIRTUAL_PREFIX + media_id_of_file(scratch.fd)
         yield UnstoredPicture(name, scratch.fd, scratch.size, virtual_id, checksum)
