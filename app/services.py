@@ -36,7 +36,7 @@ from app.process.processors import stay_on
 from app.process.slots import ConcurrencyLimiter
 from app.resumable.finishing import Finishing, RunDefaults
 from app.resumable.limits import Limits
-from app.resumable.maintenance import UploadUpkeep
+from app.resumable.maintenance import UploadMaintenance
 from app.resumable.records import UploadRecords
 from app.resumable.uploads import ResumableUploads
 from app.runs.claims import RUN_BOUNDS
@@ -219,9 +219,9 @@ class Services:
         self.database.subscribe(Topic.MESSAGES, dispatcher.wake)
         return [ChangeWatcher(self.database, dispatcher.wake), dispatcher]
 
-    def upload_upkeep(self) -> UploadUpkeep:
+    def upload_upkeep(self) -> UploadMaintenance:
         """What expires resumable uploads and finishes those whose clients have left, not yet started."""
-        return UploadUpkeep(self.upload_records, self.resumable)
+        return UploadMaintenance(self.upload_records, self.resumable)
 
     def upkeep(self) -> list[Background]:
         """What every process that works on the database does beside, not yet started; to be stopped last."""

@@ -1,4 +1,4 @@
-"""The commands: `flask detect …`, `flask outbox …`, `flask media …` and `flask token`."""
+"""The commands `flask detect`, `flask outbox`, `flask media` and `flask token`."""
 
 import click
 
@@ -24,13 +24,13 @@ for command in (resend, verify_outbox):
     outbox.add_command(command)
 
 COMMANDS: tuple[click.Command, ...] = (outbox, media, detect, token)
-"""What the factory gives to `flask`."""
+"""The commands that the factory adds to `flask`."""
 
 
-def is_looked_up() -> bool:
-    """Whether `flask` imports the application to find one of these commands, and not to serve or inspect it.
+def is_resolving_command() -> bool:
+    """Return whether `flask` imports the application only to resolve one of these commands.
 
-    The command's own context comes only when it has been found.
+    The command's own context exists only after it was resolved.
     """
     context = click.get_current_context(silent=True)
     return context is not None and context.parent is None

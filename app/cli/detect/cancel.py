@@ -1,4 +1,4 @@
-"""`flask detect cancel`: ends runs, whichever process works on them."""
+"""`flask detect cancel`: cancels runs, in whichever process they are."""
 
 from typing import NoReturn
 
@@ -21,14 +21,14 @@ BY = "an administrator (flask detect cancel)"
     epilog=usage(
         "flask detect cancel 312b365b95c58364",
         "flask detect cancel 312b365b95c58364 89b8ffe20b1ffe6f --json",
-        exits={0: "every run was ended", NONE_UNDER_WAY: "an ID is unknown, or no run of it is under way"},
+        exits={0: "every run was cancelled", NONE_UNDER_WAY: "an ID is unknown or has no run under way"},
     ),
 )
 @click.argument("media_ids", metavar="ID...", nargs=-1, required=True)
 @json_option
 @with_appcontext
 def cancel(media_ids: tuple[str, ...], as_json: bool) -> NoReturn:
-    """End the runs under way of these media items: each ends at Error, which is reported as any other status."""
+    """Cancel the runs under way of these media items. Each item's status becomes Error, which is delivered as usual."""
     rows = [{"mediaId": media_id, "cancelled": _is_cancelled(media_id)} for media_id in media_ids]
     if as_json:
         show_json(rows)

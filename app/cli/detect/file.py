@@ -1,6 +1,6 @@
-"""`flask detect file`: a model on files, without the service: no database, no key, nothing stored.
+"""`flask detect file`: runs a model on files without the service; needs no database or key and stores nothing.
 
-Every file is decoded in the detector's process, as the service does it; one that kills it costs only itself.
+Each file is decoded in a detector process, as in the service; a file that kills it does not affect the others.
 """
 
 import sys
@@ -24,30 +24,28 @@ from app.runs.detector_process import DetectorProcess, Drawing, FrameCount, Job
 from app.runs.model_check import load_model
 from app.settings import MIN_CONFIDENCE, DetectorSettings
 
-DRAWN_AS = (".png", ".jpg", ".jpeg", ".webp")
+DRAWING_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What became of one file: the frames on which something was found, `warnings` of what is missing of a picture,
-    and why it failed, if it did.
-    """
+class FileResult:
+    """The result of one file: frames with detections, warnings about missing parts, and the error, if any."""
 
     path: Path
     kind: Kind | None = None
     frames: int = 0
     skipped: int = 0
     warnings: tuple[str, ...] = ()
-    found: list[FrameResult] = field(default_factory=list)
+    detections: list[FrameResult] = field(default_factory=list)
     error: str | None = None
 
 
 def _within(
-    maximum: float, least: float = 0.0
+    maximum: float, minimum: float = 0.0
 ) -> Callable[[click.Context, click.Parameter, float | None], float | None]:
     def check(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
-        if value is not None and not (0 < value <= maximum and value >= least):
-            bound = f"at least {least:g}" if least else "more than 0"
+        if value is not None and not (0 < value <= maximum and value >= minimum):
+            bound = f"at least {minimum:g}" if minimum else "more than 0"
             raise click.BadParameter(f"must be {bound} and at most {maximum:g}, not {value:g}.")
         return value
 
@@ -56,12 +54,12 @@ def _within(
 
 @click.command(
     "file",
-    short_help="Detect on files, without the service.",
+    short_help="Detect on files without the service.",
     epilog=usage(
         "flask detect file photo.jpg flight.mp4",
         "flask detect file photo.jpg --draw boxes.png",
         "DETECTOR_MODEL=own.onnx flask detect file *.jpg --json | jq '.files[].error'",
-        exits={0: "every file was looked at", 1: "a file failed; the others are done nevertheless"},
+        exits={0: "every file was processed", 1: "a file failed; the others were processed"},
     ),
 )
 @click.argument("files", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
@@ -71,16 +69,16 @@ def _within(
     "target",
     metavar="OUT.png",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the picture, or the frame of the video with most detections, with its boxes; of one PATH.",
+    help="Write the picture, or the video's frame with most detections, with its boxes; for one PATH only.",
 )
-@click.option("--confidence", type=float, callback=_within(1, MIN_CONFIDENCE), help="Instead of DETECTOR_CONFIDENCE.")
+@click.option("--confidence", type=float, callback=_within(1, MIN_CONFIDENCE), help="Overrides DETECTOR_CONFIDENCE.")
 @click.option(
-    "--frame-interval", metavar="SECONDS", type=float, callback=_within(3600), help="Instead of FRAME_INTERVAL_SECONDS."
+    "--frame-interval", metavar="SECONDS", type=float, callback=_within(3600), help="Overrides FRAME_INTERVAL_SECONDS."
 )
 def detect_file(
     files: Sequence[str], as_json: bool, target: Path | None, confidence: float | None, frame_interval: float | None
 ) -> None:
-    """Detect on pictures and videos, without the service; only the detector's settings are read."""
+    """Detect objects on pictures and videos without the service. Only the detector's settings are read."""
     paths = [Path(name) for name in files]
     if target is not None:
         _check_target(target, paths)
@@ -93,57 +91,57 @@ def detect_file(
         load_model(process, model)
         if settings.detector_options.sandbox == "auto" and process.sandbox and process.sandbox.missing:
             note(f"DETECTOR_SANDBOX=auto: on this machine {' and '.join(process.sandbox.missing)}.")
-        outcomes = [_detect(process, path, confidence, interval) for path in paths]
+        file_results = [_detect(process, path, confidence, interval) for path in paths]
         if target is not None:
-            _draw(process, outcomes[0], interval, target)
+            _draw(process, file_results[0], interval, target)
     if as_json:
-        show_json({"detector": name, "files": [_document(outcome) for outcome in outcomes]})
+        show_json({"detector": name, "files": [_document(file_result) for file_result in file_results]})
     else:
         show_table(
             ("file", "frame", "time", "label", "confidence", "box: left, top, right, bottom"),
-            (row for outcome in outcomes for row in _rows(outcome)),
-            spare=("frame",),
+            (row for file_result in file_results for row in _rows(file_result)),
+            optional=("frame",),
         )
-    if any(outcome.error for outcome in outcomes):
+    if any(file_result.error for file_result in file_results):
         sys.exit(1)
 
 
 def _check_target(target: Path, paths: Sequence[Path]) -> None:
     if len(paths) != 1:
-        raise click.UsageError(f"--draw draws one file, not {len(paths)}.")
-    if target.suffix.lower() not in DRAWN_AS:
-        raise click.UsageError(f"--draw writes {', '.join(DRAWN_AS)}; {str(target)!r} is none of them.")
+        raise click.UsageError(f"--draw takes one file, not {len(paths)}.")
+    if target.suffix.lower() not in DRAWING_EXTENSIONS:
+        raise click.UsageError(f"--draw writes {', '.join(DRAWING_EXTENSIONS)}, not {str(target)!r}.")
     if target.exists() and target.samefile(paths[0]):
-        raise click.UsageError(f"--draw would overwrite {str(paths[0])!r} itself.")
+        raise click.UsageError(f"--draw would overwrite the input {str(paths[0])!r}.")
     if not target.parent.is_dir():
-        raise click.UsageError(f"--draw needs a folder; there is none at {str(target.parent)!r}.")
+        raise click.UsageError(f"--draw: the folder {str(target.parent)!r} does not exist.")
 
 
-def _detect(process: DetectorProcess, path: Path, confidence: float, interval: float) -> Outcome:
-    outcome = Outcome(path)
+def _detect(process: DetectorProcess, path: Path, confidence: float, interval: float) -> FileResult:
+    file_result = FileResult(path)
     try:
-        outcome.kind = _kind_of(path)
-        job = Job(path.absolute(), outcome.kind, confidence, interval)
+        file_result.kind = _kind_of(path)
+        job = Job(path.absolute(), file_result.kind, confidence, interval)
         with progress_bar(path.name) as advance, closing(process.run(job)) as items:
             total: int | None = None
             for item in items:
                 if isinstance(item, FrameCount):
                     total = item.frames
                 elif isinstance(item, FrameResult):
-                    outcome.frames += 1
+                    file_result.frames += 1
                     if item.objects:
-                        outcome.found.append(item)
-                    advance(outcome.frames, total)
-        outcome.skipped, outcome.warnings = process.skipped, process.warnings
+                        file_result.detections.append(item)
+                    advance(file_result.frames, total)
+        file_result.skipped, file_result.warnings = process.skipped, process.warnings
     except SettingsError:
         raise
     except DetectionsError as error:
-        outcome.error = str(error)
+        file_result.error = str(error)
     except OSError as error:
-        outcome.error = f"the file cannot be read: {error.strerror}"
-    for text in (*outcome.warnings, *filter(None, [outcome.error])):
+        file_result.error = f"the file cannot be read: {error.strerror}"
+    for text in (*file_result.warnings, *filter(None, [file_result.error])):
         note(f"{path}: {text}")
-    return outcome
+    return file_result
 
 
 def _kind_of(path: Path) -> Kind:
@@ -153,56 +151,58 @@ def _kind_of(path: Path) -> Kind:
     return MEDIA_TYPES[extension].kind
 
 
-def _draw(process: DetectorProcess, outcome: Outcome, interval: float, target: Path) -> None:
-    """Draw a picture, or the frame of a video on which most was found, the first where several are equal."""
-    if outcome.kind is None or outcome.error:
+def _draw(process: DetectorProcess, file_result: FileResult, interval: float, target: Path) -> None:
+    """Draw the picture, or the first frame of the video with the most detections."""
+    if file_result.kind is None or file_result.error:
         return
-    most = max(outcome.found, key=lambda result: len(result.objects), default=FrameResult(0, 0.0, ()))
-    drawing = Drawing(outcome.path.absolute(), outcome.kind, interval, most.index, most.objects, target.suffix.lower())
+    most = max(file_result.detections, key=lambda result: len(result.objects), default=FrameResult(0, 0.0, ()))
+    drawing = Drawing(
+        file_result.path.absolute(), file_result.kind, interval, most.index, most.objects, target.suffix.lower()
+    )
     try:
         target.write_bytes(process.draw(drawing))
     except DetectionsError as error:
-        outcome.error = f"{target} was not drawn: {error}"
+        file_result.error = f"{target} was not drawn: {error}"
     except OSError as error:
-        outcome.error = f"{target} cannot be written: {error.strerror}"
-    if outcome.error:
-        note(outcome.error)
+        file_result.error = f"{target} cannot be written: {error.strerror}"
+    if file_result.error:
+        note(file_result.error)
 
 
-def _rows(outcome: Outcome) -> Iterable[tuple[object, ...]]:
-    if outcome.error or not outcome.found:
-        yield outcome.path, None, None, "failed" if outcome.error else "nothing found", None, None
-    for result in outcome.found:
-        for found in result.objects:
+def _rows(file_result: FileResult) -> Iterable[tuple[object, ...]]:
+    if file_result.error or not file_result.detections:
+        yield file_result.path, None, None, "failed" if file_result.error else "no detections", None, None
+    for result in file_result.detections:
+        for detection in result.objects:
             yield (
-                outcome.path,
+                file_result.path,
                 result.index,
                 f"{result.time:.2f}",
-                found.label,
-                f"{found.confidence:.2f}",
-                _box(found),
+                detection.label,
+                f"{detection.confidence:.2f}",
+                _box(detection),
             )
 
 
-def _box(found: DetectedObject) -> str:
-    half_width, half_height = found.width / 2, found.height / 2
+def _box(detection: DetectedObject) -> str:
+    half_width, half_height = detection.width / 2, detections.height / 2
     sides = (
-        found.center_x - half_width,
-        found.center_y - half_height,
-        found.center_x + half_width,
-        found.center_y + half_height,
+        detection.center_x - half_width,
+        detection.center_y - half_height,
+        detection.center_x + half_width,
+        detection.center_y + half_height,
     )
     return " ".join(f"{abs(side):.3f}" for side in sides)
 
 
-def _document(outcome: Outcome) -> dict[str, Any]:
-    """The file's result as the API tells it: boxes are fractions of the upright picture, times seconds."""
+def _document(file_result: FileResult) -> dict[str, Any]:
+    """Return the file's result in the API's form: boxes are fractions of the upright picture, times are in seconds."""
     return {
-        "file": str(outcome.path),
-        "mediaType": outcome.kind,
-        "error": outcome.error,
-        "frames": outcome.frames,
-        "packetsSkipped": outcome.skipped,
-        "warnings": list(outcome.warnings),
-        "annotations": serializers.annotations(outcome.found),
+        "file": str(file_result.path),
+        "mediaType": file_result.kind,
+        "error": file_result.error,
+        "frames": file_result.frames,
+        "packetsSkipped": file_result.skipped,
+        "warnings": list(file_result.warnings),
+        "annotations": serializers.annotations(file_result.detections),
     }

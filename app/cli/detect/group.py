@@ -1,8 +1,7 @@
-"""`flask detect …`: detection as a process of its own.
+"""`flask detect`: detection in a process of its own.
 
-A worker takes runs from the database, whichever process accepted them, so it may stand on any machine that has the
-same database and the same folders; several at once share the work. The web process beside it has DETECTION=off, or
-goes on detecting too.
+A worker takes runs from the database, whichever process accepted them. It can run on any machine with the same database
+and folders, and several share the work. The web process beside it has DETECTION=off or detects too.
 """
 
 import click
@@ -20,24 +19,24 @@ from app.storage.relocation import check_rows
 
 @click.group(cls=Group)
 def detect() -> None:
-    """Detection: look at files, work on runs."""
+    """Run detection: on files, or on waiting runs."""
 
 
 @detect.command(
-    short_help="Work on runs until SIGTERM.",
+    short_help="Process runs until SIGTERM.",
     epilog=usage("flask detect run", "DETECTION_WORKERS=4 flask detect run", exits={0: "stopped by SIGTERM"}),
 )
 @with_appcontext
 def run() -> None:
-    """Work on runs, DETECTION_WORKERS at once, until SIGTERM; what is under way then is handed back."""
+    """Process runs, DETECTION_WORKERS at once, until SIGTERM. Runs under way are then handed back."""
     workers = services().settings.detection_workers
     check_model(services().settings)
     check_database()
     try:
         services().folders.open()
         check_rows(services().database, services().settings.media_folders)
-    except Unavailable as error:  # a database that is away is waited for, as ever
+    except Unavailable as error:  # the worker waits for an unavailable database
         note(str(error))
     run_until_stopped(
-        [*services().detection(), *services().upkeep()], f"Detecting, {workers} runs at once; SIGTERM ends it."
+        [*services().detection(), *services().upkeep()], f"Processing runs, {workers} at once; SIGTERM stops it."
     )

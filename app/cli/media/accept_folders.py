@@ -1,4 +1,4 @@
-"""`flask media accept-folders`: a person says that the media folders are this database's."""
+"""`flask media accept-folders`: confirms that the media folders belong to this database."""
 
 import click
 from flask.cli import with_appcontext
@@ -10,7 +10,7 @@ from app.current import services
 
 @click.command(
     "accept-folders",
-    short_help="Accept media folders that were replaced or moved on purpose.",
+    short_help="Accept media folders that were deliberately replaced or moved.",
     epilog=usage("flask media accept-folders", exits={0: "the folders have this database's marker"}),
 )
 @json_option
@@ -18,17 +18,17 @@ from app.current import services
 def accept_folders(as_json: bool) -> None:
     """Accept VIDEOS_DIR and IMAGES_DIR as the folders of this database, and write its marker into them.
 
-    For folders that were restored from a copy or set up anew, and for a database that replaces another one. The service
-    does not start with folders that lack the marker, because a disk that is not mounted looks like that. A folder that
-    was moved with its `.detections` needs nothing. Where no folder tells how far the database had come, its messages go
-    on in a new epoch.
+    Use it for folders that were restored from a copy or newly created, and for a database that replaces another one.
+    The service does not start with folders that lack the marker, because an unmounted disk looks the same. A folder
+    that was moved with its `.detections` needs nothing. If no folder tells how far the database had come, messages
+    continue in a new epoch.
     """
     accepted = services().folders.accept()
     if as_json:
-        show_json([{"folder": str(one.folder), "before": one.before, "changed": one.changed} for one in accepted])
+        show_json([{"folder": str(item.folder), "before": item.before, "changed": item.changed} for item in accepted])
     else:
         show_table(
-            ("folder", "marker before"),
-            [(one.folder, (one.before or "none") if one.changed else "as it is now") for one in accepted],
+            ("folder", "previous marker"),
+            [(item.folder, (item.before or "none") if item.changed else "unchanged") for item in accepted],
         )
-    note("`flask media verify` tells whether every file is there.")
+    note("Run `flask media verify` to check that every file is there.")

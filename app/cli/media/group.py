@@ -1,4 +1,4 @@
-"""`flask media …`: ids of files, and recovery after crashes."""
+"""`flask media`: the group, ids of files, and recovery after crashes."""
 
 import os
 import time
@@ -15,19 +15,21 @@ from app.current import services
 from app.media.hashing import media_id_of_file
 from app.runs.model_check import check_model
 
-LOOK_EVERY = 0.2
+POLL_SECONDS = 0.2
 
 
 @click.group(cls=Group)
 def media() -> None:
-    """Stored media: upload, look, identify, recover, read back."""
+    """Stored media: upload, list, identify, recover, verify."""
 
 
-@media.command("hash", epilog=usage("flask media hash *.jpg", "flask media hash --json flight.mp4", exits={0: "told"}))
+@media.command(
+    "hash", epilog=usage("flask media hash *.jpg", "flask media hash --json flight.mp4", exits={0: "printed"})
+)
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @json_option
 def hash_files(files: Sequence[Path], as_json: bool) -> None:
-    """Ids of files, as an upload of them would get."""
+    """Print the ids that files would get when uploaded."""
     ids = [(media_id_of_path(path), str(path)) for path in files]
     if as_json:
         show_json([{"id": media_id, "file": path} for media_id, path in ids])
@@ -37,12 +39,12 @@ def hash_files(files: Sequence[Path], as_json: bool) -> None:
 
 
 @media.command(
-    short_help="Take over runs of dead processes, and clear up.", epilog=usage("flask media recover", exits={0: "done"})
+    short_help="Take over runs of dead processes, and clean up.", epilog=usage("flask media recover", exits={0: "done"})
 )
 @json_option
 @with_appcontext
 def recover(as_json: bool) -> None:
-    """Take over runs whose process died, waiting for their leases to expire, and sweep leftovers of cut-off uploads."""
+    """Take over runs whose process died, after their leases expire, and remove leftovers of interrupted uploads."""
     services().folders.open()
     swept = services().sweep.run()
     runs = _finish_runs()
@@ -55,31 +57,33 @@ def recover(as_json: bool) -> None:
 
 
 def _finish_runs() -> int:
-    """Work on the runs that wait or are under way at the start until they have ended; returns how many have.
+    """Process the runs that wait or are under way now, and return how many have ended.
 
-    One that the same process holds all through a lease has an owner that lives, and is left to it.
+    A run that the same process holds longer than a lease has a live owner and is left to it.
     """
     runs, executor = services().runs, services().executor
-    at_start = left = runs.active()
+    at_start = remaining = runs.active()
     if not at_start:
         return 0
     note(f"{len(at_start)} runs wait or are under way; leases last {runs.lease_seconds:g} seconds.")
-    leases_have_expired = time.monotonic() + runs.lease_seconds + LOOK_EVERY
+    leases_have_expired = time.monotonic() + runs.lease_seconds + POLL_SECONDS
     check_model(services().settings)
     executor.start()
     try:
-        while left:
-            time.sleep(LOOK_EVERY)
-            left = {run_id: owner for run_id, owner in runs.active().items() if run_id in at_start}
+        while remaining:
+            time.sleep(POLL_SECONDS)
+            remaining = {run_id: owner for run_id, owner in runs.active().items() if run_id in at_start}
             if time.monotonic() > leases_have_expired:
-                left = {run_id: owner for run_id, owner in left.items() if owner is None or owner != at_start[run_id]}
+                remaining = {
+                    run_id: owner for run_id, owner in remaining.items() if owner is None or owner != at_start[run_id]
+                }
     finally:
         executor.stop()
     return len(at_start.keys() - runs.active().keys())
 
 
 def media_id_of_path(path: Path) -> str:
-    """The id of a file on disk."""
+    """Return the id of a file on disk."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return media_id_of_file(fd)

@@ -1,4 +1,4 @@
-"""`flask media list | show`: what is known of stored media, as the API tells it."""
+"""`flask media list` and `flask media show`: stored media items as the API returns them."""
 
 from typing import Any
 
@@ -33,13 +33,13 @@ TYPES = {"image": "Image", "video": "Video"}
         exits={0: "listed"},
     ),
 )
-@click.option("--status", type=click.Choice(list(STATUSES)), help="Only media of this status.")
+@click.option("--status", type=click.Choice(list(STATUSES)), help="Only media items with this status.")
 @click.option("--type", "kind", type=click.Choice(list(TYPES)), help="Only images, or only videos.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Maximum number.")
 @json_option
 @with_appcontext
 def list_media(status: str | None, kind: str | None, limit: int, as_json: bool) -> None:
-    """Stored media, newest first."""
+    """List stored media items, newest first."""
     records: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:
@@ -58,9 +58,9 @@ def list_media(status: str | None, kind: str | None, limit: int, as_json: bool) 
         show_json(records)
     else:
         columns = ("id", "type", "status", "bytes", "created", "user", "delivery", "name")
-        show_table(columns, map(_row, records), spare=("user", "created", "type"))
+        show_table(columns, map(_row, records), optional=("user", "created", "type"))
         if cursor is not None:
-            note(f"There are more than these {limit}; --limit shows them.")
+            note(f"There are more than {limit}; use --limit.")
 
 
 @click.command(
@@ -68,14 +68,14 @@ def list_media(status: str | None, kind: str | None, limit: int, as_json: bool) 
     epilog=usage(
         "flask media show 312b365b95c58364",
         "flask media show 312b365b95c58364 --json | jq .delivery.lastError",
-        exits={0: "shown", UNKNOWN: "there is no such media"},
+        exits={0: "shown", UNKNOWN: "there is no such media item"},
     ),
 )
 @click.argument("media_id", metavar="ID")
 @json_option
 @with_appcontext
 def show_media(media_id: str, as_json: bool) -> None:
-    """One media's record with its last run and its delivery state."""
+    """Show a media item with its last run and its delivery state."""
     try:
         view = services().queries.fetch(media_items.view, media_id)
     except MediaNotFound as error:
@@ -106,7 +106,7 @@ def _row(record: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _lines(document: dict[str, Any], prefix: str = "") -> list[tuple[str, object]]:
-    """A document as lines of names and values, those of inner documents under the name of theirs."""
+    """Return a document as names and values; names of nested documents are prefixed."""
     lines: list[tuple[str, object]] = []
     for name, value in document.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""`flask media relocate`: after a media folder was moved on purpose, its rows follow."""
+"""`flask media relocate`: updates rows after a media folder was deliberately moved."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +15,10 @@ LEFT = 5
 
 
 @click.command(
-    short_help="Have the rows of a folder that was moved follow it.",
+    short_help="Update the rows of a folder that was moved.",
     epilog=usage(
         "flask media relocate /var/lib/detections/images /srv/images",
-        exits={0: "every row lies in NEW", LEFT: "some files are not there; nothing was changed for them"},
+        exits={0: "every row was changed to NEW", LEFT: "some files are not there; their rows are unchanged"},
     ),
 )
 @click.argument("old", type=click.Path(path_type=Path))
@@ -26,10 +26,10 @@ LEFT = 5
 @json_option
 @with_appcontext
 def relocate(old: Path, new: Path, as_json: bool) -> None:
-    """Have the rows whose files lie in OLD say that they lie in NEW, which is VIDEOS_DIR or IMAGES_DIR as set now.
+    """Change rows with files in OLD to NEW, which must be VIDEOS_DIR or IMAGES_DIR as now configured.
 
-    Each file is looked at in NEW before its row is changed. The service is to be stopped meanwhile. Where the command
-    was interrupted, or files were not there yet, run it again. Messages that still wait keep the path of before.
+    Each file is checked in NEW before its row is changed. Stop the service meanwhile. Run the command again after an
+    interruption, or when missing files are there. Waiting messages keep the old path.
     """
     relocation = Relocation(services().database, services().settings.media_folders)
     relocation.check(old.absolute(), new.absolute())
@@ -38,20 +38,20 @@ def relocate(old: Path, new: Path, as_json: bool) -> None:
     if as_json:
         stream_json("left", map(_document, findings), lambda: {"moved": relocation.moved})
     else:
-        for one in findings:
-            click.echo(printable(f"{one.media_id}  {one.path}  {one.reason}"))
+        for row in findings:
+            click.echo(printable(f"{row.media_id}  {row.path}  {row.reason}"))
         click.echo(f"moved {relocation.moved}, left {len(left)}")
     if left:
-        note("Nothing was changed for those that were left. Once their files are there, run the command again.")
+        note("The rows that were left are unchanged. Run the command again when their files are there.")
         raise SystemExit(LEFT)
 
 
 def _run(relocation: Relocation, old: Path, new: Path, left: list[Unmoved]) -> Iterator[Unmoved]:
     with progress_bar("relocating") as on_progress:
-        for one in relocation.run(old, new, on_progress):
-            left.append(one)
-            yield one
+        for row in relocation.run(old, new, on_progress):
+            left.append(row)
+            yield row
 
 
-def _document(one: Unmoved) -> dict[str, str]:
-    return {"mediaId": one.media_id, "path": one.path, "reason": one.reason}
+def _document(row: Unmoved) -> dict[str, str]:
+    return {"mediaId": row.media_id, "path": row.path, "reason": row.reason}

@@ -1,4 +1,4 @@
-"""How uploads under way are shown on a terminal: bytes, speed, time left, and what is being waited for."""
+"""Shows an upload's progress on a terminal: bytes, speed, remaining time, and the reason for waiting."""
 
 import sys
 from collections.abc import Iterator
@@ -15,33 +15,33 @@ from app.cli.output import printable
 from app.client.progress import Progress as ClientProgress
 
 BAR_WIDTH = 12
-"""In columns: at 80 of them the name, and why it waits, are worth more than a long bar."""
+"""In columns: on an 80-column terminal the name and the reason need the space."""
 
 
 class UploadProgress(ClientProgress, Protocol):
-    """What uploads tell: the file begun, and how it goes on."""
+    """Receives the progress of several files."""
 
     def begin(self, path: Path) -> None: ...
 
 
-class _Nothing:
-    """Where standard error is piped there is no progress to be seen."""
+class _NoProgress:
+    """No progress, when standard error is piped."""
 
     def begin(self, path: Path) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def sent(self, count: int) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def resumed(self, offset: int) -> None:
-        """Nothing."""
+        """Does nothing."""
 
-    def waits(self, why: str, seconds: float) -> None:
-        """Nothing."""
+    def waits(self, reason: str, seconds: float) -> None:
+        """Does nothing."""
 
 
 class _Bar:
-    """The file under way: bytes, speed, time left; and why it waits, while it does."""
+    """A progress bar for the current file."""
 
     def __init__(self, progress: Progress, files: int) -> None:
         self._progress = progress
@@ -61,19 +61,19 @@ class _Bar:
 
     def resumed(self, offset: int) -> None:
         self._name = f"{self._title} (resumed at {decimal(offset)})"
-        # What was there before is no part of the speed.
+        # Bytes sent earlier do not count towards the speed.
         self._progress.reset(self._task, completed=offset, description=self._name)
 
-    def waits(self, why: str, seconds: float) -> None:
-        self._progress.update(self._task, description=printable(f"{self._title} (again in {seconds:.0f} s: {why})"))
+    def waits(self, reason: str, seconds: float) -> None:
+        self._progress.update(self._task, description=printable(f"{self._title} (retry in {seconds:.0f} s: {reason})"))
 
 
 @contextmanager
-def shown_progress(files: int) -> Iterator[UploadProgress]:
-    """A bar on a terminal, and nothing where standard error is piped."""
+def show_progress(files: int) -> Iterator[UploadProgress]:
+    """Yield a progress bar on a terminal, and no progress when standard error is piped."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Nothing()
+        yield _NoProgress()
         return
     name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     columns = (
@@ -83,7 +83,7 @@ def shown_progress(files: int) -> Iterator[UploadProgress]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    # Lines on standard output go above the bar only where both are on the terminal; into a file otherwise.
+    # Standard output is printed above the bar only if it is on the terminal too.
     with Progress(
         *columns, console=console, transient=True, expand=True, redirect_stdout=sys.stdout.isatty()
     ) as progress:

@@ -1,4 +1,4 @@
-"""`flask media verify`: stored files read back against what was kept of them when they came in."""
+"""`flask media verify`: reads stored files back and compares them with their rows."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,39 +16,39 @@ UNKNOWN, DAMAGED = 4, 5
 
 
 @click.command(
-    short_help="Read stored files back, and list damaged ones.",
+    short_help="Read stored files back and list damaged ones.",
     epilog=usage(
         "flask media verify",
         "flask media verify --id 312b365b95c58364",
         "flask media verify --json | jq '.findings[].path'",
-        exits={0: "all well", 4: "an ID is unknown", 5: "a file is missing, changed or unreadable"},
+        exits={0: "no damage", 4: "an ID is unknown", 5: "a file is missing, changed or unreadable"},
     ),
 )
-@click.option("--id", "ids", multiple=True, metavar="ID", help="Only this media's file; may be given again.")
-@click.option("--record", is_flag=True, help="Keep a checksum of files that have none, as they are now.")
+@click.option("--id", "ids", multiple=True, metavar="ID", help="Only this media item's file; can be repeated.")
+@click.option("--record", is_flag=True, help="Store the present checksum of files that have none.")
 @json_option
 @with_appcontext
 def verify(ids: Sequence[str], record: bool, as_json: bool) -> None:
-    """Read stored files back and list those that are not as they came in.
+    """Read stored files back and list those that differ from their rows.
 
-    missing: a media without its file. changed: another size or checksum. unreadable: the disk refuses. orphaned: a
-    file that no media has (uploads under way are none). unchecked: no checksum was kept, so only its size was looked
-    at; files from before checksums were kept, or adopted from the annotations service, have none.
+    missing: the file does not exist. changed: another size or checksum. unreadable: the disk fails. orphaned: a file
+    without a media item (uploads under way are excluded). unchecked: the row has no checksum, so only the size was
+    compared; files that were stored before checksums existed or adopted from the annotations service have none.
 
-    Nothing is repaired, and the service may run meanwhile.
+    Nothing is repaired, and the service may keep running.
     """
     verification, counts = services().verification(), Counter[Problem]()
     findings = _counted(_findings(verification, ids, record), counts)
     if as_json:
         stream_json("findings", map(_document, findings), lambda: _totals(verification, counts))
     else:
-        for one in findings:
-            click.echo(printable(f"{one.problem:10}  {one.media_id or '-':16}  {one.path}  {one.detail}"))
+        for item in findings:
+            click.echo(printable(f"{item.problem:10}  {item.media_id or '-':16}  {item.path}  {item.detail}"))
         totals = _totals(verification, counts)
         show_table(list(totals), [list(totals.values())])
     unknown = verification.unknown(ids)
     if unknown:
-        note(f"No media has the id {', '.join(unknown)}.")
+        note(f"No media item has the id {', '.join(unknown)}.")
     if any(counts[problem] for problem in DAMAGE):
         raise SystemExit(DAMAGED)
     if unknown:
@@ -59,7 +59,7 @@ def _findings(verification: Verification, ids: Sequence[str], record: bool) -> I
     with progress_bar("reading back") as on_progress:
         yield from verification.media(ids, record=record, on_progress=on_progress)
     if not ids:
-        with progress_bar("looking for orphans") as on_progress:
+        with progress_bar("searching orphans") as on_progress:
             yield from verification.orphans(on_progress=on_progress)
 
 
@@ -79,5 +79,5 @@ def _document(finding: Finding) -> dict[str, Any]:
 
 
 def _totals(verification: Verification, counts: Counter[Problem]) -> dict[str, int]:
-    whole = {"checked": verification.checked, "recorded": verification.recorded}
-    return whole | {str(problem): counts[problem] for problem in Problem}
+    totals = {"checked": verification.checked, "recorded": verification.recorded}
+    return totals | {str(problem): counts[problem] for problem in Problem}

@@ -1,4 +1,4 @@
-"""`flask outbox …`: what a person may ask of the outbox, and do to it."""
+"""`flask outbox`: the group, and the commands for delivery and repair."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,7 +24,7 @@ HELD_SHOWN = 5
 
 @click.group(cls=Group)
 def outbox() -> None:
-    """Messages to the annotations service: deliver, look, repair."""
+    """Messages to the annotations service: deliver, inspect, repair."""
 
 
 @outbox.command(
@@ -33,24 +33,24 @@ def outbox() -> None:
         "flask outbox flush --wait --timeout 60",
         "flask outbox flush --media 312b365b95c58364 --json",
         exits={
-            0: "drained",
-            STILL_PENDING: "some are still pending, or something failed",
-            PARKED: "none is pending, but some are parked",
-            UNKNOWN: "no message was ever written for the media of --media",
+            0: "everything was delivered",
+            STILL_PENDING: "some messages are still pending, or something failed",
+            PARKED: "no message is pending, but media items are parked",
+            UNKNOWN: "the media item of --media has no messages",
         },
     ),
 )
-@click.option("--wait", is_flag=True, help="Keep trying until everything has arrived.")
-@click.option("--timeout", type=click.FloatRange(min=0), help="Give up after so many seconds.")
-@click.option("--media", "media_id", metavar="ID", help="Only this media's messages.")
+@click.option("--wait", is_flag=True, help="Retry until everything is delivered.")
+@click.option("--timeout", type=click.FloatRange(min=0), help="Seconds after which to give up.")
+@click.option("--media", "media_id", metavar="ID", help="Only this media item's messages.")
 @json_option
 @with_appcontext
 def flush(wait: bool, timeout: float | None, media_id: str | None, as_json: bool) -> NoReturn:
-    """Try everything that is pending now, whatever its backoff."""
+    """Attempt every pending message now, regardless of its backoff."""
     if services().annotations is None:
-        note("ANNOTATIONS_URL is not set: there is nowhere to deliver to, so messages wait.")
+        note("ANNOTATIONS_URL is not set, so messages wait.")
     if media_id is not None:
-        _history(media_id)  # a mistyped id must not be told of as drained
+        _history(media_id)  # report a mistyped id instead of success
     with progress_bar("delivering") as on_progress:
         report = services().flush(media_id, on_progress).run(wait=wait, timeout=timeout)
     if as_json:
@@ -63,31 +63,31 @@ def flush(wait: bool, timeout: float | None, media_id: str | None, as_json: bool
             [(report.total, report.delivered, report.pending, report.parked)],
         )
     if report.pending:
-        _say_what_holds_back()
+        _note_suspensions()
     raise SystemExit(STILL_PENDING if report.pending else PARKED if report.parked else 0)
 
 
-@outbox.command(epilog=usage("flask outbox run", exits={0: "ended by SIGTERM or SIGINT"}))
+@outbox.command(epilog=usage("flask outbox run", exits={0: "stopped by SIGTERM or SIGINT"}))
 @with_appcontext
 def run() -> None:
-    """The dispatcher as a process of its own, until SIGTERM."""
+    """Run the dispatcher in a process of its own, until SIGTERM."""
     parts = services().delivery()
     if not parts:
-        raise click.ClickException("ANNOTATIONS_URL is not set: there is nowhere to deliver to.")
+        raise click.ClickException("ANNOTATIONS_URL is not set.")
     check_database()
     warn_of_plain_http(services().settings)
     try:
         services().folders.open()
-    except DetectionsError as error:  # a dispatcher stores nothing, and may run where no folder is
-        note(f"Whether the database was restored from an earlier copy cannot be told: {error}")
-    run_until_stopped([*parts, *services().upkeep()], "Dispatching; SIGTERM ends it.")
+    except DetectionsError as error:  # a dispatcher stores nothing and may run without the folders
+        note(f"Cannot check whether the database was restored from an earlier copy: {error}")
+    run_until_stopped([*parts, *services().upkeep()], "Delivering messages; SIGTERM stops it.")
 
 
-@outbox.command(epilog=usage("flask outbox status", "flask outbox status --json | jq .parked", exits={0: "told"}))
+@outbox.command(epilog=usage("flask outbox status", "flask outbox status --json | jq .parked", exits={0: "printed"}))
 @json_option
 @with_appcontext
 def status(as_json: bool) -> None:
-    """What waits, since when, how the circuit breaker stands, and who is held."""
+    """Show pending and parked messages, the circuit breaker and held users."""
     document = services().queries.fetch(services().outbox_status)
     if as_json:
         show_json(document)
@@ -97,14 +97,14 @@ def status(as_json: bool) -> None:
     show_table(("", ""), [*document.items(), *circuit, ("held users", len(held))])
     if held:
         columns = ("userId", "since", "until", "waiting", "reason")
-        show_table(columns, [[one[name] for name in columns] for one in held])
+        show_table(columns, [[user[name] for name in columns] for user in held])
     if document["restoredAt"]:
         note(f"The database was restored from an earlier copy. Run: {'; '.join(AFTER_RESTORE)}.")
 
 
 @outbox.command(
     "list",
-    short_help="Messages: waiting, parked or delivered ones.",
+    short_help="List pending, parked or delivered messages.",
     epilog=usage(
         "flask outbox list",
         "flask outbox list --state parked --limit 200",
@@ -112,30 +112,28 @@ def status(as_json: bool) -> None:
         exits={0: "listed"},
     ),
 )
-@click.option("--state", type=click.Choice(["pending", "parked", "delivered"]), help="Only messages of this state.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@click.option("--state", type=click.Choice(["pending", "parked", "delivered"]), help="Only messages in this state.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Maximum number.")
 @json_option
 @with_appcontext
 def list_messages(state: listing.State | None, limit: int, as_json: bool) -> None:
-    """Messages: those that wait in the order they are due, then parked ones, then delivered ones, newest first."""
-    found = services().queries.fetch(listing.first_page, state=state, limit=limit)
-    rows = [serializers.message(*pair) for pair in found]
+    """List messages: pending ones by due time, then parked ones, then delivered ones, newest first."""
+    pairs = services().queries.fetch(listing.first_page, state=state, limit=limit)
+    rows = [serializers.message(*pair) for pair in pairs]
     if as_json:
         show_json(rows)
     else:
         columns = ("mediaId", "seq", "kind", "state", "createdAt", "attempts", "nextAttemptAt", "lastError")
-        spare = ("nextAttemptAt", "createdAt", "attempts")
-        show_table(columns, [[row[column] for column in columns] for row in rows], spare=spare)
+        optional = ("nextAttemptAt", "createdAt", "attempts")
+        show_table(columns, [[row[column] for column in columns] for row in rows], optional=optional)
 
 
-@outbox.command(
-    epilog=usage("flask outbox show 312b365b95c58364", exits={0: "shown", UNKNOWN: "no message of it was ever written"})
-)
+@outbox.command(epilog=usage("flask outbox show 312b365b95c58364", exits={0: "shown", UNKNOWN: "it has no messages"}))
 @click.argument("media_id", metavar="ID")
 @json_option
 @with_appcontext
 def show(media_id: str, as_json: bool) -> None:
-    """One media's messages with every attempt."""
+    """Show a media item's messages with every attempt."""
     document = _history(media_id)
     if as_json:
         show_json(document)
@@ -155,39 +153,39 @@ def show(media_id: str, as_json: bool) -> None:
     epilog=usage(
         "flask outbox retry 312b365b95c58364",
         "flask outbox retry --all",
-        exits={0: "put back", UNKNOWN: "one of those named is not parked; the others were put back"},
+        exits={0: "pending again", UNKNOWN: "one of the IDs is not parked; the others are pending again"},
     ),
 )
 @click.argument("media_ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, help="Every parked media.")
+@click.option("--all", "everything", is_flag=True, help="Every parked media item.")
 @json_option
 @with_appcontext
 def retry(media_ids: Sequence[str], everything: bool, as_json: bool) -> None:
-    """Put parked media back to pending."""
+    """Make parked media items pending again."""
     if everything == bool(media_ids):
-        raise click.UsageError("Name parked media, or say --all.")
-    possible = [one for one in media_ids if MEDIA_ID.fullmatch(one)]
-    put_back = services().outbox_admin.retry(None if everything else possible)
+        raise click.UsageError("Give IDs of parked media items, or --all.")
+    well_formed = [media_id for media_id in media_ids if MEDIA_ID.fullmatch(media_id)]
+    retried = services().outbox_admin.retry(None if everything else well_formed)
     if as_json:
-        show_json({"retried": put_back})
+        show_json({"retried": retried})
     else:
-        show_table(("put back",), [[media_id] for media_id in put_back])
-    missing = sorted(set(media_ids) - set(put_back))
+        show_table(("pending again",), [[media_id] for media_id in retried])
+    missing = sorted(set(media_ids) - set(retried))
     if missing:
-        _unknown(f"Not parked: {', '.join(missing)}.")
+        _fail_unknown(f"Not parked: {', '.join(missing)}.")
 
 
-@outbox.command(epilog=usage("flask outbox skip 312b365b95c58364", exits={0: "dropped", UNKNOWN: "it is not parked"}))
+@outbox.command(epilog=usage("flask outbox skip 312b365b95c58364", exits={0: "skipped", UNKNOWN: "it is not parked"}))
 @click.argument("media_id", metavar="ID")
 @json_option
 @with_appcontext
 def skip(media_id: str, as_json: bool) -> None:
-    """Drop the head message of a parked media, recorded as skipped."""
-    _check_possible(media_id)
+    """Skip the first message of a parked media item, and record that."""
+    _check_id(media_id)
     try:
         seq = services().outbox_admin.skip(media_id)
     except MediaNotFound as error:
-        _unknown(str(error))
+        _fail_unknown(str(error))
     if as_json:
         show_json({"mediaId": media_id, "skipped": seq})
     else:
@@ -195,16 +193,15 @@ def skip(media_id: str, as_json: bool) -> None:
 
 
 @outbox.command(
-    short_help="Delete delivered messages past their retention.",
+    short_help="Delete delivered messages after their retention.",
     epilog=usage("flask outbox prune", "OUTBOX_RETENTION_DAYS=30 flask outbox prune", exits={0: "done"}),
 )
 @json_option
 @with_appcontext
 def prune(as_json: bool) -> None:
-    """Delete delivered messages past OUTBOX_RETENTION_DAYS, a batch at a time.
+    """Delete messages that were delivered more than OUTBOX_RETENTION_DAYS ago, in batches.
 
-    It pauses after each batch for as long as the batch took, so that uploads have the database at least half of the
-    time.
+    After each batch it pauses as long as the batch took, so that uploads have the database at least half of the time.
     """
     total = services().outbox_admin.prune(older_than_days=services().settings.outbox_retention_days)
     if as_json:
@@ -213,33 +210,33 @@ def prune(as_json: bool) -> None:
         show_table(("pruned",), [(total,)])
 
 
-def _say_what_holds_back() -> None:
-    """Why nothing gets through, where that is one reason for all, or for all of a user's."""
+def _note_suspensions() -> None:
+    """Print why delivery is suspended, for all messages or for those of a user."""
     document = services().queries.fetch(services().outbox_status)
     circuit, held = document["circuit"], document["held"]
     if circuit["state"] != "closed":
         note(f"The circuit is {circuit['state']}: {circuit['reason']}.")
-    for one in held[:HELD_SHOWN]:
-        note(f"User {one['userId']} is held until {one['until']}: {one['reason']}.")
+    for user in held[:HELD_SHOWN]:
+        note(f"User {user['userId']} is held until {user['until']}: {user['reason']}.")
     if len(held) > HELD_SHOWN:
-        note(f"{len(held) - HELD_SHOWN} more users are held: `flask outbox status` names them.")
+        note(f"{len(held) - HELD_SHOWN} more users are held; `flask outbox status` lists them.")
 
 
 def _history(media_id: str) -> dict[str, Any]:
-    """The document of one media's messages; ends the command where it has none."""
-    _check_possible(media_id)
+    """Return the document of a media item's messages. Ends the command if there are none."""
+    _check_id(media_id)
     try:
         return serializers.history(services().queries.fetch(listing.history, media_id))
     except MediaNotFound as error:
-        _unknown(str(error))
+        _fail_unknown(str(error))
 
 
-def _check_possible(media_id: str) -> None:
-    """What is no id may hold what a database takes for no text at all."""
+def _check_id(media_id: str) -> None:
+    """End the command unless the text has the form of an id; PostgreSQL does not accept every text."""
     if not MEDIA_ID.fullmatch(media_id):
-        _unknown(f"No message was ever written for a media {media_id!r}.")
+        _fail_unknown(f"There are no messages of media {media_id!r}.")
 
 
-def _unknown(text: str) -> NoReturn:
+def _fail_unknown(text: str) -> NoReturn:
     note(text)
     raise SystemExit(UNKNOWN)

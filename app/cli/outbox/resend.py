@@ -1,4 +1,4 @@
-"""`flask outbox resend`: say again what the annotations service has lost."""
+"""`flask outbox resend`: sends again what the annotations service has lost."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,57 +17,58 @@ from app.outbox.resend import Resend, ResendReport, Wanted
 UNKNOWN = 4
 
 
-class Moment(click.ParamType[float]):
-    """A time of RFC 3339, given as seconds since 1970."""
+class Timestamp(click.ParamType[float]):
+    """A click type for a time in RFC 3339, converted to seconds since 1970."""
 
     name = "TIME"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Fails for what is no such time, and for one that does not say its offset from UTC."""
+        """Fail for invalid times and for times without an offset from UTC."""
         if isinstance(value, float):
             return value
         try:
             moment = datetime.fromisoformat(str(value))
         except ValueError:
-            moment = datetime.min  # noqa: DTZ901 (told apart below by having no offset)
+            moment = datetime.min  # noqa: DTZ901 (rejected below, because it has no offset)
         if moment.tzinfo is None:
             self.fail(f"{value!r} is not a time with its offset from UTC, such as 2026-11-27T03:00:00Z.", param, ctx)
         return moment.timestamp()
 
 
 @click.command(
-    short_help="Say again what the annotations service has lost.",
+    short_help="Send again what the annotations service has lost.",
     epilog=usage(
         "flask outbox resend --missing --dry-run",
         "flask outbox resend --missing",
         "flask outbox resend --since 2026-11-27T03:00:00Z",
         "flask outbox resend 312b365b95c58364",
         exits={
-            0: "everything that is missing or behind there is on its way, or nothing is",
-            1: "the annotations service could not be asked, or something failed",
-            UNKNOWN: "one of those named is unknown; the others were asked for",
+            0: "everything missing or behind is enqueued, or nothing is",
+            1: "the annotations service could not be queried, or something failed",
+            UNKNOWN: "one of the IDs is unknown; the others were handled",
         },
     ),
 )
 @click.argument("media_ids", nargs=-1, metavar="[ID]...")
-@click.option("--missing", is_flag=True, help="Everything whose record is missing or behind there.")
-@click.option("--since", type=Moment(), help="What was recorded or delivered since then, a time of RFC 3339.")
-@click.option("--dry-run", is_flag=True, help="Tell what would be said again, and change nothing.")
+@click.option("--missing", is_flag=True, help="All media items whose remote record is missing or behind.")
+@click.option("--since", type=Timestamp(), help="Media items recorded or delivered since then (RFC 3339).")
+@click.option("--dry-run", is_flag=True, help="Print what would be sent again, and change nothing.")
 @json_option
 @with_appcontext
 def resend(media_ids: Sequence[str], missing: bool, since: float | None, dry_run: bool, as_json: bool) -> None:
-    """Append a create and the statuses that lead to the present one, for items whose record is missing or behind there.
+    """Enqueue a create message and the statuses up to the current one for items whose remote record is missing or
+    behind.
 
-    What the annotations service has is asked by GET. Where it lets nobody look, --missing fails, and items that are
-    named, or chosen by --since, are said again in any case.
+    The remote record is fetched by GET. If the annotations service does not allow that, --missing fails, and items
+    named by ID or selected by --since are always sent again.
     """
     if (bool(media_ids), missing, since is not None).count(True) != 1:
-        raise click.UsageError("Name media items, or say --missing, or --since TIME.")
+        raise click.UsageError("Give IDs of media items, --missing, or --since TIME.")
     auditor = services().auditor()
     if auditor is None:
-        raise click.ClickException("ANNOTATIONS_URL is not set: there is nobody to say anything to.")
-    possible = [media_id for media_id in media_ids if MEDIA_ID.fullmatch(media_id)]
-    known = [one.media_id for one in auditor.expected(possible)]
+        raise click.ClickException("ANNOTATIONS_URL is not set.")
+    well_formed = [media_id for media_id in media_ids if MEDIA_ID.fullmatch(media_id)]
+    known = [item.media_id for item in auditor.expected(well_formed)]
     report = _run(auditor, Wanted(known if media_ids else None, since), dry_run=dry_run)
     _show(report, dry_run=dry_run, as_json=as_json)
     unknown = sorted(set(media_ids) - set(known))
@@ -78,7 +79,7 @@ def resend(media_ids: Sequence[str], missing: bool, since: float | None, dry_run
 
 def _run(auditor: RemoteAuditor, wanted: Wanted, *, dry_run: bool) -> ResendReport:
     try:
-        with progress_bar("asking") as on_progress:
+        with progress_bar("comparing") as on_progress:
             resend = Resend(
                 services().database,
                 services().queue,
@@ -88,7 +89,7 @@ def _run(auditor: RemoteAuditor, wanted: Wanted, *, dry_run: bool) -> ResendRepo
             )
             return resend.run(wanted)
     except Unavailable as error:
-        raise click.ClickException(f"The annotations service could not be asked: {error}") from error
+        raise click.ClickException(f"The annotations service could not be queried: {error}") from error
 
 
 def _show(report: ResendReport, *, dry_run: bool, as_json: bool) -> None:
@@ -100,8 +101,8 @@ def _show(report: ResendReport, *, dry_run: bool, as_json: bool) -> None:
         show_json({"asked": report.asked, "dryRun": dry_run, "resent": resent, "left": left})
         return
     if resent:
-        show_table(("media", "there", "messages"), [list(row.values()) for row in resent])
+        show_table(("media", "remote record", "messages"), [list(row.values()) for row in resent])
     for row in left:
-        note(f"Left as it is: {row['mediaId']}: {row['reason']}.")
-    said = "would be said again" if dry_run else "are said again"
-    note(f"{report.asked} asked for, {len(resent)} {said}.")
+        note(f"Unchanged: {row['mediaId']}: {row['reason']}.")
+    sent = "would be sent again" if dry_run else "will be sent again"
+    note(f"{report.asked} compared, {len(resent)} {sent}.")

@@ -1,4 +1,6 @@
-"""`flask outbox verify`: SQLite's pages and indexes, the invariants, and with --remote what the other side has."""
+"""`flask outbox verify`: checks SQLite's integrity, the invariants and, with --remote, the annotations service's
+records.
+"""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -24,36 +26,36 @@ BROKEN = 5
         "flask outbox verify --remote --json",
         exits={
             0: "every invariant holds",
-            1: "the annotations service cannot be asked, or something failed",
-            BROKEN: "one is broken, the database is damaged, or the other side differs",
+            1: "the annotations service cannot be queried, or something failed",
+            BROKEN: "an invariant is broken, the database is damaged, or a remote record differs",
         },
     ),
 )
-@click.option("--remote", is_flag=True, help="Compare with what the annotations service has, too.")
+@click.option("--remote", is_flag=True, help="Also compare with the annotations service's records.")
 @json_option
 @with_appcontext
 def verify(remote: bool, as_json: bool) -> None:
-    """Check that the database is sound, and the invariants on the stored rows."""
+    """Check the database's integrity and the invariants on its rows."""
     database = services().database
     damage = _damage() if database.is_sqlite else []
     broken = _broken(damage)
     differences = list(_differences()) if remote else []
-    unlike = [{"mediaId": one.media_id, "problem": one.problem} for one in differences]
+    differing = [{"mediaId": item.media_id, "problem": item.problem} for item in differences]
     warnings = database.warnings()
     for warning in warnings:
         note(warning)
     if as_json:
-        found = {"damage": [asdict(one) for one in damage], "broken": broken, "warnings": warnings}
-        show_json(found | ({"differences": unlike} if remote else {}))
+        report = {"damage": [asdict(item) for item in damage], "broken": broken, "warnings": warnings}
+        show_json(report | ({"differences": differing} if remote else {}))
     elif damage:
-        show_table(("table", "problem"), [(one.table, one.problem) for one in damage])
-    if (broken or unlike) and not as_json:
-        show_table(("media", "problem"), [(row["mediaId"], row["problem"]) for row in [*broken, *unlike]])
-    if any(one.state in (RemoteState.MISSING, RemoteState.BEHIND) for one in differences):
-        note("To say again what is missing or behind there: flask outbox resend --missing")
+        show_table(("table", "problem"), [(item.table, item.problem) for item in damage])
+    if (broken or differing) and not as_json:
+        show_table(("media", "problem"), [(row["mediaId"], row["problem"]) for row in [*broken, *differing]])
+    if any(item.state in (RemoteState.MISSING, RemoteState.BEHIND) for item in differences):
+        note("To send again what is missing or behind, run: flask outbox resend --missing")
     if damage:
         note(f"The database is damaged: {RESCUE}.")
-    if damage or broken or unlike:
+    if damage or broken or differing:
         raise SystemExit(BROKEN)
     note("Every invariant holds.")
 
@@ -64,14 +66,14 @@ def _damage() -> list[Damage]:
 
 
 def _broken(damage: list[Damage]) -> list[dict[str, str]]:
-    """The broken invariants, as far as a damaged database can be read."""
+    """Return the broken invariants, as far as a damaged database can be read."""
     try:
         with progress_bar("checking") as on_progress:
             return services().outbox_admin.find_broken_invariants(on_progress)
     except DatabaseDamaged as error:
         if not damage:
             damage.append(Damage("", error.advice))
-        note("The invariants cannot be checked, because what they are asked of cannot be read.")
+        note("The invariants cannot be checked, because the database cannot be read.")
         return []
 
 
@@ -81,11 +83,11 @@ def _differences() -> Iterator[Difference]:
             if difference.state is not RemoteState.SAME:
                 yield difference
     except Unavailable as error:
-        raise click.ClickException(f"The annotations service cannot be asked: {error}") from error
+        raise click.ClickException(f"The annotations service cannot be queried: {error}") from error
 
 
 def _auditor() -> RemoteAuditor:
     auditor = services().auditor()
     if auditor is None:
-        raise click.ClickException("ANNOTATIONS_URL is not set: there is nothing to compare with.")
+        raise click.ClickException("ANNOTATIONS_URL is not set.")
     return auditor

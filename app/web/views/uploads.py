@@ -12,7 +12,7 @@ from app.database.models import DetectionRun, ResumableUpload, RunFailure, RunSt
 from app.errors import DetectionsError, MediaTooLarge, Undecodable
 from app.formats.timestamps import rfc3339
 from app.queries import media_items
-from app.resumable.finishing import refusal_of
+from app.resumable.finishing import stored_error
 from app.resumable.metadata import file_metadata
 from app.resumable.parts import Part
 from app.resumable.uploads import NewUpload
@@ -68,7 +68,7 @@ def create() -> Response:
     g.created_upload = upload.id  # from here on a refusal tells it, too
     with _counting_refusals(upload.id):
         if parts is not None:
-            upload = service.resumable.settle(upload.id, g.user_id, request_slot.slot, g.request_id)
+            upload = service.resumable.finish_if_complete(upload.id, g.user_id, request_slot.slot, g.request_id)
         elif tus_headers.has_part():
             upload = service.resumable.append(upload.id, g.user_id, _part(0), request_slot.slot)
     _count(upload)
@@ -81,7 +81,7 @@ def create() -> Response:
 def show(upload_id: str) -> Response:
     """How the upload stands: HEAD for clients of tus, which stops whoever is still writing it; GET for everybody."""
     if asks_for_head():
-        upload = services().resumable.settle(upload_id, g.user_id, request_slot.slot, g.request_id)
+        upload = services().resumable.finish_if_complete(upload_id, g.user_id, request_slot.slot, g.request_id)
         response = Response(status=HTTPStatus.OK)
         tus_headers.tell_creation(response, upload)
     else:
@@ -150,7 +150,7 @@ def _part(offset: int) -> Part:
 
 
 def _document(upload: ResumableUpload) -> dict[str, object]:
-    refusal = _refusal_by_run(upload) if upload.error is None else refusal_of(upload)
+    refusal = _refusal_by_run(upload) if upload.error is None else stored_error(upload)
     media = None
     if upload.state == "complete" and upload.media_id is not None:
         media = serializers.media(services().queries.fetch(media_items.view, upload.media_id))
