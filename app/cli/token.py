@@ -33,7 +33,7 @@ RESERVED_CLAIMS = ("aud", "exp", "iat", "iss")
 @json_option
 @with_appcontext
 def token(user: str, admin: bool, minutes: int, as_json: bool) -> None:
-    """Print a token for USER, signed with JWT_SECRET_KEY. For development; in production tokens come from the issuer."""
+    """Print a token for USER, signed with JWT_SECRET_KEY. For development only: the issuer makes the real ones."""
     if not user.strip() or len(user) > MAX_USER or not user.isprintable():
         raise click.BadParameter(f"must be 1 to {MAX_USER} printable characters, not {user!r}.", param_hint="USER")
     tokens = services().settings.tokens

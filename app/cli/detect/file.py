@@ -185,7 +185,7 @@ def _rows(file_result: FileResult) -> Iterable[tuple[object, ...]]:
 
 
 def _box(detection: DetectedObject) -> str:
-    half_width, half_height = detection.width / 2, detections.height / 2
+    half_width, half_height = detection.width / 2, detection.height / 2
     sides = (
         detection.center_x - half_width,
         detection.center_y - half_height,

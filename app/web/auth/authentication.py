@@ -15,7 +15,7 @@ from app.errors import Forbidden, Unauthorized
 from app.settings import TokenSettings
 from app.web.auth.jwks import LOOK_SECONDS, PublishedKeys
 from app.web.auth.jwks_document import fetch_document
-from app.web.auth.known_tokens import Bearer, KnownTokens
+from app.web.auth.token_cache import Bearer, KnownTokens
 from app.web.problems import refuse_other_schemas
 
 EXTENSION = "detections-known-tokens"

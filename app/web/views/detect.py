@@ -16,7 +16,7 @@ from app.runs.lifecycle import RunRequest
 from app.settings import MIN_CONFIDENCE
 from app.web import parameters, request_slot
 from app.web.auth.authentication import authenticate
-from app.web.upload import intake
+from app.web.upload import upload_request as intake
 from app.web.views import results
 
 blueprint = Blueprint("detect", __name__)

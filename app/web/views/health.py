@@ -8,8 +8,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from app.current import services
 from app.database import ReadTransaction
 from app.process.threads import DEAD
-from app.web.metrics.history import HistoryCollector
-from app.web.metrics.house import HouseCollector
+from app.web.metrics.database import HistoryCollector
+from app.web.metrics.service import HouseCollector
 from app.web.metrics.outbox import OutboxCollector, UploadCollector
 from app.web.metrics.process import process_figures
 from app.web.metrics.runs import RunCollector

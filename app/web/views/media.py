@@ -18,7 +18,7 @@ from app.queries import media_items
 from app.queries.run_results import Frames
 from app.storage import open_stored
 from app.web import parameters, request_slot
-from app.web.upload import intake
+from app.web.upload import upload_request as intake
 from app.web.views import events, results
 from app.web.views.links import authenticate_by_link_or_token
 

@@ -1,6 +1,6 @@
 """How long a token is known without a look at it: never longer than it is good, and a minute at most."""
 
-from app.web.auth.known_tokens import MOST_KNOWN, Bearer, KnownTokens
+from app.web.auth.token_cache import MOST_KNOWN, Bearer, KnownTokens
 
 ADA, GRACE = Bearer("ada", is_admin=False), Bearer("grace", is_admin=True)
 FAR = 1e12
