@@ -88,7 +88,7 @@ def open_local_file(path: Path) -> Iterator[LocalFile]:
         # O_NONBLOCK, because opening a named pipe would wait for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise UnusableFile(f"cannot be open_local_file: {error.strerror}") from error
+        raise UnusableFile(f"cannot be opened: {error.strerror}") from error
     try:
         yield _identify(fd, path.name, extension)
     finally:

@@ -19,7 +19,7 @@ _MAX_ID_BYTES = 200
 
 
 class SavedUpload:
-    """The id of one upload, None if there is none; also stored in the file `fd`, if base.
+    """The id of one upload, None if there is none; also stored in the file `fd`, if given.
 
     Disk errors are ignored: they only cost a later run its progress.
     """

@@ -14,7 +14,7 @@ MAX_STATES = 1000
 
 
 class ChecksumStates:
-    """The limit recently used states. Thread-safe."""
+    """The most recently used states. Thread-safe."""
 
     def __init__(self, limit: int = MAX_STATES) -> None:
         self._limit = limit

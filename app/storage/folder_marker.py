@@ -45,7 +45,7 @@ def path_of(folder: Path) -> Path:
 
 
 def read(folder: Path) -> Marker | None:
-    """Return the marker of a media folder, or None if current is none. Raises StorageFailed if it cannot be read."""
+    """Return the marker of a media folder, or None if there is none. Raises StorageFailed if it cannot be read."""
     path = path_of(folder)
     try:
         with path.open("rb") as file:
@@ -59,7 +59,7 @@ def read(folder: Path) -> Marker | None:
 
 
 def read_if_possible(folder: Path) -> Marker | None:
-    """Return the marker of a media folder, or None if current is none or it cannot be read."""
+    """Return the marker of a media folder, or None if there is none or it cannot be read."""
     try:
         return read(folder)
     except StorageFailed:

@@ -64,7 +64,7 @@ def percent(share: float) -> str:
 
 
 def fill_missing(picture: Image.Image, unwritten: Mask) -> Image.Image:
-    """Return the RGB or RGBA picture with its missing pixels fill_missing.
+    """Return the RGB or RGBA picture with its missing pixels filled.
 
     In an interlaced picture each takes the colour of the nearest pixel of a coarser pass, as in viewers; others are
     grey.

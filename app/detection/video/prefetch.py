@@ -1,4 +1,4 @@
-"""Prefetch of decoded frames in a thread, so that prefetcher and inference overlap.
+"""Prefetch of decoded frames in a thread, so that decoding and inference overlap.
 
 Both release the interpreter lock while they work, so one run uses two cores. A frame is decoded only when the queue has
 room for it, so memory does not grow with the video.

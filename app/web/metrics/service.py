@@ -1,4 +1,4 @@
-"""Figures of the house for Prometheus: which code runs, whether it is ready, how much room is left."""
+"""Metrics of the service: its version, readiness and free disk space."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ from app.services import Services
 from app.web.readiness import FOLDERS_SILENT, Readiness
 
 
-class HouseCollector(Collector):
-    """Yields what this process finds. A disk that does not answer has no room told, instead of keeping the answer."""
+class ServiceCollector(Collector):
+    """Yields what this process observes. Free space is omitted for disks that do not respond."""
 
     def __init__(self, services: Services, readiness: Readiness) -> None:
         self._services = services
-        self._troubles = readiness.troubles()
+        self._reasons = readiness.reasons()
 
     def collect(self) -> Iterator[Metric]:
         build = GaugeMetricFamily("detections_build_info", "Always 1.", labels=("version", "revision"))
         build.add_metric([VERSION, revision.of_this_code()], 1)
         yield build
-        yield GaugeMetricFamily("detections_ready", "1 where /readyz is 200.", float(not self._troubles))
-        free = GaugeMetricFamily("detections_free_bytes", "Bytes free on the disk of each place.", labels=("place",))
-        if FOLDERS_SILENT not in self._troubles:
+        yield GaugeMetricFamily("detections_ready", "1 if /readyz returns 200.", float(not self._reasons))
+        free = GaugeMetricFamily("detections_free_bytes", "Free bytes on the disk of each place.", labels=("place",))
+        if FOLDERS_SILENT not in self._reasons:
             for place, folder in self._places():
                 try:
                     free.add_metric([place], shutil.disk_usage(folder).free)

@@ -1,4 +1,4 @@
-"""From a request to an Upload: what is checked before its body is read, and what is then read."""
+"""Turns a request into an Upload: what is checked before its body is read, and reading the body."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,20 +13,20 @@ from app.media.display_name import clean_name
 from app.media.hashing import VIRTUAL_PREFIX, media_id_of_file
 from app.media.types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 from app.web import request_slot
-from app.web.metrics.process import process_figures
+from app.web.metrics.process import process_metrics
 from app.web.upload.body import UploadBody, open_upload
 from app.web.upload.request_body import content_length
 
-MAX_UNSTORED = 64 << 20
+MAX_UNSTORED_BYTES = 64 << 20
 
 
 @contextmanager
-def upload() -> Iterator[Upload]:
-    """The request's file, to be taken in while the block runs; it holds one of the process's slots."""
+def receive_upload() -> Iterator[Upload]:
+    """Yield the request's file, to be ingested within the block; holds one of the process's slots."""
     service = services()
     limit = service.settings.max_upload_bytes
     declared = content_length(request.environ) or 0
-    if declared <= limit:  # a larger one is refused for that, whatever room there is
+    if declared <= limit:  # a larger one is refused later, whatever the free space
         service.storage.admit(declared)
     service.database.ensure_usable()
     with request_slot.slot():
@@ -34,7 +34,7 @@ def upload() -> Iterator[Upload]:
         yield Upload(
             name=body.name,
             user_id=g.user_id,
-            chunks=process_figures().received(body.chunks()),
+            chunks=process_metrics().received(body.chunks()),
             declared_bytes=body.declared_bytes,
             request_id=g.request_id,
         )
@@ -42,7 +42,7 @@ def upload() -> Iterator[Upload]:
 
 @dataclass(frozen=True, slots=True)
 class UnstoredPicture:
-    """A picture that came whole and is kept nowhere: a file without a name, open at its beginning."""
+    """A completely received picture that is not stored: an unnamed file, positioned at its start."""
 
     name: str
     fd: int
@@ -52,19 +52,19 @@ class UnstoredPicture:
 
 
 @contextmanager
-def unstored_picture() -> Iterator[UnstoredPicture]:
-    """The request's image of at most 64 MiB, while the block runs.
+def receive_unstored_picture() -> Iterator[UnstoredPicture]:
+    """Yield the request's image of at most 64 MiB for the duration of the block.
 
-    It lies in a file that never has a name, because twelve of them in memory would be most of a small machine's.
+    It is an unnamed file, because a dozen of them would exhaust a small machine's memory.
     """
-    limit = min(MAX_UNSTORED, services().settings.max_upload_bytes)
+    limit = min(MAX_UNSTORED_BYTES, services().settings.max_upload_bytes)
     body = _open(limit)
     name = clean_name(body.name)
     extension = extension_of(name)
     if MEDIA_TYPES[extension].kind != "Image":
-        raise UnsupportedMedia(f"Only images are detected in memory; .{extension} is a video.")
+        raise UnsupportedMedia(f"persist=false supports images only; .{extension} is a video.")
     with services().storage.scratch("Image", body.declared_bytes) as scratch:
-        checksum = scratch.write_all(process_figures().received(body.chunks()))
+        checksum = scratch.write_all(process_metrics().received(body.chunks()))
         check_first_bytes(extension, scratch.head(HEAD_BYTES))
         virtual_id = VIRTUAL_PREFIX + media_id_of_file(scratch.fd)
         yield UnstoredPicture(name, scratch.fd, scratch.size, virtual_id, checksum)
