@@ -242,7 +242,7 @@ def test_limits_hold_on_the_other_side(astronaut: Path, clip: Path) -> None:
     with started(ProcessLimits(), limits) as process:
         with pytest.raises(MediaTooLarge, match="512 by 512"):
             list(process.run(Job(astronaut, "Image")))
-        with pytest.raises(MediaTooLarge, match="5 frames"):
+        with pytest.raises(MediaTooLarge, match="5 sampled frames"):
             list(process.run(Job(clip, "Video")))
 
 

@@ -85,8 +85,8 @@ def test_what_a_file_system_refuses_is_named(
     ("call", "when", "missing"),
     [
         ("fsync:error=EINVAL", 2, "fsync of folders"),
-        ("link:retval=0", 2, "hard links that leave alone what has the name already"),
-        ("flock:retval=0", 2, "locks that keep others out (flock)"),
+        ("link:retval=0", 2, "hard links that keep an existing file"),
+        ("flock:retval=0", 2, "exclusive locks (flock)"),
     ],
 )
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "strace works")

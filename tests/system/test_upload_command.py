@@ -172,7 +172,7 @@ def test_a_list_that_was_stopped_goes_on_where_it_was(service: Service, tmp_path
         finally:
             process.kill()
     assert process.returncode == 1
-    assert "goes on from here" in told
+    assert "Run the same command to continue" in told
     assert told.count("not attempted") == 2
     again = documents("--no-detect", *files, environment=environment(service))
     assert outcomes(again) == ["already there", "uploaded", "uploaded"]

@@ -50,7 +50,7 @@ def test_boxes_that_are_not_decoded_are_refused() -> None:
     assert "sizes from -" in refusal(table, Layout.V5)
     table[:, 2:4] = abs(table[:, 2:4])
     line = refusal(table, Layout.V5)
-    assert "all over an input of 64 by 64" in line
+    assert "spread over an input of 64 by 64" in line
     assert "centres from (-" in line
 
 
@@ -83,7 +83,7 @@ def test_the_start_is_refused_by_a_model_file(tmp_path: Path) -> None:
     path = tmp_path / "own.onnx"
     names = {"names": "['person', 'drone']"}
     path.write_bytes(constant_model((sound() / SIDE)[None], (1, 3, SIDE, SIDE), metadata=names))
-    with pytest.raises(SettingsError, match=r"own\.onnx.*all over an input"):
+    with pytest.raises(SettingsError, match=r"own\.onnx.*spread over an input"):
         YoloDetector(path)
     path.write_bytes(constant_model(sound()[None], (1, 3, SIDE, SIDE), metadata=names))
     assert YoloDetector(path).detect(np.zeros((SIDE, SIDE, 3), np.uint8), 0.5) == []
