@@ -1,9 +1,9 @@
-/** What is said of an upload. */
+/** Texts for an upload's state. */
 
 import { bytes, duration, grouped, plural } from "./format.js";
 
-/** A line, and an explanation where there is one. */
-export function words(upload) {
+/** Return a line of text, and a detail if there is one. */
+export function describeUpload(upload) {
   const { state, media, problem } = upload;
   switch (state) {
     case "queued":
@@ -27,11 +27,11 @@ export function words(upload) {
 
 function sendingWords(upload) {
   const { sent, total, speed, secondsLeft } = upload.progress;
-  if (sent >= total) return `${bytes(total)} sent · waiting for the answer`;
-  const pace = speed === null ? "" : ` · ${bytes(speed)}/s`;
+  if (sent >= total) return `${bytes(total)} sent · waiting for the response`;
+  const rate = speed === null ? "" : ` · ${bytes(speed)}/s`;
   const left =
     secondsLeft === null || !Number.isFinite(secondsLeft) ? "" : ` · ${duration(Math.ceil(secondsLeft))} left`;
-  return `${partWords(upload.progress)}${resumedWords(upload)}${pace}${left}`;
+  return `${partWords(upload.progress)}${resumedWords(upload)}${rate}${left}`;
 }
 
 function partWords({ sent, total }) {

@@ -1,14 +1,14 @@
-/** What is on the picture now, as a list: the text beside the boxes. */
+/** The detections shown on the picture, as a list. */
 
 import { h, setText } from "./dom.js";
 import { hue } from "./filter.js";
 import { clock, percent } from "./format.js";
 
-/** `onPoint(index)` is told which one is pointed at, `null` for none. */
-export class FoundList {
+/** `onPoint(index)` is called with the item under the pointer, `null` for none. */
+export class DetectionList {
   #list = h("ol", { class: "found" });
   #heading = h("h2", {}, "In this picture");
-  #none = h("p", { class: "empty-small" }, "Nothing is shown.");
+  #none = h("p", { class: "empty-small" }, "No detections are shown.");
   #onPoint;
 
   constructor(onPoint) {
@@ -22,7 +22,7 @@ export class FoundList {
     );
   }
 
-  /** `time` is of a video, in seconds; `null` for a photo. */
+  /** Show detections. `time` is the position in a video in seconds, `null` for a photo. */
   show(detections, time) {
     setText(this.#heading, time === null ? "In this picture" : `At ${clock(time)}`);
     this.#none.hidden = detections.length > 0;
