@@ -98,7 +98,7 @@ def test_what_is_not_the_stored_file_is_neither_read_nor_waited_for(
                 assert answer.status_code == 500
                 assert answer.get_json()["type"].endswith("storage-failed")
                 assert reason in answer.get_json()["detail"]
-    assert [one["event"] for one in logged if one["log_level"] != "info"] == ["refused"] * len(asked_for)
+    assert [one["event"] for one in logged if one["log_level"] != "info"] == ["request_failed"] * len(asked_for)
     if tamper not in (nothing, dangling_link):  # without its file there is nothing to hold the bytes against
         assert api.upload("/media", content).status_code == 500
     run = api.request("POST", f"/detect/{media_id}", headers={"Prefer": "respond-async"}).get_json()["media"]["run"]

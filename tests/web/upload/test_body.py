@@ -143,7 +143,7 @@ NO_FILE = {
         ["'note' without a file name", "'photo' with a file name"],
     ),
     "no name": (part(b"x", 'form-data; filename="a.jpg"') + END, ["'' with a file name"]),
-    "no part": (END, ["the parts that came: none"]),
+    "no part": (END, ["the parts received: none"]),
     "many": (part(b"", 'form-data; name="a"') * 12 + END, ["'a' without a file name", "and 2 more"]),
     "a name in another alphabet": (
         part(b"x", 'form-data; name="' + "ö".encode().decode("latin-1") + '"') + END,
