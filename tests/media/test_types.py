@@ -1,4 +1,4 @@
-"""The allow-list of the contract, and first bytes that agree with it."""
+"""The allow-list of extensions, and the first bytes that match them."""
 
 import pytest
 
