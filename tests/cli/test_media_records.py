@@ -1,4 +1,4 @@
-"""`flask media list | show`: the API's records, for people and for programs."""
+"""`flask media list` and `flask media show`: the API's records, as tables and as JSON."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""`flask outbox resend` and what `verify --remote` says: documents, exit codes, one line for each failure."""
+"""`flask outbox resend` and `verify --remote`: output, exit codes, one line for each failure."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ UNKNOWN = "0123456789abcdef"
 
 
 def delivered(shell: Shell, *numbers: int) -> list[str]:
-    """New media of which everything has arrived."""
+    """Return new media items whose messages are all delivered."""
     media_ids = [shell.upload(number) for number in numbers]
     shell.run("outbox", "flush")
     return media_ids

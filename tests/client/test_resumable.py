@@ -1,4 +1,4 @@
-"""Resumable uploads of the client against servers that answer as they are told: from where it goes on, and when not."""
+"""The client's resumable uploads against servers with scripted responses: where it continues, and when not."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The upload client against servers that answer as they are told: what is tried again, and what is told of it."""
+"""The upload client against servers with scripted responses: what is retried, and what is reported."""
 
 import json
 import os
