@@ -109,13 +109,13 @@ class OutboxQueue:
         statements = self.statements(session)
         wanted = {"owner": owner, "limit": limit, "lease": lease, "since": since}
         if media_id is not None:
-            rows = session.execute(statements.claim_due_of_media, wanted | {"media": media_id}).all()
+            rows = session.core.execute(statements.claim_due_of_media, wanted | {"media": media_id}).all()
         elif users:
             named: dict[str, str | None] = dict.fromkeys(f"user_{position}" for position in range(USERS_AT_ONCE))
             named |= {f"user_{position}": user_id for position, user_id in enumerate(users)}
-            rows = session.execute(statements.claim_due_of_users, wanted | named).all()
+            rows = session.core.execute(statements.claim_due_of_users, wanted | named).all()
         else:
-            rows = session.execute(statements.claim_due, wanted).all()
+            rows = session.core.execute(statements.claim_due, wanted).all()
         if statements.dialect == "postgresql":
             return [_claim(row) for row in rows]
         return self._heads(session, [row.media_id for row in rows])

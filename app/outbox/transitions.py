@@ -50,11 +50,11 @@ def _deliver(
     statements = queue.transition_statements(session)
     by_media = {one.claim.message.media_id: one for one in delivered}
     rows = [one.claim.as_row | {"goes_on": one.goes_on} for one in by_media.values()]
-    moved = session.execute(statements.deliver, {"rows": rows, "lease": lease}).all()
+    moved = session.core.execute(statements.deliver, {"rows": rows, "lease": lease}).all()
     ended = {row.media_id: _ended(by_media[row.media_id]) for row in moved}
     now_ended = set()
     if ended:
-        for row in session.execute(statements.end_messages, {"rows": list(ended.values())}):
+        for row in session.core.execute(statements.end_messages, {"rows": list(ended.values())}):
             now_ended.add(row.media_id)
             applied.latencies.append(row.latency)
     for media_id, one in by_media.items():
@@ -79,7 +79,7 @@ def _reschedule(
         return
     by_media = {one.claim.message.media_id: one for one in transitions}
     rows = [_row(one) for one in by_media.values()]
-    held = set(session.scalars(queue.transition_statements(session).reschedule, {"rows": rows}))
+    held = set(session.core.scalars(queue.transition_statements(session).reschedule, {"rows": rows}))
     for media_id, one in by_media.items():
         (applied.held if media_id in held else applied.lost).append(one)
 
@@ -116,4 +116,4 @@ def _add_attempts(session: WriteTransaction, queue: OutboxQueue, transitions: Se
         if one.attempt is not None
     ]
     if rows:
-        session.execute(queue.transition_statements(session).add_attempts, {"rows": rows})
+        session.core.execute(queue.transition_statements(session).add_attempts, {"rows": rows})
