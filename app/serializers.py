@@ -74,7 +74,7 @@ def _waiting(stream: OutboxStream) -> dict[str, Any] | None:
         return None
     return {
         "seq": stream.acked_seq + 1,
-        "since": timestamp(stream.head_since),
+        "since": timestamp(stream.waiting_since),
         "sending": stream.lease_owner is not None,
         "parkedAt": timestamp(stream.parked_at),
         "lastStatus": stream.last_status,

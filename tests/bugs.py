@@ -79,7 +79,13 @@ BUGS = (
     ),
     Bug(
         "a lease that ran out forgotten",
-        [Edit(STATEMENTS, "uncertain=or_(_S.uncertain, _S.lease_owner.is_not(None)),", "uncertain=_S.uncertain,")],
+        [
+            Edit(
+                STATEMENTS,
+                "outcome_unknown=or_(_S.outcome_unknown, _S.lease_owner.is_not(None)),",
+                "outcome_unknown=_S.outcome_unknown,",
+            )
+        ],
         [CLAIMS],
     ),
     Bug("an open circuit ignored", [Edit(CLAIMING, "if circuit.is_closed:", "if circuit:")], [CIRCUIT]),

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
 from app.database import WriteTransaction
-from app.database.models import OutboxTally
+from app.database.models import CounterShard
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0, 86400.0, float("inf"))
 """Upper bounds, in seconds, of the time from a message's commit to its acknowledgement."""
@@ -26,12 +26,12 @@ ATTEMPTS, LATENCY, LATENCY_SUM, LEASES_LOST = "attempts", "latency", "latency_su
 FRAMES, RUN_SECONDS, RUN_SECONDS_SUM, RUN_LEASES_LOST = "frames", "run_seconds", "run_seconds_sum", "run_leases_lost"
 _SEPARATOR = ":"
 
-_ADD_TO_THE_ROW = sqlite.insert(OutboxTally).values(name=bindparam("name"), slot=0, value=bindparam("value"))
+_ADD_TO_SHARD = sqlite.insert(CounterShard).values(name=bindparam("name"), shard=0, value=bindparam("value"))
 _ADD: dict[str, Executable] = {
-    "sqlite": _ADD_TO_THE_ROW.on_conflict_do_update(
-        index_elements=[OutboxTally.name, OutboxTally.slot],
-        set_={"value": OutboxTally.value + _ADD_TO_THE_ROW.excluded.value},
-    ).returning(OutboxTally.name),  # with RETURNING, many rows are one statement
+    "sqlite": _ADD_TO_SHARD.on_conflict_do_update(
+        index_elements=[CounterShard.name, CounterShard.shard],
+        set_={"value": CounterShard.value + _ADD_TO_SHARD.excluded.value},
+    ).returning(CounterShard.name),  # with RETURNING, many rows are one statement
     # These rows are everybody's, and whoever counted stands before a commit: one that somebody holds is passed over for
     # another of its name, and where none is free a new one begins. So nobody is waited for, and there are as many rows
     # as ever counted at once.
@@ -39,17 +39,17 @@ _ADD: dict[str, Executable] = {
         """
         WITH given AS (SELECT name, value FROM json_to_recordset(:figures) AS given(name text, value float)),
         free AS (
-            SELECT given.name, given.value, row.slot
+            SELECT given.name, given.value, row.shard
             FROM given CROSS JOIN LATERAL (
-                SELECT slot FROM outbox_tally WHERE outbox_tally.name = given.name
-                ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED
+                SELECT shard FROM counter_shard WHERE counter_shard.name = given.name
+                ORDER BY shard LIMIT 1 FOR UPDATE SKIP LOCKED
             ) AS row
         ),
         counted AS (
-            UPDATE outbox_tally SET value = outbox_tally.value + free.value FROM free
-            WHERE outbox_tally.name = free.name AND outbox_tally.slot = free.slot
+            UPDATE counter_shard SET value = counter_shard.value + free.value FROM free
+            WHERE counter_shard.name = free.name AND counter_shard.shard = free.shard
         )
-        INSERT INTO outbox_tally (name, slot, value)
+        INSERT INTO counter_shard (name, shard, value)
         SELECT name, floor(random() * 1e18)::bigint, value FROM given WHERE name NOT IN (SELECT name FROM free)
         """
     ).bindparams(bindparam("figures", type_=JSON())),
@@ -107,5 +107,5 @@ def add(session: WriteTransaction, figures: Mapping[str, float]) -> None:
 
 def read(session: Session) -> dict[tuple[str, ...], float]:
     """Every counter, by the parts of its name."""
-    rows = session.execute(select(OutboxTally.name, func.sum(OutboxTally.value)).group_by(OutboxTally.name))
+    rows = session.execute(select(CounterShard.name, func.sum(CounterShard.value)).group_by(CounterShard.name))
     return {tuple(name.split(_SEPARATOR)): float(value) for name, value in rows}

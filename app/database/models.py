@@ -127,7 +127,7 @@ class DetectionRun(Base):
         ),
         CheckConstraint("(waiting_kind IS NULL) = (waiting_for IS NULL)", name="waiting_has_reason"),
         CheckConstraint("waiting_kind IS NULL OR state = 'queued'", name="waiting_is_queued"),
-        Index("ix_detection_run_put_off", "waiting_kind", "id", sqlite_where=PUT_OFF_RUN, postgresql_where=PUT_OFF_RUN),
+        Index("ix_detection_run_blocked", "waiting_kind", "id", sqlite_where=PUT_OFF_RUN, postgresql_where=PUT_OFF_RUN),
         Index("uq_detection_run_active", "media_id", unique=True, sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN),
         Index("ix_detection_run_waiting", "user_id", "id", sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN),
         Index("ix_detection_run_running", "user_id", sqlite_where=RUNNING_RUN, postgresql_where=RUNNING_RUN),
@@ -148,7 +148,7 @@ class DetectionRun(Base):
     confidence: Mapped[float] = mapped_column(Double)
     frame_interval: Mapped[float] = mapped_column(Double)
     state: Mapped[str] = mapped_column(String(7))
-    tries: Mapped[int] = mapped_column(Integer, default=0)
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
     lease_epoch: Mapped[int] = mapped_column(Integer, default=0)
     lease_owner: Mapped[str | None] = mapped_column(String(128))
     lease_until: Mapped[float | None] = mapped_column(Double)
@@ -202,8 +202,8 @@ class OutboxStream(Base):
     `due_at` is ready time, backoff and lease expiry in one: the stream may be claimed once it has passed, and an idle
     or parked stream has none. `attempts` counts all attempts of the head, `failures` those that its backoff grows by,
     and `counted_attempts` those that may not go on for ever, the first of which was answered at `refused_since`.
-    `uncertain` says that the head may have arrived although no answer came. `user_id` is the media item's user, whose
-    hold keeps all of the user's streams from being claimed.
+    `outcome_unknown` says that the head may have arrived although no answer came. `user_id` is the media item's user,
+    whose hold keeps all of the user's streams from being claimed.
     """
 
     __tablename__ = "outbox_stream"
@@ -214,7 +214,7 @@ class OutboxStream(Base):
         CheckConstraint(
             "(acked_seq = last_seq) = (due_at IS NULL AND parked_at IS NULL)", name="waiting_is_due_or_parked"
         ),
-        CheckConstraint("(acked_seq = last_seq) = (head_since IS NULL)", name="waiting_has_since"),
+        CheckConstraint("(acked_seq = last_seq) = (waiting_since IS NULL)", name="waiting_has_since"),
         Index(
             "ix_outbox_stream_due",
             "due_at",
@@ -253,8 +253,8 @@ class OutboxStream(Base):
     failures: Mapped[int] = mapped_column(Integer)
     counted_attempts: Mapped[int] = mapped_column(Integer)
     refused_since: Mapped[float | None] = mapped_column(Double)
-    uncertain: Mapped[bool]
-    head_since: Mapped[float | None] = mapped_column(Double)
+    outcome_unknown: Mapped[bool]
+    waiting_since: Mapped[float | None] = mapped_column(Double)
     parked_at: Mapped[float | None] = mapped_column(Double)
     park_reason: Mapped[str | None] = mapped_column(Text)
     last_status: Mapped[int | None] = mapped_column(Integer)
@@ -355,14 +355,17 @@ class OutboxHold(Base):
     reason: Mapped[str] = mapped_column(Text)
 
 
-class OutboxTally(Base):
-    """A part of a figure that only grows, counted with the outcomes it counts; the figure is the sum of its slots."""
+class CounterShard(Base):
+    """A part of a counter, added to in the transaction that records what it counts; the counter is their sum.
 
-    __tablename__ = "outbox_tally"
+    Writers that would wait for each other add to different shards.
+    """
+
+    __tablename__ = "counter_shard"
     __table_args__ = (CheckConstraint("value >= 0", name="value_not_negative"),)
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    slot: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, server_default=text("0"))
+    shard: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, server_default=text("0"))
     value: Mapped[float] = mapped_column(Double)
 
 

@@ -43,7 +43,7 @@ NEW_HEAD: dict[str, Any] = {
     "failures": 0,
     "counted_attempts": 0,
     "refused_since": null(),
-    "uncertain": literal(False),
+    "outcome_unknown": literal(False),
     "last_status": null(),
     "last_error": null(),
 }
@@ -143,7 +143,7 @@ def skip_head(session: WriteTransaction, now: ColumnElement[float], media_id: st
         .values(
             acked_seq=OutboxStream.acked_seq + 1,
             due_at=case((more, now)),
-            head_since=case((more, now)),
+            waiting_since=case((more, now)),
             parked_at=null(),
             park_reason=null(),
             **NEW_HEAD,

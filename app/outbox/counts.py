@@ -110,8 +110,8 @@ def outbox_status(session: Session, now: ColumnElement[float], counts: OutboxCou
 def _waiting(limit: int | None) -> Select[int, int, float | None]:
     stream = OutboxStream
     pending = (stream.last_seq - stream.acked_seq).label("pending")
-    some = _some(select(pending, stream.head_since).where(stream.due_at.is_not(None)), stream.due_at, limit)
-    return select(func.count(), func.coalesce(func.sum(some.c.pending), 0), func.min(some.c.head_since)).select_from(
+    some = _some(select(pending, stream.waiting_since).where(stream.due_at.is_not(None)), stream.due_at, limit)
+    return select(func.count(), func.coalesce(func.sum(some.c.pending), 0), func.min(some.c.waiting_since)).select_from(
         some
     )
 

@@ -178,7 +178,7 @@ def _claim(row: Row[Any]) -> Claim:
         idempotency_key=row.idempotency_key,
         user_id=row.user_id,
         request_id=row.request_id,
-        outcome_unknown=row.uncertain,
+        outcome_unknown=row.outcome_unknown,
         epoch=row.epoch,
         changed_at=row.changed_at,
     )

@@ -219,7 +219,7 @@ def _supersede_waiting(session: WriteTransaction, queue: OutboxQueue, stream: Ou
         .values(
             acked_seq=OutboxStream.last_seq,
             due_at=null(),
-            head_since=null(),
+            waiting_since=null(),
             parked_at=null(),
             park_reason=null(),
             **NEW_HEAD,

@@ -76,7 +76,7 @@ def history(found: StreamHistory) -> dict[str, Any]:
         "mediaId": stream.media_id,
         "lastSeq": stream.last_seq,
         "ackedSeq": stream.acked_seq,
-        "waitingSince": optional_rfc3339(stream.head_since),
+        "waitingSince": optional_rfc3339(stream.waiting_since),
         "nextAttemptAt": optional_rfc3339(stream.due_at) if not stream.lease_owner else None,
         "sendingBy": stream.lease_owner,
         "parkedAt": optional_rfc3339(stream.parked_at),

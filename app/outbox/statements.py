@@ -43,7 +43,7 @@ _S, _M, _H = STREAM.c, MESSAGE.c, HOLD.c
 _HEAD = (
     _S.media_id,
     _S.acked_seq,
-    _S.uncertain,
+    _S.outcome_unknown,
     _S.lease_epoch,
     _S.attempts,
     _S.failures,
@@ -73,8 +73,8 @@ def new_stream(
         "attempts": none,
         "failures": none,
         "counted_attempts": none,
-        "uncertain": no,
-        "head_since": now,
+        "outcome_unknown": no,
+        "waiting_since": now,
     }
 
 
@@ -98,7 +98,7 @@ class Statements(ListStatements):
                 "last_seq": _S.last_seq + ONE,
                 # A backoff or a lease under way keeps its time; a parked stream stays out of the index.
                 "due_at": case((_S.parked_at.is_(None), func.coalesce(_S.due_at, self.now))),
-                "head_since": func.coalesce(_S.head_since, self.now),
+                "waiting_since": func.coalesce(_S.waiting_since, self.now),
             },
         ).returning(_S.last_seq)
         return advanced
@@ -210,7 +210,7 @@ class Statements(ListStatements):
             .values(
                 **STREAM_LEASE.claim(self.now),
                 # An owner still there is one that died or froze: nobody knows how far its send came.
-                uncertain=or_(_S.uncertain, _S.lease_owner.is_not(None)),
+                outcome_unknown=or_(_S.outcome_unknown, _S.lease_owner.is_not(None)),
             )
         )
         if self.dialect == "postgresql":
@@ -245,7 +245,7 @@ def _heads_of(streams: FromClause) -> Select[*tuple[Any, ...]]:
         _M.idempotency_key,
         _M.user_id,
         _M.request_id,
-        stream.uncertain,
+        stream.outcome_unknown,
         stream.lease_epoch,
         stream.attempts,
         stream.failures,

@@ -54,12 +54,12 @@ class TransitionStatements(ListStatements):
                 acked_seq=given.c.seq,
                 due_at=case((kept, STREAM_LEASE.end(self.now)), (more, self.now)),
                 lease_owner=case((kept, _S.lease_owner)),
-                head_since=case((more, self.now)),
+                waiting_since=case((more, self.now)),
                 attempts=ZERO,
                 failures=ZERO,
                 counted_attempts=ZERO,
                 refused_since=null(),
-                uncertain=false(),
+                outcome_unknown=false(),
                 last_status=null(),
                 last_error=null(),
             )
@@ -88,7 +88,7 @@ class TransitionStatements(ListStatements):
         """Lets go of claimed streams: due again in `delay` seconds, or parked where `parked`; returns their media.
 
         `sent` is 1 where the message was sent. Parameters: media, a list; rows, a list of {media_id, lease_epoch, seq,
-        sent, delay, parked, failures, counted_attempts, refused, uncertain, last_status, last_error}.
+        sent, delay, parked, failures, counted_attempts, refused, outcome_unknown, last_status, last_error}.
         """
         given = self.rows(
             _S.media_id,
@@ -100,7 +100,7 @@ class TransitionStatements(ListStatements):
             _S.failures,
             _S.counted_attempts,
             Column("refused", Boolean()),
-            _S.uncertain,
+            _S.outcome_unknown,
             _S.last_status,
             _S.last_error,
         ).subquery("given")
@@ -124,7 +124,7 @@ class TransitionStatements(ListStatements):
                     (and_(row.refused, or_(_S.refused_since.is_(None), _S.refused_since > self.now)), self.now),
                     else_=_S.refused_since,
                 ),
-                uncertain=or_(_S.uncertain, row.uncertain),
+                outcome_unknown=or_(_S.outcome_unknown, row.outcome_unknown),
                 parked_at=case((row.parked, self.now)),
                 park_reason=case((row.parked, row.last_error)),
                 last_status=case((was_sent, row.last_status), else_=_S.last_status),

@@ -94,7 +94,7 @@ def _row(one: Transition) -> dict[str, Any]:
         "failures": one.failures,
         "counted_attempts": one.counted_attempts,
         "refused": one.refused,
-        "uncertain": found is not None and found.outcome_unknown,
+        "outcome_unknown": found is not None and found.outcome_unknown,
         "last_status": found.status if found else None,
         "last_error": found.detail if found else None,
     }

@@ -28,7 +28,7 @@ from app.errors import (
 from app.runs.claims import ClaimedRun
 from app.runs.detector_process import DetectorProcess
 from app.runs.house_faults import POLL_SECONDS, Gate, Kind, detector_fault, fault_of, fault_of_detector
-from app.runs.lifecycle import MAX_TRIES, Runs
+from app.runs.lifecycle import MAX_ATTEMPTS, Runs
 from app.runs.run_stream import RunLost, RunStream
 from app.storage import open_stored
 
@@ -99,13 +99,13 @@ class RunAttempts:
             return False
         never_ready = isinstance(error, DetectorNotReady | SettingsError)
         if not never_ready:
-            log.warning("detector_failed", run_id=claimed.run_id, tries=claimed.tries, reason=str(error))
+            log.warning("detector_failed", run_id=claimed.run_id, attempts=claimed.attempts, reason=str(error))
         fault = fault_of_detector(error) if never_ready else detector_fault(process)
         if fault is not None:
             self._gate.close(fault, error)
             self._put_off(claimed, fault, anew=not never_ready)
             return False
-        if claimed.tries >= MAX_TRIES:
+        if claimed.attempts >= MAX_ATTEMPTS:
             return self._runs.fail(claimed, RunFailure.DETECTOR, str(error), skipped=process.skipped)
         self._runs.hand_back(claimed, counted=True)
         return False

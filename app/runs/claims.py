@@ -53,7 +53,7 @@ class ClaimedRun:
     confidence: float
     frame_interval: float
     epoch: int
-    tries: int
+    attempts: int
     request_id: str | None
     position: str | None = None
     """Where it goes on, with the frames and boxes that it has; None where it begins."""
@@ -109,7 +109,7 @@ def _lease_statement(now: ColumnElement[float]) -> Update:
             detector=bindparam("name"),
             **RUN_LEASE.claim(now),
             # A run that is leased still ended with its server: that try counts no second time, nor against the file.
-            tries=case((_R.state == RunState.QUEUED, _R.tries + 1), else_=_R.tries),
+            attempts=case((_R.state == RunState.QUEUED, _R.attempts + 1), else_=_R.attempts),
             claimed_at=now,
             started_at=case((goes_on, _R.started_at), else_=now),
             frames_done=case((goes_on, _R.frames_done), else_=0),
@@ -200,7 +200,7 @@ def _claimed(run: DetectionRun, media: Media) -> ClaimedRun:
         confidence=run.confidence,
         frame_interval=run.frame_interval,
         epoch=run.lease_epoch,
-        tries=run.tries,
+        attempts=run.attempts,
         request_id=run.request_id,
         position=run.position,
         boxes_done=run.boxes_done,

@@ -248,7 +248,7 @@ class RunExecutor(Background):
             run_id=claimed.run_id,
             media_id=claimed.media_id,
             request_id=claimed.request_id,
-            tries=claimed.tries,
+            attempts=claimed.attempts,
         )
         started, has_ended = time.monotonic(), False
         try:

@@ -5,7 +5,7 @@ process renews while it works and with every batch of frames that it records; do
 an idle detector has begun with is claimed in the transaction that queues it, unless others wait. A run that yields, or
 whose process is told to stop, waits with the position from which its next claim goes on; it counts as no try. One whose
 process dies is left to whoever comes once the lease has run out, and begins anew, which counts as no further try. A run
-of which MAX_TRIES detectors have died while their server lived is failed, with the reason; one that a person ends is
+of which MAX_ATTEMPTS detectors have died while their server lived is failed, with the reason; one that a person ends is
 failed as well, "cancelled by" that person. One that a fault of the house keeps (`app.runs.house_faults`) is put off: it
 waits, unclaimed, until it is released.
 
@@ -31,7 +31,7 @@ from app.outbox.queue import OutboxQueue
 from app.runs.claims import LEASE_SECONDS, Claimant, ClaimedRun, Claims
 from app.runs.queue_room import QueueRoom
 from app.runs.statements import (
-    FIRST_TRY,
+    FIRST_ATTEMPT,
     NOT_PUT_OFF,
     PUT_OFF,
     RUN_LEASE,
@@ -41,7 +41,7 @@ from app.runs.statements import (
     boxes_of,
 )
 
-MAX_TRIES = 2
+MAX_ATTEMPTS = 2
 MAX_WAITING = 100_000
 """Runs that may wait or be under way before a user who has an equal share of them is refused."""
 
@@ -110,7 +110,7 @@ class Runs:
             confidence=wanted.confidence,
             frame_interval=wanted.frame_interval,
             epoch=FIRST_EPOCH,
-            tries=FIRST_TRY,
+            attempts=FIRST_ATTEMPT,
             request_id=wanted.request_id,
         )
         self._report(transaction, claimed, MediaStatus.AI_PROCESSING)
@@ -240,7 +240,12 @@ class Runs:
         try. Without a position it begins anew. False if the lease was lost."""
         if position is None:
             return self.hand_back(claimed, counted=False)
-        waits = {"state": RunState.QUEUED, "tries": DetectionRun.tries - 1, "position": position, **RUN_LEASE.release()}
+        waits = {
+            "state": RunState.QUEUED,
+            "attempts": DetectionRun.attempts - 1,
+            "position": position,
+            **RUN_LEASE.release(),
+        }
         with self._database.write_transaction() as session:
             session.notify(Topic.RUNS)
             paused = self._keep(session, claimed, results, packets_skipped=skipped, **waits)
@@ -250,8 +255,8 @@ class Runs:
 
     def hand_back(self, claimed: ClaimedRun, *, counted: bool) -> bool:
         """Let another process begin anew at once; `counted` where this try is to count against the run."""
-        tries = DetectionRun.tries if counted else DetectionRun.tries - 1
-        begin_anew = {"state": RunState.QUEUED, "tries": tries, **_NOTHING_DONE, **RUN_LEASE.release()}
+        attempts = DetectionRun.attempts if counted else DetectionRun.attempts - 1
+        begin_anew = {"state": RunState.QUEUED, "attempts": attempts, **_NOTHING_DONE, **RUN_LEASE.release()}
         with self._database.write_transaction() as session:
             session.notify(Topic.RUNS)
             handed_back = self._write(session, claimed, **begin_anew)
@@ -265,7 +270,7 @@ class Runs:
         `anew` says that it has come further since it was claimed, and is to begin anew; otherwise a video goes on from
         where it was.
         """
-        waits = {"state": RunState.QUEUED, "tries": DetectionRun.tries - 1, **RUN_LEASE.release()}
+        waits = {"state": RunState.QUEUED, "attempts": DetectionRun.attempts - 1, **RUN_LEASE.release()}
         values = {"waiting_kind": fault.kind, "waiting_for": str(fault)} | (_NOTHING_DONE if anew else {})
         with self._database.write_transaction() as session:
             put_off = self._write(session, claimed, **waits, **values)

@@ -35,7 +35,7 @@ UNDER_WAY: ColumnElement[bool] = _R.state.in_(_STATES)
 """Waiting or being worked on, in the words of the partial indexes: SQLite uses them for nothing else."""
 
 RUN_LEASE = Lease(owner=_R.lease_owner, epoch=_R.lease_epoch, until=_R.lease_until)
-FIRST_TRY = 1
+FIRST_ATTEMPT = 1
 
 _OF_A_REQUEST = ("media_id", "user_id", "detector", "confidence", "frame_interval", "request_id")
 _NOTHING_DONE: dict[str, Any] = {"frames_done": 0, "boxes_done": 0, "packets_skipped": 0}
@@ -59,13 +59,13 @@ class RunStatements:
         new = {name: bindparam(name, type_=_R[name].type) for name in _OF_A_REQUEST} | _NOTHING_DONE
         self.queue: Executable = (
             insert(RUN).values(
-                new | {"state": RunState.QUEUED, "tries": 0, "lease_epoch": 0, "results_epoch": 0, "created_at": now}
+                new | {"state": RunState.QUEUED, "attempts": 0, "lease_epoch": 0, "results_epoch": 0, "created_at": now}
             )
         ).returning(_R.id)
         """Adds a run that waits, and returns its id. Parameters: what was asked for."""
         leased = {
             "state": RunState.RUNNING,
-            "tries": FIRST_TRY,
+            "attempts": FIRST_ATTEMPT,
             "results_epoch": FIRST_EPOCH,
             **RUN_LEASE.claim(now, is_new=True),
             "created_at": now,

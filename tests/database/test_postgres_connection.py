@@ -144,7 +144,7 @@ def test_a_server_that_falls_silent_is_given_up_and_used_again_once_it_speaks(si
 def test_a_commit_that_nobody_answers_is_given_up_too(silent: SilentServer) -> None:
     def commit() -> None:
         with database.write_transaction() as session:
-            session.execute(text("INSERT INTO outbox_tally (name, slot, value) VALUES ('x', 0, 1)"))
+            session.execute(text("INSERT INTO counter_shard (name, shard, value) VALUES ('x', 0, 1)"))
             silent.hush()
 
     with closing(Database(silent.url, busy_seconds=0.2)) as database:
@@ -187,8 +187,8 @@ def read_only(url: str) -> Iterator[None]:
 def write(database: Database) -> int:
     """Write something; returns the connection that did."""
     with database.write_transaction() as session:
-        session.execute(text("INSERT INTO outbox_tally (name, slot, value) VALUES ('x', 0, 1)"))
-        session.execute(text("DELETE FROM outbox_tally WHERE name = 'x'"))
+        session.execute(text("INSERT INTO counter_shard (name, shard, value) VALUES ('x', 0, 1)"))
+        session.execute(text("DELETE FROM counter_shard WHERE name = 'x'"))
         return int(session.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
 

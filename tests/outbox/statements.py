@@ -65,8 +65,8 @@ def add_backlog(database: Database, count: int, *, due_at: float, delivered: boo
             "attempts": 0,
             "failures": 0,
             "counted_attempts": 0,
-            "uncertain": False,
-            "head_since": None if delivered else 1.0,
+            "outcome_unknown": False,
+            "waiting_since": None if delivered else 1.0,
         }
         for media_id in ids
     ]

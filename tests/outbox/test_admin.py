@@ -110,7 +110,7 @@ def test_a_skip_drops_the_head_and_goes_on_with_the_next(world: World, receiver:
     stream = world.stream(media_id)
     assert stream.last_error is None
     assert stream.park_reason is None
-    assert stream.uncertain is False
+    assert stream.outcome_unknown is False
     world.drive(world.dispatcher(receiver))
     assert receiver.of(media_id) == [2, 3]
 
@@ -122,7 +122,7 @@ def test_a_skip_of_the_only_message_leaves_nothing_waiting(world: World, receive
     stream = world.stream(media_id)
     assert receiver.seen == []
     assert stream.due_at is None
-    assert stream.head_since is None
+    assert stream.waiting_since is None
     assert stream.acked_seq == 1
     world.change(media_id, PROCESSING)
     world.drive(world.dispatcher(receiver))
@@ -219,7 +219,7 @@ def test_the_status_counts_messages_that_wait_and_media_that_are_parked(
     assert found.parked == 1
     assert found.delivered_last_hour == 1
     assert found.oldest_age == 42
-    assert world.stream(first).head_since == clock.seconds - 42
+    assert world.stream(first).waiting_since == clock.seconds - 42
 
 
 def test_the_history_shows_every_attempt_of_every_message(world: World, receiver: Receiver, clock: Clock) -> None:

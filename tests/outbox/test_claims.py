@@ -110,7 +110,9 @@ def test_a_lease_that_has_not_run_out_is_respected(world: World, clock: Clock, r
     slow.release.set()
 
 
-def test_a_lease_that_ran_out_makes_its_message_uncertain(world: World, clock: Clock, receiver: Receiver) -> None:
+def test_a_lease_that_ran_out_makes_the_outcome_of_its_message_unknown(
+    world: World, clock: Clock, receiver: Receiver
+) -> None:
     media_id = world.media()
     slow = world.slow_receiver()
     first = world.dispatcher(slow)
@@ -124,7 +126,7 @@ def test_a_lease_that_ran_out_makes_its_message_uncertain(world: World, clock: C
     slow.release.set()
 
 
-def test_a_lost_answer_makes_its_message_uncertain_and_the_next_one_not(
+def test_a_lost_answer_makes_the_outcome_of_its_message_unknown_until_the_next(
     world: World, clock: Clock, receiver: Receiver
 ) -> None:
     media_id = world.media(PROCESSING)
@@ -240,7 +242,7 @@ def test_no_send_starts_with_less_lease_left_than_its_deadline(world: World, rec
     assert stream.lease_owner is None
     assert stream.due_at == clock.seconds
     assert stream.attempts == 0
-    assert stream.uncertain is False
+    assert stream.outcome_unknown is False
     assert world.attempts(media_id) == []
 
 

@@ -156,7 +156,7 @@ def test_a_media_that_waits_for_nothing_is_due_at_once_when_a_message_comes(
     world.change(media_id, PROCESSING)
     stream = world.stream(media_id)
     assert stream.due_at == clock.seconds
-    assert stream.head_since == clock.seconds
+    assert stream.waiting_since == clock.seconds
 
 
 def test_enqueuing_costs_the_same_few_statements_whatever_waits_already(world: World, clock: Clock) -> None:
@@ -184,7 +184,7 @@ def test_a_new_media_and_its_message_are_one_statement_to_postgresql(postgres_ur
         assert stream.last_seq == 1
         assert stream.acked_seq == 0
         assert stream.due_at == 7.0
-        assert stream.head_since == 7.0
+        assert stream.waiting_since == 7.0
 
 
 def _statements_of(world: World, messages: int, media_id: str) -> int:

@@ -28,8 +28,8 @@ def running(world: World, media_id: str) -> None:
     """A run under way, as a media that is being processed has."""
     run(
         world,
-        "INSERT INTO detection_run (media_id, user_id, detector, confidence, frame_interval, state, tries, lease_epoch,"
-        " lease_until, frames_done, boxes_done, results_epoch, packets_skipped, created_at)"
+        "INSERT INTO detection_run (media_id, user_id, detector, confidence, frame_interval, state, attempts,"
+        " lease_epoch, lease_until, frames_done, boxes_done, results_epoch, packets_skipped, created_at)"
         f" VALUES ('{media_id}', 'ada', 'd', 0.5, 0.5, 'running', 1, 1, 99999999999, 0, 0, 0, 0, 0)",
     )
 

@@ -144,7 +144,7 @@ def test_what_a_long_snapshot_keeps_in_an_index_is_not_passed_over_by_each_claim
         report.execute("SELECT count(*) FROM outbox_stream")
         add_backlog(database, gone, due_at=clock.seconds)
         with database.write_transaction() as session:
-            session.execute(text("UPDATE outbox_stream SET due_at = NULL, acked_seq = last_seq, head_since = NULL"))
+            session.execute(text("UPDATE outbox_stream SET due_at = NULL, acked_seq = last_seq, waiting_since = NULL"))
         clock.advance(60)
         world.media()
         statements = Statements(database)

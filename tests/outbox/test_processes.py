@@ -266,7 +266,7 @@ def test_stopping_lets_go_of_every_lease_and_records_what_was_sent(live_world: W
     streams = [world.stream(media_id) for media_id in media_ids]
     assert [stream.lease_owner for stream in streams] == [None] * 30
     assert sum(stream.acked_seq for stream in streams) == 2
-    assert all(stream.due_at is not None and not stream.uncertain for stream in streams)
+    assert all(stream.due_at is not None and not stream.outcome_unknown for stream in streams)
     receiver = Receiver()
     world.drive(world.dispatcher(receiver))
     assert len(receiver.arrived) == 58

@@ -44,7 +44,7 @@ def test_a_delivered_message_says_when_and_how(world: World, receiver: Receiver,
     assert stream.acked_seq == 2
     assert stream.due_at is None
     assert stream.lease_owner is None
-    assert stream.head_since is None
+    assert stream.waiting_since is None
 
 
 def test_trouble_backs_the_media_off_and_no_other(world: World, receiver: Receiver, clock: Clock) -> None:
@@ -257,7 +257,7 @@ def test_what_may_have_reached_the_other_side_is_not_tried_again_at_once(world: 
     receiver.answer(media_id, UNREACHABLE, LOST, OK)
     world.drive(world.dispatcher(receiver))
     assert receiver.of(media_id) == [1, 1]
-    assert world.stream(media_id).uncertain
+    assert world.stream(media_id).outcome_unknown
 
 
 def test_everything_arrives_in_order_after_a_long_outage(sqlite_world: World, clock: Clock) -> None:

@@ -64,9 +64,9 @@ class Worker:
         assert pid is not None
         return pid
 
-    def kill_detector(self, run_id: int, tries: int) -> None:
+    def kill_detector(self, run_id: int, attempts: int) -> None:
         """End the detector as the kernel would, in the middle of that try."""
-        eventually(lambda: self.world.run(run_id).tries == tries and self.world.run(run_id).frames_done > 0)
+        eventually(lambda: self.world.run(run_id).attempts == attempts and self.world.run(run_id).frames_done > 0)
         os.kill(self.pid(), signal.SIGKILL)
 
 
@@ -92,17 +92,17 @@ def test_a_picture_is_looked_at_and_reported(worker: Worker) -> None:
     assert run.state == RunState.DONE
     assert run.frames_done == 1
     assert run.frames_total == 1
-    assert run.tries == 1
+    assert run.attempts == 1
     assert worker.world.found(run_id) == [(0, 0)]
     assert worker.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_run_whose_detector_is_killed_is_finished_on_its_second_try(worker: Worker, clip: Path) -> None:
     media_id, run_id = worker.start(clip, "Video", EVERY_FRAME)
-    worker.kill_detector(run_id, tries=1)
+    worker.kill_detector(run_id, attempts=1)
     run = worker.ended(run_id)
     assert run.state == RunState.DONE
-    assert run.tries == 2
+    assert run.attempts == 2
     assert run.frames_done == FRAMES
     frames = [frame for frame, _ordinal in worker.world.found(run_id)]
     assert frames == sorted(frames)
@@ -112,8 +112,8 @@ def test_a_run_whose_detector_is_killed_is_finished_on_its_second_try(worker: Wo
 
 def test_a_run_whose_detector_is_killed_at_every_try_ends_at_error(worker: Worker, clip: Path) -> None:
     media_id, run_id = worker.start(clip, "Video", EVERY_FRAME)
-    worker.kill_detector(run_id, tries=1)
-    worker.kill_detector(run_id, tries=2)
+    worker.kill_detector(run_id, attempts=1)
+    worker.kill_detector(run_id, attempts=2)
     run = worker.ended(run_id)
     assert run.state == RunState.FAILED
     assert run.failure == RunFailure.DETECTOR
@@ -131,7 +131,7 @@ def test_what_cannot_be_decoded_fails_at_once(worker: Worker, tmp_path: Path) ->
     run = worker.ended(run_id)
     assert run.state == RunState.FAILED
     assert run.failure == RunFailure.UNDECODABLE
-    assert run.tries == 1
+    assert run.attempts == 1
     assert run.error
     assert worker.world.status(media_id) == MediaStatus.ERROR
     assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
@@ -144,14 +144,14 @@ def test_the_end_of_the_service_hands_back_what_is_under_way(worker: Worker, cli
     worker.executor.stop()
     run = worker.world.run(run_id)
     assert run.state == RunState.QUEUED
-    assert run.tries == 0
+    assert run.attempts == 0
     assert run.lease_owner is None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert worker.world.told(media_id) == [NEW, PROCESSING]
     # Nobody has to wait for a lease: the next process goes on at once, and the end did not count as a failure.
     claimed = worker.world.claimed("next")
-    assert claimed.tries == 1
+    assert claimed.attempts == 1
     assert claimed.position is not None
     assert worker.world.run(run_id).frames_done > 0
 
@@ -167,7 +167,7 @@ def test_a_video_yields_to_somebody_else_s_photo_and_goes_on_from_where_it_was(w
     assert 0 < done < FRAMES
     run = worker.ended(video)
     assert run.state == RunState.DONE
-    assert run.tries == 1
+    assert run.attempts == 1
     assert run.frames_done == FRAMES
     assert run.boxes_done == len(world.found(video))
     assert run.lease_epoch > run.results_epoch == 1

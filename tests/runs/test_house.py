@@ -89,7 +89,7 @@ class House:
     def assert_done(self, media_id: str, run_id: int) -> None:
         eventually(lambda: self.world.run(run_id).state == RunState.DONE)
         assert self.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
-        assert self.world.run(run_id).tries == 1
+        assert self.world.run(run_id).attempts == 1
         assert self.waits_for(run_id) is None
 
 

@@ -55,7 +55,7 @@ def fill(database: Database, user: str, waiting: int, ended: int = 0) -> None:
     streams = [
         {
             "media_id": row["id"], "user_id": user, "last_seq": 0, "acked_seq": 0, "lease_epoch": 0, "attempts": 0,
-            "failures": 0, "counted_attempts": 0, "uncertain": False,
+            "failures": 0, "counted_attempts": 0, "outcome_unknown": False,
         }
         for row in media
     ]  # fmt: skip

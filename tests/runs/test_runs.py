@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from app.database import Database
 from app.database.models import MediaStatus, RunFailure, RunState
 from app.errors import AlreadyProcessing, Unavailable
-from app.runs.lifecycle import MAX_TRIES, RunRequest, Runs
+from app.runs.lifecycle import MAX_ATTEMPTS, RunRequest, Runs
 from tests.conftest import Clock
 from tests.runs.conftest import LEASE, WANTED, World, frame
 
@@ -26,7 +26,7 @@ def test_a_run_is_queued_until_a_process_takes_it(world: World) -> None:
     claimed = world.claimed()
     assert claimed.run_id == run_id
     assert claimed.media_id == media_id
-    assert claimed.tries == 1
+    assert claimed.attempts == 1
     assert claimed.confidence == 0.45
     assert claimed.frame_interval == 0.5
     assert claimed.request_id == "request-1"
@@ -138,7 +138,7 @@ def test_a_run_whose_process_died_is_taken_over_from_its_beginning(world: World,
     assert world.runs.active() == {run_id: None}
     second = world.claimed("two")
     assert second.run_id == run_id
-    assert second.tries == 1
+    assert second.attempts == 1
     assert world.run(run_id).frames_done == 0
     assert world.found(run_id) == []
     assert world.runs.finish(second, [frame(0)])
@@ -203,10 +203,10 @@ def test_a_run_that_ends_with_its_server_again_and_again_is_taken_over_without_a
 ) -> None:
     media_id = world.media()
     run_id = world.runs.start_new(media_id, WANTED)
-    for number in range(3 * MAX_TRIES):
+    for number in range(3 * MAX_ATTEMPTS):
         claimed = world.claimed(f"killed-{number}")
         assert claimed.run_id == run_id
-        assert claimed.tries == 1
+        assert claimed.attempts == 1
         clock.advance(LEASE + 1)
     assert world.runs.finish(world.claimed(), [frame(0)])
     assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
@@ -217,23 +217,23 @@ def test_tries_of_which_the_detector_died_count_whatever_became_of_servers_in_be
 ) -> None:
     world.runs.start_new(world.media(), WANTED)
     assert world.runs.hand_back(world.claimed(), counted=True)
-    assert world.claimed("killed").tries == 2
+    assert world.claimed("killed").attempts == 2
     clock.advance(LEASE + 1)
-    assert world.claimed().tries == 2
+    assert world.claimed().attempts == 2
 
 
 def test_a_run_handed_back_is_taken_at_once_and_only_counts_where_it_should(world: World) -> None:
     media_id = world.media()
     run_id = world.runs.start_new(media_id, WANTED)
-    for _ in range(MAX_TRIES + 2):
+    for _ in range(MAX_ATTEMPTS + 2):
         claimed = world.claimed()
-        assert claimed.tries == 1
+        assert claimed.attempts == 1
         world.runs.record(claimed, [frame(0)], total=None)
         assert world.runs.hand_back(claimed, counted=False)
         assert world.run(run_id).state == RunState.QUEUED
         assert world.run(run_id).frames_done == 0
     assert world.runs.hand_back(world.claimed(), counted=True)
-    assert world.claimed().tries == 2
+    assert world.claimed().attempts == 2
     assert world.told(media_id) == [NEW, PROCESSING]
 
 

@@ -109,13 +109,13 @@ def test_media_status_messages_and_the_leased_run_are_one_transaction_and_its_en
 
     def look(connection: WriteTransaction, media: Media) -> None:
         run = connection.scalars(select(DetectionRun).where(DetectionRun.media_id == media.id)).one()
-        leased.append((run.state, run.lease_epoch, run.lease_owner, run.tries))
+        leased.append((run.state, run.lease_epoch, run.lease_owner, run.attempts))
 
     media_id, run_id = desk.upload(after=look)
     run = desk.ended(run_id)
     assert leased == [("running", 1, desk.executor.owner, 1)]
     assert run.state == RunState.DONE
-    assert run.tries == 1
+    assert run.attempts == 1
     assert run.lease_epoch == 1
     assert run.frames_done == 1
     assert run.frames_total == 1
@@ -138,7 +138,7 @@ def test_a_picture_is_begun_before_it_is_recorded_and_needs_no_name_then(sqlite_
     _media_id, run_id = sqlite_desk.upload(before=lose_the_file)
     run = sqlite_desk.ended(run_id)
     assert run.state == RunState.DONE
-    assert run.tries == 1
+    assert run.attempts == 1
     assert sqlite_desk.world.found(run_id) == [(0, 0)]
 
 
@@ -183,7 +183,7 @@ def test_a_detector_that_dies_of_a_speculative_run_has_tried_once(sqlite_desk: D
     media_id, run_id = sqlite_desk.upload(after=kill)
     run = sqlite_desk.ended(run_id)
     assert run.state == RunState.DONE
-    assert run.tries == 2
+    assert run.attempts == 2
     assert sqlite_desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
@@ -192,11 +192,11 @@ def test_a_run_is_handed_back_where_the_detectors_have_stopped_meanwhile(sqlite_
     media_id, run_id = desk.upload(after=lambda _session, _media: desk.executor.stop())
     run = desk.world.run(run_id)
     assert run.state == RunState.QUEUED
-    assert run.tries == 0
+    assert run.attempts == 0
     assert run.lease_owner is None
     again = desk.world.claimed("another")
     assert again.run_id == run_id
-    assert again.tries == 1
+    assert again.attempts == 1
     assert desk.world.runs.finish(again, [])
     assert desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
 
@@ -236,7 +236,7 @@ def test_a_run_whose_process_dies_behind_the_recording_is_continued_once_its_lea
     clock.advance(2)
     claimed = world.claimed("another")
     assert claimed.run_id == run_id
-    assert claimed.tries == 1
+    assert claimed.attempts == 1
     assert claimed.epoch == 2
     assert world.runs.finish(claimed, [])
     assert world.told(claimed.media_id) == [NEW, PROCESSING, PROCESSED]

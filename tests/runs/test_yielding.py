@@ -45,13 +45,13 @@ def test_a_run_that_yielded_goes_on_with_what_it_had_and_ends_with_all(world: Wo
     assert world.runs.pause(first, [frame(1, 1)], POSITION, skipped=1)
     waiting = world.run(run_id)
     assert waiting.state == "queued"
-    assert waiting.tries == 0
+    assert waiting.attempts == 0
     assert waiting.frames_done == 2
     assert waiting.position == POSITION
     clock.advance(100)
     again = world.claimed()
     assert again.run_id == run_id
-    assert again.tries == 1
+    assert again.attempts == 1
     assert again.position == POSITION
     assert again.boxes_done == 3
     assert not world.runs.record(first, [frame(7)], total=None)
@@ -76,7 +76,7 @@ def test_a_run_whose_process_dies_after_it_went_on_begins_anew(world: World, clo
     anew = world.claimed()
     assert anew.position is None
     assert anew.boxes_done == 0
-    assert anew.tries == 1
+    assert anew.attempts == 1
     assert world.run(anew.run_id).frames_done == 0
     assert world.run(anew.run_id).results_epoch > before
     assert world.found(anew.run_id) == []
