@@ -8,7 +8,7 @@ from app.settings import Settings
 EXTENSION = "detections"
 
 
-def services() -> Services:
+def get_services() -> Services:
     """The services that the factory gave this application.
 
     One that only holds commands has none before the first of them asks; raises SettingsError if a setting is wrong, and
@@ -17,8 +17,8 @@ def services() -> Services:
     extensions = current_app.extensions
     if EXTENSION not in extensions:
         made = Services(Settings.from_env())
-        made.database.ensure_there()
-        made.database.condition.is_logged = False
+        made.database.ensure_exists()
+        made.database.health.is_logged = False
         extensions[EXTENSION] = made
     found: Services = extensions[EXTENSION]
     return found

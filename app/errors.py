@@ -214,7 +214,7 @@ class DetectorNotReady(DetectorFailed):
 class HouseFault(Unavailable):
     """What keeps a run from its file or its detector although the media item may be sound; the run waits.
 
-    `kind` is one of `app.runs.house_faults.Kind`; the text names no path, because /readyz tells it to everybody.
+    `kind` is one of `app.runs.house_faults.FaultKind`; the text names no path, because /readyz tells it to everybody.
     """
 
     def __init__(self, kind: str, reason: str) -> None:

@@ -32,18 +32,18 @@ from app.outbox.queue import OutboxQueue
 from app.outbox.schedule import OUTBOX_BOUNDS
 from app.outbox.watch import ChangeWatcher
 from app.process.background import Background, Periodic
-from app.process.processors import stay_on
+from app.process.processors import pin_to
 from app.process.slots import ConcurrencyLimiter
 from app.resumable.finishing import Finishing, RunDefaults
 from app.resumable.limits import Limits
 from app.resumable.records import UploadRecords
 from app.resumable.upkeep import UploadUpkeep
 from app.resumable.uploads import ResumableUploads
+from app.runs.blocked_runs import BlockedRuns
 from app.runs.claims import RUN_BOUNDS
 from app.runs.detector_process import DetectorProcess
 from app.runs.executor import RunExecutor
 from app.runs.lifecycle import RunRequest, Runs
-from app.runs.put_off import PutOffRuns
 from app.runs.retention import RETENTION_EVERY, SupersededRuns
 from app.runs.speculative_run import SpeculativeRun
 from app.runs.waiters import RunWaiters
@@ -103,7 +103,7 @@ class Services:
                 options=settings.detector_options,
             ),
             workers=settings.detection_workers,
-            on_left=self.waiters.notify,
+            on_released=self.waiters.notify,
             max_boxes=settings.max_boxes_per_run,
             folder_reason=self.folders.unusable_reason,
         )
@@ -125,7 +125,7 @@ class Services:
             ),
         )
         self.annotations = _annotations_client(settings)
-        look = self.annotations.look if self.annotations else None
+        look = self.annotations.fetch_for_adoption if self.annotations else None
         self.adoption = Adoption(self.database, self.storage, look)
         url = settings.annotations.url
         self.breaker = CircuitBreaker(url, self.database.now) if url else None
@@ -169,7 +169,7 @@ class Services:
 
     def auditor(self) -> RemoteAuditor | None:
         """A comparison with what the annotations service has; None where none is configured."""
-        return RemoteAuditor(self.database, self.annotations.find) if self.annotations else None
+        return RemoteAuditor(self.database, self.annotations.fetch_record) if self.annotations else None
 
     def verification(self) -> Verification:
         """A reading back of the stored files."""
@@ -179,7 +179,7 @@ class Services:
         """Begin to detect, dispatch and sweep in threads of this process, which is one of so many `processes` that
         serve with so many `threads` each, all of them on that processor unless the settings want otherwise."""
         if processor is not None and self.settings.worker_processors == "one":
-            stay_on(processor)
+            pin_to(processor)
         self.slots.set_threads(threads)
         try:
             self.folders.open()
@@ -188,7 +188,7 @@ class Services:
         if self.settings.detection == "embedded":
             self.executor.share(processes)
             self.executor.start()
-            self._background.append(self.put_off_runs())
+            self._background.append(self.blocked_runs())
         superseded = SupersededRuns(self.database, self.settings.outbox_retention_days)
         self._background += [
             self.schema,
@@ -202,14 +202,14 @@ class Services:
         for part in self._background:
             part.start()
 
-    def detection(self) -> "tuple[ChangeWatcher, PutOffRuns, RunExecutor]":
+    def detection(self) -> "tuple[ChangeWatcher, BlockedRuns, RunExecutor]":
         """What does runs, what releases those that were put off, and what has it notice those that other processes
         accepted; none started yet."""
-        return ChangeWatcher(self.database, self.executor.wake), self.put_off_runs(), self.executor
+        return ChangeWatcher(self.database, self.executor.wake), self.blocked_runs(), self.executor
 
-    def put_off_runs(self) -> PutOffRuns:
+    def blocked_runs(self) -> BlockedRuns:
         """What releases runs that a fault of the house keeps, not yet started."""
-        return PutOffRuns(self.database, self.executor.gate, self.folders.unusable_reason)
+        return BlockedRuns(self.database, self.executor.breaker, self.folders.unusable_reason)
 
     def delivery(self) -> list[Background]:
         """A dispatcher and what wakes it, not yet started; empty where nothing can be delivered."""

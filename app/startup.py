@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 from sqlalchemy.engine import make_url
 
-from app.database.sqlite_engine import place_warning
+from app.database.sqlite_engine import location_warning
 from app.errors import DetectionsError
 from app.settings import DatabaseSettings, Settings
 from app.storage import Storage
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 @contextmanager
-def ending_on_faults() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """A wrong setting, or a folder or file that refuses, ends this process, its text being all that is said."""
     try:
         yield
@@ -33,7 +33,7 @@ def check_file_systems(settings: Settings) -> None:
     Storage(settings.media_folders).ensure_fit()
 
 
-def warn_of_place(settings: DatabaseSettings) -> None:
+def log_database_location(settings: DatabaseSettings) -> None:
     """Log where an SQLite database lies, if that follows from where this process was started, and a warning where it is
     a file system that does not do for it."""
     url = make_url(settings.url)
@@ -41,12 +41,12 @@ def warn_of_place(settings: DatabaseSettings) -> None:
         return
     if settings.was_relative:
         log.info("database_file", path=url.database)
-    reason = place_warning(url)
+    reason = location_warning(url)
     if reason:
-        log.warning("database_place", reason=reason)
+        log.warning("database_location_unfit", reason=reason)
 
 
-def warn_of_plain_http(settings: Settings) -> None:
+def warn_about_plain_http(settings: Settings) -> None:
     """Log one line for each address of another machine that is reached without TLS."""
     addresses = {
         "ANNOTATIONS_URL": (settings.annotations.url, "tokens and records can be read and changed on their way"),
@@ -60,7 +60,7 @@ def warn_of_plain_http(settings: Settings) -> None:
             )
 
 
-def warn_of_nobody(settings: Settings) -> None:
+def warn_about_disabled_work(settings: Settings) -> None:
     """Log one line for each part of the work that nobody does as things are set."""
     if settings.annotations.url is None:
         log.warning("nothing_is_delivered", setting="ANNOTATIONS_URL", advice="messages wait until it is set")

@@ -7,9 +7,9 @@ answer is asked for again before it counts is decided in `app.outbox.decide`.
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from app.annotations.replies import ConnectError, ProtocolError, Response, TLSError, TransportError
+from app.annotations.responses import ConnectError, ProtocolError, Response, TLSError, TransportError
 from app.formats.retry_after import retry_after_seconds
-from app.outbox.messages import Classification, Kind, Message, Outcome, Verdict
+from app.outbox.messages import Classification, Message, MessageKind, Outcome, Verdict
 
 SUCCESS = range(200, 300)
 REDIRECTS = range(300, 400)
@@ -27,14 +27,22 @@ REFUSED, HOLD, UNFIT = Rule(Verdict.REFUSED), Rule(Verdict.HOLD), Rule(Verdict.U
 # A gateway says 5xx also for what the service behind it has done, or done half.
 RETRY_OUTCOME_UNKNOWN, UNFIT_OUTCOME_UNKNOWN = Rule(Verdict.RETRY, True), Rule(Verdict.UNFIT, True)
 
-ANY: dict[int, Rule] = {401: HOLD, 403: HOLD, 408: RETRY, 425: RETRY, 429: HOLD, 501: RETRY, 503: UNFIT_OUTCOME_UNKNOWN}
-CREATE = ANY | {404: UNFIT, 405: UNFIT, 501: UNFIT}
-STATUS = ANY | {404: LIMITED, 410: DELIVERED}
-BY_CLASS = {2: DELIVERED, 3: UNFIT, 4: REFUSED}
+COMMON_RULES: dict[int, Rule] = {
+    401: HOLD,
+    403: HOLD,
+    408: RETRY,
+    425: RETRY,
+    429: HOLD,
+    501: RETRY,
+    503: UNFIT_OUTCOME_UNKNOWN,
+}
+CREATE_RULES = COMMON_RULES | {404: UNFIT, 405: UNFIT, 501: UNFIT}
+STATUS_RULES = COMMON_RULES | {404: LIMITED, 410: DELIVERED}
+RULES_BY_CLASS = {2: DELIVERED, 3: UNFIT, 4: REFUSED}
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentRequest:
     """A request as it was sent: `call` names it to people.
 
     `outcome_unknown` says that an earlier attempt at the message may have been accepted; `one_token` that every user's
@@ -48,14 +56,14 @@ class Sent:
     now: float
 
 
-def classify(sent: Sent, response: Response) -> Classification:
+def classify(sent: SentRequest, response: Response) -> Classification:
     """What the answer to a message means, but for 409, which is `app.annotations.conflict`'s."""
-    detail = f"{sent.call} answered {response.status}{elsewhere(response)}"
+    detail = f"{sent.call} answered {response.status}{redirect_target(response)}"
     rule = _rule(sent.message.kind, response.status)
     if response.status in SUCCESS:
-        strange = _not_from_there(sent.message.media_id, response)
-        if strange is not None:
-            return classified(sent, UNFIT_OUTCOME_UNKNOWN, f"{detail} with {strange}", response)
+        foreign = _foreign_content(sent.message.media_id, response)
+        if foreign is not None:
+            return classified(sent, UNFIT_OUTCOME_UNKNOWN, f"{detail} with {foreign}", response)
     if rule is DELIVERED and response.status not in SUCCESS:
         gone = f"{detail}: gone there for good, nothing more to tell"
         return replace(classified(sent, rule, gone, response), outcome=Outcome.SUPERSEDED)
@@ -65,7 +73,7 @@ def classify(sent: Sent, response: Response) -> Classification:
     return found
 
 
-def classify_error(sent: Sent, error: TransportError, *, sent_before: bool) -> Classification:
+def classify_error(sent: SentRequest, error: TransportError, *, sent_before: bool) -> Classification:
     """A request that brought no answer. `sent_before`: an earlier request of this attempt did arrive, or may have."""
     detail = f"{sent.call}: {error.reason}"
     if isinstance(error, ConnectError):
@@ -76,12 +84,14 @@ def classify_error(sent: Sent, error: TransportError, *, sent_before: bool) -> C
     return Classification(Verdict.UNFIT if unfit else Verdict.RETRY, detail, outcome_unknown=True)
 
 
-def _rule(kind: Kind, status: int) -> Rule:
-    rules = CREATE if kind is Kind.CREATE else STATUS
-    return rules.get(status) or BY_CLASS.get(status // 100, RETRY_OUTCOME_UNKNOWN)
+def _rule(kind: MessageKind, status: int) -> Rule:
+    rules = CREATE_RULES if kind is MessageKind.CREATE else STATUS_RULES
+    return rules.get(status) or RULES_BY_CLASS.get(status // 100, RETRY_OUTCOME_UNKNOWN)
 
 
-def classified(sent: Sent, rule: Rule, detail: str, response: Response, status: int | None = None) -> Classification:
+def classified(
+    sent: SentRequest, rule: Rule, detail: str, response: Response, status: int | None = None
+) -> Classification:
     """A response by its rule; `status` is that of the message's own answer, where this one is a look's."""
     verdict = rule.verdict
     if verdict is Verdict.HOLD and sent.one_token:
@@ -98,13 +108,13 @@ def classified(sent: Sent, rule: Rule, detail: str, response: Response, status: 
     )
 
 
-def elsewhere(response: Response) -> str:
+def redirect_target(response: Response) -> str:
     """Where a redirect leads, for people."""
     location = response.headers.get("Location")
     return f" to {location}" if location and response.status in REDIRECTS else ""
 
 
-def _not_from_there(media_id: str, response: Response) -> str | None:
+def _foreign_content(media_id: str, response: Response) -> str | None:
     """Why a 2xx cannot come from the annotations API, which answers with JSON or without a body; None where it can."""
     is_json = response.media_type == "application/json" or response.media_type.endswith("+json")
     if response.media_type == "application/problem+json":

@@ -28,7 +28,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from app.annotations.resolver import Resolver
 from app.errors import SettingsError
 
-MAX_ANSWER_BYTES = 64 * 1024
+MAX_RESPONSE_BYTES = 64 * 1024
 HTTP = b"HTTP/"
 FIRST_BYTES = 6
 """So many bytes of an answer that is not HTTP are shown to people."""
@@ -39,8 +39,8 @@ _OTHERS = {b"\x15\x03": "TLS", b"\x16\x03": "TLS", b"\x00\x00": "HTTP/2", b"SSH-
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
-class AnswerTooLong(OSError):
-    """More than MAX_ANSWER_BYTES were sent in answer; the rest stays unread."""
+class ResponseTooLong(OSError):
+    """More than MAX_RESPONSE_BYTES were sent in answer; the rest stays unread."""
 
 
 class NotHTTP(OSError):
@@ -48,11 +48,11 @@ class NotHTTP(OSError):
 
 
 @dataclass(slots=True)
-class Exchange:
+class RequestState:
     """What the send under way may still use and what has become of it: written by its socket, read by its client."""
 
     ends_at: float = 0.0  # on the monotonic clock
-    allowance: int = MAX_ANSWER_BYTES
+    allowance: int = MAX_RESPONSE_BYTES
     connected_anew: bool = False
     sent: bool = False  # a byte of the request may have left
     received: int = 0
@@ -61,12 +61,12 @@ class Exchange:
 
     def begin(self) -> None:
         """A new send, within the same deadline."""
-        self.allowance = MAX_ANSWER_BYTES
+        self.allowance = MAX_RESPONSE_BYTES
         self.connected_anew = self.sent = self.ended = False
         self.received = 0
         self.first_bytes = b""
 
-    def take_note(self, beginning: memoryview, count: int) -> None:
+    def note_received(self, beginning: memoryview, count: int) -> None:
         """Note that so many bytes came, which begin so. Raises NotHTTP as soon as the answer cannot be HTTP."""
         self.allowance -= count
         self.received += count
@@ -114,7 +114,7 @@ class Endpoint:
 
 
 class DeadlineSession(requests.Session):
-    """A Session to one endpoint, with one connection, for one thread. Set `exchange.ends_at`, then send."""
+    """A Session to one endpoint, with one connection, for one thread. Set `state.ends_at`, then send."""
 
     def __init__(
         self, endpoint: Endpoint, resolver: Resolver, connect_timeout: float, tls: ssl.SSLContext | None
@@ -122,22 +122,22 @@ class DeadlineSession(requests.Session):
         super().__init__()
         self.trust_env = False
         self.cookies = RequestsCookieJar(policy=DefaultCookiePolicy(allowed_domains=()))
-        self.exchange = Exchange()
-        dialer = _Dialer(self.exchange, resolver, connect_timeout)
+        self.state = RequestState()
+        dialer = _Dialer(self.state, resolver, connect_timeout)
         pool: HTTPConnectionPool = (
             _TLSPool(endpoint.host, endpoint.port, maxsize=1, ssl_context=tls, dialer=dialer)
             if endpoint.scheme == "https"
             else _Pool(endpoint.host, endpoint.port, maxsize=1, dialer=dialer)
         )
         self.adapters.clear()
-        self.mount(f"{endpoint.scheme}://", _OnePool(pool))
+        self.mount(f"{endpoint.scheme}://", _SinglePoolAdapter(pool))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """None, always: even unfollowed redirects would be read whole and decoded by requests."""
         return None
 
 
-def trusting_context(ca_file: str | None = None) -> ssl.SSLContext:
+def create_tls_context(ca_file: str | None = None) -> ssl.SSLContext:
     """Checks certificates against the system's authorities, those that requests brings, and those in `ca_file`."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
@@ -148,20 +148,20 @@ def trusting_context(ca_file: str | None = None) -> ssl.SSLContext:
 
 
 class _Socket(socket.socket):
-    exchange: Exchange
+    state: RequestState
 
     def recv_into(self, buffer: Any, nbytes: int | None = 0, flags: int = 0) -> int:
-        exchange = self.exchange
-        if exchange.allowance <= 0:
-            raise AnswerTooLong(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
-        self.settimeout(exchange.time_left())
-        count = super().recv_into(buffer, min(nbytes or len(buffer), exchange.allowance), flags)
-        exchange.take_note(memoryview(buffer)[: min(count, FIRST_BYTES)], count)
+        state = self.state
+        if state.allowance <= 0:
+            raise ResponseTooLong(f"the answer is longer than {MAX_RESPONSE_BYTES} bytes")
+        self.settimeout(state.time_left())
+        count = super().recv_into(buffer, min(nbytes or len(buffer), state.allowance), flags)
+        state.note_received(memoryview(buffer)[: min(count, FIRST_BYTES)], count)
         return count
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        self.settimeout(self.exchange.time_left())
-        self.exchange.sent = True
+        self.settimeout(self.state.time_left())
+        self.state.sent = True
         super().sendall(data, flags)
 
 
@@ -173,25 +173,25 @@ class _TLSSocket(_Socket, ssl.SSLSocket):
 class _Dialer:
     """Makes the connections of one session. Resolving, connecting and the TLS handshake share `connect_timeout`."""
 
-    exchange: Exchange
+    state: RequestState
     resolver: Resolver
     connect_timeout: float
 
     def dial(self, host: str, port: int, options: Any) -> socket.socket:
-        self.exchange.connected_anew = True
+        self.state.connected_anew = True
         until = monotonic() + self.connect_timeout
-        addresses = self.resolver.resolve(host, port, self.exchange.time_left(until))
+        addresses = self.resolver.resolve(host, port, self.state.time_left(until))
         failure = OSError("the name has no address")
         for position, (family, kind, protocol, _, address) in enumerate(addresses):
             # A fair share each: an address that swallows everything must not use up the time of the next one.
-            share = self.exchange.time_left(until) / (len(addresses) - position)
+            share = self.state.time_left(until) / (len(addresses) - position)
             made = _Socket(family, kind, protocol)
             try:
                 made.settimeout(share)
                 for option in options or ():
                     made.setsockopt(*option)
                 made.connect(address)
-                made.settimeout(self.exchange.time_left(until))
+                made.settimeout(self.state.time_left(until))
             except OSError as error:
                 made.close()
                 failure = error
@@ -223,11 +223,11 @@ class _Connection(HTTPConnection):
     def connect(self) -> None:
         super().connect()
         assert isinstance(self.sock, _Socket), "a socket without a deadline"
-        self.sock.exchange = self._dialer.exchange
+        self.sock.state = self._dialer.state
 
     def getresponse(self) -> Any:
         response = super().getresponse()
-        if self._dialer.exchange.ended:  # http.client takes an end inside the head for the end of the head
+        if self._dialer.state.ended:  # http.client takes an end inside the head for the end of the head
             response.close()
             raise http.client.RemoteDisconnected("the answer ends inside its head")
         if response.status < http.HTTPStatus.OK:
@@ -248,7 +248,7 @@ class _TLSPool(HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
-class _OnePool(HTTPAdapter):
+class _SinglePoolAdapter(HTTPAdapter):
     """Takes every connection from one pool, so no proxy and no other host can come into play."""
 
     def __init__(self, pool: HTTPConnectionPool) -> None:

@@ -3,14 +3,14 @@
 import requests
 
 from app.annotations.deadline import DeadlineSession, Endpoint
-from app.annotations.replies import NETWORK_ERRORS, Response, TransportError, read_response, transport_error
+from app.annotations.responses import NETWORK_ERRORS, Response, TransportError, read_response, transport_error
 from app.annotations.tokens import TokenSource
 from app.process.version import USER_AGENT
 
 UNAUTHORIZED = 401
 
 
-class Conversation:
+class Exchange:
     """Ends at `ends_at` on the monotonic clock, whatever is asked in it.
 
     `tokens_used` are its secrets. `sent` says that some request may have arrived; `outcome_unknown` that one was sent
@@ -24,7 +24,7 @@ class Conversation:
         self._endpoint = endpoint
         self._tokens = tokens
         self._user_id = user_id
-        session.exchange.ends_at = ends_at
+        session.state.ends_at = ends_at
         self.tokens_used = [tokens.token_for(user_id)]
         self.sent = False
         self.outcome_unknown = False
@@ -33,15 +33,17 @@ class Conversation:
         """How a request is named to people."""
         return f"{method} {self._endpoint.base}{path}"
 
-    def ask(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None) -> Response:
+    def send(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> Response:
         """Send it, with a fresh token should the first be refused; raises TransportError."""
-        reply = self._ask(method, path, headers or {}, body)
-        if reply.status == UNAUTHORIZED and len(self.tokens_used) == 1:
+        response = self._send_once(method, path, headers or {}, body)
+        if response.status == UNAUTHORIZED and len(self.tokens_used) == 1:
             self.tokens_used.append(self._tokens.token_for(self._user_id, fresh=True))
-            reply = self._ask(method, path, headers or {}, body)
-        return reply
+            response = self._send_once(method, path, headers or {}, body)
+        return response
 
-    def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Response:
+    def _send_once(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Response:
         common = {
             "Authorization": f"Bearer {self.tokens_used[-1]}",
             "User-Agent": USER_AGENT,
@@ -50,13 +52,13 @@ class Conversation:
         }
         request = self._prepared(method, path, common | headers, body)
         try:
-            return self._send(request)
+            return self._perform(request)
         except TransportError as error:
             if not error.stale:
                 raise
             # The same key again: a second one of what did arrive after all changes nothing.
             self.outcome_unknown = True
-            return self._send(request)
+            return self._perform(request)
 
     def _prepared(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None
@@ -70,15 +72,13 @@ class Conversation:
         request.prepare_body(body, None)
         return request
 
-    def _send(self, request: requests.PreparedRequest) -> Response:
-        exchange = self._session.exchange
-        exchange.begin()
+    def _perform(self, request: requests.PreparedRequest) -> Response:
+        state = self._session.state
+        state.begin()
         try:
-            with self._session.send(
-                request, stream=True, allow_redirects=False, timeout=exchange.time_left()
-            ) as response:
-                return read_response(response, exchange)
+            with self._session.send(request, stream=True, allow_redirects=False, timeout=state.time_left()) as response:
+                return read_response(response, state)
         except NETWORK_ERRORS as error:
-            raise transport_error(error, exchange, self._endpoint.origin) from error
+            raise transport_error(error, state, self._endpoint.origin) from error
         finally:
-            self.sent = self.sent or exchange.sent
+            self.sent = self.sent or state.sent

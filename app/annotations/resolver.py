@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from app.process.shared_call import SharedCall
+from app.process.single_flight import SingleFlight
 
 Addresses = Sequence[tuple[Any, ...]]
 Lookup = Callable[..., Addresses]
@@ -23,7 +23,7 @@ class Resolver:
     def __init__(self, lookup: Lookup = socket.getaddrinfo) -> None:
         self._lookup = lookup
         self._guard = threading.Lock()
-        self._calls: dict[tuple[str, int], SharedCall[Addresses]] = {}
+        self._calls: dict[tuple[str, int], SingleFlight[Addresses]] = {}
 
     def resolve(self, host: str, port: int, seconds: float) -> Addresses:
         """As getaddrinfo for a stream; raises OSError, or TimeoutError where that takes longer than `seconds`."""
@@ -38,7 +38,7 @@ class Resolver:
                 raise
             raise TimeoutError(f"the name was not resolved within {seconds:.1f} s") from error
 
-    def _call(self, host: str, port: int) -> SharedCall[Addresses]:
+    def _call(self, host: str, port: int) -> SingleFlight[Addresses]:
         lookup = partial(self._lookup, host, port, type=socket.SOCK_STREAM)
         with self._guard:
-            return self._calls.setdefault((host, port), SharedCall(lookup, "annotations-resolver"))
+            return self._calls.setdefault((host, port), SingleFlight(lookup, "annotations-resolver"))

@@ -14,7 +14,7 @@ import requests
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
-from app.annotations.deadline import Exchange, NotHTTP
+from app.annotations.deadline import NotHTTP, RequestState
 
 NETWORK_ERRORS = (RequestException, HTTPError, HTTPException, OSError)
 """All that a send can raise through no fault of ours."""
@@ -25,7 +25,7 @@ JSON_WEB_TOKEN = re.compile(r"eyJ[\w-]{4,}(?:\.[\w-]*){0,4}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP answer, its body undecoded; `cut` says that it was longer than MAX_ANSWER_BYTES."""
+    """An HTTP answer, its body undecoded; `cut` says that it was longer than MAX_RESPONSE_BYTES."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -103,28 +103,28 @@ class ReadError(TransportError):
     """The connection broke, or the time was up, before the answer was whole."""
 
 
-def transport_error(error: BaseException, exchange: Exchange, origin: str) -> TransportError:
-    """The error of a request, classified by what its exchange has come to."""
+def transport_error(error: BaseException, state: RequestState, origin: str) -> TransportError:
+    """The error of a request, classified by what its state has come to."""
     cause = _cause(error)
     reason = "timed out" if isinstance(cause, TimeoutError) else str(cause) or type(cause).__name__
-    if exchange.connected_anew and not exchange.sent:
+    if state.connected_anew and not state.sent:
         return ConnectError(f"no connection to {origin}: {reason}", may_have_arrived=False)
     if isinstance(cause, NotHTTP):
         return ProtocolError(reason)
-    if exchange.sent and isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+    if state.sent and isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
         return TLSError(reason)
-    stale = exchange.sent and not exchange.connected_anew and not exchange.received
-    return ReadError(reason, may_have_arrived=exchange.sent, stale=stale)
+    stale = state.sent and not state.connected_anew and not state.received
+    return ReadError(reason, may_have_arrived=state.sent, stale=stale)
 
 
-def read_response(response: requests.Response, exchange: Exchange) -> Response:
-    """The whole answer, or its first MAX_ANSWER_BYTES; raises one of NETWORK_ERRORS where it is cut off."""
+def read_response(response: requests.Response, state: RequestState) -> Response:
+    """The whole answer, or its first MAX_RESPONSE_BYTES; raises one of NETWORK_ERRORS where it is cut off."""
     body, cut = bytearray(), False
     try:
         while piece := response.raw.read(READ_SIZE, decode_content=False):
             body += piece
     except HTTPError:
-        if exchange.allowance > 0:
+        if state.allowance > 0:
             raise
         cut = True
     return Response(response.status_code, response.headers, bytes(body), cut)

@@ -20,15 +20,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from app.database import postgres_engine, sqlite_engine
-from app.database.condition import DatabaseCondition
 from app.database.error_translation import translate_db_errors
+from app.database.health import DatabaseHealth
 from app.database.pooler import check_pooler
 from app.database.postgres_connection import Connector, PostgresConnection, TimeLimits
 from app.database.sql_functions import database_now
-from app.database.sqlite_file import DatabaseFile, PlacedConnection
+from app.database.sqlite_file import DatabaseFile, TrackedConnection
 from app.database.transactions import ReadTransaction, Topic, WriteTransaction
-from app.database.write_trial import has_room, write_and_take_back
-from app.database.write_turn import WriteTurn
+from app.database.write_probe import has_disk_space, write_uncommitted
+from app.database.writer_lock import WriterLock
 from app.errors import DatabaseDamaged, DatabaseDiskFailed, DatabaseFailed, DetectionsError, StorageFull, Unavailable
 
 BUSY_SECONDS = 5.0
@@ -39,12 +39,12 @@ POSTGRES_BUSY_SECONDS = 1.5
 """How long a transaction waits on PostgreSQL for a lock that somebody else holds: a row's, as a rule, and for its
 commit."""
 
-TRIAL_SECONDS = 1.0
+PROBE_SECONDS = 1.0
 """How long a trial of writing waits for its turn and for the lock."""
 
 SAFE_SQLITE = (3, 51, 3)
 PG_CHANNEL = "detections_outbox"
-NOTICE = f"NOTIFY {PG_CHANNEL}"
+NOTIFY_STATEMENT = f"NOTIFY {PG_CHANNEL}"
 """Wakes other processes at the commit, whatever the topics; on SQLite they watch the file's data version."""
 
 
@@ -74,16 +74,16 @@ class Database:
         self.now: ColumnElement[float] = database_now() if now is None else now
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.busy_seconds = busy_seconds or (BUSY_SECONDS if self.is_sqlite else POSTGRES_BUSY_SECONDS)
-        self.condition = DatabaseCondition()
+        self.health = DatabaseHealth()
         self._connector = self._listening = self._file = None
-        self._turn = WriteTurn()
+        self._writer_lock = WriterLock()
         self._has_room: Callable[[], bool] = lambda: True
         if self.is_sqlite:
             path = Path(self.url.database or "").absolute()
-            self._has_room = partial(has_room, path.parent)
+            self._has_room = partial(has_disk_space, path.parent)
             self._file = file = DatabaseFile(path, may_create=may_create)
             self.reader = sqlite_engine.reader(self.url, file, self.busy_seconds)
-            self.writer = sqlite_engine.writer(self.url, file, self.busy_seconds, self._turn.left)
+            self.writer = sqlite_engine.writer(self.url, file, self.busy_seconds, self._writer_lock.seconds_left)
         else:
             self._limits = limits or TimeLimits.within(self.busy_seconds)
             self._connector = Connector(self.url, self._limits, own_sessions=pooler == "none")
@@ -91,7 +91,7 @@ class Database:
             self.writer, self.reader = postgres_engine.make(self.url, self._connector, self.busy_seconds)
         self._subscribers: dict[Topic, list[Callable[[], None]]] = {topic: [] for topic in Topic}
 
-    def note_server(self) -> None:
+    def record_server(self) -> None:
         """Have the database know with which server it is used, for connections that are older than its first row
         (`app.database.postgres_failover`)."""
         if self._connector is not None:
@@ -105,7 +105,11 @@ class Database:
         `app.database.error_translation` lists.
         """
         engine = self.reader if statement_seconds is None or self.is_sqlite else self.writer
-        with self._watched(), ReadTransaction(engine) as transaction, self._taking(transaction, statement_seconds):
+        with (
+            self._watched(),
+            ReadTransaction(engine) as transaction,
+            self._statement_limit(transaction, statement_seconds),
+        ):
             yield transaction
 
     @contextmanager
@@ -119,18 +123,18 @@ class Database:
         """
         with (
             self._watched(),
-            self._write_turn(since=waiting_since),
+            self._lock_writer(since=waiting_since),
             WriteTransaction(self.writer) as transaction,
             transaction.begin() as begun,
-            self._taking(transaction, statement_seconds),
+            self._statement_limit(transaction, statement_seconds),
         ):
             transaction.core = transaction.connection()  # begins it: its turn counts from here
             yield transaction
             if not begun.is_active:
                 transaction.topics.clear()
             elif transaction.topics and not self.is_sqlite:
-                _driver(transaction.core).notice = NOTICE
-        self.condition.committed()
+                _driver(transaction.core).notify_statement = NOTIFY_STATEMENT
+        self.health.committed()
         for topic in transaction.topics:
             for subscriber in self._subscribers[topic]:
                 subscriber()
@@ -140,27 +144,27 @@ class Database:
 
         A failed database is tried at most once a second.
         """
-        failure = self.condition.failure
+        failure = self.health.failure
         if failure is None:
             return
-        if self.condition.seconds_since_failure < TRIAL_SECONDS:
+        if self.health.seconds_since_failure < PROBE_SECONDS:
             raise failure
-        self.try_writing()
+        self.check_writable()
 
-    def try_writing(self, seconds: float = TRIAL_SECONDS) -> None:
+    def check_writable(self, seconds: float = PROBE_SECONDS) -> None:
         """Write, unless a commit has just shown that this can be done; raises what `writing` does.
 
         What is written is taken back, so nobody else is woken; after a failure it is committed, to be sure.
         """
         with self._watched():
-            self._check_place()
-        if isinstance(self.condition.failure, DatabaseDamaged):
-            raise self.condition.failure
-        if self.condition.is_fresh:
+            self._check_reader_file()
+        if isinstance(self.health.failure, DatabaseDamaged):
+            raise self.health.failure
+        if self.health.is_fresh:
             return
-        with self._watched(), self._write_turn(seconds), self.writer.connect() as connection:
-            write_and_take_back(connection)
-        if self.condition.failure is not None:
+        with self._watched(), self._lock_writer(seconds), self.writer.connect() as connection:
+            write_uncommitted(connection)
+        if self.health.failure is not None:
             self._commit_nothing()
 
     def overwrite_failed_commit(self) -> None:
@@ -172,7 +176,7 @@ class Database:
         if self.is_sqlite:
             self._commit_nothing()
 
-    def admit_replaced(self, examine: Callable[[], None]) -> bool:
+    def admit_replacement(self, examine: Callable[[], None]) -> bool:
         """Go on with a file that has come to the place of SQLite's, unless `examine` raises something against it.
 
         Nobody else uses that file before. False where nothing has come there.
@@ -186,12 +190,12 @@ class Database:
         except DetectionsError as error:
             self._file.refuse(getattr(error, "advice", str(error)))
             return False
-        self.condition.clear()
+        self.health.clear()
         return True
 
-    def check_place(self, connection: object) -> None:
-        """Raise NotAtItsPlace, sqlite3's error, unless a connection of `reader` has what is at the database's path."""
-        if self._file is not None and isinstance(connection, PlacedConnection):
+    def check_file(self, connection: object) -> None:
+        """Raise DatabaseFileError unless the file that a connection of `reader` has open is the one at the path."""
+        if self._file is not None and isinstance(connection, TrackedConnection):
             self._file.check_with_log(connection)
 
     def truncate_log(self) -> bool:
@@ -220,7 +224,7 @@ class Database:
         """What is known to be risky about this database, for a person to decide on."""
         if not self.is_sqlite:
             return []
-        place = sqlite_engine.place_warning(self.url)
+        place = sqlite_engine.location_warning(self.url)
         found = [place] if place else []
         if sqlite3.sqlite_version_info < SAFE_SQLITE:
             safe, version = ".".join(map(str, SAFE_SQLITE)), sqlite3.sqlite_version
@@ -233,7 +237,7 @@ class Database:
         Raises DatabaseUnfit where a person has to change something first, as where SQLite's file is not there. A server
         that is out of reach may come yet.
         """
-        self.ensure_there()
+        self.ensure_exists()
         looks = (
             (self._connector, "DATABASE_URL", "set DATABASE_POOLER=transaction"),
             (self._listening, "DATABASE_LISTEN_URL", "name the server itself"),
@@ -254,10 +258,10 @@ class Database:
             return str(error)
         return None
 
-    def ensure_there(self) -> None:
+    def ensure_exists(self) -> None:
         """Raise DatabaseUnfit, one line that names the path, where SQLite's file is not there and may not be made."""
         if self._file is not None:
-            self._file.ensure_there()
+            self._file.ensure_exists()
 
     def listen(self) -> PostgresConnection | None:
         """A new connection that hears the notifications of PG_CHANNEL, the caller's to close; None where there is none,
@@ -292,10 +296,10 @@ class Database:
         except (DatabaseFailed, StorageFull) as error:
             if self.is_sqlite and not isinstance(error, DatabaseDiskFailed | StorageFull):
                 self._give_up_connections()
-            self.condition.failed(error)
+            self.health.failed(error)
             raise
         except Unavailable:
-            self.condition.doubt()
+            self.health.forget_last_commit()
             raise
 
     def _commit_nothing(self) -> None:
@@ -304,19 +308,19 @@ class Database:
                 version = session.execute(text("PRAGMA user_version")).scalar_one()
                 session.execute(text(f"PRAGMA user_version = {int(version)}"))
             else:
-                write_and_take_back(session.connection())
+                write_uncommitted(session.connection())
 
     def _check_file(self, connection: object) -> None:
-        if self._file is not None and isinstance(connection, PlacedConnection):
+        if self._file is not None and isinstance(connection, TrackedConnection):
             self._file.check(connection)
 
-    def _check_place(self) -> None:
+    def _check_reader_file(self) -> None:
         if self._file is not None:
             with closing(self.reader.raw_connection()) as connection:
-                self.check_place(connection.driver_connection)
+                self.check_file(connection.driver_connection)
 
     @contextmanager
-    def _taking(self, session: Session, statement_seconds: float | None) -> Iterator[None]:
+    def _statement_limit(self, session: Session, statement_seconds: float | None) -> Iterator[None]:
         """Give the statements of a session's transaction more time than PostgreSQL's limits do."""
         if statement_seconds is None or self.is_sqlite:
             yield
@@ -330,11 +334,11 @@ class Database:
             driver.exchange_seconds = self._limits.exchange
 
     @contextmanager
-    def _write_turn(self, seconds: float | None = None, *, since: float | None = None) -> Iterator[None]:
+    def _lock_writer(self, seconds: float | None = None, *, since: float | None = None) -> Iterator[None]:
         if not self.is_sqlite:
             yield
             return
-        with self._turn.taken(self.busy_seconds if seconds is None else seconds, since):
+        with self._writer_lock.acquired(self.busy_seconds if seconds is None else seconds, since):
             yield
 
 

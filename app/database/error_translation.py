@@ -4,7 +4,7 @@
 |---|---|---|---|
 | no room, or no quota left | FULL, a failed write with no room beside it | 53100 | StorageFull |
 | somebody's lock, too many connections, a server that is away | BUSY, LOCKED | 55P03, 57…, 08…, silence | Unavailable |
-| the file is not at its place | NotAtItsPlace | | DatabaseFailed |
+| the file is not at its place | DatabaseFileError | | DatabaseFailed |
 | read-only | READONLY, PERM | 25006 | DatabaseFailed |
 | the disk refuses | IOERR, CANTOPEN | 58… | DatabaseDiskFailed |
 | damaged | CORRUPT, NOTADB | XX001, XX002 | DatabaseDamaged |
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.database.sqlite_file import NotAtItsPlace
+from app.database.sqlite_file import DatabaseFileError
 from app.errors import DatabaseDamaged, DatabaseDiskFailed, DatabaseFailed, DetectionsError, StorageFull, Unavailable
 
 RETRY_AFTER_SECONDS = 5.0
@@ -40,18 +40,18 @@ _SQLITE_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @contextmanager
-def translate_db_errors(has_room: Callable[[], bool] = lambda: True) -> Iterator[None]:
+def translate_db_errors(has_disk_space: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Raise one of the errors above in place of the driver's or SQLAlchemy's exception, where it means that.
 
-    `has_room` tells whether SQLite's folder lets a file grow: of a quota that is used up, SQLite says only that the
-    write failed. What remains SQLAlchemy's (IntegrityError, a missing table) is for the caller to handle.
+    `has_disk_space` tells whether a file in SQLite's folder can grow: for an exhausted quota SQLite only reports a
+    failed write. Other errors of SQLAlchemy (IntegrityError, a missing table) pass through.
     """
     try:
         yield
     except PoolTimeout as error:
         raise Unavailable("Every connection to the database is taken; try again.", RETRY_AFTER_SECONDS) from error
     except (DBAPIError, sqlite3.Error) as error:
-        meaning = _meaning(error, has_room)
+        meaning = _meaning(error, has_disk_space)
         if meaning is None:
             raise
         raise meaning from error
@@ -63,19 +63,19 @@ def sqlstate(error: BaseException | None) -> str | None:
     return state
 
 
-def _meaning(error: DBAPIError | sqlite3.Error, has_room: Callable[[], bool]) -> DetectionsError | None:
+def _meaning(error: DBAPIError | sqlite3.Error, has_disk_space: Callable[[], bool]) -> DetectionsError | None:
     original = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(original, NotAtItsPlace):
+    if isinstance(original, DatabaseFileError):
         return DatabaseFailed(str(original), original.advice)
     code = getattr(original, "sqlite_errorcode", 0)  # SQLite's extended result code; 0 where the error is not SQLite's
     if code:
-        return _meaning_of_sqlite(code, f"{original} ({getattr(original, 'sqlite_errorname', code)})", has_room)
+        return _meaning_of_sqlite(code, f"{original} ({getattr(original, 'sqlite_errorname', code)})", has_disk_space)
     return _meaning_on_postgres(error, sqlstate(original)) if isinstance(error, DBAPIError) else None
 
 
-def _meaning_of_sqlite(code: int, words: str, has_room: Callable[[], bool]) -> DetectionsError | None:
+def _meaning_of_sqlite(code: int, words: str, has_disk_space: Callable[[], bool]) -> DetectionsError | None:
     kind = code & 0xFF
-    if kind == sqlite3.SQLITE_FULL or (kind in _SQLITE_REFUSED and not has_room()):
+    if kind == sqlite3.SQLITE_FULL or (kind in _SQLITE_REFUSED and not has_disk_space()):
         return _full()
     if kind in _SQLITE_BUSY:
         return Unavailable("The database is busy: another program holds its lock; try again.", RETRY_AFTER_SECONDS)

@@ -21,7 +21,7 @@ FRESH_SECONDS = 5.0
 Failure = DatabaseFailed | StorageFull
 
 
-class DatabaseCondition:
+class DatabaseHealth:
     """Safe to use from several threads."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -62,7 +62,7 @@ class DatabaseCondition:
         if self.is_logged:
             log.error("database_failed", reason=str(failure), advice=getattr(failure, "advice", None))
 
-    def doubt(self) -> None:
+    def forget_last_commit(self) -> None:
         """Somebody could not use the database: what a commit has shown before is shown no more."""
         self._committed_at = float("-inf")
 

@@ -16,13 +16,13 @@ from sqlalchemy.orm import Session
 
 from app.errors import DatabaseDamaged
 
-PORTION = 5000
-SHOWN = 20
+BATCH_ROWS = 5000
+MAX_REPORTED = 20
 """How many problems of a table are named."""
 
 _PAGE = re.compile(r"page (\d+)")
 
-Opened = Callable[[], AbstractContextManager[Session]]
+OpenSession = Callable[[], AbstractContextManager[Session]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class _Index:
 
 
 def find_damage(
-    opened: Opened, on_progress: Callable[[int, int], None] = lambda _done, _total: None
+    opened: OpenSession, on_progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> Iterator[Damage]:
     """Everything that is found damaged. `opened` gives a session for each portion; progress is told in rows."""
     try:
@@ -57,7 +57,7 @@ def find_damage(
         found = list(_checked(opened, table))
         if not found:
             found = list(_compared(opened, table, lambda count: on_progress(min(done + count, total), total)))  # noqa: B023
-        yield from found[:SHOWN]
+        yield from found[:MAX_REPORTED]
         done += rows
         on_progress(done, total)
 
@@ -75,7 +75,7 @@ def _last(connection: Connection, table: str) -> int:
         return 0
 
 
-def _checked(opened: Opened, table: str) -> Iterator[Damage]:
+def _checked(opened: OpenSession, table: str) -> Iterator[Damage]:
     """What SQLite's quick check says of a table and its indexes: one problem for each page."""
     try:
         with opened() as session:
@@ -93,7 +93,7 @@ def _checked(opened: Opened, table: str) -> Iterator[Damage]:
         yield Damage(table, line)
 
 
-def _compared(opened: Opened, table: str, on_rows: Callable[[int], None]) -> Iterator[Damage]:
+def _compared(opened: OpenSession, table: str, on_rows: Callable[[int], None]) -> Iterator[Damage]:
     """Each row must be found by each index, and an index hold no more than the rows."""
     try:
         with opened() as session:
@@ -108,7 +108,7 @@ def _compared(opened: Opened, table: str, on_rows: Callable[[int], None]) -> Ite
                     return
                 for index in indexes:
                     yield from _missing(session.connection(), table, index, (after, last))
-            after, done = last, done + PORTION
+            after, done = last, done + BATCH_ROWS
             on_rows(done)
     except DatabaseDamaged as error:
         yield Damage(table, str(error.__cause__ or error))
@@ -142,7 +142,7 @@ def _portion_end(connection: Connection, table: str, after: int) -> int | None:
     """The rowid of the last row of the portion after that one; None where there is no more."""
     found: int | None = connection.exec_driver_sql(
         f'SELECT max(rowid) FROM (SELECT rowid FROM "{table}" NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?)',  # noqa: S608
-        (after, PORTION),
+        (after, BATCH_ROWS),
     ).scalar()
     return found
 

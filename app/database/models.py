@@ -72,7 +72,7 @@ class RunFailure(StrEnum):
 
 ACTIVE_RUN = text("state IN ('queued', 'running')")
 RUNNING_RUN = text("state = 'running'")
-PUT_OFF_RUN = text("waiting_kind IS NOT NULL")
+BLOCKED_RUN = text("waiting_kind IS NOT NULL")
 
 
 class Media(Base):
@@ -127,7 +127,7 @@ class DetectionRun(Base):
         ),
         CheckConstraint("(waiting_kind IS NULL) = (waiting_for IS NULL)", name="waiting_has_reason"),
         CheckConstraint("waiting_kind IS NULL OR state = 'queued'", name="waiting_is_queued"),
-        Index("ix_detection_run_blocked", "waiting_kind", "id", sqlite_where=PUT_OFF_RUN, postgresql_where=PUT_OFF_RUN),
+        Index("ix_detection_run_blocked", "waiting_kind", "id", sqlite_where=BLOCKED_RUN, postgresql_where=BLOCKED_RUN),
         Index("uq_detection_run_active", "media_id", unique=True, sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN),
         Index("ix_detection_run_waiting", "user_id", "id", sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN),
         Index("ix_detection_run_running", "user_id", sqlite_where=RUNNING_RUN, postgresql_where=RUNNING_RUN),

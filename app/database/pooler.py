@@ -8,7 +8,7 @@ import psycopg
 from app.database.postgres_connection import Connector, PostgresConnection
 from app.errors import DatabaseUnfit
 
-_TRIES = 3
+_ATTEMPTS = 3
 """A pool that is busy meanwhile may hide once what it does; hardly three times."""
 
 
@@ -24,7 +24,7 @@ def check_pooler(connector: Connector, setting: str, remedy: str) -> str | None:
         if not connector.own_sessions or backend == (connection.info.backend_pid,):
             return None
         host = f"{connection.info.host}:{connection.info.port}"
-    if any(_shares_sessions(connector) for _ in range(_TRIES)):
+    if any(_shares_sessions(connector) for _ in range(_ATTEMPTS)):
         raise DatabaseUnfit(
             f"{setting} leads to a pooler at {host} that gives each transaction another session of the database:"
             f" {remedy}."

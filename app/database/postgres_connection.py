@@ -74,20 +74,20 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
 
     begin_statement = "BEGIN"
     exchange_seconds: float | None = None
-    notice: str | None = None
+    notify_statement: str | None = None
     """A statement that the next commit makes with it, in one exchange."""
 
     def begin(self) -> None:
         """Begin a transaction that reads what is committed and holds to the limits."""
-        self.notice = None
+        self.notify_statement = None
         self.execute(self.begin_statement.encode(), prepare=False)
 
     def commit(self) -> None:
         """Commit, with the notice if there is one."""
-        if self.notice is None:
+        if self.notify_statement is None:
             super().commit()
         else:
-            self.execute(f"{self.notice}; COMMIT".encode(), prepare=False)
+            self.execute(f"{self.notify_statement}; COMMIT".encode(), prepare=False)
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Psycopg's, which everything that asks the server goes through; closes this connection if no answer comes."""

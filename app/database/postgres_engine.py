@@ -44,7 +44,7 @@ def connect(connector: Connector) -> PostgresConnection:
     """A new connection, to the server that the database was last used with, or in a new epoch."""
     connection = connector.connect()
     try:
-        postgres_failover.notice(connection)
+        postgres_failover.detect_failover(connection)
     except BaseException:
         connection.close()
         raise

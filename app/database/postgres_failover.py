@@ -32,7 +32,7 @@ RETURNING epoch, server.before, server.history
 """
 
 
-def notice(connection: psycopg.Connection[Any]) -> None:
+def detect_failover(connection: psycopg.Connection[Any]) -> None:
     """Begin a new epoch where another server goes on, and say so in one line.
 
     Does nothing where the server is a standby or does not tell its history, and before the database's first start or

@@ -34,7 +34,7 @@ def is_read_only(session: Session) -> bool:
     return on_postgres and session.scalar(text("SHOW transaction_read_only")) == "on"
 
 
-def trouble(session: Session) -> str | None:
+def mismatch(session: Session) -> str | None:
     """Why the database is not fit for this code, and what to do about it; None where it is."""
     stands_at, (head, *earlier) = schema_revision(session), revisions()
     if stands_at == head:

@@ -19,21 +19,21 @@ EVERY_SECONDS = 5.0
 
 
 class SchemaWatch(BackgroundWork):
-    """Looks every few seconds; `trouble` is what is wrong, None where nothing is."""
+    """Looks every few seconds; `mismatch` is what is wrong, None where nothing is."""
 
     def __init__(self, database: Database, *, every: float = EVERY_SECONDS) -> None:
         super().__init__("schema-watch", pause=every)
         self._queries = Queries(database)
-        self.trouble: str | None = None
+        self.mismatch: str | None = None
 
     def work(self) -> None:
         """Look, and log a change. A database that is away tells nothing, and is told of elsewhere."""
         try:
-            found = self._queries.fetch(schema.trouble)
+            found = self._queries.fetch(schema.mismatch)
         except (DetectionsError, DBAPIError):
             return
-        if found != self.trouble:
-            self.trouble = found
+        if found != self.mismatch:
+            self.mismatch = found
             if found:
                 log.error("schema_does_not_fit", reason=found)
             else:

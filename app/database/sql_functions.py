@@ -32,20 +32,20 @@ def _postgres_now(_element: database_now, _compiler: SQLCompiler, **_options: An
     return "(SELECT extract(epoch from clock_timestamp())::double precision)"
 
 
-class whole(GenericFunction[int]):  # noqa: N801 (named as the SQL functions are)
+class floor_to_int(GenericFunction[int]):  # noqa: N801 (named as the SQL functions are)
     """The whole part of a number that is not negative."""
 
     type = BigInteger()
     inherit_cache = True
 
 
-@compiles(whole, "sqlite")
-def _sqlite_whole(element: whole, compiler: SQLCompiler, **options: Any) -> str:
+@compiles(floor_to_int, "sqlite")
+def _sqlite_floor(element: floor_to_int, compiler: SQLCompiler, **options: Any) -> str:
     return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"  # floor() is not in every build
 
 
-@compiles(whole, "postgresql")
-def _postgres_whole(element: whole, compiler: SQLCompiler, **options: Any) -> str:
+@compiles(floor_to_int, "postgresql")
+def _postgres_floor(element: floor_to_int, compiler: SQLCompiler, **options: Any) -> str:
     return f"floor({compiler.process(element.clauses, **options)})::bigint"  # a cast alone would round
 
 

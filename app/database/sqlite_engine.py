@@ -16,12 +16,12 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import PoolProxiedConnection
 
-from app.database.sqlite_file import DatabaseFile, PlacedConnection
+from app.database.sqlite_file import DatabaseFile, TrackedConnection
 from app.storage.file_systems import network_kind_of
 
-SHORTEST_PAUSE = 0.0003
-LONGEST_PAUSE = 0.01
-LOOKS = 20
+SHORTEST_PAUSE_SECONDS = 0.0003
+LONGEST_PAUSE_SECONDS = 0.01
+PAUSE_DIVISOR = 20
 """A pause is this part of what was waited already: who has waited for 200 ms looks every 10."""
 
 
@@ -51,7 +51,7 @@ def writer(url: URL, file: DatabaseFile, busy_seconds: float, left: Callable[[],
     return engine
 
 
-def place_warning(url: URL) -> str | None:
+def location_warning(url: URL) -> str | None:
     """Say what is risky about where the database lies; None where nothing is."""
     folder = Path(url.database or "").absolute().parent
     kind = network_kind_of(folder)
@@ -78,7 +78,7 @@ def begin_writing(
             waited = monotonic() - began
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or waited >= busy_seconds:
                 raise
-            sleep(min(max(waited / LOOKS, SHORTEST_PAUSE), LONGEST_PAUSE))
+            sleep(min(max(waited / PAUSE_DIVISOR, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS))
         else:
             return
 
@@ -104,6 +104,6 @@ def _adapt(engine: Engine, file: DatabaseFile, begin: Callable[[sqlite3.Connecti
     engine.dialect.do_commit = do_commit  # type: ignore[assignment,method-assign]
 
 
-def _placed(connection: object) -> PlacedConnection:
-    assert isinstance(connection, PlacedConnection)
+def _placed(connection: object) -> TrackedConnection:
+    assert isinstance(connection, TrackedConnection)
     return connection

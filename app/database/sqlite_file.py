@@ -34,7 +34,7 @@ class Identity(NamedTuple):
     inode: int
 
 
-class NotAtItsPlace(sqlite3.OperationalError):
+class DatabaseFileError(sqlite3.OperationalError):
     """What lies at the database's path is not the file that this process may use.
 
     The text is for everybody; `advice` names the path and says what a person can do.
@@ -46,17 +46,17 @@ class NotAtItsPlace(sqlite3.OperationalError):
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenFiles:
     """The file that a connection has open, and its log: each path of the log with the file that was there."""
 
     file: Identity
     log: tuple[tuple[str, Identity], ...]
 
 
-class PlacedConnection(sqlite3.Connection):
+class TrackedConnection(sqlite3.Connection):
     """A connection that knows what it has open."""
 
-    opened: Opened
+    opened: OpenFiles
 
 
 class DatabaseFile:
@@ -66,16 +66,16 @@ class DatabaseFile:
         self.path = path
         self._text = str(path)
         self._may_create = may_create
-        self._admitted: Opened | None = None
+        self._admitted: OpenFiles | None = None
         self._refused: tuple[Identity | None, str] | None = None
         self._pins: list[int] = []
         self._guard = threading.Lock()
         self._examiner = threading.local()
 
-    def open(self, timeout: float, *pragmas: str) -> PlacedConnection:
+    def open(self, timeout: float, *pragmas: str) -> TrackedConnection:
         """A new connection, which waits `timeout` seconds for locks. Makes no file, unless this one may be created.
 
-        Raises NotAtItsPlace, and sqlite3's errors.
+        Raises DatabaseFileError, and sqlite3's errors.
         """
         if not self._may_create:
             self._check_admitted(self._identity())
@@ -85,7 +85,7 @@ class DatabaseFile:
         connection = sqlite3.connect(
             f"file:{quote(self._text)}?mode={mode}",
             uri=True,
-            factory=PlacedConnection,
+            factory=TrackedConnection,
             isolation_level=None,
             timeout=timeout,
             check_same_thread=False,
@@ -97,16 +97,16 @@ class DatabaseFile:
             raise
         return connection
 
-    def ensure_there(self) -> None:
+    def ensure_exists(self) -> None:
         """Raise DatabaseUnfit, one line that names the path, where there is no database and none may be created."""
         try:
             if not self._may_create:
                 self._identity()
-        except NotAtItsPlace as error:
+        except DatabaseFileError as error:
             raise DatabaseUnfit(error.advice) from error
 
-    def check(self, connection: PlacedConnection) -> None:
-        """Raise NotAtItsPlace unless the connection's file is the one at the path, and may be used. Costs one stat.
+    def check(self, connection: TrackedConnection) -> None:
+        """Raise DatabaseFileError unless the connection's file is the one at the path, and may be used. Costs one stat.
 
         A file that has gone elsewhere is given what its log holds first: it may have gone there without it.
         """
@@ -114,18 +114,18 @@ class DatabaseFile:
             found = self._identity()
             if found != connection.opened.file:
                 raise self._replaced()
-        except NotAtItsPlace:
+        except DatabaseFileError:
             _save_log(connection)
             raise
         self._check_admitted(found)
 
-    def check_with_log(self, connection: PlacedConnection) -> None:
+    def check_with_log(self, connection: TrackedConnection) -> None:
         """The same, also of the connection's log. Where that alone is gone, what it holds is copied into the file."""
         self.check(connection)
         for path, identity in connection.opened.log:
             if _identity_of(path) != identity:
                 _save_log(connection)
-                raise NotAtItsPlace(
+                raise DatabaseFileError(
                     "The database's log was removed beneath it; try again.",
                     f"{path} was removed or replaced while the database was in use. What it held was copied into "
                     f"{self._text}. Leave both files of the log alone while the service runs.",
@@ -164,7 +164,7 @@ class DatabaseFile:
             self._unpin()
             self._admitted = None
 
-    def _prepare(self, connection: PlacedConnection, pragmas: tuple[str, ...]) -> None:
+    def _prepare(self, connection: TrackedConnection, pragmas: tuple[str, ...]) -> None:
         # A new file is still empty now, and SQLite gives its log the rights that the database has.
         for suffix in ("", *LOG_SUFFIXES):
             make_private(Path(f"{self._text}{suffix}"))
@@ -174,11 +174,11 @@ class DatabaseFile:
             connection.execute(f"PRAGMA {pragma}")
         real = os.path.realpath(self._text)  # SQLite names the log after the file that a link leads to
         log = ((path, _identity_of(path)) for path in (f"{real}{suffix}" for suffix in LOG_SUFFIXES))
-        connection.opened = Opened(self._identity(), tuple((path, found) for path, found in log if found))
+        connection.opened = OpenFiles(self._identity(), tuple((path, found) for path, found in log if found))
         if self._admitted is None or self._admitted.file == connection.opened.file:
             self._admit(connection.opened)
 
-    def _admit(self, opened: Opened) -> None:
+    def _admit(self, opened: OpenFiles) -> None:
         """Know the file, and its log, from now on. Each is held by a descriptor that neither reads nor writes, whose
         closing gives up no lock of SQLite's: else the number of a deleted one would soon be that of a new one."""
         with self._guard:
@@ -202,50 +202,50 @@ class DatabaseFile:
             raise self._replaced()
         for path, identity in admitted.log:
             if _identity_of(path) == identity:
-                raise NotAtItsPlace(
+                raise DatabaseFileError(
                     "Another file is at the database's place, beside the log of the one before.",
                     f"{path} belongs to the file that was at {self._text} before, and would damage the one that is "
                     f"there now. Remove {self._text}-wal and {self._text}-shm, or {_PUT_BACK}.",
                 )
 
     def _identity(self) -> Identity:
-        """Of what is at the path. Raises NotAtItsPlace where that is no database."""
+        """Of what is at the path. Raises DatabaseFileError where that is no database."""
         try:
             found = os.stat(self._text)  # noqa: PTH116 (Path.stat takes twice as long)
         except OSError as error:
             raise self._missing(error) from error
         if not found.st_size and not self._may_create:
-            raise NotAtItsPlace(
+            raise DatabaseFileError(
                 "The database's file is empty.", f"There is no database in {self._text}: run `alembic upgrade head`."
             )
         return Identity(found.st_dev, found.st_ino)
 
-    def _missing(self, error: OSError) -> NotAtItsPlace:
+    def _missing(self, error: OSError) -> DatabaseFileError:
         if self._admitted is None:
-            return NotAtItsPlace(
+            return DatabaseFileError(
                 "There is no database: the log says where; `alembic upgrade head` makes one.",
                 f"There is no database at {self._text} ({error.strerror}). Is DATABASE_URL right, and its disk "
                 "mounted? `alembic upgrade head` makes a new one.",
             )
-        return NotAtItsPlace(
+        return DatabaseFileError(
             "The database's file is not at its place.",
             f"{self._text} was moved or deleted while it was in use ({error.strerror}): {_PUT_BACK}.",
         )
 
-    def _replaced(self) -> NotAtItsPlace:
+    def _replaced(self) -> DatabaseFileError:
         refused = self._refused
         if refused is not None and refused[0] == _identity_of(self._text):
-            return NotAtItsPlace(
+            return DatabaseFileError(
                 "Another file is at the database's place, and it is not used; the log says why.",
                 f"{self._text} was replaced, and the file there now is not used: {refused[1]}",
             )
-        return NotAtItsPlace(
+        return DatabaseFileError(
             "Another file is at the database's place; it is being examined.",
             f"{self._text} was replaced while it was in use. The file there now is used once it has been examined.",
         )
 
 
-def _save_log(connection: PlacedConnection) -> None:
+def _save_log(connection: TrackedConnection) -> None:
     """Copy what the log of a connection holds into its file, as far as that can be done; its transaction is over."""
     with suppress(sqlite3.Error):
         connection.rollback()

@@ -10,19 +10,19 @@ from app.errors import Unavailable
 RETRY_AFTER_SECONDS = 5.0
 
 
-class WriteTurn:
+class WriterLock:
     """One thread at a time. Waiting for the turn and for the database's lock have one deadline together."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._deadline = 0.0
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """How many seconds the thread whose turn it is may still wait for the database's lock."""
         return max(0.0, self._deadline - time.monotonic())
 
     @contextmanager
-    def taken(self, seconds: float, since: float | None = None) -> Iterator[None]:
+    def acquired(self, seconds: float, since: float | None = None) -> Iterator[None]:
         """Have the turn within the block; raises Unavailable where it does not come in time.
 
         `since` is when the waiting began, on the monotonic clock, where that was before now.

@@ -17,10 +17,10 @@ from app.outbox.messages import Claim
 from app.outbox.queue import OutboxQueue
 from app.outbox.statements import USERS_AT_ONCE
 
-LOOK_BACK_SECONDS = 10.0
+LOOKBACK_SECONDS = 10.0
 """How far back streams are looked for: for longer than a transaction may take that adds messages, due now."""
 
-LOOK_AT_ALL_SECONDS = 5.0
+FULL_SCAN_SECONDS = 5.0
 """How often all are looked for, whenever they were due."""
 
 
@@ -34,7 +34,7 @@ class Claiming:
         self._lease = lease
         self._last_user = ""
         self._since = 0.0
-        self._looked_at = 0.0
+        self._full_scan_at = 0.0
 
     def claim(
         self,
@@ -88,11 +88,11 @@ class Claiming:
         What was delivered leaves its place in the index to the vacuum of PostgreSQL, which removes nothing while a long
         report or backup holds its snapshot: from the start, each claim would pass over all of that.
         """
-        if session.get_bind().dialect.name == "sqlite" or 0 <= now - self._looked_at < LOOK_AT_ALL_SECONDS:
+        if session.get_bind().dialect.name == "sqlite" or 0 <= now - self._full_scan_at < FULL_SCAN_SECONDS:
             return
         first = self._queue.next_due_in(session)
-        self._since = now + min(0.0 if first is None else first, -LOOK_BACK_SECONDS)
-        self._looked_at = now
+        self._since = now + min(0.0 if first is None else first, -LOOKBACK_SECONDS)
+        self._full_scan_at = now
 
     def _pick(self, session: WriteTransaction, limit: int, media_id: str | None, *, holds_any: bool) -> list[Claim]:
         if not holds_any:

@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from app.outbox.circuit import Endpoint, Window
-from app.outbox.decide_endpoint import Situation, decide_endpoint, is_put_off
-from app.outbox.messages import Attempt, Claim, Classification, Returned, Verdict
+from app.outbox.circuit import EndpointState, Window
+from app.outbox.decide_endpoint import DecisionContext, decide_endpoint, is_deferred
+from app.outbox.messages import Attempt, Claim, Classification, SendResult, Verdict
 from app.outbox.retry_policy import RetryPolicy
 
 LIMITED_ATTEMPTS = 5
-"""So often, and over at least CONCLUDED_AFTER seconds, an answer that is not the last word is asked for."""
+"""So often, and over at least CONCLUDE_AFTER_SECONDS seconds, an answer that is not the last word is asked for."""
 
 REFUSED_ATTEMPTS = 3
-"""So often, and over at least CONCLUDED_AFTER seconds, a media item is refused alone before it is parked."""
+"""So often, and over at least CONCLUDE_AFTER_SECONDS seconds, a media item is refused alone before it is parked."""
 
-CONCLUDED_AFTER = 600.0
+CONCLUDE_AFTER_SECONDS = 600.0
 REFUSED_AGAIN_SECONDS = 1.0
 """Until a refused message is sent a second time; what others got meanwhile tells whether it is the item's own fault."""
 
-_NO_LAST_WORD = (Verdict.RETRY_LIMITED, Verdict.REFUSED, Verdict.PARK)
+_INCONCLUSIVE = (Verdict.RETRY_LIMITED, Verdict.REFUSED, Verdict.PARK)
 
 
 class Action(StrEnum):
@@ -59,30 +59,30 @@ class Decision:
     """A transition for each claim, and how the endpoint stands from now on."""
 
     transitions: Sequence[Transition]
-    endpoint: Endpoint
+    endpoint: EndpointState
     window: Window
 
 
 def may_conclude(claim: Claim, waited: float) -> bool:
     """Whether the claim's next answer may be the last before a conclusion, refusals having gone on for `waited`
     seconds."""
-    return claim.counted_attempts + 1 >= LIMITED_ATTEMPTS and waited >= CONCLUDED_AFTER
+    return claim.counted_attempts + 1 >= LIMITED_ATTEMPTS and waited >= CONCLUDE_AFTER_SECONDS
 
 
-def decide(returned: Sequence[Returned], situation: Situation, policy: RetryPolicy) -> Decision:
+def decide(returned: Sequence[SendResult], context: DecisionContext, policy: RetryPolicy) -> Decision:
     """Decide all that came back at once: first the endpoint's condition, then each stream by it."""
-    verdicts = {one.claim.key: _concluded(one, situation) for one in returned}
-    endpoint, window = decide_endpoint(returned, verdicts, situation, policy)
-    streams = _Streams(returned, endpoint, situation, policy)
+    verdicts = {one.claim.key: _concluded(one, context) for one in returned}
+    endpoint, window = decide_endpoint(returned, verdicts, context, policy)
+    streams = _Streams(returned, endpoint, context, policy)
     return Decision([streams.transition(one, verdicts[one.claim.key]) for one in returned], endpoint, window)
 
 
-def _concluded(one: Returned, situation: Situation) -> Classification | None:
+def _concluded(one: SendResult, context: DecisionContext) -> Classification | None:
     """What the answer means, with how long answers of its kind have gone on."""
     if one.attempt is None:
         return None
-    found, waited = one.attempt.classification, situation.seconds_since(one.claim.refused_since)
-    if found.verdict is not Verdict.RETRY_LIMITED or is_put_off(found, waited) or not may_conclude(one.claim, waited):
+    found, waited = one.attempt.classification, context.seconds_since(one.claim.refused_since)
+    if found.verdict is not Verdict.RETRY_LIMITED or is_deferred(found, waited) or not may_conclude(one.claim, waited):
         return found
     return found.conclusion or replace(found, verdict=Verdict.PARK)
 
@@ -91,10 +91,10 @@ class _Streams:
     """Decides each stream by the condition that the endpoint has come to."""
 
     def __init__(
-        self, returned: Sequence[Returned], endpoint: Endpoint, situation: Situation, policy: RetryPolicy
+        self, returned: Sequence[SendResult], endpoint: EndpointState, context: DecisionContext, policy: RetryPolicy
     ) -> None:
         self._endpoint = endpoint
-        self._situation = situation
+        self._context = context
         self._policy = policy
         self._delivered_now = {
             one.claim.message.media_id
@@ -102,9 +102,9 @@ class _Streams:
             if one.attempt and one.attempt.classification.verdict is Verdict.DELIVERED
         }
 
-    def transition(self, one: Returned, found: Classification | None) -> Transition:
+    def transition(self, one: SendResult, found: Classification | None) -> Transition:
         claim, attempt = one.claim, one.attempt
-        if claim.message.media_id in self._situation.lost:
+        if claim.message.media_id in self._context.lost:
             return Transition(Action.LEASE_LOST, claim, attempt)
         if attempt is None or found is None:
             return Transition(Action.RELEASE, claim, failures=claim.failures, counted_attempts=claim.counted_attempts)
@@ -112,7 +112,7 @@ class _Streams:
 
     def _after(self, claim: Claim, attempt: Attempt) -> Transition:
         found = attempt.classification
-        if found.verdict in _NO_LAST_WORD and is_put_off(found, self._waited(claim)):
+        if found.verdict in _INCONCLUSIVE and is_deferred(found, self._waited(claim)):
             delay = self._policy.limited_wait.delay(claim.failures + 1, found.retry_after)
             return self._retry(claim, attempt, delay, failed=True, refused=True)
         by_verdict = {
@@ -128,7 +128,7 @@ class _Streams:
 
     def _delivered(self, claim: Claim, attempt: Attempt) -> Transition:
         held = claim.message.user_id in self._endpoint.holds
-        flows = self._endpoint.circuit.is_closed and not held and not self._situation.stopping
+        flows = self._endpoint.circuit.is_closed and not held and not self._context.stopping
         return Transition(Action.DELIVERED, claim, attempt, goes_on=flows)
 
     def _failed(self, claim: Claim, attempt: Attempt) -> Transition:
@@ -143,25 +143,25 @@ class _Streams:
 
     def _held(self, claim: Claim, attempt: Attempt) -> Transition:
         hold = self._endpoint.holds[claim.message.user_id]
-        return self._retry(claim, attempt, max(0.0, hold.until - self._situation.now))
+        return self._retry(claim, attempt, max(0.0, hold.until - self._context.now))
 
     def _refused(self, claim: Claim, attempt: Attempt) -> Transition:
         if self._endpoint.circuit.refuses_everything:
             return self._unfit(claim, attempt)
         counted, waited = claim.counted_attempts + 1, self._waited(claim)
         if (counted > 1 and self._others_got_through(claim)) or (
-            counted >= REFUSED_ATTEMPTS and waited >= CONCLUDED_AFTER
+            counted >= REFUSED_ATTEMPTS and waited >= CONCLUDE_AFTER_SECONDS
         ):
             return self._park(claim, attempt)
-        delay = REFUSED_AGAIN_SECONDS if counted == 1 else max(REFUSED_AGAIN_SECONDS, CONCLUDED_AFTER - waited)
+        delay = REFUSED_AGAIN_SECONDS if counted == 1 else max(REFUSED_AGAIN_SECONDS, CONCLUDE_AFTER_SECONDS - waited)
         return self._retry(claim, attempt, delay, counted=True, refused=True)
 
     def _waited(self, claim: Claim) -> float:
-        return self._situation.seconds_since(claim.refused_since)
+        return self._context.seconds_since(claim.refused_since)
 
     def _others_got_through(self, claim: Claim) -> bool:
         """Another media item's message was delivered between this one's refusals."""
-        since, last = claim.refused_since, self._situation.last_delivery
+        since, last = claim.refused_since, self._context.last_delivery
         return bool(self._delivered_now - {claim.message.media_id}) or (
             since is not None and last is not None and last > since
         )
@@ -171,7 +171,7 @@ class _Streams:
         if circuit.is_closed:
             delay = self._policy.unfit_wait.delay(claim.attempts + 1, asked)
         else:
-            delay = max(circuit.wait(self._situation.now), self._policy.circuit_wait.delay(1, asked))
+            delay = max(circuit.wait(self._context.now), self._policy.circuit_wait.delay(1, asked))
         return self._retry(claim, attempt, delay)
 
     def _park(self, claim: Claim, attempt: Attempt) -> Transition:

@@ -13,19 +13,19 @@ from dataclasses import replace
 
 import structlog
 
-from app.outbox.circuit import FEW, Sender
-from app.outbox.messages import Attempt, Claim, Classification, Deliver, Returned, Verdict
+from app.outbox.circuit import CONSECUTIVE_THRESHOLD, InFlight
+from app.outbox.messages import Attempt, Claim, Classification, Deliver, SendResult, Verdict
 from app.outbox.retry_policy import RetryPolicy
 
 log = structlog.get_logger()
 
-AHEAD = 25
+MAX_QUEUED_PER_WORKER = 25
 """Claims waiting for each thread at most: half of them last while the outcomes of the other half are recorded."""
 
-AHEAD_SECONDS = 0.1
+MAX_QUEUED_SECONDS = 0.1
 """How long a claim may wait for its thread: with a slow receiver, claims are better left to other processes."""
 
-_MEMORY = 0.2
+_SMOOTHING = 0.2
 
 
 class DeliveryWorkers:
@@ -54,12 +54,12 @@ class DeliveryWorkers:
         self._on_returned = on_returned
         self._monotonic = monotonic
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="delivery-worker")
-        self._returned: deque[Returned] = deque()
-        self._under_way: dict[tuple[str, int], Sender] = {}
+        self._returned: deque[SendResult] = deque()
+        self._in_flight: dict[tuple[str, int], InFlight] = {}
         self._unsent = 0
-        self._typical_seconds = AHEAD_SECONDS
+        self._typical_seconds = MAX_QUEUED_SECONDS
         self._guard = threading.Lock()
-        self._bad_streak = 0
+        self._failure_streak = 0
         self._held_users: set[str] = set()
         self.stopping = threading.Event()
         self._within_claim = policy.within_claim(self.stopping)
@@ -67,45 +67,45 @@ class DeliveryWorkers:
     @property
     def free(self) -> int:
         """How many more claims can be taken."""
-        return self._count + self._ahead - len(self._under_way)
+        return self._count + self._queue_capacity - len(self._in_flight)
 
     @property
-    def _ahead(self) -> int:
+    def _queue_capacity(self) -> int:
         """How many claims may wait."""
-        return int(self._count * min(AHEAD, AHEAD_SECONDS / max(self._typical_seconds, 1e-6)))
+        return int(self._count * min(MAX_QUEUED_PER_WORKER, MAX_QUEUED_SECONDS / max(self._typical_seconds, 1e-6)))
 
     @property
-    def under_way(self) -> Sequence[Sender]:
+    def in_flight(self) -> Sequence[InFlight]:
         """Whose claims have not been collected yet."""
-        return list(self._under_way.values())
+        return list(self._in_flight.values())
 
     @property
-    def collectable(self) -> bool:
+    def has_results(self) -> bool:
         return bool(self._returned)
 
     def submit(self, claims: Sequence[Claim]) -> None:
         """Send claims that were taken after all that came back had been decided: nothing before them counts."""
         with self._guard:
             self._unsent += len(claims)
-            self._bad_streak = 0
+            self._failure_streak = 0
             self._held_users.clear()
         for claim in claims:
-            self._under_way[claim.key] = Sender(claim.message.media_id, claim.message.user_id)
+            self._in_flight[claim.key] = InFlight(claim.message.media_id, claim.message.user_id)
             self._pool.submit(self._send, claim)
 
-    def collect(self) -> list[Returned]:
+    def collect(self) -> list[SendResult]:
         """What has come back since the last call."""
         returned = [self._returned.popleft() for _ in range(len(self._returned))]
         for one in returned:
-            self._under_way.pop(one.claim.key, None)
+            self._in_flight.pop(one.claim.key, None)
             if one.attempt is not None:
-                self._typical_seconds += _MEMORY * (one.attempt.duration - self._typical_seconds)
+                self._typical_seconds += _SMOOTHING * (one.attempt.duration - self._typical_seconds)
         return returned
 
-    def put_back(self, returned: Sequence[Returned]) -> None:
+    def put_back(self, returned: Sequence[SendResult]) -> None:
         """Take back what could not be recorded, to be collected again."""
         for one in returned:
-            self._under_way[one.claim.key] = Sender(one.claim.message.media_id, one.claim.message.user_id)
+            self._in_flight[one.claim.key] = InFlight(one.claim.message.media_id, one.claim.message.user_id)
         self._returned.extendleft(reversed(returned))
 
     def close(self) -> None:
@@ -116,26 +116,30 @@ class DeliveryWorkers:
     def _send(self, claim: Claim) -> None:
         with self._guard:
             self._unsent -= 1
-        attempt = None if self._holds_back(claim) else self._attempt(claim)
-        self._returned.append(Returned(claim, attempt))
+        attempt = None if self._must_skip(claim) else self._attempt(claim)
+        self._returned.append(SendResult(claim, attempt))
         with self._guard:
             if attempt is not None:
                 self._note(claim, attempt)
-            running_short = self._unsent < max(self._count, self._ahead // 2)
+            running_short = self._unsent < max(self._count, self._queue_capacity // 2)
         if running_short:
             self._on_returned()
 
-    def _holds_back(self, claim: Claim) -> bool:
-        return self.stopping.is_set() or self._bad_streak >= FEW or claim.message.user_id in self._held_users
+    def _must_skip(self, claim: Claim) -> bool:
+        return (
+            self.stopping.is_set()
+            or self._failure_streak >= CONSECUTIVE_THRESHOLD
+            or claim.message.user_id in self._held_users
+        )
 
     def _note(self, claim: Claim, attempt: Attempt) -> None:
         match attempt.classification.verdict:
             case Verdict.UNFIT | Verdict.REFUSED:
-                self._bad_streak += attempt.sends
+                self._failure_streak += attempt.sends
             case Verdict.HOLD:
                 self._held_users.add(claim.message.user_id)
             case Verdict.DELIVERED:
-                self._bad_streak = 0
+                self._failure_streak = 0
 
     def _attempt(self, claim: Claim) -> Attempt | None:
         last_start = claim.leased_at + self._sendable_for
@@ -145,7 +149,7 @@ class DeliveryWorkers:
 
         def once() -> Classification | None:
             nonlocal found, sends
-            if self._monotonic() <= last_start and (sends == 0 or not self._holds_back(claim)):
+            if self._monotonic() <= last_start and (sends == 0 or not self._must_skip(claim)):
                 sends += 1
                 found = self._classified(claim)
             return found

@@ -20,9 +20,9 @@ from app.errors import DatabaseDamaged, StorageFailed, StorageFull, Unavailable
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.claiming import Claiming
 from app.outbox.delivery_workers import DeliveryWorkers
-from app.outbox.messages import Claim, Deliver, Returned
+from app.outbox.messages import Claim, Deliver, SendResult
 from app.outbox.queue import OutboxQueue
-from app.outbox.recording import Recorded, Recording, in_plain_text
+from app.outbox.recording import Recorded, Recording, as_ascii
 from app.outbox.retry_policy import RetryPolicy
 from app.process.background import Background
 from app.process.failure_log import FailureLog
@@ -32,12 +32,12 @@ log = structlog.get_logger()
 POLL_SECONDS = 5.0
 """A turn at least this often, in seconds, should a wake-up ever be missed."""
 
-AFTER_FAILURE_SECONDS = 1.0
+FAILURE_PAUSE_SECONDS = 1.0
 
-WHILE_LOCKED_SECONDS = 0.1
+LOCKED_RETRY_SECONDS = 0.1
 """Until another turn, where what is due was locked by another's transaction at that moment."""
 
-_OF_THE_DATABASE = (Unavailable, StorageFull, StorageFailed)
+_DATABASE_ERRORS = (Unavailable, StorageFull, StorageFailed)
 """Failures that would meet any other outcome as well."""
 
 
@@ -100,7 +100,7 @@ class Dispatcher(Background):
         """Wait for the sends under way and record them, where turns are run by the caller."""
         self._stopping.set()
         self._workers.close()
-        while self._workers.collectable:
+        while self._workers.has_results:
             try:
                 self._record(self._workers.collect())
             except Exception:
@@ -122,7 +122,7 @@ class Dispatcher(Background):
                 pause = self.turn()
             except Exception as error:  # noqa: BLE001 (the next turn may succeed)
                 self._failures.failed(error)
-                self._stopping.wait(AFTER_FAILURE_SECONDS)
+                self._stopping.wait(FAILURE_PAUSE_SECONDS)
             else:
                 self._failures.succeeded()
                 self.sleep(pause)
@@ -139,27 +139,27 @@ class Dispatcher(Background):
         """
         returned = self._workers.collect()
         if not returned:
-            pause = self._nothing_for(media_id)
+            pause = self._idle_seconds(media_id)
             if pause > 0:
                 return pause
         claims = self._record(returned, claim_more=True, media_id=media_id)
         self._workers.submit(claims)
-        return 0.0 if claims or returned else WHILE_LOCKED_SECONDS
+        return 0.0 if claims or returned else LOCKED_RETRY_SECONDS
 
-    def _nothing_for(self, media_id: str | None) -> float:
+    def _idle_seconds(self, media_id: str | None) -> float:
         if self._workers.free <= 0:
             return POLL_SECONDS
         return Queries(self._database).fetch(self._due_in, media_id)
 
     def _due_in(self, session: Session, media_id: str | None) -> float:
-        condition = self._breaker.fetch(session)
-        due_in = self._claiming.due_in(session, now=condition.now, holds_any=condition.holds_any, media_id=media_id)
+        snapshot = self._breaker.fetch(session)
+        due_in = self._claiming.due_in(session, now=snapshot.now, holds_any=snapshot.holds_any, media_id=media_id)
         if due_in is None:
             return POLL_SECONDS
-        return max(due_in, condition.endpoint.circuit.wait(condition.now))
+        return max(due_in, snapshot.endpoint.circuit.wait(snapshot.now))
 
     def _record(
-        self, returned: Sequence[Returned], *, claim_more: bool = False, media_id: str | None = None
+        self, returned: Sequence[SendResult], *, claim_more: bool = False, media_id: str | None = None
     ) -> list[Claim]:
         """Record outcomes, all together where that can be; returns what to send next."""
         try:
@@ -167,7 +167,7 @@ class Dispatcher(Background):
         except DatabaseDamaged:  # the claim, or one of them, reads what is damaged: the others may not
             if not returned:
                 raise
-        except _OF_THE_DATABASE:
+        except _DATABASE_ERRORS:
             self._workers.put_back(returned)
             raise
         except Exception as error:
@@ -178,21 +178,21 @@ class Dispatcher(Background):
         for position, one in enumerate(returned):
             try:
                 claims += self._record_alone(one)
-            except _OF_THE_DATABASE:
+            except _DATABASE_ERRORS:
                 self._workers.put_back(returned[position:])
                 self._workers.submit(claims)
                 raise
         return claims
 
-    def _record_alone(self, one: Returned) -> list[Claim]:
+    def _record_alone(self, one: SendResult) -> list[Claim]:
         """Record one outcome; one that cannot be stored in plain text either is left to its lease."""
         reason = ""
-        for version in (one, in_plain_text(one)):
+        for version in (one, as_ascii(one)):
             try:
                 return self._record_together([version])
             except DatabaseDamaged as error:
                 reason = _one_line(error)
-            except _OF_THE_DATABASE:
+            except _DATABASE_ERRORS:
                 raise
             except Exception as error:  # noqa: BLE001 (whatever keeps it from its record stops nobody else)
                 reason = _one_line(error)
@@ -201,18 +201,18 @@ class Dispatcher(Background):
         return []
 
     def _record_together(
-        self, returned: Sequence[Returned], *, claim_more: bool = False, media_id: str | None = None
+        self, returned: Sequence[SendResult], *, claim_more: bool = False, media_id: str | None = None
     ) -> list[Claim]:
         with self._database.write_transaction() as session:
             recorded = self._recording.record(
-                session, returned, under_way=self._workers.under_way, stopping=self._stopping.is_set()
+                session, returned, in_flight=self._workers.in_flight, stopping=self._stopping.is_set()
             )
             leased_at = self._monotonic()  # the first statement above may have waited long for its turn
-            claims = self._queue.continue_with(session, recorded.applied.going_on)
+            claims = self._queue.continue_with(session, recorded.result.continuing)
             if claim_more:
                 claims += self._claim(session, recorded, self._workers.free - len(claims), media_id)
             self._recording.count(session, recorded)
-        self._recording.tell(recorded)
+        self._recording.after_commit(recorded)
         return [replace(claim, leased_at=leased_at) for claim in claims]
 
     def _claim(self, session: WriteTransaction, recorded: Recorded, free: int, media_id: str | None) -> list[Claim]:

@@ -20,8 +20,8 @@ from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.schedule import OUTBOX_BOUNDS
 
-BRING_FORWARD_EVERY = 2.0
-LOOK_EVERY = 0.1
+BRING_FORWARD_SECONDS = 2.0
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class _Progress:
     delivered: int
     pending: int
     parked_media: int
-    unsettled: bool  # something was not tried yet, or is being tried
+    awaits_attempt: bool  # something was not tried yet, or is being tried
 
 
 class Flush:
@@ -84,7 +84,7 @@ class Flush:
                 self._deliver(self._dispatcher, targets, started, total, wait=wait, deadline=deadline)
             finally:
                 self._dispatcher.finish()
-        progress = self._look(targets, started)
+        progress = self._fetch_progress(targets, started)
         self._on_progress(progress.delivered, total)
         timed_out = progress.pending > 0 and self._is_past(deadline)
         return FlushReport(total, progress.delivered, progress.pending, progress.parked_media, timed_out)
@@ -100,19 +100,19 @@ class Flush:
         deadline: float | None,
     ) -> None:
         brought_forward = self._monotonic()
-        look_again = 0.0
-        progress = self._look(targets, started)
-        while (progress.pending > 0 if wait else progress.unsettled) and not self._is_past(deadline):
+        next_poll = 0.0
+        progress = self._fetch_progress(targets, started)
+        while (progress.pending > 0 if wait else progress.awaits_attempt) and not self._is_past(deadline):
             pause = dispatcher.turn(self._media_id)
-            dispatcher.sleep(min(pause, LOOK_EVERY))
-            if self._monotonic() - brought_forward > BRING_FORWARD_EVERY:
+            dispatcher.sleep(min(pause, POLL_SECONDS))
+            if self._monotonic() - brought_forward > BRING_FORWARD_SECONDS:
                 self._bring_forward_again(wait=wait)
                 brought_forward = self._monotonic()
-            if self._monotonic() >= look_again:
+            if self._monotonic() >= next_poll:
                 asked = self._monotonic()
-                progress = self._look(targets, started)
+                progress = self._fetch_progress(targets, started)
                 # Looking at a long backlog takes its time: it must not become the main work.
-                look_again = self._monotonic() + max(LOOK_EVERY, 5 * (self._monotonic() - asked))
+                next_poll = self._monotonic() + max(POLL_SECONDS, 5 * (self._monotonic() - asked))
                 self._on_progress(progress.delivered, total)
 
     def _is_past(self, deadline: float | None) -> bool:
@@ -157,12 +157,12 @@ class Flush:
     def _now(self, session: Session) -> float:
         return float(session.scalar(select(self._database.now)) or 0.0)
 
-    def _look(self, targets: dict[str, _Target], started: float) -> _Progress:
+    def _fetch_progress(self, targets: dict[str, _Target], started: float) -> _Progress:
         return self._queries.fetch(self._progress, targets, started)
 
     def _progress(self, session: Session, targets: dict[str, _Target], started: float) -> _Progress:
         delivered = sum(target.last - target.acked for target in targets.values())
-        pending, parked, unsettled = 0, 0, False
+        pending, parked, awaits_attempt = 0, 0, False
         now = self._now(session)
         suspended = self._suspended(session, now)
         for row in self._unfinished(session):
@@ -174,9 +174,9 @@ class Flush:
             delivered -= left
             if row.parked_at is None:
                 pending += left
-                unsettled |= _is_unsettled(row, target, started, now, suspended)
+                awaits_attempt |= _awaits_attempt(row, target, started, now, suspended)
         probe_is_due = suspended.probe_is_due or (suspended.any and not self._has_asked_for_probe)
-        return _Progress(delivered, pending, parked, unsettled or (pending > 0 and probe_is_due))
+        return _Progress(delivered, pending, parked, awaits_attempt or (pending > 0 and probe_is_due))
 
     def _suspended(self, session: Session, now: float) -> "_Suspended":
         if self._breaker is None:
@@ -214,7 +214,7 @@ class _Suspended:
         return self.is_open or bool(self.users)
 
 
-def _is_unsettled(row: _Row, target: _Target, started: float, now: float, suspended: _Suspended) -> bool:
+def _awaits_attempt(row: _Row, target: _Target, started: float, now: float, suspended: _Suspended) -> bool:
     """No attempt was made since the start although it may be, or the first since then is under way."""
     due_at = row.due_at or 0.0
     flows = not suspended.is_open and row.user_id not in suspended.users

@@ -15,10 +15,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.database.models import DetectionRun, Media, OutboxMessage, OutboxStream, RunState
 
-SHOWN = 20
+MAX_REPORTED = 20
 """How many broken rows of each kind are named."""
 
-PORTION = 5000
+BATCH_SIZE = 5000
 """Media that are checked together."""
 
 _SHARED = "two messages share an idempotency key"
@@ -112,7 +112,7 @@ Fetch = Callable[..., Any]
 
 
 def walk(fetch: Fetch, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> list[dict[str, str]]:
-    """Every broken invariant found, as {"mediaId", "problem"}, at most SHOWN of each kind.
+    """Every broken invariant found, as {"mediaId", "problem"}, at most MAX_REPORTED of each kind.
 
     Each portion is a transaction; `on_progress` is told how many media are done, and of how many.
     """
@@ -123,7 +123,7 @@ def walk(fetch: Fetch, on_progress: Callable[[int, int], None] = lambda _done, _
         keys.add(key for key, _media_id in fetch(_keys, after, ids[-1]))
         after, done = ids[-1], done + len(ids)
         on_progress(done, total)
-    found += [(media_id, _SHARED) for media_id in _holders(fetch, keys.met_twice())]
+    found += [(media_id, _SHARED) for media_id in _holders(fetch, keys.duplicates())]
     return _shown(found)
 
 
@@ -138,7 +138,7 @@ def _count(session: Session) -> int:
 
 def _portion(session: Session, after: str) -> Sequence[str]:
     """The ids of the next media."""
-    return session.scalars(select(Media.id).where(Media.id > after).order_by(Media.id).limit(PORTION)).all()
+    return session.scalars(select(Media.id).where(Media.id > after).order_by(Media.id).limit(BATCH_SIZE)).all()
 
 
 def _broken(session: Session, after: str, last: str) -> list[tuple[str, str]]:
@@ -146,7 +146,7 @@ def _broken(session: Session, after: str, last: str) -> list[tuple[str, str]]:
     return [
         (media_id, problem)
         for check, column in CHECKS
-        for media_id, problem in session.execute(check().where(*_within(column, after, last)).limit(SHOWN))
+        for media_id, problem in session.execute(check().where(*_within(column, after, last)).limit(MAX_REPORTED))
     ]
 
 
@@ -171,7 +171,7 @@ class _Keys:
             number = _hash(key)
             self._buckets[number & 0xFF].append(number)
 
-    def met_twice(self) -> set[int]:
+    def duplicates(self) -> set[int]:
         twice = set()
         for bucket in self._buckets:
             if len(set(bucket)) < len(bucket):
@@ -200,6 +200,6 @@ def _shown(found: list[tuple[str, str]]) -> list[dict[str, str]]:
     shown = []
     for media_id, problem in found:
         times[problem] += 1
-        if times[problem] <= SHOWN:
+        if times[problem] <= MAX_REPORTED:
             shown.append({"mediaId": media_id, "problem": problem})
     return shown

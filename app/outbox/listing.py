@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.database.models import OutboxAttempt, OutboxMessage, OutboxStream
-from app.database.sql_functions import whole
+from app.database.sql_functions import floor_to_int
 from app.errors import MediaNotFound
 from app.formats.cursor import Cursor
 
@@ -66,7 +66,7 @@ def first_page(session: Session, *, state: State | None, limit: int) -> list[tup
 
 def throughput(session: Session, now: ColumnElement[float]) -> list[Minute]:
     """The last MINUTES minutes of the clock, the one under way included, oldest first."""
-    minute = whole(OutboxMessage.delivered_at / 60.0)
+    minute = floor_to_int(OutboxMessage.delivered_at / 60.0)
     last = int(session.scalars(select(now)).one() // 60)
     first = last - MINUTES + 1
     rows = session.execute(

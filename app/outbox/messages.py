@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class Kind(StrEnum):
+class MessageKind(StrEnum):
     """What a message tells the annotations service."""
 
     CREATE = "create"
@@ -51,7 +51,7 @@ class Message:
 
     media_id: str
     seq: int  # 1, 2, 3… per media item
-    kind: Kind
+    kind: MessageKind
     payload: dict[str, Any]
     idempotency_key: str
     user_id: str  # whose media item it is: the identity in a minted token
@@ -128,7 +128,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
+class SendResult:
     """A claim that came back: `attempt` is None where nothing was sent."""
 
     claim: Claim

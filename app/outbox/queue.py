@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Row
 from sqlalchemy.orm import Session
 
 from app.database import Topic, WriteTransaction
-from app.outbox.messages import Claim, Kind, Message, Reference
+from app.outbox.messages import Claim, Message, MessageKind, Reference
 from app.outbox.statements import BEGIN_MESSAGE, BEGIN_STREAM, USERS_AT_ONCE, Statements, new_stream
 from app.outbox.transition_statements import TransitionStatements
 
@@ -23,7 +23,7 @@ class NewMessage:
     """A message to be added, as its sender knows it."""
 
     media_id: str
-    kind: Kind
+    kind: MessageKind
     payload: dict[str, Any]
     user_id: str
     request_id: str | None
@@ -41,7 +41,7 @@ class OutboxQueue:
         self,
         transaction: WriteTransaction,
         media_id: str,
-        kind: Kind,
+        kind: MessageKind,
         payload: dict[str, Any],
         *,
         user_id: str,
@@ -50,7 +50,7 @@ class OutboxQueue:
         """Add a message behind all others of its media, in the caller's transaction; returns its sequence number."""
         statements = self.statements(transaction)
         media = {"media": media_id, "user_id": user_id}
-        message = _known_at_once(NewMessage(media_id, kind, payload, user_id, request_id))
+        message = _given_columns(NewMessage(media_id, kind, payload, user_id, request_id))
         if statements.dialect == "postgresql":
             transaction.notify(Topic.MESSAGES)
             return int(transaction.core.execute(statements.enqueue, media | message).scalar_one())
@@ -66,7 +66,7 @@ class OutboxQueue:
 
         Raises IntegrityError where its id is taken.
         """
-        values = {**media, **_known_at_once(first), "now": now}
+        values = {**media, **_given_columns(first), "now": now}
         transaction.core.execute(self.statements(transaction).begin, values)
         transaction.notify(Topic.MESSAGES)
 
@@ -75,7 +75,7 @@ class OutboxQueue:
         transaction.core.execute(
             BEGIN_STREAM, [new_stream(message.media_id, message.user_id, now) for message in first]
         )
-        rows = [{**_known_at_once(message), "seq": 1, "created_at": now} for message in first]
+        rows = [{**_given_columns(message), "seq": 1, "created_at": now} for message in first]
         transaction.core.execute(BEGIN_MESSAGE, rows)
         transaction.notify(Topic.MESSAGES)
 
@@ -173,7 +173,7 @@ def _claim(row: Row[Any]) -> Claim:
     message = Message(
         media_id=row.media_id,
         seq=row.seq,
-        kind=Kind(row.kind),
+        kind=MessageKind(row.kind),
         payload=row.payload,
         idempotency_key=row.idempotency_key,
         user_id=row.user_id,
@@ -185,7 +185,7 @@ def _claim(row: Row[Any]) -> Claim:
     return Claim(message, row.lease_epoch, row.attempts, row.failures, row.counted_attempts, row.refused_since)
 
 
-def _known_at_once(message: NewMessage) -> dict[str, Any]:
+def _given_columns(message: NewMessage) -> dict[str, Any]:
     return {
         "media_id": message.media_id,
         "kind": message.kind,

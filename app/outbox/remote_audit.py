@@ -13,16 +13,16 @@ from sqlalchemy import ColumnElement, Select, and_, exists, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app.database.models import DetectionRun, Media, MediaStatus, OutboxMessage, OutboxStream
-from app.outbox.messages import Kind
+from app.outbox.messages import MessageKind
 
-Find = Callable[[str, str], Mapping[str, Any] | None]
+FetchRecord = Callable[[str, str], Mapping[str, Any] | None]
 """Fetches the other side's record of a media item on behalf of a user; None where it has none.
 
 Raises RecordsNotReadable where it does not let anybody look, Unavailable where it cannot be asked now.
 """
 
 PAGE = 500
-_OURS = {int(status) for status in MediaStatus}
+_OWN_STATUSES = {int(status) for status in MediaStatus}
 
 
 class RemoteState(StrEnum):
@@ -39,8 +39,8 @@ class RemoteState(StrEnum):
 class ExpectedRemoteState:
     """What the annotations service must have by now.
 
-    `status` is None while messages wait that say more. `never_told` says that not even the create has arrived;
-    `create_waits` that one is on its way, the first or a later one; `parked` that it waits for a person. `version`
+    `status` is None while messages wait that say more. `nothing_delivered` says that not even the create has arrived;
+    `create_pending` that one is on its way, the first or a later one; `parked` that it waits for a person. `version`
     changes with every change of the stream, and is None for an adopted media item, which has none.
     """
 
@@ -48,8 +48,8 @@ class ExpectedRemoteState:
     user_id: str
     media_type: str
     status: int | None
-    never_told: bool
-    create_waits: bool
+    nothing_delivered: bool
+    create_pending: bool
     parked: bool
     version: tuple[int, ...] | None
 
@@ -63,15 +63,13 @@ class Difference:
     problem: str
 
 
-def page_of_expected(
-    session: Session, after: str, chosen: ColumnElement[bool] | None = None
-) -> list[ExpectedRemoteState]:
+def expected_page(session: Session, after: str, chosen: ColumnElement[bool] | None = None) -> list[ExpectedRemoteState]:
     """The next media items by id, of those chosen if any are."""
     query = _expected().where(Media.id > after).order_by(Media.id).limit(PAGE)
     return _read(session, query if chosen is None else query.where(chosen))
 
 
-def expected_of(session: Session, media_ids: Sequence[str]) -> list[ExpectedRemoteState]:
+def expected_for(session: Session, media_ids: Sequence[str]) -> list[ExpectedRemoteState]:
     """The same of media items by name; unknown ones are left out."""
     return _read(session, _expected().where(Media.id.in_(media_ids)).order_by(Media.id))
 
@@ -90,7 +88,7 @@ def compare(expected: ExpectedRemoteState, record: Mapping[str, Any] | None) -> 
     type_there, status_there = record.get("mediaType"), record.get("mediaStatus")
     if type_there is not None and type_there != expected.media_type:
         return _difference(expected, RemoteState.OTHER_TYPE, "mediaType", type_there, expected.media_type)
-    if expected.status is None or status_there not in _OURS or status_there == expected.status:
+    if expected.status is None or status_there not in _OWN_STATUSES or status_there == expected.status:
         return Difference(expected.media_id, RemoteState.SAME, "")
     state = RemoteState.AHEAD if expected.status == MediaStatus.NEW else RemoteState.BEHIND
     return _difference(expected, state, "mediaStatus", status_there, expected.status)
@@ -104,7 +102,7 @@ def _expected() -> Select[*tuple[Any, ...]]:
     waiting_create = exists(literal(1)).where(
         OutboxMessage.media_id == OutboxStream.media_id,
         OutboxMessage.seq > OutboxStream.acked_seq,
-        OutboxMessage.kind == Kind.CREATE,
+        OutboxMessage.kind == MessageKind.CREATE,
     )
     return select(
         Media.id,
@@ -115,7 +113,7 @@ def _expected() -> Select[*tuple[Any, ...]]:
         OutboxStream.last_seq,
         OutboxStream.lease_epoch,
         OutboxStream.parked_at,
-        and_(OutboxStream.acked_seq < OutboxStream.last_seq, waiting_create).label("create_waits"),
+        and_(OutboxStream.acked_seq < OutboxStream.last_seq, waiting_create).label("create_pending"),
     ).outerjoin(OutboxStream, OutboxStream.media_id == Media.id)
 
 
@@ -127,8 +125,8 @@ def _read(session: Session, query: Select[*tuple[Any, ...]]) -> list[ExpectedRem
             media_type=row.media_type,
             # Of an item that was adopted, and never reported since, the other side has had the last word.
             status=row.media_status if row.last_seq and (row.acked_seq == row.last_seq or row.parked_at) else None,
-            never_told=row.acked_seq == 0,
-            create_waits=bool(row.create_waits) and row.parked_at is None,
+            nothing_delivered=row.acked_seq == 0,
+            create_pending=bool(row.create_pending) and row.parked_at is None,
             parked=row.parked_at is not None,
             version=None if row.last_seq is None else (row.acked_seq, row.last_seq, row.lease_epoch, row.media_status),
         )

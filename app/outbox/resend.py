@@ -18,19 +18,19 @@ from app.database import Database, Queries, WriteTransaction, history
 from app.database.models import DetectionRun, Media, OutboxMessage, OutboxStream
 from app.errors import RecordsNotReadable
 from app.media.status import StatusTimes, append_create_and_statuses
-from app.outbox.admin import NEW_HEAD
+from app.outbox.admin import NO_ATTEMPTS
 from app.outbox.auditor import Compared, RemoteAuditor
 from app.outbox.messages import Outcome
 from app.outbox.queue import OutboxQueue
-from app.outbox.remote_audit import Difference, ExpectedRemoteState, RemoteState, changed_since, expected_of
+from app.outbox.remote_audit import Difference, ExpectedRemoteState, RemoteState, changed_since, expected_for
 from app.outbox.schedule import LONGEST_LEASE
 
-AGAIN_SECONDS = 0.5
+RETRY_SECONDS = 0.5
 WAIT_SECONDS = LONGEST_LEASE + 5.0
 """How long items whose messages are being sent are waited for."""
 
 
-class _Refused(Enum):
+class _Deferred(Enum):
     """Why an item was not told again at this moment; both pass."""
 
     MOVED = "it went on meanwhile"
@@ -38,14 +38,14 @@ class _Refused(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Selection:
     """Items by name, or those with a change since a moment (seconds since 1970), or all that are missing."""
 
     media_ids: Sequence[str] | None = None
     since: float | None = None
 
     @property
-    def must_be_found(self) -> bool:
+    def needs_records(self) -> bool:
         """Whether only the other side's records tell what is to be said again."""
         return self.media_ids is None and self.since is None
 
@@ -81,38 +81,38 @@ class Resend:
         self._report = ResendReport()
         self._under_way: list[str] = []
 
-    def run(self, wanted: Wanted) -> ResendReport:
+    def run(self, wanted: Selection) -> ResendReport:
         """Say again what is missing or behind there.
 
         Raises Unavailable where the other side cannot be asked; RecordsNotReadable where its records are all that could
         tell, and cannot be read. What was appended before stays.
         """
-        held_back: list[Compared] = []
+        buffered: list[Compared] = []
         for compared in self._comparisons(wanted):
-            held_back.append(compared)
-            if self._auditor.found or not wanted.must_be_found:
-                self._take(held_back)
-                held_back = []
-        if any(difference.state is RemoteState.MISSING for _, difference in held_back):
+            buffered.append(compared)
+            if self._auditor.found or not wanted.needs_records:
+                self._take(buffered)
+                buffered = []
+        if any(difference.state is RemoteState.MISSING for _, difference in buffered):
             raise RecordsNotReadable(
                 f"Of {self._auditor.asked} media items none was found: either everything is lost there, or there is "
                 "no GET to ask. If it is lost, say all of it again: flask outbox resend --since 1970-01-01T00:00:00Z"
             )
         self._wait_for_those_under_way()
         self._report.asked = self._auditor.asked
-        if wanted.must_be_found and not self._dry_run and not self._report.left:
+        if wanted.needs_records and not self._dry_run and not self._report.left:
             with self._database.write_transaction() as session:
                 history.note_reconciled(session)
         return self._report
 
-    def _comparisons(self, wanted: Wanted) -> Iterator[Compared]:
-        if wanted.must_be_found:
+    def _comparisons(self, wanted: Selection) -> Iterator[Compared]:
+        if wanted.needs_records:
             yield from self._auditor.comparisons()
             return
         for media_ids in self._named(wanted):
             yield from self._compare_items(media_ids)
 
-    def _named(self, wanted: Wanted) -> Iterator[list[str]]:
+    def _named(self, wanted: Selection) -> Iterator[list[str]]:
         if wanted.media_ids is not None:
             yield list(wanted.media_ids)
             return
@@ -133,7 +133,7 @@ class Resend:
         media_id, problem = difference.media_id, difference.problem
         if difference.state is RemoteState.SAME:
             return
-        if expected.create_waits:
+        if expected.create_pending:
             self._report.left.append((media_id, "a create of it is on its way"))
         elif difference.state is RemoteState.AHEAD:
             self._report.left.append(
@@ -149,7 +149,7 @@ class Resend:
     def _append(self, expected: ExpectedRemoteState, problem: str) -> None:
         with self._database.write_transaction() as session:
             outcome = append_again(session, self._queue, expected)
-        if isinstance(outcome, _Refused):
+        if isinstance(outcome, _Deferred):
             self._under_way.append(expected.media_id)
         else:
             self._report.resent.append((expected.media_id, problem, outcome))
@@ -157,10 +157,10 @@ class Resend:
     def _wait_for_those_under_way(self) -> None:
         give_up = time.monotonic() + self._wait_seconds
         while self._under_way and time.monotonic() < give_up:
-            time.sleep(AGAIN_SECONDS)
+            time.sleep(RETRY_SECONDS)
             again, self._under_way = self._under_way, []
             self._take(self._compare_items(again))
-        self._report.left += [(media_id, _Refused.LEASED.value) for media_id in self._under_way]
+        self._report.left += [(media_id, _Deferred.LEASED.value) for media_id in self._under_way]
 
     def _compare_items(self, media_ids: Sequence[str]) -> list[Compared]:
         try:
@@ -177,17 +177,17 @@ def page_of_ids(session: Session, after: str, since: float, limit: int = 500) ->
     return list(session.scalars(query))
 
 
-def append_again(session: WriteTransaction, queue: OutboxQueue, expected: ExpectedRemoteState) -> int | _Refused:
+def append_again(session: WriteTransaction, queue: OutboxQueue, expected: ExpectedRemoteState) -> int | _Deferred:
     """Append to one item's stream, in the caller's transaction; returns how many messages were added."""
     # The order of a change of status: the media's row first, then its stream's.
     media = session.get_one(Media, expected.media_id, with_for_update=True)
     session.execute(select(OutboxStream.media_id).where(OutboxStream.media_id == media.id).with_for_update()).all()
-    if expected_of(session, [media.id]) != [expected]:
-        return _Refused.MOVED
+    if expected_for(session, [media.id]) != [expected]:
+        return _Deferred.MOVED
     stream = session.get(OutboxStream, media.id)
     if stream is not None and stream.acked_seq < stream.last_seq:
         if stream.lease_owner is not None:
-            return _Refused.LEASED
+            return _Deferred.LEASED
         _supersede_waiting(session, queue, stream)
     run = session.execute(
         select(DetectionRun.started_at, DetectionRun.finished_at)
@@ -222,7 +222,7 @@ def _supersede_waiting(session: WriteTransaction, queue: OutboxQueue, stream: Ou
             waiting_since=null(),
             parked_at=null(),
             park_reason=null(),
-            **NEW_HEAD,
+            **NO_ATTEMPTS,
         )
         .execution_options(synchronize_session=False)
     )

@@ -56,7 +56,7 @@ class RetryPolicy:
     unfit_wait: Backoff = Backoff(first=1 / 512, least=1, longest=30, jitter=0.25)  # a second each for ten attempts
     hold_wait: Backoff = Backoff(first=1, longest=300, jitter=0.25)
     limited_wait: Backoff = Backoff(first=1, longest=30, jitter=1)
-    tries_within_claim: int = 3
+    attempts_within_claim: int = 3
     wait_within_claim: Backoff = Backoff(first=0.05, longest=0.5, jitter=0.05)
 
     def within_claim(self, stopping: threading.Event) -> Retrying:
@@ -65,7 +65,7 @@ class RetryPolicy:
             retry=retry_if_result(
                 lambda result: isinstance(result, Classification) and result.unsent and not stopping.is_set()
             ),
-            stop=stop_after_attempt(self.tries_within_claim),
+            stop=stop_after_attempt(self.attempts_within_claim),
             wait=lambda state: self.wait_within_claim.delay(state.attempt_number),
             sleep=sleep_using_event(stopping),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,

@@ -56,7 +56,7 @@ _EPOCH = select(DatabaseInstance.epoch).scalar_subquery()  # none before the fir
 USERS_AT_ONCE = 8
 """While any user is held, claims are taken from so many users in a turn, and from the next ones in the next."""
 
-_KNOWN_AT_ONCE = ("media_id", "kind", "payload", "idempotency_key", "user_id", "request_id")
+_GIVEN_COLUMNS = ("media_id", "kind", "payload", "idempotency_key", "user_id", "request_id")
 
 
 def new_stream(
@@ -106,7 +106,7 @@ class Statements(ListStatements):
     @cached_property
     def add_message(self) -> Executable:
         """Inserts a message, created now. Parameters: seq, and its other columns that are known at once."""
-        return insert(MESSAGE).values({"seq": bindparam("seq"), **_known_at_once(), "created_at": self.now})
+        return insert(MESSAGE).values({"seq": bindparam("seq"), **_given_columns(), "created_at": self.now})
 
     @cached_property
     def enqueue(self) -> Executable:
@@ -115,7 +115,7 @@ class Statements(ListStatements):
         Returns the message's number. Parameters: media, and the message's columns that are known at once.
         """
         stream = self.advance.cte("stream")
-        values = {"seq": stream.c.last_seq, **_known_at_once(), "created_at": self.now}
+        values = {"seq": stream.c.last_seq, **_given_columns(), "created_at": self.now}
         rows = select(*values.values()).select_from(stream)
         message = insert(MESSAGE).from_select(list(values), rows).returning(_M.seq).cte("message")
         return select(message.c.seq)
@@ -133,7 +133,7 @@ class Statements(ListStatements):
         stream_row = new_stream(media.c.id, user, now, none=ZERO, one=ONE, no=false())
         stream = insert(STREAM).from_select(list(stream_row), select(*stream_row.values())).returning(_S.media_id)
         begun = stream.cte("stream")
-        message_row = _known_at_once() | {"media_id": begun.c.media_id, "seq": ONE, "created_at": now}
+        message_row = _given_columns() | {"media_id": begun.c.media_id, "seq": ONE, "created_at": now}
         message = insert(MESSAGE).from_select(list(message_row), select(*message_row.values())).returning(_M.seq)
         return select(message.cte("message").c.seq)
 
@@ -229,9 +229,9 @@ def _since() -> ColumnElement[float]:
     return bindparam("since", type_=Double())
 
 
-def _known_at_once() -> dict[str, ColumnElement[Any]]:
+def _given_columns() -> dict[str, ColumnElement[Any]]:
     """The columns of a new message that its sender gives, as parameters of their names."""
-    return {name: bindparam(name, type_=_M[name].type) for name in _KNOWN_AT_ONCE}
+    return {name: bindparam(name, type_=_M[name].type) for name in _GIVEN_COLUMNS}
 
 
 def _heads_of(streams: FromClause) -> Select[*tuple[Any, ...]]:

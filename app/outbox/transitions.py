@@ -15,35 +15,39 @@ from app.outbox.queue import OutboxQueue
 
 
 @dataclass(slots=True)
-class Applied:
+class AppliedTransitions:
     """What transitions changed: those that `held`, those that were `lost`, and the claims that go on.
 
     `latencies` are the seconds from each delivered message's commit to now.
     """
 
-    held: list[Transition] = field(default_factory=list)
+    applied: list[Transition] = field(default_factory=list)
     lost: list[Transition] = field(default_factory=list)
-    going_on: list[Claim] = field(default_factory=list)
+    continuing: list[Claim] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
 
 
 def apply_transitions(
     session: WriteTransaction, queue: OutboxQueue, transitions: Sequence[Transition], lease: float
-) -> Applied:
+) -> AppliedTransitions:
     """Apply them all; a claim that goes on keeps its stream for `lease` seconds more."""
-    applied = Applied()
-    _deliver(session, queue, [one for one in transitions if one.action is Action.DELIVERED], lease, applied)
+    result = AppliedTransitions()
+    _deliver(session, queue, [one for one in transitions if one.action is Action.DELIVERED], lease, result)
     others = (Action.RETRY, Action.PARK, Action.RELEASE)
-    _reschedule(session, queue, [one for one in transitions if one.action in others], applied)
-    applied.lost += [one for one in transitions if one.action is Action.LEASE_LOST]
-    if any(one.action is Action.RELEASE for one in applied.held):
+    _reschedule(session, queue, [one for one in transitions if one.action in others], result)
+    result.lost += [one for one in transitions if one.action is Action.LEASE_LOST]
+    if any(one.action is Action.RELEASE for one in result.applied):
         session.notify(Topic.MESSAGES)
-    _add_attempts(session, queue, applied.held)
-    return applied
+    _add_attempts(session, queue, result.applied)
+    return result
 
 
 def _deliver(
-    session: WriteTransaction, queue: OutboxQueue, delivered: Sequence[Transition], lease: float, applied: Applied
+    session: WriteTransaction,
+    queue: OutboxQueue,
+    delivered: Sequence[Transition],
+    lease: float,
+    result: AppliedTransitions,
 ) -> None:
     if not delivered:
         return
@@ -57,13 +61,13 @@ def _deliver(
         parameters = {"media": list(ended), "rows": list(ended.values())}
         for row in session.execute(statements.end_messages, parameters):
             now_ended.add(row.media_id)
-            applied.latencies.append(row.latency)
+            result.latencies.append(row.latency)
     for media_id, one in by_media.items():
         if media_id in now_ended:
-            applied.held.append(one)
+            result.applied.append(one)
         elif media_id not in ended:
-            applied.lost.append(one)
-    applied.going_on += [
+            result.lost.append(one)
+    result.continuing += [
         by_media[row.media_id].claim for row in moved if by_media[row.media_id].goes_on and row.last_seq > row.acked_seq
     ]
 
@@ -74,7 +78,7 @@ def _ended(one: Transition) -> dict[str, Any]:
 
 
 def _reschedule(
-    session: WriteTransaction, queue: OutboxQueue, transitions: Sequence[Transition], applied: Applied
+    session: WriteTransaction, queue: OutboxQueue, transitions: Sequence[Transition], result: AppliedTransitions
 ) -> None:
     if not transitions:
         return
@@ -82,7 +86,7 @@ def _reschedule(
     parameters = {"media": list(by_media), "rows": [_row(one) for one in by_media.values()]}
     held = set(session.scalars(queue.transition_statements(session).reschedule, parameters))
     for media_id, one in by_media.items():
-        (applied.held if media_id in held else applied.lost).append(one)
+        (result.applied if media_id in held else result.lost).append(one)
 
 
 def _row(one: Transition) -> dict[str, Any]:

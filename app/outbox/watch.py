@@ -26,13 +26,13 @@ IDLE_POLL_SECONDS = 0.075
 QUIET_SECONDS = 60.0
 """After so long without a commit the watcher polls at the idle pace, and truncates SQLite's log once."""
 
-LISTEN_FOR = 0.5
+LISTEN_SECONDS = 0.5
 SILENT_SECONDS = 10.0
 
 POLL_SECONDS = 0.5
 """How often a look is made where nothing can be listened to: a message waits for half of it on average."""
 
-AFTER_TROUBLE = 1.0
+RETRY_SECONDS = 1.0
 
 
 class ChangeWatcher(BackgroundWork):
@@ -50,7 +50,7 @@ class ChangeWatcher(BackgroundWork):
         silent_seconds: float = SILENT_SECONDS,
         quiet_seconds: float = QUIET_SECONDS,
     ) -> None:
-        super().__init__("change-watcher", pause=AFTER_TROUBLE)
+        super().__init__("change-watcher", pause=RETRY_SECONDS)
         self._silent_seconds = silent_seconds
         self._database = database
         self._on_change = on_change
@@ -63,7 +63,7 @@ class ChangeWatcher(BackgroundWork):
         try:
             watch()
         except (sqlite3.Error, psycopg.Error, DBAPIError, DatabaseUnfit) as error:  # slower without, but not wrong
-            self._interruptions.failed(error, foreseen=True)
+            self._interruptions.failed(error, expected=True)
 
     def _watch_file(self) -> None:
         pooled = self._database.reader.raw_connection()
@@ -71,7 +71,7 @@ class ChangeWatcher(BackgroundWork):
             cursor = pooled.cursor()
             seen, pace, changed_at = None, DATA_VERSION_POLL_SECONDS, time.monotonic()
             while not self._stopping.wait(pace):
-                self._database.check_place(pooled.driver_connection)
+                self._database.check_file(pooled.driver_connection)
                 version = cursor.execute("PRAGMA data_version").fetchone()
                 if version != seen:
                     seen, pace, changed_at = version, DATA_VERSION_POLL_SECONDS, time.monotonic()
@@ -97,7 +97,7 @@ class ChangeWatcher(BackgroundWork):
         self._on_change()
         heard = time.monotonic()
         while not self._stopping.is_set():
-            for _notification in connection.notifies(timeout=LISTEN_FOR, stop_after=1):
+            for _notification in connection.notifies(timeout=LISTEN_SECONDS, stop_after=1):
                 heard = time.monotonic()
                 self._on_change()
             if time.monotonic() - heard >= self._silent_seconds:

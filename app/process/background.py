@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 from app.process.failure_log import FailureLog
-from app.process.threads import watched
+from app.process.threads import supervised
 
 
 class Background(ABC):
@@ -18,7 +18,7 @@ class Background(ABC):
 
     def start(self) -> None:
         """Begin, in new threads."""
-        self._threads = [watched(target, name, self._stopping) for name, target in self._targets().items()]
+        self._threads = [supervised(target, name, self._stopping) for name, target in self._targets().items()]
         for thread in self._threads:
             thread.start()
 

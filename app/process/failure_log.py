@@ -25,8 +25,8 @@ class FailureLog:
         self._unlogged = 0
         self._guard = threading.Lock()
 
-    def failed(self, error: Exception, *, foreseen: bool = False) -> None:
-        """Log a failure, unless the same was logged within the last minute; one that was foreseen without its trace,
+    def failed(self, error: Exception, *, expected: bool = False) -> None:
+        """Log a failure, unless the same was logged within the last minute; one that was expected without its trace,
         as every DetectionsError is."""
         this = type(error), str(error)
         with self._guard:
@@ -36,7 +36,7 @@ class FailureLog:
                 return
             fields = self._fields | ({"repeated": self._unlogged} if self._unlogged else {})
             self._last, self._logged_at, self._unlogged = this, now, 0
-        if foreseen or isinstance(error, DetectionsError):
+        if expected or isinstance(error, DetectionsError):
             log.error(self._event, reason=str(error), **fields)
         else:
             log.error(self._event, exc_info=error, **fields)

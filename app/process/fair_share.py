@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 
-def has_room(capacity: int, held: Mapping[str, int], user: str) -> bool:
+def has_capacity(capacity: int, held: Mapping[str, int], user: str) -> bool:
     """Whether `user` may add one item to a queue of `capacity` items, in which each user holds what `held` says.
 
     Anybody may while the queue is not full. Beyond that only those may who hold less than an equal share of it, which

@@ -41,7 +41,7 @@ def configure(settings: LogSettings) -> None:
     )
 
 
-def log_what_nobody_caught() -> None:
+def log_uncaught_exceptions() -> None:
     """Have exceptions that end a thread, or this process, logged as every other line."""
     log = structlog.get_logger()
     threading.excepthook = lambda of: log.critical(

@@ -25,16 +25,16 @@ def usable() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def granted(membership: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+def available_count(membership: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:
     """As many processors as this process may run on, or as it is given the time of, where a container or a service
     manager has set a quota (cgroup v2): a machine's 64 are of no use to a container that may use two."""
     count = len(usable()) or os.cpu_count() or 1
     return min([count, *(max(1, math.ceil(quota)) for quota in _quotas(membership, groups))])
 
 
-def to_serve_with() -> int:
+def default_server_processes() -> int:
     """How many server processes there are, unless somebody wants another number: one for each processor."""
-    return min(MOST_SERVING, granted())
+    return min(MOST_SERVING, available_count())
 
 
 def _quotas(membership: Path, groups: Path) -> Iterator[float]:
@@ -50,7 +50,7 @@ def _quotas(membership: Path, groups: Path) -> Iterator[float]:
                     yield int(quota) / int(period)
 
 
-def least_taken(processors: list[int], taken: Iterable[int | None], *, first: int = 0) -> int | None:
+def least_used(processors: list[int], taken: Iterable[int | None], *, first: int = 0) -> int | None:
     """One that the fewest have taken; among equals the next from position `first` on, so that not every server of a
     machine begins with the same one. None where there are none."""
     if not processors:
@@ -60,7 +60,7 @@ def least_taken(processors: list[int], taken: Iterable[int | None], *, first: in
     return min(processors[start:] + processors[:start], key=lambda processor: counts[processor])
 
 
-def stay_on(processor: int) -> None:
+def pin_to(processor: int) -> None:
     """Keep this thread, and every thread and process that it starts, on one processor."""
     before = usable()
     if _move_to([processor]):
@@ -68,8 +68,8 @@ def stay_on(processor: int) -> None:
 
 
 @contextmanager
-def anywhere() -> Iterator[None]:
-    """Processes started within may run wherever this one could before `stay_on`."""
+def unpinned() -> Iterator[None]:
+    """Processes started within may run wherever this one could before `pin_to`."""
     if not _usable_before:
         yield
         return

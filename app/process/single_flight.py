@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 Outcome = TypeVar("Outcome")
 
 
-class SharedCall(Generic[Outcome]):
+class SingleFlight(Generic[Outcome]):
     """Runs `call` in a thread called `name`. Safe to use from several threads."""
 
     def __init__(self, call: Callable[[], Outcome], name: str) -> None:

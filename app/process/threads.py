@@ -13,11 +13,11 @@ import structlog
 
 log = structlog.get_logger()
 
-DEAD: list[str] = []
+ended_threads: list[str] = []
 """The names of threads that ended without being asked; /healthz tells of them until the process has ended."""
 
 
-def watched(target: Callable[[], None], name: str, stopping: threading.Event) -> threading.Thread:
+def supervised(target: Callable[[], None], name: str, stopping: threading.Event) -> threading.Thread:
     """A daemon thread of `target`, not yet started, that may end only once `stopping` is set."""
 
     def run() -> None:
@@ -34,6 +34,6 @@ def watched(target: Callable[[], None], name: str, stopping: threading.Event) ->
 
 
 def _end(name: str, error: BaseException | None) -> None:
-    DEAD.append(name)
+    ended_threads.append(name)
     log.critical("thread_ended", thread=name, exc_info=error)
     os.kill(os.getpid(), signal.SIGTERM)

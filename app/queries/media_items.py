@@ -17,7 +17,7 @@ from app.errors import MediaNotFound
 from app.formats.cursor import Cursor
 from app.media.hashing import MEDIA_ID
 from app.outbox.statements import new_stream
-from app.runs import put_off
+from app.runs import blocked_runs
 from app.runs.statements import UNDER_WAY
 
 MEDIA_TYPES = ("Video", "Image")
@@ -37,7 +37,7 @@ class MediaView:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class MediaProgress:
     """What may change of a media while it is followed: its status and its last run."""
 
     media_status: int
@@ -62,14 +62,14 @@ def view(session: Session, media_id: str) -> MediaView:
     return MediaView(*row)
 
 
-def glance(session: Session, media_id: str) -> Glance:
+def progress(session: Session, media_id: str) -> MediaProgress:
     """The status and the last run of a media that exists, by one statement on keys."""
     row = session.execute(
         select(Media.media_status, DetectionRun)
         .outerjoin(DetectionRun, DetectionRun.id == _last_run())
         .where(Media.id == media_id)
     ).one()
-    return Glance(*row)
+    return MediaProgress(*row)
 
 
 def view_of_new(media: Media) -> MediaView:
@@ -172,7 +172,7 @@ def _filtered(
 
 def _views() -> Select[Media, DetectionRun, OutboxStream, str]:
     return (
-        select(Media, DetectionRun, OutboxStream, put_off.reason_for_all())
+        select(Media, DetectionRun, OutboxStream, blocked_runs.reason_for_all())
         .outerjoin(DetectionRun, and_(DetectionRun.media_id == Media.id, DetectionRun.id == _last_run()))
         .outerjoin(OutboxStream, OutboxStream.media_id == Media.id)
     )

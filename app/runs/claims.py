@@ -79,7 +79,7 @@ class Claims:
 
     def __init__(self, now: ColumnElement[float]) -> None:
         self._lease = _lease_statement(now)
-        self._is_waited_for = {new_only: _newcomers(now, new_only=new_only) for new_only in (True, False)}
+        self._should_yield = {new_only: _newcomers(now, new_only=new_only) for new_only in (True, False)}
 
     def lease(self, session: WriteTransaction, claimant: Claimant) -> ClaimedRun | None:
         """Lease the next run; None where there is none, or where another claims it right now."""
@@ -90,12 +90,12 @@ class Claims:
         ).one_or_none()
         return None if run is None else _claimed(run, session.get_one(Media, run.media_id))
 
-    def is_waited_for(self, session: Session, user: str, *, had_its_turn: bool) -> bool:
+    def should_yield(self, session: Session, user: str, *, had_its_turn: bool) -> bool:
         """Whether a run of this user is to yield: somebody else waits who has nothing under way.
 
         Where what waits has yielded before, it waits until the run has had its turn.
         """
-        return session.execute(self._is_waited_for[not had_its_turn], {"user": user}).first() is not None
+        return session.execute(self._should_yield[not had_its_turn], {"user": user}).first() is not None
 
 
 def _lease_statement(now: ColumnElement[float]) -> Update:

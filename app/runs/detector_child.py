@@ -193,7 +193,7 @@ class DetectorChild:
     def _pass_on_errors(self) -> None:
         text = self._process.said()
         if text:
-            log.warning("detector_said", pid=self.pid, text=text)
+            log.warning("detector_stderr", pid=self.pid, text=text)
 
     def _stalled(self) -> DetectorFailed:
         return self._broken(f"the detector gave no sign of life for {self._limits.stall_seconds:g} seconds")

@@ -68,7 +68,7 @@ class DetectorProcess:
 
     def load(self) -> None:
         """Starts the process and has it load the model. Raises SettingsError if it does not fit, or DetectorFailed."""
-        with self._conversation(Load()) as messages:
+        with self._exchange(Load()) as messages:
             next(messages)
 
     def begin(self, job: Job) -> None:
@@ -104,7 +104,7 @@ class DetectorProcess:
         where that was before its model was loaded. The run after that has a new process.
         """
         self.skipped, self.warnings = 0, ()
-        with self._conversation(job) as messages:
+        with self._exchange(job) as messages:
             for message in messages:
                 if isinstance(message, Beat | Finished | Paused):
                     self.skipped = message.skipped
@@ -116,7 +116,7 @@ class DetectorProcess:
     def draw(self, drawing: Drawing) -> bytes:
         """The drawing, as the content of a file. Raises as `run`."""
         content = b""
-        with self._conversation(drawing) as messages:
+        with self._exchange(drawing) as messages:
             for message in messages:
                 if isinstance(message, Drawn):
                     content = self._content(message.size)
@@ -134,7 +134,7 @@ class DetectorProcess:
         return self._child.content(size)
 
     @contextmanager
-    def _conversation(self, order: Order) -> Iterator[Iterator[Message]]:
+    def _exchange(self, order: Order) -> Iterator[Iterator[Message]]:
         child, is_begun = self._child_for(order)
         try:
             if not is_begun:

@@ -30,18 +30,18 @@ from app.errors import (
 )
 from app.process.background import Background
 from app.process.failure_log import FailureLog
-from app.runs.attempts import NOT_RECORDED, RunAttempts
+from app.runs.attempts import RECORDING_ERRORS, RunAttempts
 from app.runs.claims import ClaimedRun
 from app.runs.detector_process import DetectorProcess
-from app.runs.house_faults import Gate, Kind, fault_of_detector, may_work
-from app.runs.in_memory import BoundedQueue, Found, Waiting
+from app.runs.house_faults import DetectionBreaker, FaultKind, detector_fault, may_work
+from app.runs.in_memory import BoundedQueue, JobResult, WaitingJob
 from app.runs.lifecycle import Runs
 from app.runs.run_stream import RunStream
 from app.runs.speculative_job import IdleDetectors, SpeculativeJob
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 1.0
+POLL_SECONDS = 1.0
 STOP_SECONDS = 5.0
 SPECULATIVE_SECONDS = 5.0
 """How long a detector waits for the run that it works ahead of: a disk or a database is slow then, and others wait."""
@@ -56,8 +56,11 @@ _Work = Callable[[DetectorProcess], bool]
 
 
 class RunExecutor(Background):
-    """`workers` runs at once, or a share of them. `on_left` is called with a run's id when this process works on it no
-    more, and with whether it has ended it. `folder_reason` tells what is wrong with a media folder."""
+    """Executes up to `workers` runs at once.
+
+    `on_released(run_id, has_ended)` is called when this process stops working on a run; `has_ended` says whether it
+    ended the run. `folder_reason(folder)` returns why a media folder is unusable, or None.
+    """
 
     def __init__(
         self,
@@ -65,17 +68,17 @@ class RunExecutor(Background):
         make_process: Callable[[], DetectorProcess],
         *,
         workers: int,
-        on_left: Callable[[int, bool], None] = lambda _run_id, _ended: None,
+        on_released: Callable[[int, bool], None] = lambda _run_id, _ended: None,
         speculative_seconds: float = SPECULATIVE_SECONDS,
         max_boxes: int = MAX_BOXES,
         folder_reason: Callable[[Path], str | None] = lambda _folder: None,
-        gate: Gate | None = None,
+        breaker: DetectionBreaker | None = None,
     ) -> None:
         super().__init__()
         self._runs = runs
         self._make_process = make_process
-        self._on_left = on_left
-        self.gate = gate or Gate()
+        self._on_released = on_released
+        self.breaker = breaker or DetectionBreaker()
         self._speculative_seconds = speculative_seconds
         self.owner = new_owner()
         self._failures = FailureLog("run_worker_failed")
@@ -85,7 +88,7 @@ class RunExecutor(Background):
         self._workers = workers
         self._in_memory = BoundedQueue(WAITING_IN_MEMORY * workers)
         stream = RunStream(runs, self._stopping.is_set, self._in_memory.has_jobs_of_others, max_boxes)
-        self._attempts = RunAttempts(runs, stream, self.gate, folder_reason, self._stopping)
+        self._attempts = RunAttempts(runs, stream, self.breaker, folder_reason, self._stopping)
         self._under_way: set[ClaimedRun] = set()
         self._processes: list[DetectorProcess] = []
 
@@ -122,7 +125,7 @@ class RunExecutor(Background):
 
     @property
     def idle(self) -> int:
-        """How many detectors wait for something to do, having found within LOOK_EVERY seconds that nothing waits."""
+        """How many detectors wait for something to do, having found within POLL_SECONDS seconds that nothing waits."""
         return len(self._idle)
 
     @property
@@ -135,25 +138,25 @@ class RunExecutor(Background):
 
         None where no detector is idle, or where another job may be waiting for it; `file` is the caller's then.
         """
-        if self.gate.fault is not None:
+        if self.breaker.fault is not None:
             return None
         speculative_job = SpeculativeJob(file, confidence, frame_interval)
         return speculative_job if self._idle.give(speculative_job) else None
 
-    def ensure_room(self, user: str) -> None:
+    def ensure_capacity(self, user: str) -> None:
         """Raise Unavailable where `detect` would take no job of this user now: before a picture is read that could not
         wait."""
         if self._stopping.is_set():
             raise _shutting_down()
-        if self.gate.fault is not None:
-            raise self.gate.fault
-        self._in_memory.ensure_room(user)
+        if self.breaker.fault is not None:
+            raise self.breaker.fault
+        self._in_memory.ensure_capacity(user)
 
-    def detect(self, job: Job, timeout: float, *, user: str) -> Found:
+    def detect(self, job: Job, timeout: float, *, user: str) -> JobResult:
         """Run a job that has no row, for a client that waits; raises Unavailable where too many wait already."""
         if self._stopping.is_set():
             raise _shutting_down()
-        waiting = Waiting(job)
+        waiting = WaitingJob(job)
         try:
             self._in_memory.join(user, waiting)
         except Unavailable:
@@ -171,22 +174,22 @@ class RunExecutor(Background):
             self._processes.append(process)
             turns: list[_Work] = [self._answer_in_memory, self._do_one_run]
             while not self._stopping.is_set():
-                if not may_work(self.gate, process, self._stopping):
+                if not may_work(self.breaker, process, self._stopping):
                     continue
                 seen = self._idle.calls
                 try:
                     worked = _take_turn(turns, process)
-                except NOT_RECORDED as error:
-                    self.gate.close(HouseFault(Kind.RESULTS, str(error)))
+                except RECORDING_ERRORS as error:
+                    self.breaker.trip(HouseFault(FaultKind.RESULTS, str(error)))
                     continue
                 except Exception as error:  # noqa: BLE001 (the next turn may succeed)
                     self._failures.failed(error)
-                    self._stopping.wait(LOOK_EVERY)  # which no wake-up shortens
+                    self._stopping.wait(POLL_SECONDS)  # which no wake-up shortens
                     continue
-                self.gate.open(Kind.RESULTS)
-                while not worked and (speculative_job := self._idle.wait(seen, LOOK_EVERY)):
+                self.breaker.reset(FaultKind.RESULTS)
+                while not worked and (speculative_job := self._idle.wait(seen, POLL_SECONDS)):
                     self._follow(process, speculative_job)
-                    worked = self.gate.fault is not None
+                    worked = self.breaker.fault is not None
 
     def _follow(self, process: DetectorProcess, speculative_job: SpeculativeJob) -> None:
         self._ahead.add(speculative_job)
@@ -223,14 +226,14 @@ class RunExecutor(Background):
             try:
                 results = [item for item in process.run(waiting.job) if isinstance(item, FrameResult)]
             except (DetectorNotReady, SettingsError) as error:
-                fault = fault_of_detector(error)
+                fault = detector_fault(error)
                 if not self._stopping.is_set():
-                    self.gate.close(fault, error)
+                    self.breaker.trip(fault, error)
                 waiting.result.set_exception(fault)
             except Exception as error:  # noqa: BLE001 (whoever waits is told, and decides)
                 waiting.result.set_exception(error)
             else:
-                waiting.result.set_result(Found(results, process.warnings))
+                waiting.result.set_result(JobResult(results, process.warnings))
         waiting.close()
         return True
 
@@ -255,7 +258,7 @@ class RunExecutor(Background):
             has_ended = self._attempts.execute(process, claimed, begun)
         finally:
             self._under_way.discard(claimed)
-            self._on_left(claimed.run_id, has_ended)
+            self._on_released(claimed.run_id, has_ended)
         log.info(
             "run_ended",
             run_id=claimed.run_id,

@@ -2,7 +2,7 @@
 
 A run that meets one waits, with its kind and reason in its row, and no Error is reported for it. What concerns one file
 (its folder, the file itself) lets other runs go on; what concerns all detection (the detector, its model, room for
-results) closes this process's gate, which is tried again after a growing wait.
+results) closes this process's breaker, which is tried again after a growing wait.
 """
 
 import threading
@@ -23,13 +23,13 @@ from app.runs.detector_process import DetectorProcess
 log = structlog.get_logger()
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 15.0
-"""Seconds between two trials while the gate is closed; each wait is twice the one before."""
+"""Seconds between two trials while the breaker is closed; each wait is twice the one before."""
 
 POLL_SECONDS = 0.05
 """How soon a thread looks again while another one tries whether detection works."""
 
 
-class Kind(StrEnum):
+class FaultKind(StrEnum):
     """What is at fault."""
 
     MISSING = "missing"  # a stored file is not there, and its folder is
@@ -40,43 +40,43 @@ class Kind(StrEnum):
     RESULTS = "results"  # the database does not take what was found
 
 
-OF_ONE_FILE: Final = (Kind.MISSING, Kind.FILE, Kind.FOLDER)
-OF_ALL: Final = (Kind.DETECTOR, Kind.MODEL, Kind.RESULTS)
+OF_ONE_FILE: Final = (FaultKind.MISSING, FaultKind.FILE, FaultKind.FOLDER)
+OF_ALL: Final = (FaultKind.DETECTOR, FaultKind.MODEL, FaultKind.RESULTS)
 
 
-def fault_of(path: Path, error: Exception, folder_reason: Callable[[Path], str | None]) -> HouseFault:
+def file_fault(path: Path, error: Exception, folder_reason: Callable[[Path], str | None]) -> HouseFault:
     """The fault for which a stored file could not be opened or read. `folder_reason` tells what is wrong with its
     folder."""
     reason = folder_reason(path.parent)
     if reason:
-        return HouseFault(Kind.FOLDER, reason)
+        return HouseFault(FaultKind.FOLDER, reason)
     if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
         return HouseFault(
-            Kind.MISSING,
+            FaultKind.MISSING,
             f"The stored file {path.name} is missing. Send it again, or restore it; `flask media verify` lists all.",
         )
-    return HouseFault(Kind.FILE, str(error))
+    return HouseFault(FaultKind.FILE, str(error))
 
 
-def fault_of_detector(error: DetectorFailed | SettingsError) -> HouseFault:
+def detector_fault(error: DetectorFailed | SettingsError) -> HouseFault:
     """The fault of a detector that never came so far as to look at a media item."""
-    return HouseFault(Kind.MODEL if isinstance(error, SettingsError) else Kind.DETECTOR, str(error))
+    return HouseFault(FaultKind.MODEL if isinstance(error, SettingsError) else FaultKind.DETECTOR, str(error))
 
 
-def detector_fault(process: DetectorProcess) -> HouseFault | None:
+def probe_detector(process: DetectorProcess) -> HouseFault | None:
     """Have the detector look at a picture that is certainly sound; the fault where it cannot, None where it can."""
     try:
         with closing(process.run(_SOUND)) as items:
             for _item in items:
                 pass
     except (DetectorNotReady, SettingsError) as error:
-        return fault_of_detector(error)
+        return detector_fault(error)
     except (DetectorFailed, MediaTooLarge, Undecodable) as error:
-        return HouseFault(Kind.DETECTOR, f"the detector fails with a sound picture: {error}")
+        return HouseFault(FaultKind.DETECTOR, f"the detector fails with a sound picture: {error}")
     return None
 
 
-class Gate:
+class DetectionBreaker:
     """Whether this process's detectors take work, and why not. Safe to use from several threads.
 
     One line is logged when it closes, and one when it opens.
@@ -86,7 +86,7 @@ class Gate:
         self._first_wait = first_wait
         self._monotonic = monotonic
         self._guard = threading.Lock()
-        self._trial = threading.Lock()
+        self._probing = threading.Lock()
         self._fault: HouseFault | None = None
         self._closed_at = self._retry_at = self._wait = 0.0
 
@@ -97,10 +97,10 @@ class Gate:
 
     @property
     def seconds_left(self) -> float:
-        """Until the next trial; 0 where one is due, or where the gate is open."""
+        """Until the next trial; 0 where one is due, or where the breaker is open."""
         return max(0.0, self._retry_at - self._monotonic()) if self._fault else 0.0
 
-    def close(self, fault: HouseFault, error: Exception | None = None) -> None:
+    def trip(self, fault: HouseFault, error: Exception | None = None) -> None:
         """Close, or stay closed twice as long as the last time. What the detector said of `error` is logged as well."""
         with self._guard:
             is_new = self._fault is None or self._fault.kind != fault.kind
@@ -115,7 +115,7 @@ class Gate:
             said = getattr(error, "said", "")
             log.error("house_fault", kind=str(fault.kind), reason=str(fault), **({"said": said} if said else {}))
 
-    def open(self, *kinds: Kind) -> None:
+    def reset(self, *kinds: FaultKind) -> None:
         """Let work through, where one of these kinds has closed it; without kinds, whatever has."""
         with self._guard:
             if self._fault is None or (kinds and self._fault.kind not in kinds):
@@ -123,40 +123,40 @@ class Gate:
             fault, self._fault = self._fault, None
         log.info("house_fault_over", kind=str(fault.kind), seconds=round(self._monotonic() - self._closed_at, 1))
 
-    def begin_trial(self) -> bool:
-        """Whether the caller is the one that tries now; `end_trial` is to follow then."""
-        return self.seconds_left == 0.0 and self._trial.acquire(blocking=False)
+    def begin_probe(self) -> bool:
+        """Whether the caller is the one that tries now; `end_probe` is to follow then."""
+        return self.seconds_left == 0.0 and self._probing.acquire(blocking=False)
 
-    def end_trial(self) -> None:
+    def end_probe(self) -> None:
         """Let others try."""
-        self._trial.release()
+        self._probing.release()
 
 
-def may_work(gate: Gate, process: DetectorProcess, stopping: threading.Event) -> bool:
-    """Whether the gate is open, after a trial where one is due; False after a wait where it is not.
+def may_work(breaker: DetectionBreaker, process: DetectorProcess, stopping: threading.Event) -> bool:
+    """Whether the breaker is open, after a trial where one is due; False after a wait where it is not.
 
     Where results could not be recorded, the next work is the trial.
     """
-    if gate.fault is None:
+    if breaker.fault is None:
         return True
-    if not gate.begin_trial():
-        stopping.wait(max(POLL_SECONDS, min(gate.seconds_left, 1.0)))
+    if not breaker.begin_probe():
+        stopping.wait(max(POLL_SECONDS, min(breaker.seconds_left, 1.0)))
         return False
     try:
-        return _succeeds(gate, process, stopping)
+        return _succeeds(breaker, process, stopping)
     finally:
-        gate.end_trial()
+        breaker.end_probe()
 
 
-def _succeeds(gate: Gate, process: DetectorProcess, stopping: threading.Event) -> bool:
-    before = gate.fault
-    if before is None or before.kind == Kind.RESULTS:
+def _succeeds(breaker: DetectionBreaker, process: DetectorProcess, stopping: threading.Event) -> bool:
+    before = breaker.fault
+    if before is None or before.kind == FaultKind.RESULTS:
         return True
-    fault = detector_fault(process)
+    fault = probe_detector(process)
     if fault is None:
-        gate.open()
+        breaker.reset()
     elif not stopping.is_set():
-        gate.close(fault)
+        breaker.trip(fault)
     return fault is None
 
 

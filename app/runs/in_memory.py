@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from app.detection.jobs import Job, OpenFile
 from app.detection.results import FrameResult
 from app.errors import Unavailable
-from app.process.fair_share import has_room
+from app.process.fair_share import has_capacity
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class JobResult:
     """What a job gave, and what is missing of its picture."""
 
     results: list[FrameResult]
@@ -21,14 +21,14 @@ class Found:
 
 
 @dataclass(slots=True)
-class Waiting:
+class WaitingJob:
     """A job, and where its result goes; cancelled where its client no longer waits.
 
     An open file of the job is duplicated: the client's may be closed before a detector comes to it.
     """
 
     job: Job
-    result: Future[Found] = field(default_factory=Future)
+    result: Future[JobResult] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
         if isinstance(self.job.source, OpenFile):
@@ -47,25 +47,25 @@ class BoundedQueue:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._guard = threading.Lock()
-        self._users: OrderedDict[str, deque[Waiting]] = OrderedDict()
+        self._users: OrderedDict[str, deque[WaitingJob]] = OrderedDict()
 
-    def join(self, user: str, waiting: Waiting) -> None:
+    def join(self, user: str, waiting: WaitingJob) -> None:
         """Wait behind the user's other jobs; raises Unavailable where there is no room for this user."""
         with self._guard:
-            self._check_room(user)
+            self._check_capacity(user)
             self._users.setdefault(user, deque()).append(waiting)
 
-    def ensure_room(self, user: str) -> None:
+    def ensure_capacity(self, user: str) -> None:
         """Raise Unavailable where `join` would now; no place is kept for whoever asks."""
         with self._guard:
-            self._check_room(user)
+            self._check_capacity(user)
 
     def has_jobs_of_others(self, user: str) -> bool:
         """Whether anybody but this user waits."""
         with self._guard:
             return any(other != user for other in self._users)
 
-    def next(self) -> Waiting | None:
+    def next(self) -> WaitingJob | None:
         """Take the oldest job of the user whose turn it is, who is last then; None where nobody waits."""
         with self._guard:
             if not self._users:
@@ -76,7 +76,7 @@ class BoundedQueue:
                 self._users[user] = jobs
             return waiting
 
-    def _check_room(self, user: str) -> None:
+    def _check_capacity(self, user: str) -> None:
         held = {name: len(jobs) for name, jobs in self._users.items()}
-        if not has_room(self.capacity, held, user):
+        if not has_capacity(self.capacity, held, user):
             raise Unavailable("Too many pictures are waiting for a detector; try again.", retry_after=2)

@@ -29,11 +29,11 @@ from app.errors import AlreadyProcessing, Forbidden, HouseFault, NotProcessing
 from app.media.status import change_status
 from app.outbox.queue import OutboxQueue
 from app.runs.claims import LEASE_SECONDS, Claimant, ClaimedRun, Claims
-from app.runs.queue_room import QueueRoom
+from app.runs.queue_limit import QueueLimit
 from app.runs.statements import (
+    BLOCKED,
     FIRST_ATTEMPT,
-    NOT_PUT_OFF,
-    PUT_OFF,
+    NOT_BLOCKED,
     RUN_LEASE,
     UNDER_WAY,
     RunStatements,
@@ -78,7 +78,7 @@ class Runs:
         self.lease_seconds = lease_seconds
         self._renewal = RUN_LEASE.renew(database.now, lease_seconds)
         self._claims = Claims(database.now)
-        self._room = QueueRoom(database, max_waiting)
+        self._queue_limit = QueueLimit(database, max_waiting)
         self.detector = detector
 
     def add(self, transaction: WriteTransaction, media_id: str, wanted: RunRequest) -> int:
@@ -87,7 +87,7 @@ class Runs:
         transaction.notify(Topic.RUNS)
         return int(added.scalar_one())
 
-    def add_begun(
+    def add_speculative(
         self, transaction: WriteTransaction, media: Media, wanted: RunRequest, owner: str
     ) -> tuple[int, ClaimedRun | None]:
         """Add a new media's run, which `owner` has begun, in the caller's transaction that creates the media.
@@ -119,10 +119,10 @@ class Runs:
     def _asked_for(self, media_id: str, wanted: RunRequest) -> dict[str, Any]:
         return {"media_id": media_id, "detector": self.detector, **asdict(wanted)}
 
-    def ensure_room(self, user: str) -> None:
+    def ensure_capacity(self, user: str) -> None:
         """Raise Unavailable where too many runs wait already, this user's among them; to be asked before a body is
         read."""
-        self._room.ensure(user)
+        self._queue_limit.ensure(user)
 
     def start_new(self, media_id: str, wanted: RunRequest) -> int:
         """Queue a new run of a known media; raises AlreadyProcessing where one is under way."""
@@ -156,12 +156,12 @@ class Runs:
                     _forget_results(session, claimed)
             return claimed
 
-    def is_waited_for(self, claimed: ClaimedRun, *, had_its_turn: bool) -> bool:
+    def should_yield(self, claimed: ClaimedRun, *, had_its_turn: bool) -> bool:
         """Whether the run is to yield: somebody else waits who has nothing under way.
 
         A run that has yielded itself waits until this one has had its turn.
         """
-        return self._queries.fetch(self._claims.is_waited_for, claimed.user_id, had_its_turn=had_its_turn)
+        return self._queries.fetch(self._claims.should_yield, claimed.user_id, had_its_turn=had_its_turn)
 
     def cancel(self, media_id: str, by: str, *, user: str | None) -> None:
         """End the run under way of a media item: it fails as "cancelled by" whom `by` names, and is reported.
@@ -239,7 +239,7 @@ class Runs:
         """Let the run wait again, with these last frames and the position from which it is to go on; it counts as no
         try. Without a position it begins anew. False if the lease was lost."""
         if position is None:
-            return self.hand_back(claimed, counted=False)
+            return self.requeue(claimed, counted=False)
         waits = {
             "state": RunState.QUEUED,
             "attempts": DetectionRun.attempts - 1,
@@ -253,30 +253,30 @@ class Runs:
                 counters.add(session, counters.of_frames(len(results)))
             return paused
 
-    def hand_back(self, claimed: ClaimedRun, *, counted: bool) -> bool:
+    def requeue(self, claimed: ClaimedRun, *, counted: bool) -> bool:
         """Let another process begin anew at once; `counted` where this try is to count against the run."""
         attempts = DetectionRun.attempts if counted else DetectionRun.attempts - 1
         begin_anew = {"state": RunState.QUEUED, "attempts": attempts, **_NOTHING_DONE, **RUN_LEASE.release()}
         with self._database.write_transaction() as session:
             session.notify(Topic.RUNS)
-            handed_back = self._write(session, claimed, **begin_anew)
-            if handed_back:
+            requeued = self._write(session, claimed, **begin_anew)
+            if requeued:
                 _forget_results(session, claimed)
-            return handed_back
+            return requeued
 
-    def put_off(self, claimed: ClaimedRun, fault: HouseFault, *, anew: bool) -> bool:
+    def block(self, claimed: ClaimedRun, fault: HouseFault, *, restart: bool) -> bool:
         """Let the run wait, unclaimed, until it is released; it counts as no try. False if the lease was lost.
 
-        `anew` says that it has come further since it was claimed, and is to begin anew; otherwise a video goes on from
-        where it was.
+        With `restart` it begins anew, because it has recorded frames since it was claimed; otherwise a video continues
+        from where it was claimed.
         """
         waits = {"state": RunState.QUEUED, "attempts": DetectionRun.attempts - 1, **RUN_LEASE.release()}
-        values = {"waiting_kind": fault.kind, "waiting_for": str(fault)} | (_NOTHING_DONE if anew else {})
+        values = {"waiting_kind": fault.kind, "waiting_for": str(fault)} | (_NOTHING_DONE if restart else {})
         with self._database.write_transaction() as session:
-            put_off = self._write(session, claimed, **waits, **values)
-            if put_off and anew:
+            blocked = self._write(session, claimed, **waits, **values)
+            if blocked and restart:
                 _forget_results(session, claimed)
-            return put_off
+            return blocked
 
     def active(self) -> dict[int, str | None]:
         """The runs that wait or are under way, with the owner of those whose lease has not expired."""
@@ -328,7 +328,7 @@ class Runs:
                 error=reason,
                 **values,
                 **RUN_LEASE.release(),
-                **NOT_PUT_OFF,
+                **NOT_BLOCKED,
             )
             .returning(DetectionRun.finished_at - DetectionRun.started_at)
             .execution_options(synchronize_session=False)
@@ -387,8 +387,8 @@ def release_runs(database: Database, run_ids: Sequence[int]) -> None:
     with database.write_transaction() as session:
         released = session.execute(
             update(DetectionRun)
-            .where(DetectionRun.id.in_(run_ids), PUT_OFF)
-            .values(**NOT_PUT_OFF)
+            .where(DetectionRun.id.in_(run_ids), BLOCKED)
+            .values(**NOT_BLOCKED)
             .returning(DetectionRun.id)
             .execution_options(synchronize_session=False)
         ).all()

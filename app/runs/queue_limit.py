@@ -15,14 +15,14 @@ from sqlalchemy.orm import Session
 
 from app.database import Database, Queries
 from app.errors import Unavailable
-from app.process.fair_share import has_room
+from app.process.fair_share import has_capacity
 from app.runs.statements import RUN, UNDER_WAY
 
 COUNT_SERVES_SECONDS = 1.0
 RETRY_AFTER = 30.0
 
 
-class QueueRoom:
+class QueueLimit:
     """The room for runs that wait or are under way, `capacity` in all. Safe to use from several threads."""
 
     def __init__(self, database: Database, capacity: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -39,10 +39,10 @@ class QueueRoom:
             is_fresh = self._monotonic() - self._counted_at >= COUNT_SERVES_SECONDS
             if is_fresh:
                 self._count()
-            if not has_room(self._capacity, self._held, user):
+            if not has_capacity(self._capacity, self._held, user):
                 if not is_fresh:
                     self._count()
-                if not has_room(self._capacity, self._held, user):
+                if not has_capacity(self._capacity, self._held, user):
                     raise Unavailable(
                         f"{self._held.total()} runs wait for a detector, {self._held[user]} of them yours, and "
                         f"MAX_WAITING_RUNS is {self._capacity}; try again later.",

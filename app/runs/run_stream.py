@@ -15,7 +15,7 @@ from app.runs.claims import ClaimedRun
 from app.runs.detector_process import DetectorProcess
 from app.runs.lifecycle import Runs
 
-RECORD_EVERY = 0.5
+RECORD_SECONDS = 0.5
 """Seconds between two commits of frames, and between two looks whether somebody waits."""
 
 TURN_SECONDS = 10.0
@@ -27,14 +27,14 @@ class RunLost(Exception):
 
 
 @dataclass(slots=True)
-class Rest:
+class Remainder:
     """What is left to record when a job has ended: the last frames, and the position of a video that was paused.
 
-    `is_whole` says that the job came to its end.
+    `is_complete` says that the job came to its end.
     """
 
     results: list[FrameResult] = field(default_factory=list)
-    is_whole: bool = False
+    is_complete: bool = False
     position: str | None = None
 
 
@@ -50,14 +50,14 @@ class RunStream:
         self._has_others = has_others
         self._max_boxes = max_boxes
 
-    def follow(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> Rest:
+    def follow(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> Remainder:
         """Do the job, record its frames, and return what is not recorded yet.
 
         A picture's one frame is left to its end, so that it costs no commit of its own. A video pauses where this
         process is about to end, or where the run is to yield. Raises RunLost, MediaTooLarge where more objects are
         found than may be, and what `DetectorProcess.run` raises.
         """
-        rest, total, found = Rest(), None, claimed.boxes_done
+        rest, total, found = Remainder(), None, claimed.boxes_done
         began = recorded = time.monotonic()
         can_pause = is_pausing = False
         with closing(process.run(job)) as items:
@@ -74,7 +74,7 @@ class RunStream:
                         rest.results.append(item)
                 if self._must_stop() and not can_pause:
                     return rest
-                is_due = can_pause and time.monotonic() - recorded >= RECORD_EVERY
+                is_due = can_pause and time.monotonic() - recorded >= RECORD_SECONDS
                 if is_due:
                     if not self._runs.record(claimed, rest.results, total, skipped=process.skipped):
                         raise RunLost
@@ -82,13 +82,13 @@ class RunStream:
                 if can_pause and not is_pausing and (self._must_stop() or (is_due and self._yields(claimed, began))):
                     process.pause()
                     is_pausing = True
-        rest.is_whole = True
+        rest.is_complete = True
         return rest
 
     def _yields(self, claimed: ClaimedRun, began: float) -> bool:
         if self._has_others(claimed.user_id):
             return True
-        return self._runs.is_waited_for(claimed, had_its_turn=time.monotonic() - began >= TURN_SECONDS)
+        return self._runs.should_yield(claimed, had_its_turn=time.monotonic() - began >= TURN_SECONDS)
 
     def _check(self, found: int) -> None:
         if found > self._max_boxes:

@@ -30,7 +30,7 @@ class Spawned:
             os.set_blocking(end, False)
         self.channel, self._said = Channel(ours), said
         try:
-            with processors.anywhere():
+            with processors.unpinned():
                 self._process = _start(theirs, says, options)
         except OSError as error:
             self._close()

@@ -40,8 +40,8 @@ FIRST_ATTEMPT = 1
 _OF_A_REQUEST = ("media_id", "user_id", "detector", "confidence", "frame_interval", "request_id")
 _NOTHING_DONE: dict[str, Any] = {"frames_done": 0, "boxes_done": 0, "packets_skipped": 0}
 
-NOT_PUT_OFF: dict[str, Any] = {"waiting_kind": null(), "waiting_for": null()}
-PUT_OFF: ColumnElement[bool] = _R.waiting_kind.is_not(None)
+NOT_BLOCKED: dict[str, Any] = {"waiting_kind": null(), "waiting_for": null()}
+BLOCKED: ColumnElement[bool] = _R.waiting_kind.is_not(None)
 """In the words of the partial index of the runs that a fault of the house keeps."""
 
 _ADD_DETECTIONS = insert(DETECTION)

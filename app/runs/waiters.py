@@ -12,7 +12,7 @@ from app.database import Database, Queries
 from app.database.models import RunState
 from app.runs.statements import STATE
 
-LOOK_EVERY = 0.25
+POLL_SECONDS = 0.25
 ENDING_SECONDS = 5.0
 """How long a process that is about to end still waits: a server gives it some half a minute for all that it does."""
 
@@ -50,7 +50,7 @@ class RunWaiters:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                waiter.told.wait(min(left, LOOK_EVERY))
+                waiter.told.wait(min(left, POLL_SECONDS))
                 waiter.told.clear()
         return True
 

@@ -21,7 +21,7 @@ from app.settings.access import (
 )
 from app.settings.database import DatabaseSettings
 from app.settings.detector import (
-    AS_IT_IS,
+    DEFAULT_OPTIONS,
     MAX_LABEL_CHARACTERS,
     MIN_CONFIDENCE,
     DetectorOptions,
@@ -34,7 +34,7 @@ from app.settings.logs import LogSettings
 from app.settings.reader import Reader
 
 __all__ = [
-    "AS_IT_IS",
+    "DEFAULT_OPTIONS",
     "MAX_LABEL_CHARACTERS",
     "MIN_CONFIDENCE",
     "AnnotationsSettings",
@@ -111,7 +111,9 @@ class Settings(DetectorSettings):
             sync_wait=read.number("SYNC_WAIT_SECONDS", 60, above=0, maximum=HOUR),
             max_waiting_runs=read.integer("MAX_WAITING_RUNS", 100_000, minimum=1, maximum=MANY),
             max_boxes_per_run=read.integer("MAX_BOXES_PER_RUN", 1_000_000, minimum=1, maximum=MANY),
-            detection_workers=read.integer("DETECTION_WORKERS", processors.granted(), minimum=1, maximum=MAX_WORKERS),
+            detection_workers=read.integer(
+                "DETECTION_WORKERS", processors.available_count(), minimum=1, maximum=MAX_WORKERS
+            ),
             detection=read.either("DETECTION", "embedded", "off"),
             dispatcher=read.either("DISPATCHER", "embedded", "off"),
             delivery_workers=read.integer("DELIVERY_WORKERS", 8, minimum=1, maximum=MAX_DELIVERY_WORKERS),
@@ -135,4 +137,6 @@ def _media_folder(read: Reader, name: str, default: str, database: DatabaseSetti
 
 def server_processes(environ: Mapping[str, str] | None = None) -> int:
     """How many server processes there are; raises SettingsError where WEB_CONCURRENCY is no number of them."""
-    return Reader(environ).integer("WEB_CONCURRENCY", processors.to_serve_with(), minimum=1, maximum=MAX_WORKERS)
+    return Reader(environ).integer(
+        "WEB_CONCURRENCY", processors.default_server_processes(), minimum=1, maximum=MAX_WORKERS
+    )

@@ -35,7 +35,7 @@ class DetectorOptions:
     sandbox: SandboxMode = "auto"
 
 
-AS_IT_IS = DetectorOptions()
+DEFAULT_OPTIONS = DetectorOptions()
 """A model with its own labels, looking at whole pictures."""
 
 

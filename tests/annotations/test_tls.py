@@ -13,9 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from app.annotations.classify import Sent, classify_error
-from app.annotations.deadline import Exchange
-from app.annotations.replies import transport_error
+from app.annotations.classify import SentRequest, classify_error
+from app.annotations.deadline import RequestState
+from app.annotations.responses import transport_error
 from app.outbox.messages import Verdict
 from tests.annotations.conftest import MakeClient, message
 from tests.annotations.servers import Peer, Server, answer
@@ -109,8 +109,8 @@ def test_a_service_that_wants_a_certificate_of_ours_is_unfit(make_client: MakeCl
 )
 def test_tls_that_fails_after_the_request_leaves_its_outcome_unknown(error: ssl.SSLError, verdict: Verdict) -> None:
     wrapped = requests.exceptions.SSLError(urllib3.exceptions.SSLError(error))
-    failed = transport_error(wrapped, Exchange(connected_anew=True, sent=True), "https://annotations.test:443")
-    sent = Sent(message(), "POST /api/media", outcome_unknown=False, one_token=False, now=0.0)
+    failed = transport_error(wrapped, RequestState(connected_anew=True, sent=True), "https://annotations.test:443")
+    sent = SentRequest(message(), "POST /api/media", outcome_unknown=False, one_token=False, now=0.0)
     found = classify_error(sent, failed, sent_before=True)
     assert found.verdict == verdict
     assert found.outcome_unknown is True

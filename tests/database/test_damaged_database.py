@@ -130,7 +130,7 @@ def test_damage_is_told_by_uploads_and_readiness_and_logged_once(
             assert "damaged" in refused.text
         assert "damaged" in not_ready(api)
         with pytest.raises(DatabaseDamaged):
-            api.services.database.try_writing()
+            api.services.database.check_writable()
         assert api.get("/media").status_code == 200
         assert api.leftovers() == []
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]

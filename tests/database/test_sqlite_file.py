@@ -60,7 +60,7 @@ def refused_everywhere(database: Database) -> str:
     """What a person is advised, once reading, looking, writing and a trial are refused."""
     for use in (lambda: counted(database), lambda: found(database), lambda: count(database, 99)):
         assert str(database.url.database) not in str(refusal(use))
-    return refusal(database.try_writing).advice
+    return refusal(database.check_writable).advice
 
 
 @pytest.fixture
@@ -157,12 +157,12 @@ def test_a_file_that_replaces_another_is_used_by_its_examiner_alone_until_it_is_
         count(database, 5)
 
     assert "was replaced" in refused_everywhere(database)
-    assert database.admit_replaced(examine)
+    assert database.admit_replacement(examine)
     assert seen == [1]
     assert counted(database) == 5
     count(database, 6)
     assert counted_in(home / "d.db") == 6
-    assert not database.admit_replaced(examine)
+    assert not database.admit_replacement(examine)
 
 
 def test_a_file_against_which_something_is_found_stays_unused_and_the_log_says_what(
@@ -174,7 +174,7 @@ def test_a_file_against_which_something_is_found_stays_unused_and_the_log_says_w
     for file in home.iterdir():
         file.unlink()
     shutil.copy(sqlite_template, home / "d.db")
-    assert not database.admit_replaced(find_fault)
+    assert not database.admit_replacement(find_fault)
     with capture_logs() as logs:
         for _again in range(3):
             assert "it belongs to another service" in refused_everywhere(database)
@@ -187,12 +187,12 @@ def test_a_file_beside_the_log_of_the_one_before_is_refused_until_that_log_is_re
     (home / "d.db").unlink()
     shutil.copy(sqlite_template, home / "d.db")
     before = (home / "d.db").read_bytes()
-    assert not database.admit_replaced(nothing)
+    assert not database.admit_replacement(nothing)
     assert f"Remove {home / 'd.db'}-wal and {home / 'd.db'}-shm" in refused_everywhere(database)
     assert (home / "d.db").read_bytes() == before
     for suffix in ("-wal", "-shm"):
         (home / f"d.db{suffix}").unlink()
-    assert database.admit_replaced(nothing)
+    assert database.admit_replacement(nothing)
     assert counted(database) is None
 
 
@@ -243,7 +243,7 @@ with closing(Database(f"sqlite:///{path}")) as database:
     count()
     path.chmod(0o444)
     database.close()  # as of a process that starts now
-    for use in (count, database.try_writing):
+    for use in (count, database.check_writable):
         try:
             use()
         except DatabaseFailed as error:
@@ -252,8 +252,8 @@ with closing(Database(f"sqlite:///{path}")) as database:
             raise AssertionError(use)
     path.chmod(0o600)
     count()
-    database.try_writing()
-    assert database.condition.failure is None
+    database.check_writable()
+    assert database.health.failure is None
 print("done")
 """
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from app.database import Database
 from app.database.models import Media
 from app.media.status import create_media
-from app.outbox.messages import Classification, Kind, Message
+from app.outbox.messages import Classification, Message, MessageKind
 from app.outbox.queue import OutboxQueue
 from app.outbox.watch import ChangeWatcher
 from tests.outbox.world import OK, World
@@ -26,7 +26,7 @@ def enqueue(database: Database, media_id: str) -> None:
     """One message more of a known media."""
     queue = OutboxQueue(database.now)
     with database.write_transaction() as connection:
-        queue.enqueue(connection, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
+        queue.enqueue(connection, media_id, MessageKind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
 
 
 def contend(database: Database, name: str, threads: str, each: str) -> None:
@@ -46,7 +46,9 @@ def contend(database: Database, name: str, threads: str, each: str) -> None:
             )
             with database.write_transaction() as connection:
                 create_media(connection, queue, media, request_id=None)
-                queue.enqueue(connection, "0" * 15 + "1", Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
+                queue.enqueue(
+                    connection, "0" * 15 + "1", MessageKind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None
+                )
 
     with ThreadPoolExecutor(int(threads)) as pool:
         list(pool.map(work, range(int(threads))))

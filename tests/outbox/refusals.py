@@ -6,7 +6,7 @@ from sqlalchemy import update
 
 from app.database import Database
 from app.database.models import OutboxStream
-from app.outbox.decide import CONCLUDED_AFTER, REFUSED_ATTEMPTS
+from app.outbox.decide import CONCLUDE_AFTER_SECONDS, REFUSED_ATTEMPTS
 from tests.eventually import eventually
 
 _ENOUGH_SECONDS = 20.0
@@ -30,7 +30,9 @@ def _make_old(database: Database, media_id: str) -> bool:
                 OutboxStream.due_at.is_not(None),
             )
             .values(
-                counted_attempts=REFUSED_ATTEMPTS - 1, refused_since=database.now - CONCLUDED_AFTER, due_at=database.now
+                counted_attempts=REFUSED_ATTEMPTS - 1,
+                refused_since=database.now - CONCLUDE_AFTER_SECONDS,
+                due_at=database.now,
             )
             .returning(OutboxStream.media_id)
         )

@@ -6,7 +6,7 @@ from app.database.models import MediaStatus
 from app.errors import MediaNotFound
 from app.outbox import admin, listing
 from app.outbox.counts import outbox_status
-from app.outbox.decide import CONCLUDED_AFTER, LIMITED_ATTEMPTS
+from app.outbox.decide import CONCLUDE_AFTER_SECONDS, LIMITED_ATTEMPTS
 from app.outbox.invariants import broken_invariants
 from app.outbox.messages import Classification, Message, Outcome
 from tests.conftest import Clock
@@ -62,7 +62,7 @@ def test_a_retry_gives_a_limited_answer_its_whole_limit_again(world: World, cloc
         for _ in range(LIMITED_ATTEMPTS):
             assert world.stream(media_id).parked_at is None
             world.drive(dispatcher)
-            clock.advance(CONCLUDED_AFTER / 4)
+            clock.advance(CONCLUDE_AFTER_SECONDS / 4)
         assert world.stream(media_id).parked_at is not None
         retry(world, media_id)
     assert len(receiver.arrived) == 2 * LIMITED_ATTEMPTS

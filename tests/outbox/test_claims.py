@@ -344,7 +344,7 @@ def _cost_of_delivering(world: World) -> int:
 
 
 def _has_come_back(dispatcher: Dispatcher) -> bool:
-    return dispatcher._workers.collectable
+    return dispatcher._workers.has_results
 
 
 def _forget_backlog(world: World) -> None:

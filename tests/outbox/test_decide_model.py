@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.outbox.circuit import Circuit, CircuitState, Endpoint, Window
+from app.outbox.circuit import Circuit, CircuitState, EndpointState, Window
 from app.outbox.decide import Action, decide
-from app.outbox.decide_endpoint import Situation
-from app.outbox.messages import Attempt, Classification, Returned, Verdict
+from app.outbox.decide_endpoint import DecisionContext
+from app.outbox.messages import Attempt, Classification, SendResult, Verdict
 from tests.outbox.test_decide import NOW, POLICY, claim
 
 CLOSED, OPEN = CircuitState.CLOSED, CircuitState.OPEN
@@ -57,8 +57,10 @@ def test_the_circuit_opens_and_closes_as_the_design_says(sequence: list[tuple[Ve
             window = Window()
             model.votes.clear()
         probe = not circuit.is_closed
-        returned = Returned(claim(number, is_probe=probe), Attempt(Classification(verdict, "answered", 400), now, 0.1))
-        made = decide([returned], Situation(now, Endpoint(circuit), window), POLICY)
+        returned = SendResult(
+            claim(number, is_probe=probe), Attempt(Classification(verdict, "answered", 400), now, 0.1)
+        )
+        made = decide([returned], DecisionContext(now, EndpointState(circuit), window), POLICY)
         model.hear(verdict, now)
         circuit, window = made.endpoint.circuit, made.window
         assert circuit.state is (OPEN if model.is_open else CLOSED)
@@ -77,8 +79,8 @@ def test_one_stream_waits_is_parked_or_delivered_as_the_design_says(
     for verdict, seconds, says_when in sequence:
         now += seconds
         found = Classification(verdict, "answered", 400, retry_after=5.0 if says_when else None)
-        situation = Situation(now, Endpoint())
-        [made] = decide([Returned(current, Attempt(found, now, 0.1))], situation, POLICY).transitions
+        situation = DecisionContext(now, EndpointState())
+        [made] = decide([SendResult(current, Attempt(found, now, 0.1))], situation, POLICY).transitions
         final = verdict in (Verdict.REFUSED, Verdict.RETRY_LIMITED, Verdict.PARK)
         waited = 0.0 if since is None else now - since
         put_off = says_when and waited < 86_400

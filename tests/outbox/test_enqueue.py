@@ -12,7 +12,7 @@ from app.database.engine import PG_CHANNEL
 from app.database.models import Media, MediaStatus
 from app.errors import IllegalTransition
 from app.media.status import NewMedia, change_status, create_all
-from app.outbox.messages import Kind
+from app.outbox.messages import MessageKind
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog
 from tests.outbox.world import CONTRADICTED, GIVE_UP, OK, TROUBLE, Receiver, World
@@ -34,7 +34,7 @@ def test_numbers_have_no_gap_and_follow_the_order_of_commits(live_world: World) 
         media_id = media_ids[number % 3]
         with suppress(_Failed), world.database.write_transaction() as session:
             seq = world.queue.enqueue(
-                session, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=str(number)
+                session, media_id, MessageKind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=str(number)
             )
             if number % 7 == 0:
                 raise _Failed
@@ -79,10 +79,10 @@ def test_a_message_carries_the_status_and_the_owner_of_its_media(world: World, r
     media_id = world.media(PROCESSING, user_id="ada")
     world.drive(world.dispatcher(receiver))
     create, status = receiver.arrived
-    assert create.kind is Kind.CREATE
+    assert create.kind is MessageKind.CREATE
     assert create.payload["mediaStatus"] == 1
     assert create.payload["id"] == media_id
-    assert status.kind is Kind.STATUS
+    assert status.kind is MessageKind.STATUS
     assert status.payload == {"mediaStatus": 2}
     assert {create.user_id, status.user_id} == {"ada"}
     assert create.request_id == "request-1"
@@ -191,7 +191,9 @@ def _statements_of(world: World, messages: int, media_id: str) -> int:
     with world.database.write_transaction() as connection:
         with Counter(world.database) as counter:
             for _ in range(messages):
-                world.queue.enqueue(connection, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
+                world.queue.enqueue(
+                    connection, media_id, MessageKind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None
+                )
         return counter.count
 
 

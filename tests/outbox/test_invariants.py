@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from app.database.models import MediaStatus
-from app.outbox.invariants import SHOWN, broken_invariants
+from app.outbox.invariants import MAX_REPORTED, broken_invariants
 from tests.outbox.statements import LATER, add_backlog
 from tests.outbox.world import LOST, OK, REFUSED, TROUBLE, Receiver, World
 
@@ -86,6 +86,6 @@ def test_each_planted_inconsistency_is_found(world: World, receiver: Receiver, p
 
 
 def test_at_most_so_many_of_each_kind_are_named(world: World) -> None:
-    add_backlog(world.database, SHOWN * 3, due_at=LATER)
+    add_backlog(world.database, MAX_REPORTED * 3, due_at=LATER)
     run(world, "DELETE FROM outbox_message")
-    assert len(broken(world)) == SHOWN
+    assert len(broken(world)) == MAX_REPORTED

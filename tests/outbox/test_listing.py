@@ -5,7 +5,7 @@ from sqlalchemy import Double, literal, select
 
 from app.database import Database
 from app.database.models import MediaStatus, OutboxMessage, OutboxStream
-from app.database.sql_functions import whole
+from app.database.sql_functions import floor_to_int
 from app.errors import MalformedUpload, NotParked
 from app.outbox import admin, listing
 from app.outbox.listing import State
@@ -131,7 +131,7 @@ def test_the_throughput_counts_by_the_minute_of_the_last_hour(world: World, cloc
 def test_whole_parts_are_not_rounded(database: Database) -> None:
     with database.read_transaction() as session:
         for number, expected in ((0.0, 0), (0.5, 0), (1.5, 1), (2.999, 2), (30_000_000.75, 30_000_000)):
-            assert session.scalar(select(whole(literal(number, Double())))) == expected
+            assert session.scalar(select(floor_to_int(literal(number, Double())))) == expected
 
 
 def test_a_retry_by_reason_takes_those_whose_reason_contains_the_text(world: World) -> None:

@@ -25,7 +25,7 @@ from tests.outbox.statements import add_backlog
 from tests.outbox.world import REFUSED, TROUBLE, Receiver, World
 
 WAITING, KEPT = int(os.environ.get("PLAN_WAITING", "8000")), int(os.environ.get("PLAN_KEPT", "12000"))
-FEW = 50
+FEW_ROWS = 50
 """Rows that may be read and thrown away: of tables that are small by their nature, a scan is the best plan."""
 
 
@@ -104,9 +104,9 @@ def _wasteful_on_postgres(database: Database, statement: str, parameters: Any) -
 def _wasteful_nodes(node: dict[str, Any]) -> Iterator[str]:
     removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
     kept = node.get("Actual Rows", 0)
-    if removed > max(kept, FEW):
+    if removed > max(kept, FEW_ROWS):
         yield f"{node['Node Type']} on {node.get('Relation Name')}: {removed} rows removed by {node.get('Filter')}"
-    if node["Node Type"] == "Seq Scan" and kept > 10 * FEW:
+    if node["Node Type"] == "Seq Scan" and kept > 10 * FEW_ROWS:
         yield f"all of {node.get('Relation Name')} is read"
     for child in node.get("Plans", []):
         yield from _wasteful_nodes(child)

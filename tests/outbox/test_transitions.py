@@ -5,7 +5,7 @@ import pytest
 from app.database.models import MediaStatus
 from app.errors import Unavailable
 from app.outbox.admin import retry_parked
-from app.outbox.decide import CONCLUDED_AFTER
+from app.outbox.decide import CONCLUDE_AFTER_SECONDS
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Classification, Outcome, Verdict
 from tests.conftest import Clock
@@ -116,7 +116,7 @@ def test_a_media_refused_alone_is_parked_at_its_third_attempt_after_ten_minutes(
         world.drive(dispatcher)
         clock.advance(1)
     assert receiver.of(media_id) == [1, 1, 1]
-    assert clock.seconds - began == pytest.approx(CONCLUDED_AFTER, abs=2)
+    assert clock.seconds - began == pytest.approx(CONCLUDE_AFTER_SECONDS, abs=2)
 
 
 def test_where_everything_is_refused_nothing_is_parked_and_all_arrives_once_it_is_accepted(
@@ -158,7 +158,7 @@ def test_a_limited_answer_is_asked_for_five_times_over_ten_minutes_before_it_par
     while world.stream(media_id).parked_at is None:
         world.drive(dispatcher)
         clock.advance(LIMITED_WAIT * 2)
-    assert clock.seconds - began >= CONCLUDED_AFTER
+    assert clock.seconds - began >= CONCLUDE_AFTER_SECONDS
     assert receiver.of(media_id) == [1, *[2] * 31]
     assert world.stream(media_id).park_reason == "404 for long"
     assert world.stream(media_id).attempts == 31

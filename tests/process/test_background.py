@@ -31,7 +31,7 @@ def test_a_failure_that_repeats_is_logged_once_a_minute_and_says_how_often_it_wa
 def test_a_failure_that_is_foreseen_is_told_in_one_line_without_its_trace() -> None:
     failures = FailureLog("work_failed")
     with capture_logs() as logged:
-        failures.failed(OSError("the disk refuses"), foreseen=True)
+        failures.failed(OSError("the disk refuses"), expected=True)
         failures.failed(OSError("something else"))
     assert logged[0]["reason"] == "the disk refuses"
     assert "exc_info" not in logged[0]

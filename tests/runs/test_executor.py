@@ -42,7 +42,7 @@ class Worker:
         self.world = world
         self.processes: list[DetectorProcess] = []
         self.waiters = RunWaiters(world.database)
-        self.executor = RunExecutor(world.runs, self.make, workers=1, on_left=self.waiters.notify)
+        self.executor = RunExecutor(world.runs, self.make, workers=1, on_released=self.waiters.notify)
 
     def make(self) -> DetectorProcess:
         self.processes.append(DetectorProcess(BUILT_IN_MODEL))
@@ -194,7 +194,7 @@ def test_a_run_that_is_cancelled_is_dropped_and_the_detector_goes_on_with_the_ne
 
 
 def test_a_run_that_finds_more_than_it_may_ends_at_error_and_says_so(worker: Worker, clip: Path) -> None:
-    executor = RunExecutor(worker.world.runs, worker.make, workers=1, on_left=worker.waiters.notify, max_boxes=3)
+    executor = RunExecutor(worker.world.runs, worker.make, workers=1, on_released=worker.waiters.notify, max_boxes=3)
     media_id = worker.world.media(clip, "Video")
     run_id = worker.world.runs.start_new(media_id, EVERY_FRAME)
     executor.start()
@@ -256,7 +256,7 @@ def test_pictures_in_memory_and_runs_take_turns(worker: Worker) -> None:
         world.runs,
         lambda: DetectorProcess(BUILT_IN_MODEL),
         workers=1,
-        on_left=lambda _run_id, _ended: ended.append("run"),
+        on_released=lambda _run_id, _ended: ended.append("run"),
     )
 
     def detect() -> None:

@@ -7,11 +7,11 @@ import pytest
 
 from app.detection.jobs import Job, OpenFile
 from app.errors import Unavailable
-from app.runs.in_memory import BoundedQueue, Waiting
+from app.runs.in_memory import BoundedQueue, WaitingJob
 
 
-def waiting() -> Waiting:
-    return Waiting(Job(Path("picture.jpg"), "Image"))
+def waiting() -> WaitingJob:
+    return WaitingJob(Job(Path("picture.jpg"), "Image"))
 
 
 def test_users_take_turns_and_each_comes_in_the_order_asked() -> None:
@@ -41,25 +41,25 @@ def test_a_full_queue_takes_no_more_of_those_who_filled_it_until_one_has_left() 
     queue.join("ada", waiting())
     queue.join("ada", waiting())
     with pytest.raises(Unavailable):
-        queue.ensure_room("ada")
+        queue.ensure_capacity("ada")
     with pytest.raises(Unavailable):
         queue.join("ada", waiting())
-    queue.ensure_room("bob")
+    queue.ensure_capacity("bob")
     queue.join("bob", waiting())  # who has nothing waiting is never refused for what others have
     with pytest.raises(Unavailable):
-        queue.ensure_room("bob")
+        queue.ensure_capacity("bob")
     with pytest.raises(Unavailable):
         queue.join("bob", waiting())
     for _ in range(2):
         assert queue.next()
-    queue.ensure_room("ada")
+    queue.ensure_capacity("ada")
     queue.join("ada", waiting())
 
 
 def test_an_open_file_is_the_job_s_own_from_the_moment_it_waits(tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(b"a picture")
     with (tmp_path / "picture").open("rb") as file:
-        job = Waiting(Job(OpenFile(file.fileno()), "Image"))
+        job = WaitingJob(Job(OpenFile(file.fileno()), "Image"))
     assert isinstance(job.job.source, OpenFile)
     assert os.read(job.job.source.fd, 100) == b"a picture"
     job.close()

@@ -12,7 +12,7 @@ from app.database import Database
 from app.database.models import DetectionRun, Media, MediaStatus, OutboxStream
 from app.errors import Unavailable
 from app.runs.claims import Claimant, Claims
-from app.runs.queue_room import QueueRoom
+from app.runs.queue_limit import QueueLimit
 from tests.outbox.statements import Counter
 from tests.runs.conftest import World
 
@@ -121,7 +121,7 @@ def test_postgresql_finds_the_next_run_by_its_indexes(postgres_url: str) -> None
 
 
 def test_where_one_user_fills_the_queue_another_is_let_in(world: World) -> None:
-    room = QueueRoom(world.database, 10)
+    room = QueueLimit(world.database, 10)
     fill(world.database, "ada", 10)
     with pytest.raises(Unavailable, match="10 of them yours"):
         room.ensure("ada")
@@ -137,7 +137,7 @@ def test_the_runs_are_counted_once_a_second_and_before_each_refusal(sqlite_url: 
     now = [100.0]
     with closing(Database(sqlite_url)) as database:
         fill(database, "ada", 1)
-        room = QueueRoom(database, 4, monotonic=lambda: now[0])
+        room = QueueLimit(database, 4, monotonic=lambda: now[0])
         with Counter(database) as counter:
             for _ in range(3):
                 room.ensure("ada")

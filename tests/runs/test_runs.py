@@ -159,7 +159,7 @@ def test_a_late_process_changes_nothing(world: World, clock: Clock) -> None:
         assert not world.runs.record(late, [frame(7)], total=7)
         assert not world.runs.finish(late, [frame(7)])
         assert not world.runs.fail(late, RunFailure.DETECTOR, "late")
-        assert not world.runs.hand_back(late, counted=True)
+        assert not world.runs.requeue(late, counted=True)
         assert vars(world.run(run_id)) | {"_sa_instance_state": None} == before
 
     late_writes_change_nothing()
@@ -184,7 +184,7 @@ def test_a_run_handed_back_begins_anew(world: World) -> None:
     run_id = world.runs.start_new(world.media(), WANTED)
     claimed = world.claimed()
     world.runs.record(claimed, [frame(0)], total=9, skipped=2)
-    assert world.runs.hand_back(claimed, counted=False)
+    assert world.runs.requeue(claimed, counted=False)
     run = world.run(run_id)
     assert run.state == RunState.QUEUED
     assert run.frames_done == 0
@@ -216,7 +216,7 @@ def test_tries_of_which_the_detector_died_count_whatever_became_of_servers_in_be
     world: World, clock: Clock
 ) -> None:
     world.runs.start_new(world.media(), WANTED)
-    assert world.runs.hand_back(world.claimed(), counted=True)
+    assert world.runs.requeue(world.claimed(), counted=True)
     assert world.claimed("killed").attempts == 2
     clock.advance(LEASE + 1)
     assert world.claimed().attempts == 2
@@ -229,10 +229,10 @@ def test_a_run_handed_back_is_taken_at_once_and_only_counts_where_it_should(worl
         claimed = world.claimed()
         assert claimed.attempts == 1
         world.runs.record(claimed, [frame(0)], total=None)
-        assert world.runs.hand_back(claimed, counted=False)
+        assert world.runs.requeue(claimed, counted=False)
         assert world.run(run_id).state == RunState.QUEUED
         assert world.run(run_id).frames_done == 0
-    assert world.runs.hand_back(world.claimed(), counted=True)
+    assert world.runs.requeue(world.claimed(), counted=True)
     assert world.claimed().attempts == 2
     assert world.told(media_id) == [NEW, PROCESSING]
 
@@ -291,9 +291,9 @@ def test_of_many_who_claim_at_once_each_run_goes_to_one(live_world: World, datab
 def test_no_further_run_is_let_in_where_too_many_wait(world: World) -> None:
     runs = Runs(world.database, world.queue, "detector-1", max_waiting=2)
     runs.start_new(world.media(), WANTED)
-    runs.ensure_room("ada")
+    runs.ensure_capacity("ada")
     runs.start_new(world.media(), WANTED)
     with pytest.raises(Unavailable):
-        runs.ensure_room("ada")
+        runs.ensure_capacity("ada")
     assert world.runs.finish(world.claimed(), [])
-    runs.ensure_room("ada")
+    runs.ensure_capacity("ada")

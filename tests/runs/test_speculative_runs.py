@@ -17,7 +17,7 @@ from app.database.models import DetectionRun, Media, RunFailure, RunState
 from app.detection.model_file import BUILT_IN_MODEL
 from app.ingest import Upload
 from app.runs.detector_process import DetectorProcess
-from app.runs.executor import LOOK_EVERY, RunExecutor
+from app.runs.executor import POLL_SECONDS, RunExecutor
 from app.runs.lifecycle import RunRequest
 from app.runs.speculative_job import IdleDetectors, SpeculativeJob
 from app.runs.speculative_run import SpeculativeRun
@@ -52,7 +52,7 @@ class Desk:
             self.world.runs,
             lambda: self.process,
             workers=1,
-            on_left=self.waiters.notify,
+            on_released=self.waiters.notify,
             speculative_seconds=600,  # longer than any test: a detector that is not let go shows
         )
 
@@ -221,7 +221,7 @@ def begin(world: World, folder: Path, content: bytes = ASTRONAUT, user: str = "a
 
     def record(connection: WriteTransaction, media: Media) -> None:
         wanted = RunRequest(user_id=user, confidence=0.45, frame_interval=0.5)
-        ids.append(world.runs.add_begun(connection, media, wanted, "a process that dies")[0])
+        ids.append(world.runs.add_speculative(connection, media, wanted, "a process that dies")[0])
 
     intake.ingest.run(Upload("photo.jpg", user, [content]), record)
     return ids[0]
@@ -262,7 +262,7 @@ def test_a_detector_that_cannot_look_for_runs_is_not_idle(sqlite_desk: Desk) -> 
 
     rename("detection_run", "out_of_reach")
     eventually(lambda: sqlite_desk.executor.idle == 0)
-    time.sleep(LOOK_EVERY * 1.5)
+    time.sleep(POLL_SECONDS * 1.5)
     assert sqlite_desk.executor.idle == 0
     rename("out_of_reach", "detection_run")
     sqlite_desk.await_idle()

@@ -30,8 +30,8 @@ def begin(world: World, user: str) -> ClaimedRun:
 def is_waited_for(world: World, claimed: ClaimedRun) -> tuple[bool, bool]:
     """Before and after the run has had its turn."""
     return (
-        world.runs.is_waited_for(claimed, had_its_turn=False),
-        world.runs.is_waited_for(claimed, had_its_turn=True),
+        world.runs.should_yield(claimed, had_its_turn=False),
+        world.runs.should_yield(claimed, had_its_turn=True),
     )
 
 

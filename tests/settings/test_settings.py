@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import make_url
 
 from app.errors import SettingsError
-from app.process.processors import granted
+from app.process.processors import available_count
 from app.services import token_source
 from app.settings import DatabaseSettings, DetectorOptions, DetectorSettings, Settings, server_processes
 
@@ -70,7 +70,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
     assert found.detection == "embedded"
     assert found.dispatcher == "embedded"
     assert found.outbox_retention_days == 7
-    assert found.detection_workers == granted()
+    assert found.detection_workers == available_count()
     assert found.max_picture_pixels == 1_000_000_000
     assert found.max_waiting_runs == 100_000
     assert found.max_boxes_per_run == 1_000_000

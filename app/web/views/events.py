@@ -90,7 +90,7 @@ class Follower:
         return list(self._look(session))
 
     def _look(self, session: Session) -> Iterator[str]:
-        seen = media_items.glance(session, self._media_id)
+        seen = media_items.progress(session, self._media_id)
         run = self._followed(session, seen.run)
         if seen.media_status != self._status:
             self._status = seen.media_status

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Response, json, jsonify
 
 from app import serializers
-from app.current import services
+from app.current import get_services
 from app.queries import run_results
 from app.queries.run_results import PAGE_ROWS, Frames, Page
 from app.web import request_slot
@@ -23,7 +23,7 @@ WRITTEN_BYTES = 32 * 1024
 def answer(members: dict[str, Any], frames: Frames) -> Response:
     """A JSON object of these members and, behind them, `annotations`. Raises Unavailable where it needs a slot and
     there is none."""
-    pages = run_results.pages(services().queries, frames)
+    pages = run_results.pages(get_services().queries, frames)
     first = next(pages)
     if len(first) < PAGE_ROWS:
         return jsonify(**members, annotations=serializers.annotations(run_results.frame_results([first])))
