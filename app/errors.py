@@ -203,12 +203,12 @@ class DetectorFailed(DetectionsError):
 class DetectorNotReady(DetectorFailed):
     """The detector could not be started, or broke before its model was loaded: no media item is to blame.
 
-    `said` is what it wrote to its standard error, for the log.
+    `stderr` is the end of its standard error, for the log.
     """
 
-    def __init__(self, reason: str, said: str = "") -> None:
+    def __init__(self, reason: str, stderr: str = "") -> None:
         super().__init__(reason)
-        self.said = said
+        self.stderr = stderr
 
 
 class HouseFault(Unavailable):

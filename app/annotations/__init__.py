@@ -1,8 +1,7 @@
-"""The annotations service's client: one message in, what came of it out, classified.
+"""The client of the annotations service: sends messages, classifies the answers and fetches records.
 
-`deliver` never raises for trouble of the network or of the other service; what an answer means is decided in
-`app.annotations.classify` and `app.annotations.conflict`, and that no send outlasts its deadline is kept by
-`app.annotations.deadline`.
+`deliver` never raises for errors of the network or of the service. `app.annotations.classify` and
+`app.annotations.conflict` classify answers; `app.annotations.deadline` keeps requests within their deadlines.
 """
 
 import json
@@ -29,17 +28,17 @@ MAX_EXCERPT = 500
 MAX_DETAIL = 300
 NOT_FOUND = 404
 UNREADABLE_STATUSES = (401, 403, 405, 501)
-"""Answers to a GET that say that nobody, or not this service, may look."""
+"""Answers to a GET that say that records cannot be read, or not by this service."""
 
 NO_RECORD_STATUSES = (404, 405, 501)
-"""Answers to a GET that say that there is nothing there to ask, or nothing to see."""
+"""Answers to a GET that say that there is no record, or no GET."""
 
 
 class AnnotationsClient:
-    """Delivers messages to the service at `url`, from any number of threads.
+    """Sends requests to the annotations service at `url`. Thread-safe.
 
-    A delivery, with all the requests that it takes, ends within `deadline_seconds`; connecting, within
-    `connect_timeout`. `ca_file` names authorities to trust beside the system's. Raises SettingsError for a bad URL.
+    All requests of one delivery together take up to `deadline_seconds`, connecting up to `connect_timeout` seconds.
+    `ca_file` names further trusted certificate authorities. Raises SettingsError for a malformed URL.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class AnnotationsClient:
         return f"AnnotationsClient({self._endpoint.origin}{self._endpoint.base})"
 
     def deliver(self, message: Message) -> Classification:
-        """Send one message and classify what comes back."""
+        """Send a message and classify the answer, or its absence."""
         ends_at = time.monotonic() + self._deadline_seconds
         exchange = self._exchange(message.user_id, ends_at)
         method, path = _target(message)
@@ -81,9 +80,9 @@ class AnnotationsClient:
         return _presentable(found, exchange.tokens_used)
 
     def fetch_for_adoption(self, media_id: str, user_id: str) -> dict[str, Any] | None:
-        """The service's record of a media; None if it has none, or cannot be looked at.
+        """Return the service's record of a media item to adopt; None if it has none or has no GET.
 
-        Raises Unavailable where it gives no proper answer.
+        Raises Unavailable if the service does not answer, or not with a record.
         """
         if not MEDIA_ID.fullmatch(media_id):
             return None
@@ -92,21 +91,21 @@ class AnnotationsClient:
                 "GET", _media_path(media_id)
             )
         except TransportError as error:
-            raise Unavailable("The annotations service, which may know this media, does not answer.") from error
+            raise Unavailable("The annotations service, which may know this media item, does not answer.") from error
         if response.status in NO_RECORD_STATUSES:
             return None
         record = response.record() if response.status in SUCCESS else None
         if record is None:
             raise Unavailable(
-                f"The annotations service, which may know this media, gave no proper answer ({response.status})."
+                f"The annotations service, which may know this media item, answered {response.status} without a record."
             )
         return record
 
     def fetch_record(self, media_id: str, user_id: str) -> dict[str, Any] | None:
-        """The service's record of a media item; None where it says that it has none.
+        """Return the service's record of a media item; None if the service answers that it has none.
 
-        Raises RecordsNotReadable where it lets nobody look (no such call, forbidden, a redirect, a page for people, the
-        record of another item), Unavailable where it does not answer, or cannot now.
+        Raises RecordsNotReadable if the service does not let its records be read (no GET, forbidden, a redirect, HTML,
+        the record of another media item), and Unavailable if it does not answer or cannot now.
         """
         call = f"GET {self._endpoint.base}{_media_path(media_id)}"
         try:
@@ -126,7 +125,7 @@ class AnnotationsClient:
         )
 
     def close(self) -> None:
-        """Close the idle connections. A request under way is finished; a later one opens a connection anew."""
+        """Close the idle connections. A request under way is finished; a later one opens a new connection."""
         with self._lock:
             sessions, self._sessions = list(self._sessions), WeakSet()
             self._of_thread = threading.local()
@@ -170,7 +169,7 @@ class AnnotationsClient:
 
 
 def _mismatch(response: Response, record: dict[str, Any] | None) -> str:
-    """What is wrong with an answer that has the status of one that brings a record."""
+    """Return what is wrong with an answer of status 2xx that is not the record, as a suffix for a text."""
     if response.is_html:
         return " with HTML"
     if response.status not in SUCCESS:

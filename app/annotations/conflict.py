@@ -1,7 +1,7 @@
-"""What a 409 means, by what a GET of the media item then brings. Nothing here does I/O.
+"""Classifies a 409 by a GET of the media item, its lookup. No I/O.
 
-A conflict is not the last word: the key's first request may still be at work there. It counts as delivered where the
-record says so, and else only where for long enough nothing at all can be looked into.
+A conflict is not final at first, because an earlier request with the same idempotency key may still be running. It
+counts as delivered if the record shows it, or if records cannot be read at all for long enough.
 """
 
 from dataclasses import dataclass, replace
@@ -15,26 +15,26 @@ from app.outbox.messages import Classification, MessageKind, Outcome, Verdict
 CONFLICT = 409
 ABSENT_STATUSES = (404, 410)
 RETRY_STATUSES = {408: Verdict.RETRY, 425: Verdict.RETRY, 429: Verdict.HOLD, 503: Verdict.UNFIT}
-"""Answers to a GET that say nothing of it: it is asked again. Other codes of 500 and above, but 501, are RETRY too."""
+"""Answers to a lookup that must be repeated, with their verdicts. Other 5xx except 501 are RETRY too."""
 
 OTHER_SERVICES_STATUSES = (4, 5)
-"""Statuses that only other services write: past anything that this one has to say."""
+"""Statuses that only other services write; they follow every status of this service."""
 
 _FIELDS = {"id": str, "mediaType": str, "mediaStatus": int}
-"""What is read of a record; a field that is not told is no difference."""
+"""The fields that are read from a record; a missing field is no difference."""
 
 
 class Presence(Enum):
-    """What a GET brought to light."""
+    """Whether the annotations service has the media item."""
 
     PRESENT = auto()
     ABSENT = auto()
-    UNKNOWN = auto()  # it is absent, forbidden, or tells nothing of this media item
+    UNKNOWN = auto()  # the GET is missing or forbidden, or its answer is not about the media item
 
 
 @dataclass(frozen=True, slots=True)
 class RecordLookup:
-    """A GET of a media item: `call` names it to people, `found` is what came back."""
+    """A GET of a media item: `call` is its method and path, `found` the answer or the error."""
 
     call: str
     media_id: str
@@ -42,7 +42,7 @@ class RecordLookup:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What the record tells, proper values only."""
+        """The fields of the record that have the right type."""
         found = self.found
         record = found.record() if isinstance(found, Response) and found.status in SUCCESS else None
         record = record or {}
@@ -50,7 +50,7 @@ class RecordLookup:
 
     @property
     def retry_verdict(self) -> Verdict | None:
-        """The verdict of a look that is to be repeated; None where it told something, if only that it cannot."""
+        """The verdict of a lookup that must be repeated; None if its answer can be used."""
         if isinstance(self.found, TransportError):
             return Verdict.RETRY
         status = self.found.status
@@ -58,15 +58,16 @@ class RecordLookup:
 
     @property
     def presence(self) -> Presence:
-        told = self.fields
-        if told and told.get("id", self.media_id) == self.media_id:
+        """Whether the record shows that the service has the media item."""
+        fields = self.fields
+        if fields and fields.get("id", self.media_id) == self.media_id:
             return Presence.PRESENT
         absent = isinstance(self.found, Response) and self.found.status in ABSENT_STATUSES
         return Presence.ABSENT if absent else Presence.UNKNOWN
 
     @property
     def text(self) -> str:
-        """The look and its answer, for people."""
+        """The lookup and its answer, for people."""
         if isinstance(self.found, TransportError):
             return f"{self.call}: {self.found.reason}"
         return f"{self.call} answered {self.found.status}{redirect_target(self.found)}"
@@ -75,7 +76,7 @@ class RecordLookup:
 def classify_conflict(
     sent: SentRequest, conflict: Response, lookup: RecordLookup, reference: RecordLookup | None
 ) -> Classification:
-    """A 409, by a look at its media item and, where it may come to a conclusion, at one that is known to be there."""
+    """Classify a 409 by a lookup of its media item and, before a conclusion, of a reference item known to exist."""
     detail = f"{sent.call} answered {CONFLICT}; {lookup.text}"
     if lookup.retry_verdict is not None:
         answer = lookup.found if isinstance(lookup.found, Response) else conflict
@@ -115,13 +116,13 @@ def _unconfirmed(
             return replace(found, conclusion=replace(parked, verdict=Verdict.RETRY))
         if reference.presence is Presence.PRESENT:
             return replace(found, conclusion=parked)
-    elif lookup.presence is Presence.ABSENT:  # which alone never means delivered
+    elif lookup.presence is Presence.ABSENT:  # a 404 alone never means delivered
         return replace(found, conclusion=parked)
     if sent.message.kind is MessageKind.STATUS and not sent.outcome_unknown:
         return replace(found, conclusion=parked)
     outcome = Outcome.DUPLICATE if sent.message.kind is MessageKind.CREATE else Outcome.SUPERSEDED
-    unseen = replace(parked, detail=f"{parked.detail}: taken for done, unseen")
-    return replace(found, conclusion=_as_delivered(unseen, outcome))
+    unconfirmed = replace(parked, detail=f"{parked.detail}: counted as delivered, unseen")
+    return replace(found, conclusion=_as_delivered(unconfirmed, outcome))
 
 
 def _as_delivered(found: Classification, outcome: Outcome) -> Classification:

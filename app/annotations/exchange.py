@@ -1,4 +1,4 @@
-"""The requests of one delivery or look: one user, one deadline, one token (and one fresh one, if that is refused)."""
+"""The requests of one delivery or lookup: for one user, with one deadline and one token, renewed once if refused."""
 
 import requests
 
@@ -11,10 +11,10 @@ UNAUTHORIZED = 401
 
 
 class Exchange:
-    """Ends at `ends_at` on the monotonic clock, whatever is asked in it.
+    """Requests for one user that all end by `ends_at` on the monotonic clock.
 
-    `tokens_used` are its secrets. `sent` says that some request may have arrived; `outcome_unknown` that one was sent
-    of which nothing was heard, though another followed it.
+    `tokens_used` are its secrets. `sent` says that some request may have arrived, `outcome_unknown` that a request got
+    no answer and was repeated.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class Exchange:
         self.outcome_unknown = False
 
     def call(self, method: str, path: str) -> str:
-        """How a request is named to people."""
+        """Return the method and path of a request, for people."""
         return f"{method} {self._endpoint.base}{path}"
 
     def send(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
     ) -> Response:
-        """Send it, with a fresh token should the first be refused; raises TransportError."""
+        """Send a request, again with a fresh token if the first is refused. Raises TransportError."""
         response = self._send_once(method, path, headers or {}, body)
         if response.status == UNAUTHORIZED and len(self.tokens_used) == 1:
             self.tokens_used.append(self._tokens.token_for(self._user_id, fresh=True))
@@ -56,15 +56,14 @@ class Exchange:
         except TransportError as error:
             if not error.stale:
                 raise
-            # The same key again: a second one of what did arrive after all changes nothing.
+            # The repeated request has the same idempotency key, so it changes nothing if the first one arrived.
             self.outcome_unknown = True
             return self._perform(request)
 
     def _prepared(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None
     ) -> requests.PreparedRequest:
-        """As Request.prepare makes it, without taking apart and quoting again a URL whose parts are known to be good:
-        that took a tenth of the time of a send."""
+        """Prepare a request without parsing and quoting its URL again, which takes a tenth of the time of a request."""
         request = requests.PreparedRequest()
         request.method = method
         request.url = f"{self._endpoint.origin}{self._endpoint.base}{path}"

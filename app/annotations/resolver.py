@@ -1,8 +1,7 @@
-"""Host names to addresses within a time limit.
+"""Resolves host names within a time limit.
 
-The system's resolver cannot be interrupted, and with its name servers gone it takes half a minute to say so: far
-beyond a send's deadline. So a thread does the waiting, one for each name, and callers give up on it when their time is
-over.
+The system's resolver cannot be interrupted, and without its name servers it takes half a minute to fail. So one thread
+for each name waits for it, and callers stop waiting at their own deadlines.
 """
 
 import socket
@@ -18,7 +17,7 @@ Lookup = Callable[..., Addresses]
 
 
 class Resolver:
-    """Looks names up; numeric addresses need no lookup. Safe to use from several threads."""
+    """Resolves host names; numeric addresses are parsed directly. Thread-safe."""
 
     def __init__(self, lookup: Lookup = socket.getaddrinfo) -> None:
         self._lookup = lookup
@@ -26,7 +25,7 @@ class Resolver:
         self._calls: dict[tuple[str, int], SingleFlight[Addresses]] = {}
 
     def resolve(self, host: str, port: int, seconds: float) -> Addresses:
-        """As getaddrinfo for a stream; raises OSError, or TimeoutError where that takes longer than `seconds`."""
+        """Return what getaddrinfo does for a stream. Raises OSError, or TimeoutError after `seconds`."""
         try:
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         except socket.gaierror:

@@ -237,7 +237,7 @@ def _history(media_id: str) -> dict[str, Any]:
 def _check_possible(media_id: str) -> None:
     """What is no id may hold what a database takes for no text at all."""
     if not MEDIA_ID.fullmatch(media_id):
-        _unknown(f"No message was ever written for a media {media_id!r}.")
+        _unknown(f"The outbox has no messages of media item {media_id!r}.")
 
 
 def _unknown(text: str) -> NoReturn:

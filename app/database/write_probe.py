@@ -1,7 +1,4 @@
-"""Whether a database can be written, found out by writing to it, without a commit that others would notice.
-
-Nothing here commits a transaction.
-"""
+"""Probes whether a database is writable, by writing without a commit. Nothing here commits a transaction."""
 
 import os
 from errno import EDQUOT, ENOSPC
@@ -17,10 +14,9 @@ _NO_ROOM = (ENOSPC, EDQUOT)
 
 
 def write_uncommitted(connection: Connection) -> None:
-    """Have the database's log written to, in the caller's transaction, which is to be rolled back.
+    """Write to the database's log in the caller's transaction, which is then rolled back. Raises the driver's errors.
 
-    SQLite writes pages to its log before a commit where its cache is too small for them; PostgreSQL writes a record.
-    Raises what the driver does.
+    SQLite writes pages to its log before the commit if its cache is too small for them; PostgreSQL writes a record.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_logical_emit_message(true, 'detections', 'write probe')"))
@@ -34,7 +30,7 @@ def write_uncommitted(connection: Connection) -> None:
 
 
 def has_disk_space(folder: Path) -> bool:
-    """Whether a file in the folder can grow; True also where that cannot be tried."""
+    """Whether a file in the folder can grow; True if that cannot be tried."""
     try:
         fd = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except OSError as error:

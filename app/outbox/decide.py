@@ -1,7 +1,7 @@
-"""What comes of attempts: for each a transition of its stream, and for all the condition of the endpoint.
+"""Decides what follows from attempts: a transition for each stream and a new state of the endpoint.
 
-A pure function of what was claimed, what came back, and how circuit breaker and holds stand; waits with jitter are
-drawn from the policy that it is handed. `app.outbox.transitions` applies what is decided here.
+`decide` is a pure function of the claims, their results and the endpoint's state; waits with jitter come from the retry
+policy. `app.outbox.transitions` applies the transitions.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from app.outbox.messages import Attempt, Claim, Classification, SendResult, Verd
 from app.outbox.retry_policy import RetryPolicy
 
 LIMITED_ATTEMPTS = 5
-"""So often, and over at least CONCLUDE_AFTER_SECONDS seconds, an answer that is not the last word is asked for."""
+"""Attempts, over at least CONCLUDE_AFTER_SECONDS, before an answer with the verdict RETRY_LIMITED is final."""
 
 REFUSED_ATTEMPTS = 3
-"""So often, and over at least CONCLUDE_AFTER_SECONDS seconds, a media item is refused alone before it is parked."""
+"""Attempts, over at least CONCLUDE_AFTER_SECONDS, before a message is parked while no other message is delivered."""
 
 CONCLUDE_AFTER_SECONDS = 600.0
 REFUSED_AGAIN_SECONDS = 1.0
-"""Until a refused message is sent a second time; what others got meanwhile tells whether it is the item's own fault."""
+"""Wait before a refused message is sent again. Deliveries of other items meanwhile show that the refusal is its own."""
 
 _INCONCLUSIVE = (Verdict.RETRY_LIMITED, Verdict.REFUSED, Verdict.PARK)
 
@@ -29,19 +29,20 @@ _INCONCLUSIVE = (Verdict.RETRY_LIMITED, Verdict.REFUSED, Verdict.PARK)
 class Action(StrEnum):
     """What is done to a stream."""
 
-    DELIVERED = "delivered"
-    RETRY = "retry"
-    PARK = "park"
-    RELEASE = "release"
-    LEASE_LOST = "lease_lost"
+    DELIVERED = "delivered"  # move on to the next message
+    RETRY = "retry"  # send the message again after a delay
+    PARK = "park"  # set the stream aside until a person retries or skips the message
+    RELEASE = "release"  # nothing was sent: give the lease back
+    LEASE_LOST = "lease_lost"  # another dispatcher may have claimed the stream: change nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What becomes of one claimed stream.
+    """The change of one claimed stream.
 
-    DELIVERED `goes_on` with the next message where one waits; RETRY is due in `delay` seconds. `failures` and
-    `counted_attempts` are the stream's from now on, `refused` says that it is in a time of refusals.
+    After DELIVERED the dispatcher keeps the claim for the next message if `goes_on`. RETRY makes the stream due in
+    `delay` seconds. `failures` and `counted_attempts` are the stream's new values. `refused` starts the time of
+    refusals, `refused_since`, unless it has started.
     """
 
     action: Action
@@ -56,7 +57,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A transition for each claim, and how the endpoint stands from now on."""
+    """A transition for each claim, the endpoint's new state and the dispatcher's new window."""
 
     transitions: Sequence[Transition]
     endpoint: EndpointState
@@ -64,46 +65,49 @@ class Decision:
 
 
 def may_conclude(claim: Claim, waited: float) -> bool:
-    """Whether the claim's next answer may be the last before a conclusion, refusals having gone on for `waited`
-    seconds."""
+    """Whether the claim's next answer may be final, after `waited` seconds of refusals."""
     return claim.counted_attempts + 1 >= LIMITED_ATTEMPTS and waited >= CONCLUDE_AFTER_SECONDS
 
 
-def decide(returned: Sequence[SendResult], context: DecisionContext, policy: RetryPolicy) -> Decision:
-    """Decide all that came back at once: first the endpoint's condition, then each stream by it."""
-    verdicts = {one.claim.key: _concluded(one, context) for one in returned}
-    endpoint, window = decide_endpoint(returned, verdicts, context, policy)
-    streams = _Streams(returned, endpoint, context, policy)
-    return Decision([streams.transition(one, verdicts[one.claim.key]) for one in returned], endpoint, window)
+def decide(results: Sequence[SendResult], context: DecisionContext, policy: RetryPolicy) -> Decision:
+    """Decide the endpoint's new state from all results, and then each stream's transition by that state."""
+    verdicts = {result.claim.key: _concluded(result, context) for result in results}
+    endpoint, window = decide_endpoint(results, verdicts, context, policy)
+    streams = _Streams(results, endpoint, context, policy)
+    return Decision([streams.transition(result, verdicts[result.claim.key]) for result in results], endpoint, window)
 
 
-def _concluded(one: SendResult, context: DecisionContext) -> Classification | None:
-    """What the answer means, with how long answers of its kind have gone on."""
-    if one.attempt is None:
+def _concluded(result: SendResult, context: DecisionContext) -> Classification | None:
+    """Return the classification, or the conclusion of a RETRY_LIMITED that has lasted long enough; None if unsent."""
+    if result.attempt is None:
         return None
-    found, waited = one.attempt.classification, context.seconds_since(one.claim.refused_since)
-    if found.verdict is not Verdict.RETRY_LIMITED or is_deferred(found, waited) or not may_conclude(one.claim, waited):
+    found, waited = result.attempt.classification, context.seconds_since(result.claim.refused_since)
+    if (
+        found.verdict is not Verdict.RETRY_LIMITED
+        or is_deferred(found, waited)
+        or not may_conclude(result.claim, waited)
+    ):
         return found
     return found.conclusion or replace(found, verdict=Verdict.PARK)
 
 
 class _Streams:
-    """Decides each stream by the condition that the endpoint has come to."""
+    """Decides each stream's transition by the endpoint's new state."""
 
     def __init__(
-        self, returned: Sequence[SendResult], endpoint: EndpointState, context: DecisionContext, policy: RetryPolicy
+        self, results: Sequence[SendResult], endpoint: EndpointState, context: DecisionContext, policy: RetryPolicy
     ) -> None:
         self._endpoint = endpoint
         self._context = context
         self._policy = policy
         self._delivered_now = {
-            one.claim.message.media_id
-            for one in returned
-            if one.attempt and one.attempt.classification.verdict is Verdict.DELIVERED
+            result.claim.message.media_id
+            for result in results
+            if result.attempt and result.attempt.classification.verdict is Verdict.DELIVERED
         }
 
-    def transition(self, one: SendResult, found: Classification | None) -> Transition:
-        claim, attempt = one.claim, one.attempt
+    def transition(self, result: SendResult, found: Classification | None) -> Transition:
+        claim, attempt = result.claim, result.attempt
         if claim.message.media_id in self._context.lost:
             return Transition(Action.LEASE_LOST, claim, attempt)
         if attempt is None or found is None:
@@ -132,7 +136,7 @@ class _Streams:
         return Transition(Action.DELIVERED, claim, attempt, goes_on=flows)
 
     def _failed(self, claim: Claim, attempt: Attempt) -> Transition:
-        if claim.is_probe and not self._endpoint.circuit.is_closed:  # a probe without an answer
+        if claim.is_probe and not self._endpoint.circuit.is_closed:  # a probe that got no answer
             return self._unfit(claim, attempt)
         delay = self._policy.media_wait.delay(claim.failures + 1, attempt.classification.retry_after)
         return self._retry(claim, attempt, delay, failed=True)
@@ -160,7 +164,7 @@ class _Streams:
         return self._context.seconds_since(claim.refused_since)
 
     def _others_got_through(self, claim: Claim) -> bool:
-        """Another media item's message was delivered between this one's refusals."""
+        """Whether a message of another media item was delivered since this one was first refused."""
         since, last = claim.refused_since, self._context.last_delivery
         return bool(self._delivered_now - {claim.message.media_id}) or (
             since is not None and last is not None and last > since

@@ -1,4 +1,4 @@
-"""What answers mean for the endpoint: its circuit breaker, and the holds on its users. Pure, as `app.outbox.decide`."""
+"""Decides the endpoint's new state, its circuit breaker and its holds, from the results of attempts. Pure functions."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,21 +8,22 @@ from app.outbox.messages import Claim, Classification, SendResult, Verdict
 from app.outbox.retry_policy import RetryPolicy
 
 RETRY_AFTER_LIMIT_SECONDS = 86_400.0
-"""A refusal that says when to return is no last word, unless that has gone on for a day."""
+"""How long refusals with a Retry-After are retried before they count like refusals without one."""
 
 AUTHORIZED_VERDICTS = frozenset(Verdict) - {Verdict.HOLD, Verdict.UNFIT, Verdict.RETRY}
-"""Answers that the endpoint gives only to users whom it lets in."""
+"""Verdicts on answers that show that the endpoint accepts the user; they end a hold."""
 
 Verdicts = Mapping[tuple[str, int], Classification | None]
-"""What each claim's answer means by now, by the claim's key."""
+"""The classification of each claim's answer, by the claim's key; None if nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionContext:
-    """What is known beside the answers.
+    """What a decision depends on besides the results.
 
-    `now` is the database's clock, `lease` how long a probe may be under way, `in_flight` what has not come back yet,
-    `lost` the media items whose leases are lost, `last_delivery` when any message was last delivered.
+    `now` is the database's clock; `in_flight` are the messages without a result; `lost` are the media items whose
+    leases were lost; `last_delivery` is when any message was last delivered; `lease` is the longest duration of a
+    probe, in seconds; `stopping` says that the dispatcher claims no more.
     """
 
     now: float
@@ -35,33 +36,33 @@ class DecisionContext:
     stopping: bool = False
 
     def seconds_since(self, moment: float | None) -> float:
-        """How long ago that was; 0 where it was not, or where the clock was set back meanwhile."""
+        """Return the seconds since `moment`; 0 for None, and if the clock was set back meanwhile."""
         return 0.0 if moment is None else max(0.0, self.now - moment)
 
 
 def is_deferred(found: Classification, waited: float) -> bool:
-    """Whether a refusal means "later": it says when to return, and that has not gone on for too long."""
+    """Whether an answer asks to return later, and the answers have asked so for less than RETRY_AFTER_LIMIT_SECONDS."""
     return found.retry_after is not None and waited < RETRY_AFTER_LIMIT_SECONDS
 
 
 def decide_endpoint(
-    returned: Sequence[SendResult], verdicts: Verdicts, context: DecisionContext, policy: RetryPolicy
+    results: Sequence[SendResult], verdicts: Verdicts, context: DecisionContext, policy: RetryPolicy
 ) -> tuple[EndpointState, Window]:
-    """The endpoint's condition and the window of samples after these answers.
+    """Return the endpoint's state and the window after these results.
 
-    A claim whose lease was lost says nothing: another dispatcher has gone on from there.
+    A claim whose lease was lost does not count, because another dispatcher may have claimed its stream.
     """
-    counted = [one for one in returned if one.claim.message.media_id not in context.lost]
+    counted = [result for result in results if result.claim.message.media_id not in context.lost]
     circuit, window = _circuit(counted, verdicts, context, policy)
     return EndpointState(circuit, _holds(counted, context, policy)), window
 
 
-def _in_flight(one: SendResult) -> InFlight:
-    return InFlight(one.claim.message.media_id, one.claim.message.user_id)
+def _in_flight(result: SendResult) -> InFlight:
+    return InFlight(result.claim.message.media_id, result.claim.message.user_id)
 
 
 def _signal(found: Classification, waited: float) -> Signal | None:
-    """None where the answer says nothing of the endpoint: of a held user, of unknown outcome, not the last word."""
+    """Return what an answer says about the endpoint; None for holds, retries and inconclusive answers."""
     if found.verdict is Verdict.UNFIT:
         return Signal.UNFIT
     if found.verdict is Verdict.REFUSED and not is_deferred(found, waited):
@@ -73,21 +74,21 @@ def _circuit(
     counted: Sequence[SendResult], verdicts: Verdicts, context: DecisionContext, policy: RetryPolicy
 ) -> tuple[Circuit, Window]:
     circuit, window, now = context.endpoint.circuit, context.window, context.now
-    in_flight = [*context.in_flight, *(_in_flight(one) for one in counted)]
-    for one in counted:
-        found = verdicts[one.claim.key]
-        if found is None or one.attempt is None:
-            circuit = circuit.probe_given_up(now) if one.claim.is_probe and not circuit.is_closed else circuit
+    in_flight = [*context.in_flight, *(_in_flight(result) for result in counted)]
+    for result in counted:
+        found = verdicts[result.claim.key]
+        if found is None or result.attempt is None:
+            circuit = circuit.probe_given_up(now) if result.claim.is_probe and not circuit.is_closed else circuit
             continue
-        signal = _signal(found, context.seconds_since(one.claim.refused_since))
+        signal = _signal(found, context.seconds_since(result.claim.refused_since))
         if signal is not None:
-            sample = Sample(signal, one.claim.message.media_id, one.claim.message.user_id, now)
-            window = window.with_samples([sample] * one.attempt.sends)
+            sample = Sample(signal, result.claim.message.media_id, result.claim.message.user_id, now)
+            window = window.with_samples([sample] * result.attempt.sends)
         if circuit.is_closed:
             circuit = _opened(circuit, window, in_flight, found, now, policy)
-        elif _fails_probe(one.claim, found, signal, circuit):
-            circuit = _still_open(circuit, one, found, context, policy)
-        elif one.claim.is_probe or signal is Signal.FIT:
+        elif _fails_probe(result.claim, found, signal, circuit):
+            circuit = _still_open(circuit, result, found, context, policy)
+        elif result.claim.is_probe or signal is Signal.FIT:
             circuit, window = Circuit(), Window()
     return circuit, window
 
@@ -111,18 +112,18 @@ def _opened(
 
 
 def _fails_probe(claim: Claim, found: Classification, signal: Signal | None, circuit: Circuit) -> bool:
-    """An answer that leaves the circuit open: of its probe, or of a message that was under way when it opened."""
+    """Whether an answer keeps the circuit open: a probe's, or that of a message in flight when the circuit opened."""
     if signal is Signal.UNFIT or (signal is Signal.REFUSED and circuit.refuses_everything):
         return True
     return claim.is_probe and found.verdict is Verdict.RETRY and found.status is None
 
 
 def _still_open(
-    circuit: Circuit, one: SendResult, found: Classification, context: DecisionContext, policy: RetryPolicy
+    circuit: Circuit, result: SendResult, found: Classification, context: DecisionContext, policy: RetryPolicy
 ) -> Circuit:
     now = context.now
-    if one.claim.is_probe:
-        # Longer than a probe takes: another's Retry-After meanwhile, which stands.
+    if result.claim.is_probe:
+        # A wait longer than a probe's lease comes from a Retry-After of another message, and stays in force.
         asked = circuit.wait(now) if circuit.wait(now) > context.lease else 0.0
         delay = max(asked, policy.circuit_wait.delay(circuit.failures + 1, found.retry_after))
         reason = f"refuses everything: {found.detail}" if circuit.refuses_everything else found.detail
@@ -134,10 +135,10 @@ def _still_open(
 
 def _holds(counted: Sequence[SendResult], context: DecisionContext, policy: RetryPolicy) -> dict[str, Hold]:
     holds, now = dict(context.endpoint.holds), context.now
-    for one in counted:
-        user, probes = one.claim.message.user_id, one.claim.probes_user
+    for result in counted:
+        user, probes = result.claim.message.user_id, result.claim.probes_user
         hold = holds.get(user)
-        found = one.attempt.classification if one.attempt else None
+        found = result.attempt.classification if result.attempt else None
         if found is not None and found.verdict is Verdict.HOLD:
             failures = 1 if hold is None else hold.failures + (1 if probes else 0)
             if hold is None or probes or (found.retry_after or 0.0) > hold.until - now:

@@ -1,7 +1,7 @@
-"""`flask outbox flush`: try everything that was pending at its start, now, whatever its backoff.
+"""`flask outbox flush`: send every message that is pending at the start now, regardless of backoff.
 
-It works beside running dispatchers, and what is enqueued meanwhile does not keep it: the media and sequence numbers
-of the start are its whole task.
+A flush runs beside other dispatchers. It ignores messages added later: it is done when the sequence numbers that were
+pending at its start are delivered or parked.
 """
 
 import time
@@ -26,7 +26,7 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class FlushReport:
-    """`total`, `delivered` and `pending` count messages of the start; `parked` counts media."""
+    """`total`, `delivered` and `pending` count messages that were pending at the start; `parked` counts media items."""
 
     total: int
     delivered: int
@@ -36,7 +36,7 @@ class FlushReport:
 
 
 class _Target(NamedTuple):
-    """One media's head as it was at the start."""
+    """The head of one stream at the start."""
 
     acked: int
     last: int
@@ -48,11 +48,11 @@ class _Progress:
     delivered: int
     pending: int
     parked_media: int
-    awaits_attempt: bool  # something was not tried yet, or is being tried
+    awaits_attempt: bool  # some message has not been sent yet, or is being sent
 
 
 class Flush:
-    """One flush. `on_progress` is given (delivered, total) as it goes."""
+    """One flush. `on_progress(delivered, total)` is called while it runs."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Flush:
         self._has_asked_for_probe = breaker is None
 
     def run(self, *, wait: bool, timeout: float | None) -> FlushReport:
-        """Deliver what is pending now; with `wait`, until drained or `timeout` seconds have passed."""
+        """Send every pending message once; with `wait`, until all are delivered or parked, or for `timeout` seconds."""
         deadline = None if timeout is None else self._monotonic() + timeout
         targets, started = self._admin.apply(self._bring_forward)
         total = sum(target.last - target.acked for target in targets.values())
@@ -111,7 +111,7 @@ class Flush:
             if self._monotonic() >= next_poll:
                 asked = self._monotonic()
                 progress = self._fetch_progress(targets, started)
-                # Looking at a long backlog takes its time: it must not become the main work.
+                # Counting a long backlog takes time; it may take up to a sixth of this thread's.
                 next_poll = self._monotonic() + max(POLL_SECONDS, 5 * (self._monotonic() - asked))
                 self._on_progress(progress.delivered, total)
 
@@ -119,7 +119,7 @@ class Flush:
         return deadline is not None and self._monotonic() >= deadline
 
     def _bring_forward(self, session: WriteTransaction) -> tuple[dict[str, _Target], float]:
-        """Make every waiting stream due, but those being sent at this moment; returns what is pending."""
+        """Make every waiting stream due that is not leased; return the pending streams and the database's time."""
         stream = OutboxStream
         now = self._now(session)
         enforce(session, self._database.now, OUTBOX_BOUNDS)
@@ -145,7 +145,7 @@ class Flush:
             self._admin.apply(self._ask_for_probe)
 
     def _ask_for_probe(self, session: WriteTransaction) -> None:
-        """Let an open circuit and held users be probed now, but never beside a probe that may be under way."""
+        """Make the probes of an open circuit and of held users due, unless a message is being sent."""
         now = self._now(session)
         stream = OutboxStream
         under_way = select(stream.media_id).where(stream.due_at > now, stream.lease_owner.is_not(None)).limit(1)
@@ -203,7 +203,7 @@ _Row = Row[str, str, int, float | None, float | None, str | None, int]
 
 @dataclass(frozen=True, slots=True)
 class _Suspended:
-    """Whether the circuit is not closed, which users are held, and whether a probe for either may go."""
+    """Whether the circuit is open or half-open, which users are held, and whether a probe of either is due."""
 
     is_open: bool
     users: frozenset[str]
@@ -215,10 +215,10 @@ class _Suspended:
 
 
 def _awaits_attempt(row: _Row, target: _Target, started: float, now: float, suspended: _Suspended) -> bool:
-    """No attempt was made since the start although it may be, or the first since then is under way."""
+    """Whether the message was not sent since the start although it may be, or is being sent for the first time."""
     due_at = row.due_at or 0.0
     flows = not suspended.is_open and row.user_id not in suspended.users
     if row.lease_owner is None:
         return due_at <= started and flows
-    # Later attempts at what has failed are not waited for, nor is a lease whose owner died while nothing flows.
+    # A flush does not wait for later attempts, nor for a lease whose owner died while nothing may be sent.
     return row.lease_epoch <= target.epoch + 1 and (due_at > now or flows)

@@ -1,9 +1,9 @@
-"""`flask outbox resend`: say again what the annotations service has lost, through the outbox like everything else.
+"""`flask outbox resend`: enqueue again what the annotations service has lost.
 
-For each media item whose record is missing or behind there, a create and the statuses that lead to the present one are
-appended to its stream, with new numbers and keys. What waited or was parked before is recorded as superseded: the new
-messages say all of it. Each item is one transaction, which changes nothing if the item went on since it was asked for.
-This module begins transactions.
+For each media item whose record is missing or behind, a create and the statuses that lead to the current one are
+appended to its stream, with new sequence numbers and idempotency keys. They repeat every pending or parked message of
+the stream, which is therefore recorded as superseded. Each media item is one transaction, which changes nothing if the
+item changed since its record was fetched. This module begins transactions.
 """
 
 import time
@@ -27,32 +27,32 @@ from app.outbox.schedule import LONGEST_LEASE
 
 RETRY_SECONDS = 0.5
 WAIT_SECONDS = LONGEST_LEASE + 5.0
-"""How long items whose messages are being sent are waited for."""
+"""How long a command waits for items whose messages are being sent."""
 
 
 class _Deferred(Enum):
-    """Why an item was not told again at this moment; both pass."""
+    """Why an item cannot be resent at this moment."""
 
-    MOVED = "it went on meanwhile"
+    CHANGED = "it changed meanwhile"
     LEASED = "a message of it is being sent right now"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Items by name, or those with a change since a moment (seconds since 1970), or all that are missing."""
+    """The items to resend: these ids, or all changed since a time (seconds since 1970), or all that differ."""
 
     media_ids: Sequence[str] | None = None
     since: float | None = None
 
     @property
     def needs_records(self) -> bool:
-        """Whether only the other side's records tell what is to be said again."""
+        """Whether the annotations service's records are needed to choose the items."""
         return self.media_ids is None and self.since is None
 
 
 @dataclass(slots=True)
 class ResendReport:
-    """`resent` has why, and how many messages; `left` those that differ and were left, with the reason."""
+    """`resent` lists (media id, problem, messages added); `left` lists (media id, reason) of items not resent."""
 
     asked: int = 0
     resent: list[tuple[str, str, int]] = field(default_factory=list)
@@ -60,7 +60,7 @@ class ResendReport:
 
 
 class Resend:
-    """One command. `wait_seconds` bounds how long items are waited for whose messages are being sent."""
+    """One resend. It waits up to `wait_seconds` for items whose messages are being sent."""
 
     def __init__(
         self,
@@ -82,10 +82,10 @@ class Resend:
         self._under_way: list[str] = []
 
     def run(self, wanted: Selection) -> ResendReport:
-        """Say again what is missing or behind there.
+        """Enqueue the selected items whose records are missing or behind.
 
-        Raises Unavailable where the other side cannot be asked; RecordsNotReadable where its records are all that could
-        tell, and cannot be read. What was appended before stays.
+        Raises Unavailable if the annotations service does not answer, and RecordsNotReadable if its records are needed
+        and cannot be read. Messages added before the error stay.
         """
         buffered: list[Compared] = []
         for compared in self._comparisons(wanted):
@@ -95,8 +95,8 @@ class Resend:
                 buffered = []
         if any(difference.state is RemoteState.MISSING for _, difference in buffered):
             raise RecordsNotReadable(
-                f"Of {self._auditor.asked} media items none was found: either everything is lost there, or there is "
-                "no GET to ask. If it is lost, say all of it again: flask outbox resend --since 1970-01-01T00:00:00Z"
+                f"The annotations service has none of {self._auditor.asked} media items: either all are lost, or it "
+                "has no GET. If they are lost, resend all: flask outbox resend --since 1970-01-01T00:00:00Z"
             )
         self._wait_for_those_under_way()
         self._report.asked = self._auditor.asked
@@ -134,11 +134,9 @@ class Resend:
         if difference.state is RemoteState.SAME:
             return
         if expected.create_pending:
-            self._report.left.append((media_id, "a create of it is on its way"))
+            self._report.left.append((media_id, "a create of it is pending"))
         elif difference.state is RemoteState.AHEAD:
-            self._report.left.append(
-                (media_id, f"{problem}: a new run, POST /detect/{media_id}, leads both to the same")
-            )
+            self._report.left.append((media_id, f"{problem}: start a new run with POST /detect/{media_id}"))
         elif difference.state is RemoteState.OTHER_TYPE:
             self._report.left.append((media_id, f"{problem}: another media item has its id there"))
         elif self._dry_run:
@@ -165,25 +163,25 @@ class Resend:
     def _compare_items(self, media_ids: Sequence[str]) -> list[Compared]:
         try:
             return self._auditor.compare_items(media_ids)
-        except RecordsNotReadable as error:  # whoever named them knows that they are lost
-            unread = f"what is there cannot be read: {error}"
+        except RecordsNotReadable as error:  # the caller named the items, so they count as lost
+            unread = f"the record cannot be read: {error}"
             expected = self._auditor.expected(media_ids)
             return [(one, Difference(one.media_id, RemoteState.MISSING, unread)) for one in expected]
 
 
 def page_of_ids(session: Session, after: str, since: float, limit: int = 500) -> list[str]:
-    """The next media items by id of which anything was recorded or delivered since then."""
+    """Return the next `limit` ids of media items changed or delivered since `since`, in seconds since 1970."""
     query = select(Media.id).where(Media.id > after, changed_since(since)).order_by(Media.id).limit(limit)
     return list(session.scalars(query))
 
 
 def append_again(session: WriteTransaction, queue: OutboxQueue, expected: ExpectedRemoteState) -> int | _Deferred:
-    """Append to one item's stream, in the caller's transaction; returns how many messages were added."""
-    # The order of a change of status: the media's row first, then its stream's.
+    """Append a create and statuses to one stream, in the caller's transaction; return how many messages were added."""
+    # Lock the media row first and the stream second, as a change of status does.
     media = session.get_one(Media, expected.media_id, with_for_update=True)
     session.execute(select(OutboxStream.media_id).where(OutboxStream.media_id == media.id).with_for_update()).all()
     if expected_for(session, [media.id]) != [expected]:
-        return _Deferred.MOVED
+        return _Deferred.CHANGED
     stream = session.get(OutboxStream, media.id)
     if stream is not None and stream.acked_seq < stream.last_seq:
         if stream.lease_owner is not None:

@@ -1,4 +1,4 @@
-"""How work that goes on in the background tells of its failures: once, and once a minute while the same repeats."""
+"""Logs failures of background work: each once, and once a minute while it repeats."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ REPEAT_SECONDS = 60.0
 
 
 class FailureLog:
-    """Of one loop, or of several that do the same work. `event` names the line. Safe to use from several threads."""
+    """Logs the failures of one loop, or of several with the same work, as `event` with `fields`. Thread-safe."""
 
     def __init__(self, event: str, *, monotonic: Callable[[], float] = time.monotonic, **fields: object) -> None:
         self._event = event
@@ -26,8 +26,10 @@ class FailureLog:
         self._guard = threading.Lock()
 
     def failed(self, error: Exception, *, expected: bool = False) -> None:
-        """Log a failure, unless the same was logged within the last minute; one that was expected without its trace,
-        as every DetectionsError is."""
+        """Log a failure, unless the same was logged within the last minute.
+
+        The traceback is logged unless the failure is `expected` or a DetectionsError.
+        """
         this = type(error), str(error)
         with self._guard:
             now = self._monotonic()
@@ -42,7 +44,7 @@ class FailureLog:
             log.error(self._event, exc_info=error, **fields)
 
     def succeeded(self) -> None:
-        """Have the next failure logged, whatever was logged before."""
+        """Note a success, so that the next failure is logged at once."""
         if self._last is not None:
             with self._guard:
                 self._last, self._unlogged = None, 0

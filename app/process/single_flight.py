@@ -1,8 +1,8 @@
-"""A function that is run once at a time, in a thread of its own, while everybody who wants its outcome waits for it.
+"""Runs a function in one thread at a time and shares its result among all callers (as Go's singleflight).
 
-For what may hang and cannot be interrupted: a name server, a disk, an issuer's keys. However many ask, one thread
-hangs, and each caller gives up when its own time is over. The thread is a daemon: a process that ends does not wait for
-it.
+It is meant for calls that may hang and cannot be interrupted: to a name server, a disk, an issuer. However many callers
+there are, one thread hangs, and each caller stops waiting at its own deadline. The thread is a daemon, so a process that
+ends does not wait for it.
 """
 
 import threading
@@ -10,26 +10,26 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
-Outcome = TypeVar("Outcome")
+Result = TypeVar("Result")
 
 
-class SingleFlight(Generic[Outcome]):
-    """Runs `call` in a thread called `name`. Safe to use from several threads."""
+class SingleFlight(Generic[Result]):
+    """Runs `call` in a thread named `name`. Thread-safe."""
 
-    def __init__(self, call: Callable[[], Outcome], name: str) -> None:
+    def __init__(self, call: Callable[[], Result], name: str) -> None:
         self._call = call
         self._name = name
         self._guard = threading.Lock()
-        self._future: Future[Outcome] | None = None
+        self._future: Future[Result] | None = None
 
     @property
     def is_under_way(self) -> bool:
-        """Whether the call has begun and not ended."""
+        """Whether a call is running."""
         future = self._future
         return future is not None and not future.done()
 
-    def begin(self) -> "Future[Outcome]":
-        """Return the outcome to come of the call that is under way, or else of one that begins now."""
+    def begin(self) -> "Future[Result]":
+        """Return the future of the running call, or of a new one."""
         with self._guard:
             if self._future is None or self._future.done():
                 self._future = Future()
@@ -37,13 +37,13 @@ class SingleFlight(Generic[Outcome]):
             return self._future
 
     def wait(self, seconds: float) -> None:
-        """Wait until the call that is under way has ended, if one is, or for so many seconds."""
+        """Wait until the running call has ended, at most `seconds`."""
         future = self._future
         if future is not None:
             wait([future], seconds)
 
-    def _run(self, future: "Future[Outcome]") -> None:
+    def _run(self, future: "Future[Result]") -> None:
         try:
             future.set_result(self._call())
-        except Exception as error:  # noqa: BLE001 (raised again where the outcome is asked for)
+        except Exception as error:  # noqa: BLE001 (raised again by the future's result)
             future.set_exception(error)

@@ -1,4 +1,4 @@
-"""What becomes of a claimed run: done, failed because of its file, handed back, or put off for a fault of the house.
+"""Executes claimed runs and records how each attempt ended: done, failed, requeued or blocked by a house fault.
 
 Nothing here begins or commits a transaction.
 """
@@ -26,8 +26,9 @@ from app.errors import (
     Undecodable,
 )
 from app.runs.claims import ClaimedRun
+from app.runs.detection_breaker import POLL_SECONDS, DetectionBreaker, probe_detector
 from app.runs.detector_process import DetectorProcess
-from app.runs.house_faults import POLL_SECONDS, DetectionBreaker, FaultKind, detector_fault, file_fault, probe_detector
+from app.runs.house_faults import FaultKind, detector_fault, file_fault
 from app.runs.lifecycle import MAX_ATTEMPTS, Runs
 from app.runs.run_stream import RunLost, RunStream
 from app.storage import open_stored
@@ -35,14 +36,17 @@ from app.storage import open_stored
 log = structlog.get_logger()
 
 RECORDING_ERRORS = (StorageFull, StorageFailed, Unavailable)
-"""Raised where the database does not take what is to be recorded."""
+"""Errors of a database that cannot store a run's progress."""
+
 MAX_REMEMBERED = 10_000
-"""Runs that are remembered as put off, so that each is logged once."""
+"""Blocked runs that are remembered, so that each is logged once."""
 
 
 class RunAttempts:
-    """Those of one executor, whose `breaker` closes for what concerns all of them. `folder_reason` tells what is wrong
-    with a media folder."""
+    """The attempts of one executor.
+
+    A fault of all detection trips `breaker`. `folder_reason(folder)` returns why a media folder is unusable, or None.
+    """
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class RunAttempts:
         self._logged: dict[int, None] = {}
 
     def execute(self, process: DetectorProcess, claimed: ClaimedRun, begun: Job | None) -> bool:
-        """Do the run and record how it went; true where it is ended, false where another is to take it."""
+        """Execute the run, whose job may have `begun`; return True if it ended, False if it waits or was lost."""
         try:
             with nullcontext(begun) if begun is not None else self._job_of(claimed) as job:
                 return self._attempt(process, claimed, job)
@@ -80,7 +84,7 @@ class RunAttempts:
             return self._runs.fail(claimed, RunFailure.UNDECODABLE, str(error), skipped=process.skipped)
         except MediaTooLarge as error:
             return self._runs.fail(claimed, RunFailure.TOO_LARGE, str(error), skipped=process.skipped)
-        except (DetectorFailed, SettingsError) as error:  # the second: a model that is none
+        except (DetectorFailed, SettingsError) as error:  # SettingsError: the model cannot be used
             return self._after_failure(process, claimed, error)
         except RunLost:
             log.warning("run_lost", run_id=claimed.run_id, epoch=claimed.epoch)
@@ -93,7 +97,7 @@ class RunAttempts:
     def _after_failure(
         self, process: DetectorProcess, claimed: ClaimedRun, error: DetectorFailed | SettingsError
     ) -> bool:
-        """Count a try against the file that the detector died of, if it can look at another one."""
+        """Count the attempt against the file if the detector works with another one; otherwise trip the breaker."""
         if self._stopping.is_set():
             self._runs.requeue(claimed, counted=False)
             return False
@@ -115,8 +119,7 @@ class RunAttempts:
         self._until_recorded(lambda: self._runs.block(claimed, fault, restart=restart))
 
     def _until_recorded(self, record: Callable[[], bool]) -> None:
-        """While the database takes nothing, try again for as long as the run is ours: left to its lease, it would wait
-        for that to end, and begin anew."""
+        """Call `record` until the database takes it. Without that the run would wait for its lease and begin anew."""
         while True:
             try:
                 record()
@@ -128,7 +131,7 @@ class RunAttempts:
                 return
 
     def _log_once(self, claimed: ClaimedRun, fault: HouseFault) -> None:
-        """Log a fault that keeps one run, once in this process."""
+        """Log the fault that blocks a run, once in this process."""
         if claimed.run_id not in self._logged:
             self._logged[claimed.run_id] = None
             if len(self._logged) > MAX_REMEMBERED:
@@ -137,7 +140,7 @@ class RunAttempts:
 
     @contextmanager
     def _job_of(self, claimed: ClaimedRun) -> Iterator[Job]:
-        """The run's job, whose file is open meanwhile. Raises HouseFault where it is not the file that was stored."""
+        """Yield the run's job with its file open. Raises HouseFault if the file is not the one that was stored."""
         try:
             fd = open_stored(claimed.path, claimed.size_bytes)
         except StorageFailed as error:

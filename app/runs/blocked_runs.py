@@ -1,6 +1,6 @@
-"""Runs that a fault of the house keeps: what they wait for, and their release once it is over.
+"""Runs blocked by house faults: counts them, and releases them once their fault is over.
 
-A run that waits for its file costs one look at the file in each round, and no claim. Nothing here begins a transaction.
+A blocked run costs one open of its file in each round and is not claimed. Nothing here begins a transaction.
 """
 
 import os
@@ -17,7 +17,8 @@ from app.database import Database, Queries
 from app.database.models import DetectionRun, Media
 from app.errors import DetectionsError, StorageFailed
 from app.process.background import BackgroundWork
-from app.runs.house_faults import OF_ALL, DetectionBreaker, FaultKind, file_fault
+from app.runs.detection_breaker import DetectionBreaker
+from app.runs.house_faults import OF_ALL, FaultKind, file_fault
 from app.runs.lifecycle import release_runs
 from app.runs.statements import BLOCKED
 from app.storage import open_stored
@@ -30,7 +31,7 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class BlockedRun:
-    """A run that waits, and its file."""
+    """A blocked run with its stored file."""
 
     run_id: int
     kind: FaultKind
@@ -39,7 +40,7 @@ class BlockedRun:
 
 
 def counts(session: Session) -> dict[FaultKind, int]:
-    """How many runs wait for each kind of fault."""
+    """Return how many runs each kind of fault blocks."""
     rows = session.execute(
         select(DetectionRun.waiting_kind, func.count()).where(BLOCKED).group_by(DetectionRun.waiting_kind)
     )
@@ -48,7 +49,7 @@ def counts(session: Session) -> dict[FaultKind, int]:
 
 
 def reason_for_all() -> ScalarSelect[str]:
-    """As a scalar: what keeps all detection, where a run of any process met it; NULL where nothing does."""
+    """Return a scalar subquery of the reason why all detection is blocked, as met by any process; NULL if none is."""
     run = DetectionRun.__table__.alias("blocked")
     return (
         select(run.c.waiting_for)
@@ -70,8 +71,11 @@ def _page(session: Session, kind: FaultKind, after: int) -> list[BlockedRun]:
 
 
 class BlockedRuns(BackgroundWork):
-    """Releases those of the whole database, in a process whose detectors may take them. `folder_reason` tells what is
-    wrong with a media folder."""
+    """Releases the blocked runs of the whole database whose fault is over.
+
+    `breaker` is that of this process's detectors. `folder_reason(folder)` returns why a media folder is unusable, or
+    None.
+    """
 
     def __init__(
         self,
@@ -88,14 +92,14 @@ class BlockedRuns(BackgroundWork):
         self._folder_reason = folder_reason
 
     def work(self) -> None:
-        """Release what can go on, page by page. A database that is away is told of at /readyz, without this."""
+        """Release runs whose fault is over, page by page. /readyz reports an unreachable database."""
         try:
             for kind in FaultKind:
-                self._look_through(kind)
+                self._release(kind)
         except (DetectionsError, DBAPIError) as error:
             log.debug("blocked_runs_not_checked", reason=str(error))
 
-    def _look_through(self, kind: FaultKind) -> None:
+    def _release(self, kind: FaultKind) -> None:
         if kind in OF_ALL and self._breaker.fault is not None:
             return
         page = self._queries.fetch(_page, kind, 0)
@@ -106,7 +110,7 @@ class BlockedRuns(BackgroundWork):
             page = self._queries.fetch(_page, kind, page[-1].run_id)
 
     def _can_go_on(self, run: BlockedRun) -> bool:
-        """A run that waits for another fault than before is released too: its next claim says for which."""
+        """Whether the run's fault is over or has changed; after a change its next claim records the new fault."""
         if run.kind in OF_ALL:
             return True
         try:

@@ -1,10 +1,11 @@
-"""Runs claimed runs: some threads, each with a detector process of its own beside this process.
+"""Executes runs in threads, each with a detector process of its own.
 
-The threads take what the database says is waiting, whoever accepted it, so a run survives the process that took it in.
-An idle one may begin with a picture that is still being recorded: what it finds counts once the run's row is there.
-A heartbeat renews the leases of the runs under way; a run whose lease is lost is dropped at its next frame. A video
-yields where somebody else waits who has nothing under way, and goes on later. A run that a fault of the house keeps
-(`app.runs.house_faults`) is put off; while detection itself cannot work, one thread tries it and the others wait.
+- The threads claim waiting runs from the database, so a run survives the process that accepted it.
+- An idle thread may begin with a picture that is still being recorded; its results count once the run is committed.
+- A heartbeat thread renews the leases of the runs under way. A run whose lease was lost is dropped at its next frame.
+- A video yields to another user who waits and has no run under way, and continues later.
+- A house fault blocks a run (`app.runs.house_faults`). While detection does not work, one thread probes and the others
+  wait (`app.runs.detection_breaker`).
 """
 
 import time
@@ -32,8 +33,9 @@ from app.process.background import Background
 from app.process.failure_log import FailureLog
 from app.runs.attempts import RECORDING_ERRORS, RunAttempts
 from app.runs.claims import ClaimedRun
+from app.runs.detection_breaker import DetectionBreaker, may_work
 from app.runs.detector_process import DetectorProcess
-from app.runs.house_faults import DetectionBreaker, FaultKind, detector_fault, may_work
+from app.runs.house_faults import FaultKind, detector_fault
 from app.runs.in_memory import BoundedQueue, JobResult, WaitingJob
 from app.runs.lifecycle import Runs
 from app.runs.run_stream import RunStream
@@ -42,17 +44,23 @@ from app.runs.speculative_job import IdleDetectors, SpeculativeJob
 log = structlog.get_logger()
 
 POLL_SECONDS = 1.0
+"""How often an idle thread checks for work without being woken."""
+
 STOP_SECONDS = 5.0
+"""How long `stop` waits for runs to pause before it ends their processes."""
+
 SPECULATIVE_SECONDS = 5.0
-"""How long a detector waits for the run that it works ahead of: a disk or a database is slow then, and others wait."""
+"""How long a detector waits for a speculative run to be recorded before it turns to other work."""
+
 MAX_BOXES = 1_000_000
 """Objects that one run may find."""
+
 WAITING_IN_MEMORY = 4
-"""Pictures that are not stored which may wait for each detector process."""
+"""In-memory jobs that may wait for each detector process."""
 
 
 _Work = Callable[[DetectorProcess], bool]
-"""Does one job, if there is any."""
+"""Does one piece of work if there is any; returns whether there was."""
 
 
 class RunExecutor(Background):
@@ -84,7 +92,7 @@ class RunExecutor(Background):
         self._failures = FailureLog("run_worker_failed")
         self._renewal_failures = FailureLog("lease_not_renewed")
         self._idle = IdleDetectors()
-        self._ahead: set[SpeculativeJob] = set()
+        self._speculative_jobs: set[SpeculativeJob] = set()
         self._workers = workers
         self._in_memory = BoundedQueue(WAITING_IN_MEMORY * workers)
         stream = RunStream(runs, self._stopping.is_set, self._in_memory.has_jobs_of_others, max_boxes)
@@ -93,18 +101,18 @@ class RunExecutor(Background):
         self._processes: list[DetectorProcess] = []
 
     def share(self, processes: int) -> None:
-        """Be one of so many processes that share the workers out, each at least one; to be called before `start`."""
+        """Take this process's share of the workers, at least one, among `processes`; to be called before `start`."""
         self._workers = -(-self._workers // processes)
         self._in_memory.capacity = WAITING_IN_MEMORY * self._workers
 
     def stop(self) -> None:
-        """Hand back what is under way, end the processes, and answer whoever still waits."""
+        """Pause or requeue the runs under way, end the processes, and fail the in-memory jobs that still wait."""
         self._interrupt()
         self._join(STOP_SECONDS)
-        for process in self._processes:  # one that gives no frame for so long is not waited for
+        for process in self._processes:
             process.close()
         self._join()
-        while waiting := self._in_memory.next():
+        while waiting := self._in_memory.take():
             if waiting.result.set_running_or_notify_cancel():
                 waiting.result.set_exception(_shutting_down())
             waiting.close()
@@ -116,27 +124,27 @@ class RunExecutor(Background):
     def _interrupt(self) -> None:
         super()._interrupt()
         self._idle.close()
-        for speculative_job in self._ahead.copy():
+        for speculative_job in self._speculative_jobs.copy():
             speculative_job.leave()
 
     def wake(self) -> None:
-        """Have a look now: a run was queued."""
+        """Check for work now, because a run was queued."""
         self._idle.call()
 
     @property
     def idle(self) -> int:
-        """How many detectors wait for something to do, having found within POLL_SECONDS seconds that nothing waits."""
+        """How many detectors are idle; each has found within the last POLL_SECONDS that nothing waits."""
         return len(self._idle)
 
     @property
     def sandbox(self) -> Sandbox | None:
-        """What its detectors are under, as one of them says; None before one has been started."""
+        """The sandbox of the detectors, as one of them reported it; None before one was started."""
         return next((process.sandbox for process in self._processes if process.sandbox), None)
 
     def begin_speculative(self, file: BinaryIO, confidence: float, frame_interval: float) -> SpeculativeJob | None:
-        """Have an idle detector begin with an open picture whose run is about to be recorded.
+        """Let an idle detector begin with an open picture whose run is about to be recorded.
 
-        None where no detector is idle, or where another job may be waiting for it; `file` is the caller's then.
+        Returns None if no detector is idle or other work may be waiting; `file` then stays the caller's to close.
         """
         if self.breaker.fault is not None:
             return None
@@ -144,8 +152,7 @@ class RunExecutor(Background):
         return speculative_job if self._idle.give(speculative_job) else None
 
     def ensure_capacity(self, user: str) -> None:
-        """Raise Unavailable where `detect` would take no job of this user now: before a picture is read that could not
-        wait."""
+        """Raise Unavailable if `detect` would refuse a job of this user; to be called before a picture is received."""
         if self._stopping.is_set():
             raise _shutting_down()
         if self.breaker.fault is not None:
@@ -153,12 +160,16 @@ class RunExecutor(Background):
         self._in_memory.ensure_capacity(user)
 
     def detect(self, job: Job, timeout: float, *, user: str) -> JobResult:
-        """Run a job that has no row, for a client that waits; raises Unavailable where too many wait already."""
+        """Run an in-memory job for a client that waits up to `timeout` seconds.
+
+        Raises Unavailable if too many jobs wait, if no detector is free in time or during shutdown, HouseFault if
+        detection does not work, and what `DetectorProcess.run` raises.
+        """
         if self._stopping.is_set():
             raise _shutting_down()
         waiting = WaitingJob(job)
         try:
-            self._in_memory.join(user, waiting)
+            self._in_memory.put(user, waiting)
         except Unavailable:
             waiting.close()
             raise
@@ -184,42 +195,42 @@ class RunExecutor(Background):
                     continue
                 except Exception as error:  # noqa: BLE001 (the next turn may succeed)
                     self._failures.failed(error)
-                    self._stopping.wait(POLL_SECONDS)  # which no wake-up shortens
+                    self._stopping.wait(POLL_SECONDS)  # wake-ups do not shorten this pause
                     continue
                 self.breaker.reset(FaultKind.RESULTS)
                 while not worked and (speculative_job := self._idle.wait(seen, POLL_SECONDS)):
-                    self._follow(process, speculative_job)
+                    self._execute_speculative(process, speculative_job)
                     worked = self.breaker.fault is not None
 
-    def _follow(self, process: DetectorProcess, speculative_job: SpeculativeJob) -> None:
-        self._ahead.add(speculative_job)
+    def _execute_speculative(self, process: DetectorProcess, speculative_job: SpeculativeJob) -> None:
+        self._speculative_jobs.add(speculative_job)
         if self._stopping.is_set():
             speculative_job.leave()
         try:
-            self._work_ahead(process, speculative_job)
-        except Exception as error:  # noqa: BLE001 (the run itself is left to its lease)
+            self._begin_and_execute(process, speculative_job)
+        except Exception as error:  # noqa: BLE001 (the run is claimed again after its lease)
             self._failures.failed(error)
         finally:
             speculative_job.leave()
-            self._ahead.discard(speculative_job)
+            self._speculative_jobs.discard(speculative_job)
 
-    def _work_ahead(self, process: DetectorProcess, speculative_job: SpeculativeJob) -> None:
+    def _begin_and_execute(self, process: DetectorProcess, speculative_job: SpeculativeJob) -> None:
         job: Job | None = speculative_job.job
         with speculative_job.file:
             try:
                 process.begin(speculative_job.job)
-            except DetectorFailed as error:  # the run itself begins anew, and then it counts
+            except DetectorFailed as error:  # the recorded run begins the job again, and that attempt counts
                 log.warning("speculative_run_failed", reason=str(error))
                 job = None
         claimed = speculative_job.run(self._speculative_seconds)
         if claimed is not None:
             self._do(process, claimed, job)
         elif job is not None and not self._stopping.is_set():
-            with suppress(DetectionsError):  # whatever is wrong with the picture, nobody has asked for it any more
+            with suppress(DetectionsError):  # the upload was not recorded, so the result is discarded
                 deque(process.run(job), maxlen=0)
 
     def _answer_in_memory(self, process: DetectorProcess) -> bool:
-        waiting = self._in_memory.next()
+        waiting = self._in_memory.take()
         if waiting is None:
             return False
         if waiting.result.set_running_or_notify_cancel():
@@ -230,7 +241,7 @@ class RunExecutor(Background):
                 if not self._stopping.is_set():
                     self.breaker.trip(fault, error)
                 waiting.result.set_exception(fault)
-            except Exception as error:  # noqa: BLE001 (whoever waits is told, and decides)
+            except Exception as error:  # noqa: BLE001 (raised again in the waiting caller)
                 waiting.result.set_exception(error)
             else:
                 waiting.result.set_result(JobResult(results, process.warnings))
@@ -277,7 +288,7 @@ class RunExecutor(Background):
 
 
 def _take_turn(turns: list[_Work], process: DetectorProcess) -> bool:
-    """Do the first kind of work that there is. What was done or failed is put last: none keeps the others waiting."""
+    """Do the first kind of work that is available and move it to the end, so that no kind starves the others."""
     for work in turns.copy():
         worked = True
         try:

@@ -1,4 +1,4 @@
-"""Jobs that have no row: pictures of clients that wait, in a short queue in which users take turns."""
+"""In-memory jobs: pictures with `persist=false`, in a bounded queue in which users take turns."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ from app.process.fair_share import has_capacity
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a job gave, and what is missing of its picture."""
+    """The results of a job, and warnings about what is missing from its picture."""
 
     results: list[FrameResult]
     warnings: tuple[str, ...] = ()
@@ -22,9 +22,9 @@ class JobResult:
 
 @dataclass(slots=True)
 class WaitingJob:
-    """A job, and where its result goes; cancelled where its client no longer waits.
+    """A job with the future of its result, which is cancelled when its client stops waiting.
 
-    An open file of the job is duplicated: the client's may be closed before a detector comes to it.
+    An open file of the job is duplicated, because the client's descriptor may be closed before the job runs.
     """
 
     job: Job
@@ -35,38 +35,37 @@ class WaitingJob:
             self.job = replace(self.job, source=OpenFile(os.dup(self.job.source.fd)))
 
     def close(self) -> None:
-        """Let go of the file; to be called once, by whoever takes the job or cannot queue it."""
+        """Close the file; to be called once, by whoever takes the job or fails to queue it."""
         if isinstance(self.job.source, OpenFile):
             os.close(self.job.source.fd)
 
 
 class BoundedQueue:
-    """At most `capacity` jobs wait; beyond that only those of users who have less than an equal share waiting. Safe to
-    use from several threads."""
+    """A queue of `capacity` jobs; a full queue still takes jobs of users with less than an equal share. Thread-safe."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._guard = threading.Lock()
         self._users: OrderedDict[str, deque[WaitingJob]] = OrderedDict()
 
-    def join(self, user: str, waiting: WaitingJob) -> None:
-        """Wait behind the user's other jobs; raises Unavailable where there is no room for this user."""
+    def put(self, user: str, waiting: WaitingJob) -> None:
+        """Append a job to the user's jobs; raise Unavailable if the queue is full for this user."""
         with self._guard:
             self._check_capacity(user)
             self._users.setdefault(user, deque()).append(waiting)
 
     def ensure_capacity(self, user: str) -> None:
-        """Raise Unavailable where `join` would now; no place is kept for whoever asks."""
+        """Raise Unavailable if `put` would now; no place is reserved."""
         with self._guard:
             self._check_capacity(user)
 
     def has_jobs_of_others(self, user: str) -> bool:
-        """Whether anybody but this user waits."""
+        """Whether jobs of other users wait."""
         with self._guard:
             return any(other != user for other in self._users)
 
-    def next(self) -> WaitingJob | None:
-        """Take the oldest job of the user whose turn it is, who is last then; None where nobody waits."""
+    def take(self) -> WaitingJob | None:
+        """Remove and return the oldest job of the user in turn; None if no job waits."""
         with self._guard:
             if not self._users:
                 return None

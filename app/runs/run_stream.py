@@ -1,4 +1,4 @@
-"""One claimed run, followed from its job to its end: frames recorded as they come, and the pause where it yields.
+"""Runs one claimed job: records frames as they come, and pauses a video that is to yield or stop.
 
 Nothing here begins or commits a transaction.
 """
@@ -16,21 +16,21 @@ from app.runs.detector_process import DetectorProcess
 from app.runs.lifecycle import Runs
 
 RECORD_SECONDS = 0.5
-"""Seconds between two commits of frames, and between two looks whether somebody waits."""
+"""Seconds between two commits of frames, and between two checks whether the run is to yield."""
 
 TURN_SECONDS = 10.0
-"""How long a run goes on while another one waits that has yielded before: going on costs a part of a second each."""
+"""How long a run continues while a run waits that yielded before; each switch costs a fraction of a second."""
 
 
 class RunLost(Exception):
-    """The run's lease has gone to another process, or a person has ended the run."""
+    """The run's lease was lost to another process, or a person cancelled the run."""
 
 
 @dataclass(slots=True)
 class Remainder:
-    """What is left to record when a job has ended: the last frames, and the position of a video that was paused.
+    """What is left to record after a job: the last frames, and the position of a paused video.
 
-    `is_complete` says that the job came to its end.
+    `is_complete` says that the job was finished.
     """
 
     results: list[FrameResult] = field(default_factory=list)
@@ -39,8 +39,11 @@ class Remainder:
 
 
 class RunStream:
-    """`must_stop` says whether this process is about to end; `has_others` whether somebody but that user waits for a
-    detector without a row. `max_boxes` is how many objects a run may find."""
+    """Runs claimed jobs.
+
+    `must_stop()` says whether this process is about to end, `has_others(user)` whether in-memory jobs of other users
+    wait. A run may find up to `max_boxes` objects.
+    """
 
     def __init__(
         self, runs: Runs, must_stop: Callable[[], bool], has_others: Callable[[str], bool], max_boxes: int
@@ -51,11 +54,11 @@ class RunStream:
         self._max_boxes = max_boxes
 
     def follow(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> Remainder:
-        """Do the job, record its frames, and return what is not recorded yet.
+        """Run the job, record its frames, and return what is left to record.
 
-        A picture's one frame is left to its end, so that it costs no commit of its own. A video pauses where this
-        process is about to end, or where the run is to yield. Raises RunLost, MediaTooLarge where more objects are
-        found than may be, and what `DetectorProcess.run` raises.
+        A picture's only frame is left for the commit that ends the run. A video pauses if this process is about to end
+        or if the run is to yield. Raises RunLost, MediaTooLarge if it finds more than `max_boxes` objects, and what
+        `DetectorProcess.run` raises.
         """
         rest, total, found = Remainder(), None, claimed.boxes_done
         began = recorded = time.monotonic()

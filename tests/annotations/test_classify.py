@@ -72,7 +72,7 @@ def test_each_status_has_the_verdict_of_the_design(
     assert found.excerpt == body.decode()
     assert found.unsent is False
     call = "POST /api/media" if kind is CREATE else f"PUT /api/media/{MEDIA}/status"
-    gone = ": gone there for good, nothing more to tell" if status == 410 and kind is STATUS else ""
+    gone = ": the media item was deleted there, so no status is needed" if status == 410 and kind is STATUS else ""
     assert found.detail == f"{call} answered {status}{gone}"
     assert comes_to(found, kind) is STREAM[verdict]
 
@@ -282,7 +282,7 @@ def test_where_nothing_can_be_looked_into_it_is_taken_for_done_and_noted_as_unse
     assert finally_comes_to(found, kind) is Action.DELIVERED
     assert found.conclusion is not None
     assert found.conclusion.outcome is (DUPLICATE if kind is CREATE else SUPERSEDED)
-    assert found.conclusion.detail.endswith("taken for done, unseen")
+    assert found.conclusion.detail.endswith("counted as delivered, unseen")
 
 
 def test_a_status_that_was_never_sent_before_is_not_taken_for_done(make_client: MakeClient) -> None:

@@ -101,7 +101,7 @@ def test_a_database_that_is_not_utf_8_is_refused_in_one_line(encoding: str, post
     try:
         url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
         with closing(Database(url)) as database:
-            with pytest.raises(DatabaseUnfit, match=f"'{name}' is encoded in {encoding}") as refused:
+            with pytest.raises(DatabaseUnfit, match=f"'{name}' has the encoding {encoding}") as refused:
                 database.check()
             assert str(refused.value).isprintable()
             with pytest.raises(DatabaseUnfit), database.read_transaction() as session:
@@ -114,7 +114,7 @@ def test_a_database_that_is_not_utf_8_is_refused_in_one_line(encoding: str, post
         )
         assert ended.returncode != 0
         [line] = (ended.stdout + ended.stderr).splitlines()
-        assert f"is encoded in {encoding}" in line
+        assert f"has the encoding {encoding}" in line
     finally:
         execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 

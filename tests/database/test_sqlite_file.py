@@ -247,7 +247,7 @@ with closing(Database(f"sqlite:///{path}")) as database:
         try:
             use()
         except DatabaseFailed as error:
-            assert "read-only" in str(error) and "owner and rights" in error.advice, error.advice
+            assert "read-only" in str(error) and "owner and permissions" in error.advice, error.advice
         else:
             raise AssertionError(use)
     path.chmod(0o600)

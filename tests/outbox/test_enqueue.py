@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from app.database import Database, Topic
-from app.database.engine import PG_CHANNEL
 from app.database.models import Media, MediaStatus
+from app.database.postgres_backend import PG_CHANNEL
 from app.errors import IllegalTransition
 from app.media.status import NewMedia, change_status, create_all
 from app.outbox.messages import MessageKind

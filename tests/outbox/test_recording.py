@@ -63,7 +63,7 @@ def test_an_outcome_that_cannot_be_stored_at_all_is_left_to_its_lease_and_said(w
         picky, others = deliver(world, REFUSE["everything"])
     assert all(world.stream(media_id).acked_seq == 2 for media_id in others)
     assert world.stream(picky).lease_owner is not None
-    assert picky in [one["media_id"] for one in logged if one["event"] == "outcome_left_to_its_lease"]
+    assert picky in [one["media_id"] for one in logged if one["event"] == "result_not_recorded"]
     clock.advance(LEASE + 1)
     receiver = Receiver()
     world.drive(world.dispatcher(receiver))

@@ -112,7 +112,7 @@ def test_twice_at_once_is_as_good_as_once(world: World, other_side: OtherSide) -
     assert resend(world, other_side).resent == []
     again = resend(world, other_side, Selection([media_id]))
     assert again.resent == []
-    assert again.left == [(media_id, "a create of it is on its way")]
+    assert again.left == [(media_id, "a create of it is pending")]
 
 
 def test_a_media_whose_message_is_being_sent_is_left_until_it_is_not(live_world: World, other_side: OtherSide) -> None:

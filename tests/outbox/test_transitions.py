@@ -30,7 +30,7 @@ from tests.outbox.world import (
 )
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
-DELIVER_BROKE = "The sender itself failed: ValueError: what is this"
+DELIVER_BROKE = "Sending failed with an unexpected error: ValueError: what is this"
 
 
 def test_a_delivered_message_says_when_and_how(world: World, receiver: Receiver, clock: Clock) -> None:

@@ -22,9 +22,10 @@ from app.detection.model_file import BUILT_IN_MODEL
 from app.errors import HouseFault
 from app.runs import blocked_runs
 from app.runs.blocked_runs import BlockedRuns
+from app.runs.detection_breaker import DetectionBreaker
 from app.runs.detector_process import DetectorProcess
 from app.runs.executor import RunExecutor
-from app.runs.house_faults import DetectionBreaker, FaultKind
+from app.runs.house_faults import FaultKind
 from tests.eventually import eventually
 from tests.paths import ROOT
 from tests.runs.conftest import WANTED, World
