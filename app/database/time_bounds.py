@@ -16,7 +16,10 @@ from app.database.transactions import WriteTransaction
 
 @dataclass(frozen=True, slots=True)
 class TimeBound:
-    """A bound: times in `column` of rows that satisfy `among` are at most `longest` seconds ahead; `lease`: ends of leases."""
+    """A bound: the times in `column` are at most `longest` seconds ahead, in rows that satisfy `among`.
+
+    `lease` says that the times are ends of leases.
+    """
 
     column: Column[float | None]
     longest: float

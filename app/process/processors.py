@@ -69,7 +69,7 @@ def pin_to(processor: int) -> None:
 
 @contextmanager
 def unpinned() -> Iterator[None]:
-    """Processes started within may run wherever this one could before `pin_to`."""
+    """Within the block, start processes that may run on all processors that this one could use before `pin_to`."""
     if not _usable_before:
         yield
         return

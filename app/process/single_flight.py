@@ -1,8 +1,8 @@
 """Runs a function in one thread at a time and shares its result among all callers (as Go's singleflight).
 
 It is meant for calls that may hang and cannot be interrupted: to a name server, a disk, an issuer. However many callers
-there are, one thread hangs, and each caller stops waiting at its own deadline. The thread is a daemon, so a process that
-ends does not wait for it.
+there are, one thread hangs, and each caller stops waiting at its own deadline. The thread is a daemon, so it does not
+keep a process from ending.
 """
 
 import threading

@@ -130,7 +130,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
         ("CORS_ORIGINS", "http://a:080, http://[::1]:5173,", lambda found: len(found.cors_origins) == 2),
         ("URL_PREFIX", "/detections/", lambda found: found.url_prefix == "/detections"),
         ("URL_PREFIX", "/suite/v1.2/detections_a", lambda found: found.url_prefix == "/suite/v1.2/detections_a"),
-        ("PROMETHEUS_MULTIPROC_DIR", "tests", lambda found: found.shared_figures_dir == Path.cwd() / "tests"),
+        ("PROMETHEUS_MULTIPROC_DIR", "tests", lambda found: found.shared_metrics_dir == Path.cwd() / "tests"),
     ],
 )
 def test_each_setting_is_read(name: str, value: str, read: object) -> None:

@@ -91,7 +91,7 @@ def _detect_in_memory(wanted: RunRequest) -> Response:
             "delivery": None,
         },
         duplicate=False,
-        annotations=serializers.annotations(result for result in found.results if result.objects),
+        annotations=serializers.detections(result for result in found.results if result.objects),
         warnings=found.warnings,
     )
 

@@ -122,7 +122,7 @@ class Follower:
             yield self._event("progress", progress)
         first, end = self._position.frames, min(run.frames_done, self._position.frames + FRAMES_AT_ONCE)
         found = (
-            serializers.annotations(media_items.results(session, run.id, first=first, end=end)) if end > first else []
+            serializers.detections(media_items.results(session, run.id, first=first, end=end)) if end > first else []
         )
         self._position = replace(self._position, frames=end)
         if found or restart:

@@ -26,7 +26,7 @@ def answer(members: dict[str, Any], frames: Frames) -> Response:
     pages = run_results.pages(get_services().queries, frames)
     first = next(pages)
     if len(first) < PAGE_ROWS:
-        return jsonify(**members, annotations=serializers.annotations(run_results.frame_results([first])))
+        return jsonify(**members, annotations=serializers.detections(run_results.frame_results([first])))
     response = Response(_written(members, chain([first], pages)), mimetype="application/json")
     request_slot.keep(response)
     return response
@@ -35,7 +35,7 @@ def answer(members: dict[str, Any], frames: Frames) -> Response:
 def _written(members: dict[str, Any], pages: Iterable[Page]) -> Iterator[str]:
     piece, separator = json.dumps(members)[:-1] + ', "annotations": [', ""
     for result in run_results.frame_results(pages):
-        piece += separator + json.dumps(serializers.annotations([result]))[1:-1]
+        piece += separator + json.dumps(serializers.detections([result]))[1:-1]
         separator = ", "
         if len(piece) >= WRITTEN_BYTES:
             yield piece
