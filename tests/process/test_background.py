@@ -74,7 +74,7 @@ def test_background_work_goes_on_after_a_failure_and_logs_it_once() -> None:
 def test_no_wake_up_shortens_the_pause_of_a_dispatcher_that_fails(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatching, "AFTER_FAILURE_SECONDS", 0.2)
+    monkeypatch.setattr(dispatching, "FAILURE_PAUSE_SECONDS", 0.2)
     with closing(Database(sqlite_url)) as database, closing(World(database)) as world:
         dispatcher = world.dispatcher(Receiver())
         turns: list[float] = []
