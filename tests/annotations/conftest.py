@@ -1,4 +1,4 @@
-"""Messages to send, and a client that is closed again."""
+"""Fixtures: messages, and a client that is closed at the end."""
 
 import contextlib
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""A service that answers wrongly, hugely or with malice: bounded reading, and no token where it does not belong."""
+"""A service with wrong, huge or malicious answers: reading is bounded, and no token leaks."""
 
 import gzip
 import logging

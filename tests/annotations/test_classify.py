@@ -1,4 +1,4 @@
-"""Every row of the design's table of answers, over real HTTP: what the answer means, and what comes of its stream."""
+"""The classification of every answer, over real HTTP, and the transition of its stream."""
 
 import json
 from dataclasses import replace
@@ -50,14 +50,14 @@ def delivered_to(server: Server, make_client: MakeClient, kind: MessageKind, **c
 
 
 def comes_to(found: Classification, kind: MessageKind = CREATE, **claimed: Any) -> Action:
-    """What the stream comes to by such an answer, which is the only one there is."""
+    """Return the transition after a single such answer."""
     claim = replace(Claim(message(kind), 1), **claimed)
     returned = [SendResult(claim, Attempt(found, NOW, 0.1))]
     return decide(returned, DecisionContext(NOW, EndpointState()), RetryPolicy()).transitions[0].action
 
 
 def finally_comes_to(found: Classification, kind: MessageKind = CREATE) -> Action:
-    """What the stream comes to by such an answer once it has been given five times over ten minutes."""
+    """Return the transition after five such answers over ten minutes."""
     return comes_to(found, kind, counted_attempts=4, refused_since=NOW - 600)
 
 

@@ -1,4 +1,4 @@
-"""What is sent, over how many connections, and what a look answers."""
+"""The client: what it sends, over how many connections, and which records it fetches."""
 
 import json
 import threading
@@ -166,7 +166,7 @@ def test_the_environment_changes_nothing(
 
 
 class Tokens:
-    """A source that counts."""
+    """A token source that counts its calls."""
 
     def __init__(self) -> None:
         self.given: list[tuple[str, bool]] = []
@@ -278,7 +278,7 @@ def test_a_record_that_is_not_there_is_none(make_client: MakeClient) -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 405, 501, 302, 204, 200, 404])
 def test_where_nobody_may_look_nothing_is_known(make_client: MakeClient, status: int) -> None:
-    """No such call, forbidden, elsewhere, nothing, or a page for people."""
+    """No GET, forbidden, a redirect, an empty answer, or HTML."""
     page = b"" if status == 204 else b"<!DOCTYPE html><title>Sign in</title>"
     with Server(answer(status, page, content_type="text/html")) as server, pytest.raises(RecordsNotReadable) as said:
         make_client(server.url).fetch_record(MEDIA, "ada")

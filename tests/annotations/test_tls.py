@@ -1,4 +1,4 @@
-"""https: who is trusted, and the same deadline."""
+"""https: trusted certificates, and the same deadline."""
 
 import datetime
 import ipaddress
@@ -24,7 +24,7 @@ OK = answer(200, b"{}")
 
 
 def certificate(folder: Path, address: str) -> Path:
-    """A self-signed certificate of that address, with its key, in one PEM file."""
+    """Write a self-signed certificate of an address and its key to a PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, address)])
     now = datetime.datetime.now(datetime.UTC)

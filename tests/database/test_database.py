@@ -1,4 +1,4 @@
-"""The database recipes: durability, waiting for a turn, and what a failure means for the caller."""
+"""Transactions: durability, waiting for locks, and the errors that callers get."""
 
 import os
 import sqlite3

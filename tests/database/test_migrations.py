@@ -44,7 +44,7 @@ def configuration(url: str) -> Config:
 
 
 def fill(database: Database, folder: Path) -> None:
-    """A row in every table."""
+    """Add a row to every table."""
     media = open_intake(folder, database).send(picture("photo")).media
     with database.write_transaction() as session:
         queue = OutboxQueue(database.now)
@@ -116,7 +116,7 @@ def test_runs_of_the_first_schema_belong_to_whoever_brought_their_media(database
 def test_results_of_the_second_schema_get_their_frames_number_where_it_is_known(
     database_url: str, tmp_path: Path
 ) -> None:
-    """A picture is frame 0; which frame of a video it was nobody can tell any more."""
+    """A picture is frame 0; the frame numbers of a video are unknown."""
     found = select(Detection.source_frame, DetectionRun.warnings).join(DetectionRun)
     with closing(Database(database_url)) as database:
         fill(database, tmp_path / "media")
@@ -132,7 +132,7 @@ def test_results_of_the_second_schema_get_their_frames_number_where_it_is_known(
 
 
 def test_a_migration_up_or_down_loses_no_row(database_url: str, tmp_path: Path) -> None:
-    """SQLite alters a table by dropping it, which would take along whatever refers to it."""
+    """SQLite alters a table by dropping a copy, which must not delete the rows that refer to it."""
     new_since = {
         SharedKey.__tablename__,
         DatabaseInstance.__tablename__,

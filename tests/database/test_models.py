@@ -1,4 +1,4 @@
-"""Each constraint does its work on both databases, and a status moves only as the contract allows."""
+"""Each constraint works on both databases, and a status changes only in the allowed ways."""
 
 from itertools import product
 from typing import Any

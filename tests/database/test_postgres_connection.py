@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: what a URL asks for, how long a server may be silent, and which server is fit."""
+"""Connections to PostgreSQL: options of the URL, deadlines for a silent server, and refused encodings."""
 
 import os
 import sys
@@ -171,7 +171,7 @@ def test_a_watcher_asks_a_server_that_says_nothing_whether_it_is_still_there(sil
 
 @contextmanager
 def read_only(url: str) -> Iterator[None]:
-    """A server that lets nobody write, as a standby and many a full disk."""
+    """A read-only server, as a standby is."""
     name = make_url(url).database
     others = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
     execute(
@@ -185,7 +185,7 @@ def read_only(url: str) -> Iterator[None]:
 
 
 def write(database: Database) -> int:
-    """Write something; returns the connection that did."""
+    """Write something; return the connection that was used."""
     with database.write_transaction() as session:
         session.execute(text("INSERT INTO counter_shard (name, shard, value) VALUES ('x', 0, 1)"))
         session.execute(text("DELETE FROM counter_shard WHERE name = 'x'"))

@@ -1,4 +1,4 @@
-"""Whether a database stands at the migration that the code needs, on each kind of database."""
+"""The comparison of the database's migration with the code's, on each kind of database."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""How a writer waits for its turn at a SQLite database."""
+"""How a writer waits for the lock of an SQLite database."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from app.database.sqlite_engine import LONGEST_PAUSE_SECONDS, SHORTEST_PAUSE_SEC
 
 
 class Waiting:
-    """A clock that only sleeping moves on, and what becomes of the lock at some time of it."""
+    """A clock that only sleeping advances, with actions on the lock at given times."""
 
     def __init__(self, holder: sqlite3.Connection, frees_after: float) -> None:
         self.pauses: list[float] = []
@@ -29,7 +29,7 @@ class Waiting:
 
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, sqlite3.Connection]]:
-    """Two connections, of which the first is writing."""
+    """Two connections, the first of which is writing."""
     path = tmp_path / "database.db"
     with (
         closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as first,

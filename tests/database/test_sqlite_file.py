@@ -1,4 +1,4 @@
-"""An SQLite file that is moved, deleted, replaced or never there: nothing is read from or committed to another one."""
+"""An SQLite file that is missing, moved, deleted or replaced: nothing is read from or committed to another file."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ ANY = select(OutboxCircuit.failures).limit(1)
 
 
 def nothing() -> None:
-    """Finds nothing against a file."""
+    """Accept every file."""
 
 
 def count(database: Database, failures: int) -> None:
@@ -39,7 +39,7 @@ def counted(database: Database) -> int | None:
 
 
 def counted_in(path: Path) -> int:
-    """As a process that opens the path anew finds it."""
+    """Count rows as a process that opens the path anew does."""
     with closing(sqlite3.connect(path)) as connection:
         found: int = connection.execute("SELECT failures FROM outbox_circuit").fetchone()[0]
         return found
@@ -57,7 +57,7 @@ def found(database: Database) -> object:
 
 
 def refused_everywhere(database: Database) -> str:
-    """What a person is advised, once reading, looking, writing and a trial are refused."""
+    """Check that reads, queries, writes and the write probe are refused; return the advice."""
     for use in (lambda: counted(database), lambda: found(database), lambda: count(database, 99)):
         assert str(database.url.database) not in str(refusal(use))
     return refusal(database.check_writable).advice
@@ -65,7 +65,7 @@ def refused_everywhere(database: Database) -> str:
 
 @pytest.fixture
 def home(tmp_path: Path, sqlite_template: Path) -> Path:
-    """A folder with a database in it, that may be moved."""
+    """A folder with a database that a test may move."""
     folder = tmp_path / "home"
     folder.mkdir()
     shutil.copy(sqlite_template, folder / "d.db")

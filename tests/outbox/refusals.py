@@ -1,4 +1,4 @@
-"""Media items that a person has to look after, without waiting for the ten minutes that it takes to come to that."""
+"""Parked media items, without waiting for the ten minutes that parking takes."""
 
 from contextlib import closing
 
@@ -13,8 +13,7 @@ _ENOUGH_SECONDS = 20.0
 
 
 def refused_for_long(database_url: str, media_id: str) -> None:
-    """Have a media item, which is refused at this moment, stand as if that had gone on for as long as it may: its next
-    refusal parks it."""
+    """Set a refused stream as if it had been refused for as long as possible, so that its next refusal parks it."""
     with closing(Database(database_url)) as database:
         eventually(lambda: _make_old(database, media_id), f"{media_id} to be refused", seconds=_ENOUGH_SECONDS)
 

@@ -1,4 +1,4 @@
-"""What a person may do to the outbox: retry and skip what is parked, prune what is old, ask how it stands."""
+"""Administration of the outbox: retry and skip parked messages, prune old ones, show its state."""
 
 import pytest
 
@@ -17,7 +17,7 @@ DAY = 86400.0
 
 
 def park(world: World, *before: MediaStatus) -> str:
-    """A media whose first message was refused."""
+    """Add a media item whose first message is parked; return its id."""
     media_id = world.media(*before)
     receiver = Receiver()
     receiver.answer(media_id, CONTRADICTED)
@@ -27,7 +27,7 @@ def park(world: World, *before: MediaStatus) -> str:
 
 
 def retry(world: World, *media_ids: str) -> list[str]:
-    """Put these back, or all where none is named."""
+    """Retry these media items, or all if none is given."""
     with world.database.write_transaction() as session:
         return admin.retry_parked(session, world.database.now, media_ids or None)
 
@@ -132,7 +132,7 @@ def test_a_skip_of_the_only_message_leaves_nothing_waiting(world: World, receive
 @pytest.mark.parametrize("media_id", ["0000000000000001", "ffffffffffffffff"], ids=["waiting", "unknown"])
 def test_only_what_is_parked_can_be_skipped(world: World, media_id: str) -> None:
     world.media()
-    with pytest.raises(MediaNotFound, match="not parked|no messages"):
+    with pytest.raises(MediaNotFound, match=r"not parked|no messages"):
         skip(world, media_id)
     assert world.messages("0000000000000001")[0].outcome is None
 

@@ -1,4 +1,4 @@
-"""The circuit breaker: open when the endpoint is unfit, tried by one probe at a time, closed again at full speed."""
+"""The circuit breaker: opens when the endpoint is unfit, probes one message at a time, closes at full speed."""
 
 from contextlib import closing
 
@@ -28,7 +28,7 @@ PROCESSING = MediaStatus.AI_PROCESSING
 
 
 def open_circuit(world: World, answer: Classification = BUSY) -> str:
-    """Open it by answers to messages of new media items; returns the first, which is the next to be due."""
+    """Open the circuit by unfit answers to new media items; return the first, which is due next."""
     media_ids = [world.media() for _ in range(CONSECUTIVE_THRESHOLD)]
     world.drive(world.dispatcher(Receiver(answer)))
     assert not world.circuit.is_closed

@@ -1,4 +1,4 @@
-"""Claims: one dispatcher at a time, one message of a media at a time, and a lease that is lost is lost for good."""
+"""Claims: one dispatcher and one message of a media item at a time; a lost lease changes nothing any more."""
 
 import threading
 import time
@@ -214,7 +214,7 @@ def test_a_late_writer_changes_nothing_while_the_media_is_parked_or_backs_off(wo
 
 
 class _Seconds:
-    """A monotonic clock that jumps when it is told to."""
+    """A monotonic clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""What is counted again and again costs the same however much there is, and is right within its age."""
+"""Counts for frequent callers: their cost does not depend on the backlog, and they are right within their age."""
 
 from contextlib import closing
 

@@ -1,6 +1,6 @@
-"""What comes of each answer, decided purely: every verdict, in every condition of circuit breaker and holds.
+"""Decisions: the transition and the endpoint's state after every verdict, in every state of circuit and holds.
 
-That each row of the design's table of answers gets its verdict is shown in tests/annotations/test_classify.py.
+tests/annotations/test_classify.py tests that each answer gets its verdict.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ def one(found: Classification | None, known: DecisionContext | None = None, **ch
 
 
 def window(*votes: Signal, user: str = "ada", at: float = NOW - 1) -> Window:
-    """Exchanges of as many media items."""
+    """Return a window of exchanges, each of another media item."""
     return Window([Sample(signal, f"old-{number}", user, at) for number, signal in enumerate(votes)])
 
 
@@ -119,7 +119,7 @@ def test_trouble_backs_off_and_counts_for_the_backoff_only() -> None:
 
 @pytest.mark.parametrize("found", [TROUBLE, UNFIT, HELD, REFUSED, LIMITED, PARKED], ids=lambda one: one.verdict.value)
 def test_whoever_says_when_to_return_is_heeded(found: Classification) -> None:
-    """Row 40 of the field log: with any code."""
+    """With any status code."""
     made = one(replace(found, retry_after=900.0))
     assert made.action == Action.RETRY
     assert made.delay == 900.0

@@ -1,4 +1,4 @@
-"""Enqueuing: a message is part of the transaction it tells of, numbered in commit order, and disturbs nothing."""
+"""Enqueuing: a message is part of the transaction that it reports, and numbered in commit order."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

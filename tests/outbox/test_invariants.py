@@ -1,4 +1,4 @@
-"""`flask outbox verify`: silent about a sound outbox, and finds each inconsistency that is planted."""
+"""`flask outbox verify`: reports nothing about a sound outbox and finds each planted inconsistency."""
 
 import pytest
 from sqlalchemy import text
@@ -18,14 +18,14 @@ def broken(world: World) -> list[tuple[str, str]]:
 
 
 def run(world: World, *statements: str) -> None:
-    """Do by hand what no code of ours does."""
+    """Run SQL that violates an invariant."""
     with world.database.write_transaction() as session:
         for statement in statements:
             session.execute(text(statement))
 
 
 def running(world: World, media_id: str) -> None:
-    """A run under way, as a media that is being processed has."""
+    """Add a run under way."""
     run(
         world,
         "INSERT INTO detection_run (media_id, user_id, detector, confidence, frame_interval, state, attempts,"

@@ -1,7 +1,7 @@
-"""The plans of the statements that run all the time: none reads what it then throws away.
+"""Query plans of the frequent statements: none reads many rows that it then discards.
 
-Read beside 8,000 streams that wait for later and 12,000 kept messages; PLAN_WAITING=400000 PLAN_KEPT=3000000 is the
-full figure.
+With 8,000 streams that wait for later and 12,000 delivered messages; PLAN_WAITING=400000 PLAN_KEPT=3000000 is the full
+form.
 """
 
 import os
@@ -30,7 +30,7 @@ FEW_ROWS = 50
 
 
 class Statements:
-    """Every statement that a database was sent, once, with the parameters of its last time."""
+    """Every statement sent to a database, once, with its last parameters."""
 
     def __init__(self, database: Database) -> None:
         self.seen: dict[str, Any] = {}
@@ -42,7 +42,7 @@ class Statements:
 
 
 def work_through(world: World) -> None:
-    """Everything that a running service does with its outbox, and what those ask who watch it."""
+    """Do everything that a running service and its observers do with the outbox."""
     receiver, counts = Receiver(), OutboxCounts(world.database)
     dispatcher = world.dispatcher(receiver)
     media_ids = [world.media(MediaStatus.AI_PROCESSING) for _ in range(6)]
@@ -86,7 +86,7 @@ def test_no_statement_reads_what_it_throws_away(beside: World) -> None:
 
 
 def _counts_everything(statement: str) -> bool:
-    """The count that a thread makes now and then, of all that waits."""
+    """Whether the statement is the background count of all waiting streams."""
     return statement.startswith("SELECT count(*)") and "LIMIT" not in statement
 
 
@@ -133,7 +133,7 @@ def test_a_comparison_with_the_clock_bounds_the_scan_of_an_index(beside: World) 
 def test_what_a_long_snapshot_keeps_in_an_index_is_not_passed_over_by_each_claim(
     postgres_url: str, clock: Clock
 ) -> None:
-    """Row 70 of the field log."""
+    """A long report or backup keeps PostgreSQL from removing entries of delivered messages."""
     gone = 3000
     with (
         closing(Database(postgres_url, now=clock.sql)) as database,

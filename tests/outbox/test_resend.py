@@ -1,4 +1,4 @@
-"""Saying again what the annotations service has lost: through the outbox, in order, and nothing that it has."""
+"""Resending what the annotations service has lost: through the outbox, in order, and nothing else."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ PROCESSING, PROCESSED, ERROR = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESS
 
 
 class OtherSide(Receiver):
-    """Keeps a record of what it is told, and can lose it."""
+    """An annotations service that keeps records and can lose them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class OtherSide(Receiver):
         return self.records.get(media_id)
 
     def told(self, media_id: str) -> list[tuple[int, str, int]]:
-        """What it has been told of a media item: number, kind and status of each message."""
+        """Return the messages that it got about a media item: sequence number, kind and status."""
         return [
             (one.seq, one.kind.value, one.payload["mediaStatus"]) for one in self.arrived if one.media_id == media_id
         ]
@@ -53,7 +53,7 @@ def resend(world: World, other_side: OtherSide, wanted: Selection | None = None,
 
 
 def delivered(world: World, other_side: OtherSide, *statuses: MediaStatus) -> str:
-    """A media item of which everything has arrived."""
+    """Add a media item with all messages delivered; return its id."""
     media_id = world.media(*statuses)
     world.drive(world.dispatcher(other_side))
     return media_id
@@ -188,7 +188,7 @@ def test_since_a_moment_means_what_was_delivered_since(world: World, other_side:
 
 
 def test_where_nothing_at_all_is_found_nothing_is_sent(world: World, other_side: OtherSide) -> None:
-    """A service without GET answers 404 to every one, and so does one that has lost everything."""
+    """A service without GET answers 404, and so does one that has lost everything."""
     media_id = delivered(world, other_side)
     other_side.records.clear()
     with pytest.raises(Unavailable, match="--since"):

@@ -1,4 +1,4 @@
-"""What becomes of a message: delivered, again after a backoff, or parked, and trouble is never held against it."""
+"""Transitions of a message: delivered, retried after a backoff, or parked; transient failures never park it."""
 
 import pytest
 
@@ -122,7 +122,7 @@ def test_a_media_refused_alone_is_parked_at_its_third_attempt_after_ten_minutes(
 def test_where_everything_is_refused_nothing_is_parked_and_all_arrives_once_it_is_accepted(
     world: World, clock: Clock
 ) -> None:
-    """Reliability row 38: the circuit opens, says why, and what had been parked in that streak goes back."""
+    """Reliability row 38: the circuit opens with a reason, and streams parked in that streak are unparked."""
     receiver = Receiver()
     dispatcher = world.dispatcher(receiver)
     unlucky, before = world.media(PROCESSING), world.media(PROCESSING)
@@ -337,7 +337,7 @@ def test_a_claim_that_another_has_taken_meanwhile_does_not_go_on(world: World, c
 
 
 def _acknowledged_unheard(world: World) -> tuple[str, Dispatcher, Receiver]:
-    """A media whose first message's acknowledgement was committed, but its dispatcher was told that it was not."""
+    """Add a media item whose first delivery was committed although the dispatcher got an error."""
     media_id = world.media(PROCESSING)
     receiver = world.slow_receiver()
     dispatcher = world.dispatcher(receiver)

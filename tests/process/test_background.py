@@ -1,4 +1,4 @@
-"""Work in the background that fails: told of once a minute, and never hurried on."""
+"""Background work that fails: logged once a minute, and not repeated early."""
 
 import threading
 import time
@@ -50,7 +50,7 @@ def test_another_failure_and_one_after_a_success_are_logged_at_once() -> None:
 
 
 class Failing(BackgroundWork):
-    """Fails each time."""
+    """Background work that always fails."""
 
     def __init__(self) -> None:
         super().__init__("failing", pause=0.01)

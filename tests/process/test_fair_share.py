@@ -1,4 +1,4 @@
-"""Who may add to a queue that users share."""
+"""Fair shares of a queue."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A log that cannot be written: lines are lost and counted, and nothing else happens."""
+"""A log that cannot be written: lines are lost and counted, without other effects."""
 
 import os
 import signal

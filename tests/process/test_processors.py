@@ -1,4 +1,4 @@
-"""Which processor a server process gets, and what becomes of the processes that it starts."""
+"""Pinning of a server process to a processor, and of the processes that it starts."""
 
 import math
 import os

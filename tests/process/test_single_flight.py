@@ -1,4 +1,4 @@
-"""One call at a time, in one thread, for however many want its outcome."""
+"""One call at a time, in one thread, for any number of callers."""
 
 import threading
 from concurrent.futures import TimeoutError as NotInTime

@@ -1,4 +1,4 @@
-"""What a start warns of: another machine that is reached without TLS."""
+"""Warnings at a start: other machines that are reached without TLS."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""A start whose database comes later."""
+"""A start before its database is up."""
 
 import socket
 import sys

@@ -1,4 +1,4 @@
-"""Runs in a real detector process: it dies, the media is bad, the service ends, another process takes over."""
+"""Runs in a real detector process: it dies, the media item is bad, the service stops, another process takes over."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ NEW, PROCESSING, PROCESSED, ERROR = 1, 2, 3, 6
 
 
 class Worker:
-    """An executor of one run at a time, with the detector process that it made."""
+    """An executor of one run at a time with its detector process."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -49,7 +49,7 @@ class Worker:
         return self.processes[-1]
 
     def start(self, path: Path, media_type: str = "Image", wanted: RunRequest = WANTED) -> tuple[str, int]:
-        """Begin with a run of that file; returns the ids of its media and of the run."""
+        """Start a run of a file; return the ids of its media item and of the run."""
         media_id = self.world.media(path, media_type)
         run_id = self.world.runs.start_new(media_id, wanted)
         self.executor.start()
@@ -65,21 +65,21 @@ class Worker:
         return pid
 
     def kill_detector(self, run_id: int, attempts: int) -> None:
-        """End the detector as the kernel would, in the middle of that try."""
+        """Kill the detector in the middle of an attempt."""
         eventually(lambda: self.world.run(run_id).attempts == attempts and self.world.run(run_id).frames_done > 0)
         os.kill(self.pid(), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip that takes some seconds to look through."""
+    """A clip that takes some seconds to process."""
     photo = Image.open(ASTRONAUT).convert("RGB")
     return Clip("clip.mp4", frames=FRAMES).write(tmp_path_factory.mktemp("clips"), photo)
 
 
 @pytest.fixture
 def worker(sqlite_url: str, clock: Clock) -> Iterator[Worker]:
-    """On a database whose time is the `clock` fixture's, so that no lease ends by itself."""
+    """On a database with the clock of the `clock` fixture, so that no lease expires by itself."""
     with closing(Database(sqlite_url, now=clock.sql)) as database:
         worker = Worker(World(database))
         yield worker
@@ -240,7 +240,7 @@ def test_a_bad_picture_in_memory_is_its_senders_to_hear_of(worker: Worker) -> No
 
 
 def test_pictures_in_memory_wait_in_a_line_of_bounded_length(worker: Worker) -> None:
-    """Nobody works yet, so whoever comes first waits his time, and whoever finds the line full goes at once."""
+    """No detector works yet, so the first clients wait for their time limit, and later ones are refused at once."""
     job = Job(ASTRONAUT.read_bytes(), "Image")
     with ThreadPoolExecutor(WAITING_IN_MEMORY + 1) as clients:
         asked = [clients.submit(worker.executor.detect, job, 1.0, user="ada") for _ in range(WAITING_IN_MEMORY + 1)]
@@ -250,7 +250,7 @@ def test_pictures_in_memory_wait_in_a_line_of_bounded_length(worker: Worker) -> 
 
 
 def test_pictures_in_memory_and_runs_take_turns(worker: Worker) -> None:
-    """The pictures were there first, and yet the run has to wait for no more than one."""
+    """The pictures came first, but the run waits for one of them only."""
     world, ended = worker.world, list[str]()
     executor = RunExecutor(
         world.runs,

@@ -1,4 +1,4 @@
-"""Faults of the house: the run waits, says for what, is never reported as Error, and goes on by itself."""
+"""House faults: the run waits with a reason, is never reported as Error, and continues by itself."""
 
 import os
 import resource
@@ -41,7 +41,7 @@ SECONDS = float(os.environ.get("HOUSE_SECONDS", "0"))
 
 
 class House:
-    """An executor of one detector, and what releases runs that were put off, both of them quick."""
+    """An executor of one detector and the release of blocked runs, with short waits."""
 
     def __init__(self, database: Database, tmp_path: Path) -> None:
         self.world = World(database)
@@ -78,7 +78,7 @@ class House:
         self.executor.stop()
 
     def copies(self, folder: Path) -> list[tuple[str, int]]:
-        """Media items with a run each, whose files lie in that folder."""
+        """Add media items with a run each, whose files are in a folder; return their ids."""
         folder.mkdir()
         queued = []
         for number in range(RUNS):
@@ -266,5 +266,5 @@ def test_each_wait_of_a_closed_gate_is_twice_the_one_before(clock_seconds: list[
 
 @pytest.fixture
 def clock_seconds() -> list[float]:
-    """A clock that stands still until it is moved."""
+    """A clock that a test moves."""
     return [100.0]

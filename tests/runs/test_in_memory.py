@@ -1,4 +1,4 @@
-"""The queue of pictures that are not stored: short, and nobody stands behind all of another's."""
+"""The queue of in-memory jobs: bounded, and users take turns."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How many runs may wait, and what it costs to find that out and to find the next one."""
+"""The limit of waiting runs, and the cost of checking it and of claiming the next run."""
 
 import re
 import sqlite3
@@ -24,7 +24,7 @@ AT_ONCE = 1000
 
 
 def fill(database: Database, user: str, waiting: int, ended: int = 0) -> None:
-    """Runs of that user, each of a media of its own."""
+    """Add runs of a user, each of another media item."""
     prefix = user.encode().hex()[:8].ljust(8, "0")
     media = [
         {
@@ -67,7 +67,7 @@ def fill(database: Database, user: str, waiting: int, ended: int = 0) -> None:
 
 @contextmanager
 def steps_of_sqlite(database: Database) -> Iterator[list[int]]:
-    """Counts, in hundreds, the steps of SQLite's machine that writing transactions take: no clock is in that."""
+    """Count the steps of SQLite's virtual machine in write transactions, in hundreds; independent of any clock."""
     steps = [0]
 
     def count() -> int:

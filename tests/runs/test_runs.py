@@ -1,4 +1,4 @@
-"""Runs as rows: one at a time for each media, leased to one process, ended once, each status with its message."""
+"""Runs as rows: one at a time per media item, leased to one process, ended once, each status with its message."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -83,7 +83,7 @@ def test_a_media_can_be_looked_at_again_after_either_end(world: World) -> None:
 
 
 def test_a_run_rolled_back_leaves_no_status_and_no_message(world: World) -> None:
-    """The status and its message are of the transaction that ends the run: a database that refuses takes both back."""
+    """Status and message are part of the transaction that ends the run, so a failed commit takes both back."""
     media_id = world.media()
     run_id = world.runs.start_new(media_id, WANTED)
     claimed = world.claimed()

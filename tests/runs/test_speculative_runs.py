@@ -1,4 +1,4 @@
-"""Pictures that an idle detector begins with while they are being recorded: what is kept, and what is not."""
+"""Speculative runs: pictures that an idle detector begins while they are being recorded."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def nothing(_connection: WriteTransaction, _media: Media) -> None:
 
 
 class Desk:
-    """Takes pictures in and runs them, with one detector."""
+    """Ingests pictures and runs them with one detector."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         self.world = World(database)
@@ -57,7 +57,7 @@ class Desk:
         )
 
     def start(self) -> "Desk":
-        """Start the detector and wait until it is ready and has nothing to do."""
+        """Start the detector and wait until it is idle."""
         self.process.load()
         self.executor.start()
         self.await_idle()
@@ -69,7 +69,7 @@ class Desk:
     def upload(
         self, content: bytes = ASTRONAUT, wanted: RunRequest = WANTED, *, before: Step = nothing, after: Step = nothing
     ) -> tuple[str, int]:
-        """Take a picture in; `before` and `after` are what its transaction does around the run. Returns both ids."""
+        """Ingest a picture; `before` and `after` run in its transaction around the run. Returns both ids."""
         with SpeculativeRun(self.world.runs, self.executor, wanted) as run:
 
             def record(connection: WriteTransaction, media: Media) -> None:
@@ -126,7 +126,7 @@ def test_media_status_messages_and_the_leased_run_are_one_transaction_and_its_en
 
 
 def test_a_picture_is_begun_before_it_is_recorded_and_needs_no_name_then(sqlite_desk: Desk) -> None:
-    """Once the detector has it, both its names are removed: whoever looks only now finds no file."""
+    """Once the detector has the file, both its names are removed, so that opening it later would fail."""
     folders = (sqlite_desk.intake.images, sqlite_desk.intake.incoming)
 
     def lose_the_file(_connection: WriteTransaction, _media: Media) -> None:
@@ -216,7 +216,7 @@ def test_while_the_detector_is_busy_pictures_wait_as_rows(sqlite_desk: Desk) -> 
 
 
 def begin(world: World, folder: Path, content: bytes = ASTRONAUT, user: str = "ada") -> int:
-    """Record a picture whose run some process has begun, which then dies; returns the run's id."""
+    """Record a picture whose run was begun by a process that then dies; return the run's id."""
     intake, ids = open_intake(folder, world.database), list[int]()
 
     def record(connection: WriteTransaction, media: Media) -> None:
@@ -243,7 +243,7 @@ def test_a_run_whose_process_dies_behind_the_recording_is_continued_once_its_lea
 
 
 def test_nothing_is_begun_out_of_turn(world: World, clock: Clock, tmp_path: Path) -> None:
-    """A run waits that this process has not heard of: the picture's is queued behind it, and its media is New."""
+    """Another run waits that this process does not know of, so the picture's run is queued behind it."""
     waiting = world.runs.start_new(world.media(), WANTED)
     begun = begin(world, tmp_path / "media", user="grace")
     assert world.run(begun).state == RunState.QUEUED

@@ -1,4 +1,4 @@
-"""One user beside another: runs that yield and go on from where they were, and runs that a person ends."""
+"""Runs that yield to another user and continue later, and runs that a person cancels."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +20,7 @@ def ask(world: World, user: str) -> int:
 
 
 def begin(world: World, user: str) -> ClaimedRun:
-    """A run of that user, being worked on."""
+    """Start a run of a user; return its claim."""
     run_id = ask(world, user)
     claimed = world.claimed()
     assert claimed.run_id == run_id
@@ -28,7 +28,7 @@ def begin(world: World, user: str) -> ClaimedRun:
 
 
 def is_waited_for(world: World, claimed: ClaimedRun) -> tuple[bool, bool]:
-    """Before and after the run has had its turn."""
+    """Return whether the run should yield before and after it had its turn."""
     return (
         world.runs.should_yield(claimed, had_its_turn=False),
         world.runs.should_yield(claimed, had_its_turn=True),

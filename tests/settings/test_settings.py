@@ -1,4 +1,4 @@
-"""Every setting: its default, its values, and one line that names it when it is wrong. Secrets show nowhere."""
+"""Every setting: its default, its values, and the one line that names it if it is wrong. No secret is shown."""
 
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError
@@ -36,7 +36,7 @@ def settings(**environ: str) -> Settings:
 
 
 def refusal(environ: Mapping[str, str]) -> str:
-    """What stops the start, which must be one line."""
+    """Return the error of a start, which must be one line."""
     with pytest.raises(SettingsError) as refused:
         Settings.from_env(environ)
     message = str(refused.value)
@@ -448,7 +448,7 @@ def test_any_text_is_either_read_or_refused_in_one_line_that_names_the_setting(n
 
 
 def test_tokens_for_the_annotations_service_name_its_own_audience_and_issuer_before_ours(tmp_path: Path) -> None:
-    """Row 38 of the field log: a service checks that `aud` is itself."""
+    """A service checks that `aud` is itself."""
     environ = {
         "JWT_SECRET_KEY": SECRET,
         "JWT_AUDIENCE": "detections",
@@ -479,7 +479,7 @@ def test_tokens_for_the_annotations_service_name_its_own_audience_and_issuer_bef
     ],
 )
 def test_a_value_in_quotes_is_refused_by_name_and_not_shown(name: str, value: str) -> None:
-    """As `docker run --env-file` leaves them."""
+    """`docker run --env-file` does not remove quotes."""
     message = refusal(LEAST | {name: value})
     assert message.startswith(f"{name} ")
     assert value not in message
