@@ -80,7 +80,8 @@ class Database:
         engine = self._backend.reader_for(statement_seconds)
         with (
             self._watched(),
-            ReadTransaction(engine) as transaction,
+            engine.connect() as core,
+            ReadTransaction(core) as transaction,
             self._backend.limit_statements(transaction, statement_seconds),
         ):
             yield transaction
@@ -97,16 +98,15 @@ class Database:
         with (
             self._watched(),
             self._backend.lock_writer(None, since=waiting_since),
-            WriteTransaction(self.writer) as transaction,
-            transaction.begin() as begun,
+            self.writer.connect() as core,
+            core.begin(),
+            WriteTransaction(core) as transaction,
             self._backend.limit_statements(transaction, statement_seconds),
         ):
-            transaction.core = transaction.connection()  # begins the transaction on the database
             yield transaction
-            if not begun.is_active:
-                transaction.topics.clear()
-            elif transaction.topics:
-                self._backend.notify_others(transaction.core)
+            transaction.flush()
+            if transaction.topics:
+                self._backend.notify_others(core)
         self.health.committed()
         for topic in transaction.topics:
             for subscriber in self._subscribers[topic]:

@@ -2,12 +2,15 @@
 
 A function that only reads takes a Session; one that writes takes a WriteTransaction, so its signature shows that it
 changes something.
+
+Both are sessions over one connection, `core`, which runs the frequent statements about tables: a session's handling of
+mapped objects costs more than SQLite spends on such a statement.
 """
 
 from enum import Enum
 from typing import NoReturn
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import ORMExecuteState, Session
 
@@ -26,8 +29,9 @@ class ReadTransaction(Session):
     a rollback at the end would make psycopg forget its prepared statements.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, autoflush=False, expire_on_commit=False)
+    def __init__(self, core: Connection) -> None:
+        super().__init__(core, autoflush=False, expire_on_commit=False)
+        self.core = core
 
     def flush(self, objects: object = None) -> NoReturn:
         """Refuse to write objects that were added or changed."""
@@ -37,14 +41,12 @@ class ReadTransaction(Session):
 class WriteTransaction(Session):
     """Runs statements that are committed together, and notifies subscribers of topics after the commit.
 
-    `core` runs frequent statements about tables: a session's handling of mapped objects would cost each of them as much
-    as SQLite spends on it.
+    It never commits or rolls back by itself: it ends with the transaction of its connection.
     """
 
-    core: Connection
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, autoflush=False, expire_on_commit=False)
+    def __init__(self, core: Connection) -> None:
+        super().__init__(core, autoflush=False, expire_on_commit=False, join_transaction_mode="rollback_only")
+        self.core = core
         self.topics: set[Topic] = set()
 
     def notify(self, topic: Topic) -> None:

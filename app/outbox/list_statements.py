@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     String,
+    and_,
     any_,
     bindparam,
     func,
@@ -30,6 +31,17 @@ class ListStatements:
         if self.dialect == "postgresql":
             return column == any_(bindparam("media", type_=ARRAY(String)))
         return column.in_(select(func.json_each(bindparam("media", type_=JSON())).table_valued("value").c.value))
+
+    def matches(self, column: ColumnElement[str], key: ColumnElement[str]) -> ColumnElement[bool]:
+        """Return the condition that `column` equals the key of one of the `rows`, as an index condition.
+
+        PostgreSQL would scan the table for the join, unless it also gets an array of the keys. SQLite would go through
+        all rows for each key of such an array.
+        """
+        if self.dialect != "postgresql":
+            return column == key
+        keys = self.rows(Column(key.key, key.type)).scalar_subquery()
+        return and_(column == key, column == any_(func.array(keys)))
 
     def rows(self, *columns: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
         """Return the list parameter `rows` as a table with these columns; hundreds of parameters would be slow."""

@@ -35,8 +35,8 @@ class TransitionStatements(ListStatements):
         """Move claimed streams on to their next messages; return media_id, acked_seq and last_seq.
 
         Also returns a stream that an earlier transaction moved on whose commit was reported as failed. Parameters:
-        media, a list; rows, a list of {media_id, lease_epoch, seq, goes_on}, where `goes_on` keeps the lease for the
-        next message; lease.
+        rows, a list of {media_id, lease_epoch, seq, goes_on}, where `goes_on` keeps the lease for the next message;
+        lease.
         """
         given = self.rows(_S.media_id, _S.lease_epoch, _M.seq, Column("goes_on", Boolean())).subquery("given")
         more = _S.last_seq > given.c.seq
@@ -44,8 +44,7 @@ class TransitionStatements(ListStatements):
         return (
             update(STREAM)
             .where(
-                self.among(_S.media_id),
-                _S.media_id == given.c.media_id,
+                self.matches(_S.media_id, given.c.media_id),
                 STREAM_LEASE.fence(given.c.lease_epoch),
                 _S.acked_seq.in_((given.c.seq - ONE, given.c.seq)),
             )
@@ -69,14 +68,13 @@ class TransitionStatements(ListStatements):
     def end_messages(self) -> Executable:
         """Mark waiting messages as delivered; return media_id and `latency`, the seconds since each was created.
 
-        Parameters: media, a list; rows, a list of {media_id, seq, outcome}.
+        Parameter: rows, a list of {media_id, seq, outcome}.
         """
         given = self.rows(_M.media_id, _M.seq, _M.outcome).subquery("given")
         return (
             update(MESSAGE)
             .where(
-                self.among(_M.media_id),
-                _M.media_id == given.c.media_id,
+                self.matches(_M.media_id, given.c.media_id),
                 _M.seq == given.c.seq,
                 _M.delivered_at.is_(None),
             )
@@ -88,8 +86,8 @@ class TransitionStatements(ListStatements):
     def reschedule(self) -> Executable:
         """Release claimed streams, due again in `delay` seconds, or parked if `parked`; return their media ids.
 
-        `sent` is 1 if the message was sent, else 0. Parameters: media, a list; rows, a list of {media_id, lease_epoch,
-        seq, sent, delay, parked, failures, counted_attempts, refused, outcome_unknown, last_status, last_error}.
+        `sent` is 1 if the message was sent, else 0. Parameter: rows, a list of {media_id, lease_epoch, seq, sent,
+        delay, parked, failures, counted_attempts, refused, outcome_unknown, last_status, last_error}.
         """
         given = self.rows(
             _S.media_id,
@@ -109,8 +107,7 @@ class TransitionStatements(ListStatements):
         return (
             update(STREAM)
             .where(
-                self.among(_S.media_id),
-                _S.media_id == row.media_id,
+                self.matches(_S.media_id, row.media_id),
                 # An applied transition releases the lease, so after a commit of unknown outcome it cannot apply twice.
                 STREAM_LEASE.fence(row.lease_epoch),
                 _S.acked_seq == row.seq - ONE,

@@ -60,12 +60,11 @@ def _deliver(
     statements = queue.transition_statements(session)
     by_media = {transition.claim.message.media_id: transition for transition in delivered}
     rows = [transition.claim.as_row | {"goes_on": transition.goes_on} for transition in by_media.values()]
-    moved = session.execute(statements.deliver, {"media": list(by_media), "rows": rows, "lease": lease}).all()
+    moved = session.execute(statements.deliver, {"rows": rows, "lease": lease}).all()
     ended = {row.media_id: _ended(by_media[row.media_id]) for row in moved}
     now_ended = set()
     if ended:
-        parameters = {"media": list(ended), "rows": list(ended.values())}
-        for row in session.execute(statements.end_messages, parameters):
+        for row in session.execute(statements.end_messages, {"rows": list(ended.values())}):
             now_ended.add(row.media_id)
             result.latencies.append(row.latency)
     for media_id, transition in by_media.items():
@@ -89,8 +88,8 @@ def _reschedule(
     if not transitions:
         return
     by_media = {transition.claim.message.media_id: transition for transition in transitions}
-    parameters = {"media": list(by_media), "rows": [_row(transition) for transition in by_media.values()]}
-    held = set(session.scalars(queue.transition_statements(session).reschedule, parameters))
+    rows = [_row(transition) for transition in by_media.values()]
+    held = set(session.scalars(queue.transition_statements(session).reschedule, {"rows": rows}))
     for media_id, transition in by_media.items():
         (result.applied if media_id in held else result.lost).append(transition)
 
