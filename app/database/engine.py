@@ -97,7 +97,7 @@ class Database:
         """
         with (
             self._watched(),
-            self._backend.lock_writer(None, since=waiting_since),
+            self._backend.lock_writer(self.busy_seconds, since=waiting_since),
             self.writer.connect() as core,
             core.begin(),
             WriteTransaction(core) as transaction,

@@ -59,7 +59,7 @@ class PostgresBackend:
             driver.exchange_seconds = self._limits.exchange
 
     @contextmanager
-    def lock_writer(self, seconds: float | None, *, since: float | None = None) -> Iterator[None]:
+    def lock_writer(self, seconds: float, *, since: float | None = None) -> Iterator[None]:
         """Do nothing: writers lock rows."""
         yield
 

@@ -21,13 +21,12 @@ SAFE_SQLITE = (3, 51, 3)
 class SqliteBackend:
     """The engines and the file of an SQLite database, with the same methods as `PostgresBackend`.
 
-    Writers of one process queue on a lock, and for those of other processes on SQLite's own
-    (`app.database.sqlite_engine`), both within `busy_seconds`.
+    The writers of one process queue on a lock, and then wait for those of other processes
+    (`app.database.sqlite_engine`), with one deadline for both.
     """
 
     def __init__(self, url: URL, busy_seconds: float, *, may_create: bool) -> None:
         self._url = url
-        self._busy_seconds = busy_seconds
         self._writer_lock = WriterLock()
         self.file = DatabaseFile(Path(url.database or "").absolute(), may_create=may_create)
         self.reader = sqlite_engine.reader(url, self.file, busy_seconds)
@@ -43,9 +42,9 @@ class SqliteBackend:
         yield
 
     @contextmanager
-    def lock_writer(self, seconds: float | None, *, since: float | None = None) -> Iterator[None]:
+    def lock_writer(self, seconds: float, *, since: float | None = None) -> Iterator[None]:
         """Hold the process's writer lock within the block; raise Unavailable after `seconds`."""
-        with self._writer_lock.acquired(self._busy_seconds if seconds is None else seconds, since):
+        with self._writer_lock.acquired(seconds, since):
             yield
 
     def notify_others(self, connection: Connection) -> None:

@@ -118,8 +118,8 @@ def test_another_services_database_in_the_files_place_is_not_used(make_api: Make
     assert api.upload("/media", picture(1)).status_code == 201
     aside = [file.rename(file.with_name(f"aside-{file.name}")) for file in path.parent.glob("detections.db*")]
     shutil.copy(sqlite_template, path)
-    eventually(lambda: "it is not used" in not_ready(api), seconds=30)
-    assert is_refused(api.upload("/media", picture(2)), "Another file")
+    eventually(lambda: "one that is not used" in not_ready(api), seconds=30)
+    assert is_refused(api.upload("/media", picture(2)), "was replaced by one")
     for file in aside:
         file.rename(file.with_name(file.name.removeprefix("aside-")))
     until_ready(api)
