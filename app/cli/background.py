@@ -5,13 +5,13 @@ import threading
 from collections.abc import Sequence
 
 from app.cli.output import note
-from app.current import services
+from app.current import get_services
 from app.process.background import Background
 
 
 def check_database() -> None:
     """Say what is worth knowing about the database; raises DatabaseUnfit where a person has to change something."""
-    noticed = services().database.check()
+    noticed = get_services().database.check()
     if noticed:
         note(noticed)
 
@@ -21,7 +21,7 @@ def run_until_stopped(parts: Sequence[Background], said: str) -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopped.set())
-    services().database.condition.is_logged = True  # this command does not end with what it meets
+    get_services().database.health.is_logged = True  # this command does not end with what it meets
     for part in parts:
         part.start()
     note(said)

@@ -204,5 +204,5 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "frames": outcome.frames,
         "packetsSkipped": outcome.skipped,
         "warnings": list(outcome.warnings),
-        "annotations": serializers.annotations(outcome.found),
+        "annotations": serializers.detections(outcome.found),
     }

@@ -11,12 +11,12 @@ from app.cli.background import check_database, run_until_stopped
 from app.cli.faults import Group
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
-from app.current import services
+from app.current import get_services
 from app.database.postgres_failover import AFTER_RESTORE
 from app.errors import DetectionsError, MediaNotFound
 from app.media.hashing import MEDIA_ID
 from app.outbox import listing, serializers
-from app.startup import warn_of_plain_http
+from app.startup import warn_about_plain_http
 
 STILL_PENDING, PARKED, UNKNOWN = 1, 3, 4
 HELD_SHOWN = 5
@@ -47,12 +47,12 @@ def outbox() -> None:
 @with_appcontext
 def flush(wait: bool, timeout: float | None, media_id: str | None, as_json: bool) -> NoReturn:
     """Try everything that is pending now, whatever its backoff."""
-    if services().annotations is None:
+    if get_services().annotations is None:
         note("ANNOTATIONS_URL is not set: there is nowhere to deliver to, so messages wait.")
     if media_id is not None:
         _history(media_id)  # a mistyped id must not be told of as drained
     with progress_bar("delivering") as on_progress:
-        report = services().flush(media_id, on_progress).run(wait=wait, timeout=timeout)
+        report = get_services().flush(media_id, on_progress).run(wait=wait, timeout=timeout)
     if as_json:
         fields = asdict(report)
         timed_out = fields.pop("timed_out")
@@ -71,16 +71,16 @@ def flush(wait: bool, timeout: float | None, media_id: str | None, as_json: bool
 @with_appcontext
 def run() -> None:
     """The dispatcher as a process of its own, until SIGTERM."""
-    parts = services().delivery()
+    parts = get_services().delivery()
     if not parts:
         raise click.ClickException("ANNOTATIONS_URL is not set: there is nowhere to deliver to.")
     check_database()
-    warn_of_plain_http(services().settings)
+    warn_about_plain_http(get_services().settings)
     try:
-        services().folders.open()
+        get_services().folders.open()
     except DetectionsError as error:  # a dispatcher stores nothing, and may run where no folder is
         note(f"Whether the database was restored from an earlier copy cannot be told: {error}")
-    run_until_stopped([*parts, *services().upkeep()], "Dispatching; SIGTERM ends it.")
+    run_until_stopped([*parts, *get_services().upkeep()], "Dispatching; SIGTERM ends it.")
 
 
 @outbox.command(epilog=usage("flask outbox status", "flask outbox status --json | jq .parked", exits={0: "told"}))
@@ -88,7 +88,7 @@ def run() -> None:
 @with_appcontext
 def status(as_json: bool) -> None:
     """What waits, since when, how the circuit breaker stands, and who is held."""
-    document = services().queries.fetch(services().outbox_status)
+    document = get_services().queries.fetch(get_services().outbox_status)
     if as_json:
         show_json(document)
         return
@@ -118,7 +118,7 @@ def status(as_json: bool) -> None:
 @with_appcontext
 def list_messages(state: listing.State | None, limit: int, as_json: bool) -> None:
     """Messages: those that wait in the order they are due, then parked ones, then delivered ones, newest first."""
-    found = services().queries.fetch(listing.first_page, state=state, limit=limit)
+    found = get_services().queries.fetch(listing.first_page, state=state, limit=limit)
     rows = [serializers.message(*pair) for pair in found]
     if as_json:
         show_json(rows)
@@ -167,7 +167,7 @@ def retry(media_ids: Sequence[str], everything: bool, as_json: bool) -> None:
     if everything == bool(media_ids):
         raise click.UsageError("Name parked media, or say --all.")
     possible = [one for one in media_ids if MEDIA_ID.fullmatch(one)]
-    put_back = services().outbox_admin.retry(None if everything else possible)
+    put_back = get_services().outbox_admin.retry(None if everything else possible)
     if as_json:
         show_json({"retried": put_back})
     else:
@@ -185,7 +185,7 @@ def skip(media_id: str, as_json: bool) -> None:
     """Drop the head message of a parked media, recorded as skipped."""
     _check_possible(media_id)
     try:
-        seq = services().outbox_admin.skip(media_id)
+        seq = get_services().outbox_admin.skip(media_id)
     except MediaNotFound as error:
         _unknown(str(error))
     if as_json:
@@ -206,7 +206,7 @@ def prune(as_json: bool) -> None:
     It pauses after each batch for as long as the batch took, so that uploads have the database at least half of the
     time.
     """
-    total = services().outbox_admin.prune(older_than_days=services().settings.outbox_retention_days)
+    total = get_services().outbox_admin.prune(older_than_days=get_services().settings.outbox_retention_days)
     if as_json:
         show_json({"pruned": total})
     else:
@@ -215,7 +215,7 @@ def prune(as_json: bool) -> None:
 
 def _say_what_holds_back() -> None:
     """Why nothing gets through, where that is one reason for all, or for all of a user's."""
-    document = services().queries.fetch(services().outbox_status)
+    document = get_services().queries.fetch(get_services().outbox_status)
     circuit, held = document["circuit"], document["held"]
     if circuit["state"] != "closed":
         note(f"The circuit is {circuit['state']}: {circuit['reason']}.")
@@ -229,7 +229,7 @@ def _history(media_id: str) -> dict[str, Any]:
     """The document of one media's messages; ends the command where it has none."""
     _check_possible(media_id)
     try:
-        return serializers.history(services().queries.fetch(listing.history, media_id))
+        return serializers.history(get_services().queries.fetch(listing.history, media_id))
     except MediaNotFound as error:
         _unknown(str(error))
 
@@ -237,7 +237,7 @@ def _history(media_id: str) -> dict[str, Any]:
 def _check_possible(media_id: str) -> None:
     """What is no id may hold what a database takes for no text at all."""
     if not MEDIA_ID.fullmatch(media_id):
-        _unknown(f"No message was ever written for a media {media_id!r}.")
+        _unknown(f"The outbox has no messages of media item {media_id!r}.")
 
 
 def _unknown(text: str) -> NoReturn:

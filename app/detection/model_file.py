@@ -5,7 +5,7 @@ from pathlib import Path
 
 from app.detection.external_data import external_files
 from app.errors import SettingsError
-from app.settings.detector import AS_IT_IS, DetectorOptions
+from app.settings.detector import DEFAULT_OPTIONS, DetectorOptions
 
 BUILT_IN_MODEL = Path(__file__).with_name("models") / "nanodet_g_416.onnx"
 """The weights that are shipped: NanoDet-g, COCO's 80 classes, speaking YOLOv8's contract."""
@@ -13,7 +13,7 @@ BUILT_IN_MODEL = Path(__file__).with_name("models") / "nanodet_g_416.onnx"
 _MAX_STEM = 150  # of the 255 characters that a run keeps of its detector's name
 
 
-def detector_name(model: Path, options: DetectorOptions = AS_IT_IS) -> str:
+def detector_name(model: Path, options: DetectorOptions = DEFAULT_OPTIONS) -> str:
     """`<file stem>-<first 12 hex digits of the SHA-256 of the weights>`, and behind it whatever else changes results:
     `-labels-<8 hex digits of theirs>` where they stand in for the model's own, `-tile<pixels>` where it looks at tiles.
 

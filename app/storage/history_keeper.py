@@ -30,7 +30,7 @@ class HistoryKeeper(BackgroundWork):
         A database that is away is tried again at the next round: /readyz and the log tell of it without this.
         """
         with suppress(DetectionsError, DBAPIError):
-            if not self._database.admit_replaced(self._folders.open):
+            if not self._database.admit_replacement(self._folders.open):
                 self._database.ensure_usable()
             if not self._folders.are_open:
                 self._folders.open()

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, PreconditionFailed
 
 from app import errors
-from app.current import services
+from app.current import get_services
 
 log = structlog.get_logger()
 
@@ -97,14 +97,14 @@ def _named_media(media_id: str | None) -> dict[str, str]:
 
 def _of_database(error: DBAPIError) -> Response:
     """What no statement was written for: a schema of another release, in most cases."""
-    services().schema.work()
-    trouble = services().schema.trouble
+    get_services().schema.work()
+    trouble = get_services().schema.mismatch
     return _unforeseen(error) if trouble is None else _ours(errors.DatabaseUnfit(_sentence(trouble)))
 
 
 def refuse_other_schemas() -> None:
     """To be called before a view that asks the database; raises DatabaseUnfit where its schema is another release's."""
-    trouble = services().schema.trouble
+    trouble = get_services().schema.mismatch
     if trouble is not None:
         raise errors.DatabaseUnfit(_sentence(trouble))
 

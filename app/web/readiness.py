@@ -18,8 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.database import ReadTransaction, schema
 from app.database.schema import is_read_only
 from app.errors import DatabaseFailed, DatabaseUnfit, DetectionsError
-from app.process.shared_call import SharedCall
-from app.runs import put_off
+from app.process.single_flight import SingleFlight
+from app.runs import blocked_runs
 from app.services import Services
 from app.storage import INCOMING, Storage
 
@@ -57,7 +57,7 @@ class _PatientLook:
         self._look = look
         self._silence = silence
         self._found: list[str] = []
-        self.call = SharedCall(self._remember, "readiness")
+        self.call = SingleFlight(self._remember, "readiness")
 
     def outcome(self, look: "Future[list[str]]", seconds: float) -> list[str]:
         try:
@@ -79,20 +79,20 @@ def _database_troubles(services: Services) -> list[str]:
         return [f"the database does not answer: {type(error).__name__}"]
     if trouble:
         return [trouble]
-    fault = services.executor.gate.fault
+    fault = services.executor.breaker.fault
     waits = str(fault) if fault else all_wait_for
     return [*_writing_troubles(services), *([f"detection waits: {waits}"] if waits else [])]
 
 
 def _fitness(session: ReadTransaction) -> tuple[str | None, str | None]:
     """What is wrong with the database, and what keeps all detection."""
-    trouble = "the database is read-only: a standby, or set so" if is_read_only(session) else schema.trouble(session)
-    return trouble, None if trouble else session.scalar(select(put_off.reason_for_all()))
+    trouble = "the database is read-only: a standby, or set so" if is_read_only(session) else schema.mismatch(session)
+    return trouble, None if trouble else session.scalar(select(blocked_runs.reason_for_all()))
 
 
 def _writing_troubles(services: Services) -> list[str]:
     try:
-        services.database.try_writing()
+        services.database.check_writable()
     except (SQLAlchemyError, DetectionsError) as error:
         reason = str(error) if isinstance(error, DetectionsError) else type(error).__name__
         return [f"the database cannot be written: {reason}"]

@@ -291,7 +291,7 @@ def wait_until_full(executor: RunExecutor) -> None:
     deadline = time.monotonic() + 30
     with suppress(Unavailable):
         while True:
-            executor.ensure_room("ada")
+            executor.ensure_capacity("ada")
             assert time.monotonic() < deadline
             time.sleep(0.01)
 

@@ -190,11 +190,11 @@ def test_a_schema_that_is_downgraded_beneath_is_told_by_the_first_call_that_fail
 
 def test_a_thread_that_has_ended_makes_the_process_not_alive(make_api: MakeApi) -> None:
     api = make_api()
-    threads.DEAD.append("outbox-dispatcher")
+    threads.ended_threads.append("outbox-dispatcher")
     try:
         answer = api.app.test_client().get("/healthz")
     finally:
-        threads.DEAD.clear()
+        threads.ended_threads.clear()
     assert answer.status_code == 503
     assert "outbox-dispatcher" in answer.text
 

@@ -14,7 +14,7 @@ BESIDE_THE_FILE = 64 * 1024
 """Most bytes of a form that are not the file: boundaries, headers of parts, other parts."""
 
 FILE_PART = "file"
-AS_IT_IS = ("binary", "8bit", "7bit")
+DEFAULT_OPTIONS = ("binary", "8bit", "7bit")
 """The values of Content-Transfer-Encoding that leave the content as it is (RFC 2045)."""
 
 _MOST_NAMED = 10
@@ -100,10 +100,10 @@ def _check_part(part: Part) -> None:
 
 def check_transfer_encoding(encoding: str | None) -> None:
     """Raise UnsupportedMedia for content that would be stored encoded, under the name of what is inside."""
-    if encoding is not None and encoding.strip().lower() not in AS_IT_IS:
+    if encoding is not None and encoding.strip().lower() not in DEFAULT_OPTIONS:
         raise UnsupportedMedia(
-            f"the file must come as it is: Content-Transfer-Encoding must be {', '.join(AS_IT_IS[:-1])} or "
-            f"{AS_IT_IS[-1]}, not {encoding[:_LONGEST_SHOWN]!r}"
+            f"the file must come as it is: Content-Transfer-Encoding must be {', '.join(DEFAULT_OPTIONS[:-1])} or "
+            f"{DEFAULT_OPTIONS[-1]}, not {encoding[:_LONGEST_SHOWN]!r}"
         )
 
 

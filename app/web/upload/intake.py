@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flask import g, request
 
-from app.current import services
+from app.current import get_services
 from app.errors import UnsupportedMedia
 from app.ingest import Upload
 from app.media.display_name import clean_name
@@ -23,7 +23,7 @@ MAX_UNSTORED = 64 << 20
 @contextmanager
 def upload() -> Iterator[Upload]:
     """The request's file, to be taken in while the block runs; it holds one of the process's slots."""
-    service = services()
+    service = get_services()
     limit = service.settings.max_upload_bytes
     declared = content_length(request.environ) or 0
     if declared <= limit:  # a larger one is refused for that, whatever room there is
@@ -57,13 +57,13 @@ def unstored_picture() -> Iterator[UnstoredPicture]:
 
     It lies in a file that never has a name, because twelve of them in memory would be most of a small machine's.
     """
-    limit = min(MAX_UNSTORED, services().settings.max_upload_bytes)
+    limit = min(MAX_UNSTORED, get_services().settings.max_upload_bytes)
     body = _open(limit)
     name = clean_name(body.name)
     extension = extension_of(name)
     if MEDIA_TYPES[extension].kind != "Image":
         raise UnsupportedMedia(f"Only images are detected in memory; .{extension} is a video.")
-    with services().storage.scratch("Image", body.declared_bytes) as scratch:
+    with get_services().storage.scratch("Image", body.declared_bytes) as scratch:
         checksum = scratch.take_in(process_figures().received(body.chunks()))
         check_first_bytes(extension, scratch.head(HEAD_BYTES))
         virtual_id = VIRTUAL_PREFIX + media_id_of_file(scratch.fd)
@@ -71,4 +71,4 @@ def unstored_picture() -> Iterator[UnstoredPicture]:
 
 
 def _open(max_bytes: int) -> UploadBody:
-    return open_upload(request.environ, max_bytes=max_bytes, idle_timeout=services().settings.upload_idle_timeout)
+    return open_upload(request.environ, max_bytes=max_bytes, idle_timeout=get_services().settings.upload_idle_timeout)

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from flask import Blueprint, Response, g, jsonify, url_for
 
 from app import serializers
-from app.current import services
+from app.current import get_services
 from app.database import ReadTransaction
 from app.database.models import DetectionRun, RunFailure, RunState
 from app.detection.jobs import Job, OpenFile
@@ -30,11 +30,11 @@ def detect_upload() -> Response:
     rerun = parameters.flag("rerun", default=False)
     if not parameters.flag("persist", default=True):
         return _detect_in_memory(wanted)
-    runs = services().runs
-    if not services().executor.idle:  # an idle detector has seen that nothing waits
-        runs.ensure_room(g.user_id)
-    with intake.upload() as upload, services().speculative_run(wanted) as run:
-        receipt = services().ingest.run(upload, run.record, on_received=run.begin)
+    runs = get_services().runs
+    if not get_services().executor.idle:  # an idle detector has seen that nothing waits
+        runs.ensure_capacity(g.user_id)
+    with intake.upload() as upload, get_services().speculative_run(wanted) as run:
+        receipt = get_services().ingest.run(upload, run.record, on_received=run.begin)
         media_id = receipt.media.id
         if not receipt.duplicate:
             run_id = run.recorded()
@@ -50,14 +50,14 @@ def detect_stored(media_id: str) -> Response:
     """A new run on a stored media, which is adopted first if only the annotations service knows it."""
     wanted = _wanted()
     with request_slot.slot():
-        services().runs.ensure_room(g.user_id)
-        services().adoption.ensure_known(media_id, g.user_id)
-        run_id = services().runs.start_new(media_id, wanted)
+        get_services().runs.ensure_capacity(g.user_id)
+        get_services().adoption.ensure_known(media_id, g.user_id)
+        run_id = get_services().runs.start_new(media_id, wanted)
         return _answer(media_id, run_id, duplicate=True)
 
 
 def _wanted() -> RunRequest:
-    settings = services().settings
+    settings = get_services().settings
     return RunRequest(
         user_id=g.user_id,
         confidence=parameters.number(
@@ -69,14 +69,14 @@ def _wanted() -> RunRequest:
 
 
 def _detect_in_memory(wanted: RunRequest) -> Response:
-    if services().settings.detection == "off":
+    if get_services().settings.detection == "off":
         raise Unavailable("Detection in memory (persist=false) is off here: DETECTION=off.", retry_after=60)
     # `Prefer: respond-async` is not applied: it is a wish, and there would be nothing to come back for.
     with request_slot.slot():
-        services().executor.ensure_room(g.user_id)
+        get_services().executor.ensure_capacity(g.user_id)
         with intake.unstored_picture() as picture:
             job = Job(OpenFile(picture.fd), "Image", wanted.confidence, wanted.frame_interval)
-            found = services().executor.detect(job, services().settings.sync_wait, user=g.user_id)
+            found = get_services().executor.detect(job, get_services().settings.sync_wait, user=g.user_id)
     return jsonify(
         media={
             "id": picture.virtual_id,
@@ -91,17 +91,17 @@ def _detect_in_memory(wanted: RunRequest) -> Response:
             "delivery": None,
         },
         duplicate=False,
-        annotations=serializers.annotations(result for result in found.results if result.objects),
+        annotations=serializers.detections(result for result in found.results if result.objects),
         warnings=found.warnings,
     )
 
 
 def _answer(media_id: str, run_id: int, *, duplicate: bool) -> Response:
     waits = not parameters.prefers_async()
-    ended = waits and services().waiters.wait(run_id, services().settings.sync_wait, services().is_serving)
+    ended = waits and get_services().waiters.wait(run_id, get_services().settings.sync_wait, get_services().is_serving)
     if not ended:
         return _accepted(media_id, duplicate=duplicate, preferred=not waits)
-    view, run, frames = services().queries.fetch(_found, media_id, run_id)
+    view, run, frames = get_services().queries.fetch(_found, media_id, run_id)
     if run.state == RunState.FAILED and run.failure == RunFailure.UNDECODABLE:
         raise Undecodable(run.error or "", media_id)
     if run.state == RunState.FAILED and run.failure == RunFailure.TOO_LARGE:
@@ -119,7 +119,7 @@ def _found(session: ReadTransaction, media_id: str, run_id: int) -> tuple[media_
 
 
 def _accepted(media_id: str, *, duplicate: bool, preferred: bool) -> Response:
-    view = services().queries.fetch(media_items.view, media_id)
+    view = get_services().queries.fetch(media_items.view, media_id)
     response = jsonify(media=serializers.media(view), duplicate=duplicate)
     response.status_code = HTTPStatus.ACCEPTED
     response.headers["Location"] = url_for("media.show", media_id=media_id)

@@ -90,7 +90,7 @@ class Follower:
         return list(self._look(session))
 
     def _look(self, session: Session) -> Iterator[str]:
-        seen = media_items.glance(session, self._media_id)
+        seen = media_items.progress(session, self._media_id)
         run = self._followed(session, seen.run)
         if seen.media_status != self._status:
             self._status = seen.media_status
@@ -122,7 +122,7 @@ class Follower:
             yield self._event("progress", progress)
         first, end = self._position.frames, min(run.frames_done, self._position.frames + FRAMES_AT_ONCE)
         found = (
-            serializers.annotations(media_items.results(session, run.id, first=first, end=end)) if end > first else []
+            serializers.detections(media_items.results(session, run.id, first=first, end=end)) if end > first else []
         )
         self._position = replace(self._position, frames=end)
         if found or restart:

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, g, jsonify, request, send_file, url_for
 
 from app import serializers
-from app.current import services
+from app.current import get_services
 from app.database import ReadTransaction
 from app.database.models import DetectionRun, Media
 from app.media.types import MEDIA_TYPES, extension_of
@@ -36,7 +36,7 @@ MAX_RUN = 2**53 - 1
 def store() -> Response:
     """Store the file and create the media, without detection."""
     with intake.upload() as upload:
-        receipt = services().ingest.run(upload)
+        receipt = get_services().ingest.run(upload)
     view = _as_it_is(receipt.media.id) if receipt.duplicate else media_items.view_of_new(receipt.media)
     response = jsonify(media=serializers.media(view), duplicate=receipt.duplicate)
     response.status_code = HTTPStatus.OK if receipt.duplicate else HTTPStatus.CREATED
@@ -48,7 +48,7 @@ def store() -> Response:
 def index() -> Response:
     """Media, newest first, a page at a time."""
     status = parameters.choice("status", ("1", "2", "3", "6"))
-    page = services().queries.fetch(
+    page = get_services().queries.fetch(
         media_items.page,
         status=int(status) if status else None,
         media_type=parameters.choice("type", ("Video", "Image")),
@@ -70,7 +70,7 @@ def detections(media_id: str) -> Response:
     and before another."""
     run_id = parameters.integer("run", default=None, minimum=1, maximum=MAX_RUN)
     from_seconds, to_seconds = parameters.seconds("from"), parameters.seconds("to")
-    run, frames = services().queries.fetch(_run_and_frames, media_id, run_id, from_seconds, to_seconds)
+    run, frames = get_services().queries.fetch(_run_and_frames, media_id, run_id, from_seconds, to_seconds)
     return results.answer({"run": serializers.run(run)}, frames)
 
 
@@ -78,7 +78,7 @@ def detections(media_id: str) -> Response:
 def cancel_run(media_id: str) -> Response:
     """End the run under way, of its user or by an administrator."""
     _as_it_is(media_id)
-    services().runs.cancel(media_id, g.user_id, user=None if g.is_admin else g.user_id)
+    get_services().runs.cancel(media_id, g.user_id, user=None if g.is_admin else g.user_id)
     return Response(status=HTTPStatus.NO_CONTENT)
 
 
@@ -127,7 +127,7 @@ def follow(media_id: str) -> Response:
     """Progress, status and annotations as server-sent events, until no run is under way."""
     _as_it_is(media_id)
     give_back = request_slot.take(following=True)
-    stream: Iterator[str] = events.stream(services(), media_id, request.headers.get("Last-Event-ID"))
+    stream: Iterator[str] = events.stream(get_services(), media_id, request.headers.get("Last-Event-ID"))
     response = Response(stream, mimetype="text/event-stream")
     response.call_on_close(give_back)
     response.headers["Cache-Control"] = "no-store"
@@ -136,7 +136,7 @@ def follow(media_id: str) -> Response:
 
 
 def _as_it_is(media_id: str) -> media_items.MediaView:
-    return services().queries.fetch(media_items.view, media_id)
+    return get_services().queries.fetch(media_items.view, media_id)
 
 
 def _run_and_frames(

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Response, json, jsonify
 
 from app import serializers
-from app.current import services
+from app.current import get_services
 from app.queries import run_results
 from app.queries.run_results import PAGE_ROWS, Frames, Page
 from app.web import request_slot
@@ -23,10 +23,10 @@ WRITTEN_BYTES = 32 * 1024
 def answer(members: dict[str, Any], frames: Frames) -> Response:
     """A JSON object of these members and, behind them, `annotations`. Raises Unavailable where it needs a slot and
     there is none."""
-    pages = run_results.pages(services().queries, frames)
+    pages = run_results.pages(get_services().queries, frames)
     first = next(pages)
     if len(first) < PAGE_ROWS:
-        return jsonify(**members, annotations=serializers.annotations(run_results.frame_results([first])))
+        return jsonify(**members, annotations=serializers.detections(run_results.frame_results([first])))
     response = Response(_written(members, chain([first], pages)), mimetype="application/json")
     request_slot.keep(response)
     return response
@@ -35,7 +35,7 @@ def answer(members: dict[str, Any], frames: Frames) -> Response:
 def _written(members: dict[str, Any], pages: Iterable[Page]) -> Iterator[str]:
     piece, separator = json.dumps(members)[:-1] + ', "annotations": [', ""
     for result in run_results.frame_results(pages):
-        piece += separator + json.dumps(serializers.annotations([result]))[1:-1]
+        piece += separator + json.dumps(serializers.detections([result]))[1:-1]
         separator = ", "
         if len(piece) >= WRITTEN_BYTES:
             yield piece
