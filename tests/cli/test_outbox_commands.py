@@ -334,7 +334,7 @@ def test_a_dispatcher_of_its_own_delivers_until_it_is_told_to_end(shell: Shell, 
     with flask(shell, "outbox", "run") as dispatcher:
         try:
             assert dispatcher.stderr is not None
-            assert "Dispatching" in dispatcher.stderr.readline()
+            assert "Delivering messages" in dispatcher.stderr.readline()
             media_id = shell.upload(1)  # by another process, which wakes this one through the database
             annotations.wait_for(lambda entries: any(entry["applied"] for entry in entries), seconds=10)
             dispatcher.send_signal(signal.SIGTERM)

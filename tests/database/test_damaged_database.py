@@ -53,7 +53,7 @@ def settings(
     with shell.api.services.database.read_transaction() as session:
         stored = history.get(session)
     assert stored is not None
-    shell.api.services.folders.advance(stored)
+    shell.api.services.folders.write_markers(stored)
     shell.api.close()
     shutil.copy(folder / "detections.db", folder / "sound.db")
     return made
@@ -147,7 +147,7 @@ def test_a_damaged_frame_of_the_log_is_told_as_a_restored_database_and_its_uploa
         with api.services.database.write_transaction() as session:
             stored = history.advance(session)  # as the keeper does within seconds of a commit
         assert stored is not None
-        api.services.folders.advance(stored)
+        api.services.folders.write_markers(stored)
         left = {suffix: path.with_name(path.name + suffix).read_bytes() for suffix in ("", "-wal")}  # by a power cut
     for suffix, content in left.items():
         path.with_name(path.name + suffix).write_bytes(content)
