@@ -105,10 +105,14 @@ class Finishing:
 
         if not metadata.detect:
             return self._ingest.run_received(received, complete)
-        return self._take_in_and_run(received, metadata, complete)
+        return self._take_in_and_run(upload, received, metadata, complete)
 
     def _take_in_and_run(
-        self, received: Received, metadata: FileMetadata, complete: Callable[[WriteTransaction, Media], None]
+        self,
+        upload: ResumableUpload,
+        received: Received,
+        metadata: FileMetadata,
+        complete: Callable[[WriteTransaction, Media], None],
     ) -> IngestResult:
         wanted = RunRequest(
             user_id=received.user_id,
@@ -128,7 +132,12 @@ class Finishing:
             if not result.duplicate:
                 run.recorded()
             elif metadata.rerun:
-                self._runs.start_new(result.media.id, wanted)
+
+                def complete_duplicate(transaction: WriteTransaction) -> None:
+                    self._records.complete(transaction, upload, result.media.id, duplicate=True)
+
+                # In one transaction: whoever finishes the upload again would begin a second run.
+                self._runs.start_new(result.media.id, wanted, complete_duplicate)
             else:
                 self._runs.find_or_start(result.media.id, wanted)
         return result

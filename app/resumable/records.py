@@ -69,9 +69,11 @@ class UploadRecords:
         with self._database.write_transaction() as session:
             return rows.tell_length(session, upload, length, file)
 
-    def complete(self, transaction: WriteTransaction, upload: ResumableUpload, media_id: str) -> None:
-        """Say in the caller's transaction, which records the media item, that the upload became it."""
-        rows.complete(transaction, self._now, upload, media_id, duplicate=False)
+    def complete(
+        self, transaction: WriteTransaction, upload: ResumableUpload, media_id: str, *, duplicate: bool = False
+    ) -> None:
+        """Say in the caller's transaction, which records the media item or its run, that the upload became it."""
+        rows.complete(transaction, self._now, upload, media_id, duplicate=duplicate)
 
     def complete_duplicate(self, upload: ResumableUpload, media_id: str) -> None:
         """Say that the upload turned out to be a media item that is known."""

@@ -13,7 +13,7 @@ A run belongs to the process whose lease it carries. Every write about it is fen
 that lost its run (frozen, cut off) changes nothing. This module begins transactions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -124,10 +124,17 @@ class Runs:
         read."""
         self._room.ensure(user)
 
-    def start_new(self, media_id: str, wanted: RunRequest) -> int:
-        """Queue a new run of a known media; raises AlreadyProcessing where one is under way."""
+    def start_new(
+        self,
+        media_id: str,
+        wanted: RunRequest,
+        in_transaction: Callable[[WriteTransaction], None] = lambda _transaction: None,
+    ) -> int:
+        """Queue a new run of a known media, in a transaction to which `in_transaction` adds; raises AlreadyProcessing
+        where one is under way."""
         try:
             with self._database.write_transaction() as transaction:
+                in_transaction(transaction)
                 return self.add(transaction, media_id, wanted)
         except IntegrityError as error:
             raise AlreadyProcessing(f"A run of media {media_id} is under way; wait for it to end.") from error
