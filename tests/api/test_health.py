@@ -13,13 +13,13 @@ from sqlalchemy import make_url, text
 
 from app.database import Database
 from app.database.postgres_connection import PATIENT
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from app.process import threads
 from app.web.readiness import TIMEOUT_SECONDS
 from tests.api.conftest import Api, MakeApi, picture
 from tests.eventually import eventually
 from tests.outbox.refusals import refused_for_long
+from tests.reference.service import ReferenceService
 
 PUBLIC = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 

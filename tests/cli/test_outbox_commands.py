@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from app.demo.annotations import ReferenceService
 from tests import fork_server
 from tests.cli.conftest import Shell
 from tests.cli.terminal import on_terminal
 from tests.outbox.refusals import refused_for_long
 from tests.paths import ROOT
+from tests.reference.service import ReferenceService
 
 pytestmark = pytest.mark.slow
 

@@ -14,13 +14,13 @@ import pytest
 
 from app.database import Database, history
 from app.database.integrity import Damage, find_damage
-from app.demo.annotations import ReferenceService
 from app.errors import DatabaseDamaged
 from tests.api.conftest import Api, picture, settings_in
 from tests.api.test_health import not_ready
 from tests.cli.conftest import Shell
 from tests.database.damaged_file import damage_frame, damage_page, root_page
 from tests.paths import ROOT
+from tests.reference.service import ReferenceService
 from tests.system.service import SECRET
 
 pytestmark = pytest.mark.slow
