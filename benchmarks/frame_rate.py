@@ -84,7 +84,7 @@ def run(clip: Path, database_url: str) -> Callable[[], Frames]:
     runs = Runs(database, queue, "benchmark")
     ended = threading.Event()
     make = partial(DetectorProcess, BUILT_IN_MODEL, limits=ProcessLimits(niceness=0))
-    executor = RunExecutor(runs, make, workers=1, on_left=lambda _run_id, _ended: ended.set())
+    executor = RunExecutor(runs, make, workers=1, on_released=lambda _run_id, _ended: ended.set())
     executor.start()
 
     def whole() -> Frames:

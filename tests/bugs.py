@@ -79,7 +79,13 @@ BUGS = (
     ),
     Bug(
         "a lease that ran out forgotten",
-        [Edit(STATEMENTS, "uncertain=or_(_S.uncertain, _S.lease_owner.is_not(None)),", "uncertain=_S.uncertain,")],
+        [
+            Edit(
+                STATEMENTS,
+                "outcome_unknown=or_(_S.outcome_unknown, _S.lease_owner.is_not(None)),",
+                "outcome_unknown=_S.outcome_unknown,",
+            )
+        ],
         [CLAIMS],
     ),
     Bug("an open circuit ignored", [Edit(CLAIMING, "if circuit.is_closed:", "if circuit:")], [CIRCUIT]),
@@ -100,19 +106,25 @@ BUGS = (
         [DECISIONS],
     ),
     Bug(
-        "a conflict that nothing confirms taken for delivered",
+        "a conflict that nothing confirms counted as delivered",
         [
             Edit(
                 "app/annotations/conflict.py",
-                "    elif look.sight is Sight.NOT_THERE:  # which alone never means delivered\n",
-                "    elif look.sight is None:\n",
+                "    elif lookup.presence is Presence.ABSENT:  # a 404 alone never means delivered\n",
+                "    elif lookup.presence is None:\n",
             )
         ],
         ["tests/annotations/test_classify.py"],
     ),
     Bug(
         "a late answer that decides the circuit",
-        [Edit(RECORDING, "lost = {one.claim.message.media_id for one in telling} - leased", "lost = leased - leased")],
+        [
+            Edit(
+                RECORDING,
+                "lost = {result.claim.message.media_id for result in relevant} - leased",
+                "lost = leased - leased",
+            )
+        ],
         [CLAIMS, CIRCUIT],
     ),
     Bug(
@@ -137,8 +149,8 @@ BUGS = (
         [FLUSHES],
     ),
     Bug(
-        "outcomes dropped when the database is in trouble",
-        [Edit(DISPATCHER, "            self._workers.put_back(returned)\n", "")],
+        "results dropped when the database fails",
+        [Edit(DISPATCHER, "            self._workers.put_back(results)\n", "")],
         [PROCESSES],
     ),
     Bug(
@@ -277,8 +289,8 @@ BUGS = (
         ["tests/outbox/test_clock_steps.py"],
     ),
     Bug(
-        "appended again though it went on since it was asked for",
-        [Edit("app/outbox/resend.py", "if expected_of(session, [media.id]) != [expected]:", "if media is None:")],
+        "resent although it changed since its record was fetched",
+        [Edit("app/outbox/resend.py", "if expected_for(session, [media.id]) != [expected]:", "if media is None:")],
         ["tests/outbox/test_resend.py"],
     ),
     Bug(

@@ -5,13 +5,13 @@ import threading
 from collections.abc import Sequence
 
 from app.cli.output import note
-from app.current import services
+from app.current import get_services
 from app.process.background import Background
 
 
 def check_database() -> None:
     """Print the database's warning, if any. Raises DatabaseUnfit if a person has to change something."""
-    warning = services().database.check()
+    warning = get_services().database.check()
     if warning:
         note(warning)
 
@@ -21,7 +21,7 @@ def run_until_stopped(parts: Sequence[Background], message: str) -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopped.set())
-    services().database.condition.is_logged = True  # this command survives database errors, so log them
+    get_services().database.health.is_logged = True  # this command survives database errors, so log them
     for part in parts:
         part.start()
     note(message)

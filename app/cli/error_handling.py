@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import click
 from sqlalchemy.exc import DBAPIError
 
-from app.current import services
+from app.current import get_services
 from app.errors import DatabaseFailed, DetectionsError
 
 _NO_SUCH_SCHEMA = re.compile(r"no such (table|column)")
@@ -37,7 +37,7 @@ class Group(_OneLineErrors, click.Group):
 
 def _service_error(error: DetectionsError) -> str:
     if isinstance(error, DatabaseFailed):
-        url = services().database.url
+        url = get_services().database.url
         names_database = str(url.database) in error.advice
         return error.advice if names_database else f"{url.render_as_string(hide_password=True)}: {error.advice}"
     cause = error.__cause__
@@ -49,7 +49,7 @@ def _fail(text: str, error: Exception) -> NoReturn:
 
 
 def _database_error(error: DBAPIError) -> str:
-    database, message = services().database.url.render_as_string(hide_password=True), str(error.orig)
+    database, message = get_services().database.url.render_as_string(hide_password=True), str(error.orig)
     if getattr(error.orig, "sqlstate", None) in _POSTGRES_NO_SUCH_SCHEMA or _NO_SUCH_SCHEMA.search(message):
         first_line = message.splitlines()[0]
         return f"The database {database} is not migrated to this version ({first_line}): run `alembic upgrade head`."

@@ -9,7 +9,7 @@ from flask.cli import with_appcontext
 from app.cli.error_handling import Command
 from app.cli.output import json_option, show_json
 from app.cli.usage import usage
-from app.current import services
+from app.current import get_services
 from app.formats.timestamps import rfc3339
 from app.settings import TokenSettings
 
@@ -36,7 +36,7 @@ def token(user: str, admin: bool, minutes: int, as_json: bool) -> None:
     """Print a token for USER, signed with JWT_SECRET_KEY. For development only: the issuer makes the real ones."""
     if not user.strip() or len(user) > MAX_USER or not user.isprintable():
         raise click.BadParameter(f"must be 1 to {MAX_USER} printable characters, not {user!r}.", param_hint="USER")
-    tokens = services().settings.tokens
+    tokens = get_services().settings.tokens
     if tokens.secret is None:
         raise click.ClickException("JWT_SECRET_KEY is not set, so no token can be made here; get one from the issuer.")
     now = int(time.time())

@@ -8,13 +8,12 @@ syncs itself, so there each caller commits alone.
 This module begins transactions.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -66,8 +65,10 @@ class GroupCommit:
         self._database = database
         self._queue = queue
         self._now = select(database.now)
-        self._waiting: SimpleQueue[_Waiter] = SimpleQueue()
-        # The single thread starts with the first commit and ends with this object.
+        self._guard = threading.Lock()
+        self._waiting: list[_Waiter] = []
+        self._is_writing = False
+        # The thread starts with the first item and ends with this object.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="group-commit")
 
     def commit(self, pending: PendingMedia) -> None:
@@ -100,8 +101,11 @@ class GroupCommit:
         return waiter.result.exception()
 
     def _commit_in_group(self, waiter: _Waiter) -> BaseException | None:
-        self._waiting.put(waiter)
-        self._writer.submit(self._commit_waiting)
+        with self._guard:
+            self._waiting.append(waiter)
+            start, self._is_writing = not self._is_writing, True
+        if start:
+            self._writer.submit(self._commit_waiting)
         try:
             return waiter.result.exception()
         except BaseException:
@@ -110,20 +114,21 @@ class GroupCommit:
             raise
 
     def _commit_waiting(self) -> None:
-        """Commit all waiting media items; an earlier call may have committed them already."""
-        group: list[_Waiter] = []
-        with suppress(Empty):
-            while True:
-                waiter = self._waiting.get_nowait()
-                if waiter.result.set_running_or_notify_cancel():
-                    group.append(waiter)
-        try:
-            self._commit_group(group)
-        except BaseException as error:
-            for waiter in group:
-                if not waiter.result.done():
-                    waiter.finish(_unknown(error))
-            raise
+        """Commit the waiting items, group by group, until none waits."""
+        while group := self._take_waiting():
+            group = [waiter for waiter in group if waiter.result.set_running_or_notify_cancel()]
+            try:
+                self._commit_group(group)
+            except BaseException as error:  # noqa: BLE001 (each caller raises it again)
+                for waiter in group:
+                    if not waiter.result.done():
+                        waiter.finish(_unknown(error))
+
+    def _take_waiting(self) -> list[_Waiter]:
+        with self._guard:
+            group, self._waiting = self._waiting, []
+            self._is_writing = bool(group)
+        return group
 
     def _commit_group(self, group: Sequence[_Waiter]) -> None:
         ready = _sync_folders(group)

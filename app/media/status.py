@@ -13,7 +13,7 @@ from sqlalchemy import Table, bindparam, insert, select, update
 from app.database import WriteTransaction
 from app.database.models import Media, MediaStatus
 from app.errors import IllegalTransition
-from app.outbox.messages import Kind
+from app.outbox.messages import MessageKind
 from app.outbox.queue import NewMessage, OutboxQueue
 
 _MEDIA: Table = Media.__table__  # type: ignore[assignment]
@@ -82,7 +82,7 @@ def _create_message(new: NewMedia) -> NewMessage:
         "mediaStatus": int(MediaStatus.NEW),
         "userId": media.user_id,
     }
-    return NewMessage(media.id, Kind.CREATE, payload, user_id=media.user_id, request_id=new.request_id)
+    return NewMessage(media.id, MessageKind.CREATE, payload, user_id=media.user_id, request_id=new.request_id)
 
 
 def change_status(
@@ -94,7 +94,7 @@ def change_status(
     if user_id is None:
         raise IllegalTransition(f"Media {media_id} does not exist or has a status that {status.name} cannot follow.")
     payload = {"mediaStatus": int(status)}
-    queue.enqueue(transaction, media_id, Kind.STATUS, payload, user_id=user_id, request_id=request_id)
+    queue.enqueue(transaction, media_id, MessageKind.STATUS, payload, user_id=user_id, request_id=request_id)
 
 
 _STATUSES_UP_TO = {
@@ -121,7 +121,7 @@ def append_create_and_statuses(
     changes = [(create.kind, create.payload, media.created_at)]
     for status in _STATUSES_UP_TO[MediaStatus(media.media_status)]:
         at = times.began if status is MediaStatus.AI_PROCESSING else times.ended
-        changes.append((Kind.STATUS, {"mediaStatus": int(status)}, at or media.created_at))
+        changes.append((MessageKind.STATUS, {"mediaStatus": int(status)}, at or media.created_at))
     return {
         queue.enqueue(transaction, media.id, kind, payload, user_id=media.user_id, request_id=None): at
         for kind, payload, at in changes

@@ -105,10 +105,14 @@ class Finishing:
 
         if not metadata.detect:
             return self._ingest.run_received(received, complete)
-        return self._ingest_and_run(received, metadata, complete)
+        return self._ingest_and_run(upload, received, metadata, complete)
 
     def _ingest_and_run(
-        self, received: Received, metadata: FileMetadata, complete: Callable[[WriteTransaction, Media], None]
+        self,
+        upload: ResumableUpload,
+        received: Received,
+        metadata: FileMetadata,
+        complete: Callable[[WriteTransaction, Media], None],
     ) -> IngestResult:
         request = RunRequest(
             user_id=received.user_id,
@@ -128,7 +132,12 @@ class Finishing:
             if not result.duplicate:
                 run.recorded()
             elif metadata.rerun:
-                self._runs.start_new(result.media.id, request)
+
+                def complete_duplicate(transaction: WriteTransaction) -> None:
+                    self._records.complete(transaction, upload, result.media.id, duplicate=True)
+
+                # In one transaction: otherwise a process that finishes the upload again would start a second run.
+                self._runs.start_new(result.media.id, request, complete_duplicate)
             else:
                 self._runs.find_or_start(result.media.id, request)
         return result

@@ -71,9 +71,11 @@ class UploadRecords:
         with self._database.write_transaction() as session:
             return rows.set_length(session, upload, length, file)
 
-    def complete(self, transaction: WriteTransaction, upload: ResumableUpload, media_id: str) -> None:
-        """In the caller's transaction, which records the media item, record that the upload became it."""
-        rows.complete(transaction, self._now, upload, media_id, duplicate=False)
+    def complete(
+        self, transaction: WriteTransaction, upload: ResumableUpload, media_id: str, *, duplicate: bool = False
+    ) -> None:
+        """In the caller's transaction, which records the media item or its run, record that the upload became it."""
+        rows.complete(transaction, self._now, upload, media_id, duplicate=duplicate)
 
     def complete_duplicate(self, upload: ResumableUpload, media_id: str) -> None:
         """Record that the upload is a duplicate of a media item."""

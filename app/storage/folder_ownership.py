@@ -218,7 +218,7 @@ class FolderOwnership:
                 for folder in markers:
                     make_folder(folder)
                     folder_marker.place(folder, stored.marker)
-        self._database.note_server()
+        self._database.record_server()
         markers |= {folder: folder_marker.read(folder) for folder in markers}
         return stored
 

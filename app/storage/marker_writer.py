@@ -30,7 +30,7 @@ class MarkerWriter(BackgroundWork):
         If the database is unavailable, the next round tries again; /readyz and the log report that anyway.
         """
         with suppress(DetectionsError, DBAPIError):
-            if not self._database.admit_replaced(self._folders.open):
+            if not self._database.admit_replacement(self._folders.open):
                 self._database.ensure_usable()
             if not self._folders.are_open:
                 self._folders.open()

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, PreconditionFailed
 
 from app import errors
-from app.current import services
+from app.current import get_services
 
 log = structlog.get_logger()
 
@@ -97,14 +97,14 @@ def _media_members(media_id: str | None) -> dict[str, str]:
 
 def _of_database(error: DBAPIError) -> Response:
     """Return the problem for an unexpected database error: usually a schema of another release."""
-    services().schema.work()
-    mismatch = services().schema.trouble
+    get_services().schema.work()
+    mismatch = get_services().schema.mismatch
     return _unexpected(error) if mismatch is None else _of_detections_error(errors.DatabaseUnfit(_sentence(mismatch)))
 
 
 def check_schema() -> None:
     """Raise DatabaseUnfit if the database has another release's schema. Call it before a view that uses it."""
-    mismatch = services().schema.trouble
+    mismatch = get_services().schema.mismatch
     if mismatch is not None:
         raise errors.DatabaseUnfit(_sentence(mismatch))
 

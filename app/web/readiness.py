@@ -18,8 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.database import ReadTransaction, schema
 from app.database.schema import is_read_only
 from app.errors import DatabaseFailed, DatabaseUnfit, DetectionsError
-from app.process.shared_call import SharedCall
-from app.runs import put_off
+from app.process.single_flight import SingleFlight
+from app.runs import blocked_runs
 from app.services import Services
 from app.storage import INCOMING, Storage
 
@@ -57,7 +57,7 @@ class _TimedCheck:
         self._check = check
         self._timeout_reason = timeout_reason
         self._last: list[str] = []
-        self.call = SharedCall(self._run, "readiness")
+        self.call = SingleFlight(self._run, "readiness")
 
     def result(self, future: "Future[list[str]]", seconds: float) -> list[str]:
         try:
@@ -79,20 +79,20 @@ def _database_reasons(services: Services) -> list[str]:
         return [f"the database does not answer: {type(error).__name__}"]
     if reason:
         return [reason]
-    fault = services.executor.gate.fault
+    fault = services.executor.breaker.fault
     waits = str(fault) if fault else all_wait_for
     return [*_write_reasons(services), *([f"detection waits: {waits}"] if waits else [])]
 
 
 def _database_state(session: ReadTransaction) -> tuple[str | None, str | None]:
     """Return what is wrong with the database, and what keeps every detection waiting."""
-    reason = "the database is read-only" if is_read_only(session) else schema.trouble(session)
-    return reason, None if reason else session.scalar(select(put_off.reason_for_all()))
+    reason = "the database is read-only" if is_read_only(session) else schema.mismatch(session)
+    return reason, None if reason else session.scalar(select(blocked_runs.reason_for_all()))
 
 
 def _write_reasons(services: Services) -> list[str]:
     try:
-        services.database.try_writing()
+        services.database.check_writable()
     except (SQLAlchemyError, DetectionsError) as error:
         reason = str(error) if isinstance(error, DetectionsError) else type(error).__name__
         return [f"the database cannot be written: {reason}"]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from flask import Response, g, request
 
-from app.current import services
+from app.current import get_services
 from app.web.server.answer_socket import answer_socket_of
 
 
@@ -39,7 +39,7 @@ def keep(response: Response) -> None:
 
 def take(*, following: bool = False) -> Callable[[], None]:
     """Take a slot for the request's user. Return a function that releases it, also outside the request's context."""
-    slots, user = services().slots, g.user_id
+    slots, user = get_services().slots, g.user_id
     slots.acquire(user, following=following)
     answer = answer_socket_of(request.environ)
     if answer is not None:

@@ -13,13 +13,13 @@ from sqlalchemy import make_url, text
 
 from app.database import Database
 from app.database.postgres_connection import PATIENT
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from app.process import threads
 from app.web.readiness import TIMEOUT_SECONDS
 from tests.api.conftest import Api, MakeApi, picture
 from tests.eventually import eventually
 from tests.outbox.refusals import refused_for_long
+from tests.reference.service import ReferenceService
 
 PUBLIC = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
@@ -119,7 +119,7 @@ def test_a_folder_that_is_gone_makes_it_not_ready(make_api: MakeApi) -> None:
     assert "images" in not_ready(api)
 
 
-def test_the_figures_count_what_waits(make_api: MakeApi) -> None:
+def test_the_metrics_count_what_waits(make_api: MakeApi) -> None:
     api = make_api()
     assert metrics(api)["detections_outbox_pending_messages"] == 0
     api.upload("/media", picture(1))
@@ -133,7 +133,7 @@ def test_the_figures_count_what_waits(make_api: MakeApi) -> None:
     assert told["detections_outbox_held_users"] == 0
 
 
-def test_the_figures_count_what_was_delivered_and_what_is_parked(
+def test_the_metrics_count_what_was_delivered_and_what_is_parked(
     make_api: MakeApi, annotations: ReferenceService
 ) -> None:
     api = make_api(annotations)
@@ -150,7 +150,7 @@ def test_the_figures_count_what_was_delivered_and_what_is_parked(
     assert told["detections_outbox_pending_messages"] == 0
 
 
-def test_the_figures_show_an_open_circuit(make_api: MakeApi, annotations: ReferenceService) -> None:
+def test_the_metrics_show_an_open_circuit(make_api: MakeApi, annotations: ReferenceService) -> None:
     annotations.control(fail={"status": 503, "times": 1000})
     api = make_api(annotations)
     for number in range(5, 10):
@@ -190,16 +190,16 @@ def test_a_schema_that_is_downgraded_beneath_is_told_by_the_first_call_that_fail
 
 def test_a_thread_that_has_ended_makes_the_process_not_alive(make_api: MakeApi) -> None:
     api = make_api()
-    threads.DEAD.append("outbox-dispatcher")
+    threads.ended_threads.append("outbox-dispatcher")
     try:
         answer = api.app.test_client().get("/healthz")
     finally:
-        threads.DEAD.clear()
+        threads.ended_threads.clear()
     assert answer.status_code == 503
     assert "outbox-dispatcher" in answer.text
 
 
-def test_the_sizes_of_the_database_and_of_its_log_are_among_the_figures(make_api: MakeApi) -> None:
+def test_the_sizes_of_the_database_and_of_its_log_are_among_the_metrics(make_api: MakeApi) -> None:
     api = make_api()
     path = Path(str(api.services.database.url.database))
     found = metrics(api)

@@ -436,13 +436,13 @@ def test_a_refusal_of_a_final_upload_is_told_and_where_it_is(tus: Tus) -> None:
     assert tus.api.leftovers() == []
 
 
-def test_figures_count_uploads_that_end_and_those_that_do_not(make_api: MakeApi) -> None:
+def test_metrics_count_uploads_that_end_and_those_that_do_not(make_api: MakeApi) -> None:
     tus, photo = Tus(make_api()), picture(114)
     tus.patch(tus.new(len(photo)), 0, photo)
     tus.patch(tus.new(1000), 0, b"\xff\xd8\xff")
     tus.create(10, body=b"no picture")
-    figures = tus.api.get("/metrics").get_data(as_text=True)
-    assert 'detections_uploads_total{outcome="stored"} 1.0' in figures
-    assert 'detections_uploads_total{outcome="unsupported-media"} 1.0' in figures
-    assert "detections_unfinished_uploads 1.0" in figures
-    assert "detections_unfinished_upload_bytes 997.0" in figures
+    metrics = tus.api.get("/metrics").get_data(as_text=True)
+    assert 'detections_uploads_total{outcome="stored"} 1.0' in metrics
+    assert 'detections_uploads_total{outcome="unsupported-media"} 1.0' in metrics
+    assert "detections_unfinished_uploads 1.0" in metrics
+    assert "detections_unfinished_upload_bytes 997.0" in metrics

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.demo.annotations import ReferenceService
 from tests.cli.conftest import Shell
+from tests.reference.service import ReferenceService
 
 UNKNOWN = "0123456789abcdef"
 

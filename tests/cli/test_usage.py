@@ -80,7 +80,7 @@ def test_a_database_that_was_never_migrated_is_told_with_the_remedy(tmp_path: Pa
 
 def test_a_database_of_an_older_version_is_told_with_the_remedy(tmp_path: Path, sqlite_url: str) -> None:
     with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as other:
-        other.execute("ALTER TABLE outbox_stream RENAME COLUMN head_since TO something_else")
+        other.execute("ALTER TABLE outbox_stream RENAME COLUMN waiting_since TO something_else")
     other.close()
     assert "alembic upgrade head" in one_line_of(tmp_path, sqlite_url)
 

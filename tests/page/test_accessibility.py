@@ -7,12 +7,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from tests.outbox.refusals import refused_for_long
 from tests.page.conftest import OpenTab
 from tests.page.pictures import ASTRONAUT, card, glimpse, unseen
 from tests.page.watched import Tab
+from tests.reference.service import ReferenceService
 from tests.system.service import Service, token
 
 SERIOUS = {"serious", "critical"}

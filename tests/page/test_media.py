@@ -206,7 +206,7 @@ def test_a_video_that_browsers_do_not_play_is_offered_to_download_and_its_finds_
 def test_a_media_that_nobody_knows_is_said_to_be_unknown(tab: Tab) -> None:
     tab.expects(404)
     tab.sign_in(token("ada"), "#/media/0123456789abcdef")
-    expect(tab.page.get_by_text("There is no media '0123456789abcdef'.")).to_be_visible()
+    expect(tab.page.get_by_text("There is no media item '0123456789abcdef'.")).to_be_visible()
     expect(tab.page.get_by_role("button", name="Run again")).to_be_hidden()
 
 

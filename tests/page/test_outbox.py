@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Locator, expect
 
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from tests.eventually import eventually
 from tests.outbox.refusals import refused_for_long
 from tests.page.pictures import card
 from tests.page.watched import Tab
+from tests.reference.service import ReferenceService
 from tests.system.service import Service, token
 
 REFUSAL = "this installation takes no pictures of that size"

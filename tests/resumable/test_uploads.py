@@ -5,14 +5,16 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 import xxhash
 from sqlalchemy import select
 
-from app.database import Database
-from app.database.models import Media, ResumableUpload
+from app.database import Database, WriteTransaction
+from app.database.models import DetectionRun, Media, ResumableUpload
 from app.errors import StorageFull, Unavailable, UploadGone, UploadLocked, UploadNotFound, UploadTakenOver
 from app.ingest import Ingest, IngestResult, InTransaction, OnReceived, Received
 from app.outbox.queue import OutboxQueue
@@ -23,7 +25,8 @@ from app.resumable.maintenance import UploadMaintenance
 from app.resumable.parts import Part
 from app.resumable.records import UploadRecords
 from app.resumable.uploads import NewUpload, ResumableUploads
-from app.runs.lifecycle import Runs
+from app.runs.executor import RunExecutor
+from app.runs.lifecycle import RunRequest, Runs
 from app.runs.speculative_run import SpeculativeRun
 from tests.conftest import Clock
 from tests.ingest.intake import Intake, open_intake, picture
@@ -31,6 +34,7 @@ from tests.ingest.intake import Intake, open_intake, picture
 PHOTO = picture("photo")
 HOUR = 3600.0
 SAID = f"filename {base64.b64encode(b'photo.jpg').decode()},detect ZmFsc2U="
+RERUN = f"filename {base64.b64encode(b'photo.jpg').decode()},rerun"
 
 
 @dataclass
@@ -192,6 +196,41 @@ def test_a_full_disk_at_the_end_is_told_and_the_same_upload_goes_on_once_there_i
         other.append(upload, 0, PHOTO)
     assert (world.find(upload).state, world.find(upload).received) == ("receiving", len(PHOTO))
     assert world.append(upload, len(PHOTO)).state == "complete"
+
+
+class LosingRuns(Runs):
+    """Runs of a process that dies as soon as a new one is queued."""
+
+    def start_new(
+        self,
+        media_id: str,
+        wanted: RunRequest,
+        in_transaction: Callable[[WriteTransaction], None] = lambda _transaction: None,
+    ) -> int:
+        super().start_new(media_id, wanted, in_transaction)
+        raise Unavailable("the process died")
+
+
+def test_a_new_run_that_was_asked_for_begins_once_though_its_process_dies_before_it_answers(world: World) -> None:
+    world.append(world.new(), 0, PHOTO)  # known by now
+    database, executor = world.intake.database, cast(RunExecutor, None)  # which has nothing to do for what is known
+
+    def uploads_with(runs: Runs) -> ResumableUploads:
+        run_of = partial(SpeculativeRun, runs, executor)
+        finishing = Finishing(world.records, world.intake.ingest, runs, run_of, RunDefaults(0.5, 1.0))
+        limits = Limits(max_bytes=1 << 20, per_user=10)
+        return ResumableUploads(world.records, world.intake.storage, finishing, limits)
+
+    dying = uploads_with(LosingRuns(database, OutboxQueue(database.now), "detector"))
+    again = dying.create(NewUpload("ada", RERUN, len(PHOTO))).id
+    with pytest.raises(Unavailable):
+        dying.append(again, "ada", Part(0, lambda _check: [PHOTO]), nullcontext)
+    next_process = uploads_with(Runs(database, OutboxQueue(database.now), "detector"))
+    state = next_process.finish_if_complete(again, "ada", nullcontext, None)
+    assert (state.state, state.duplicate) == ("complete", True)
+    with database.read_transaction() as session:
+        assert len(session.scalars(select(DetectionRun)).all()) == 1
+    assert world.intake.sweep.run().leftovers == 1
 
 
 def test_a_new_part_takes_over_from_one_that_hangs(world: World) -> None:

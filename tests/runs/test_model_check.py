@@ -1,4 +1,4 @@
-"""The check of the model before a start: quick where there is nothing to check, one line where it fails."""
+"""The check of the model before a start: quick if there is nothing to check, one line if it fails."""
 
 from pathlib import Path
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from app import create_command_app
-from tests.system.cutting_proxy import CuttingProxy
+from tests.servers.cutting_proxy import CuttingProxy
 from tests.system.proxy import Proxy
 from tests.system.service import Service, shared_service, token
 

@@ -17,10 +17,10 @@ import pytest
 import requests
 from sqlalchemy import make_url
 
-from app.demo.annotations import ReferenceService
 from tests import fork_server
 from tests.eventually import eventually
 from tests.paths import ROOT
+from tests.reference.service import ReferenceService
 from tests.servers.silent_server import SilentServer
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.service import SECRET, Service, surroundings

@@ -46,7 +46,7 @@ def test_a_start_with_its_database_on_a_disk_served_from_user_space_warns_of_it(
         finally:
             service.stop()
             service.kill()
-        [line] = [line for line in service.log.read_text().splitlines() if "database_place" in line]
+        [line] = [line for line in service.log.read_text().splitlines() if "database_location_unfit" in line]
         assert str(disk) in line
         assert '"level": "warning"' in line
 

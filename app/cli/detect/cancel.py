@@ -8,7 +8,7 @@ from flask.cli import with_appcontext
 from app.cli.error_handling import Command
 from app.cli.output import json_option, show_json, show_table
 from app.cli.usage import usage
-from app.current import services
+from app.current import get_services
 from app.errors import NotProcessing
 from app.media.hashing import MEDIA_ID
 
@@ -44,7 +44,7 @@ def _is_cancelled(media_id: str) -> bool:
     if not MEDIA_ID.fullmatch(media_id):
         return False
     try:
-        services().runs.cancel(media_id, BY, user=None)
+        get_services().runs.cancel(media_id, BY, user=None)
     except NotProcessing:
         return False
     return True

@@ -204,5 +204,5 @@ def _document(file_result: FileResult) -> dict[str, Any]:
         "frames": file_result.frames,
         "packetsSkipped": file_result.skipped,
         "warnings": list(file_result.warnings),
-        "annotations": serializers.annotations(file_result.detections),
+        "annotations": serializers.detections(file_result.detections),
     }

@@ -11,7 +11,7 @@ from app.cli.background import check_database, run_until_stopped
 from app.cli.error_handling import Group
 from app.cli.output import note
 from app.cli.usage import usage
-from app.current import services
+from app.current import get_services
 from app.errors import Unavailable
 from app.runs.model_check import check_model
 from app.storage.relocation import check_rows
@@ -29,14 +29,15 @@ def detect() -> None:
 @with_appcontext
 def run() -> None:
     """Process runs, DETECTION_WORKERS at once, until SIGTERM. Runs under way are then handed back."""
-    workers = services().settings.detection_workers
-    check_model(services().settings)
+    workers = get_services().settings.detection_workers
+    check_model(get_services().settings)
     check_database()
     try:
-        services().folders.open()
-        check_rows(services().database, services().settings.media_folders)
+        get_services().folders.open()
+        check_rows(get_services().database, get_services().settings.media_folders)
     except Unavailable as error:  # the worker waits for an unavailable database
         note(str(error))
     run_until_stopped(
-        [*services().detection(), *services().upkeep()], f"Processing runs, {workers} at once; SIGTERM stops it."
+        [*get_services().detection(), *get_services().upkeep()],
+        f"Processing runs, {workers} at once; SIGTERM stops it.",
     )

@@ -5,7 +5,7 @@ from flask.cli import with_appcontext
 
 from app.cli.output import json_option, note, show_json, show_table
 from app.cli.usage import usage
-from app.current import services
+from app.current import get_services
 
 
 @click.command(
@@ -23,7 +23,7 @@ def accept_folders(as_json: bool) -> None:
     that was moved with its `.detections` needs nothing. If no folder tells how far the database had come, messages
     continue in a new epoch.
     """
-    accepted = services().folders.accept()
+    accepted = get_services().folders.accept()
     if as_json:
         show_json([{"folder": str(item.folder), "before": item.before, "changed": item.changed} for item in accepted])
     else:

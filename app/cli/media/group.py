@@ -11,7 +11,7 @@ from flask.cli import with_appcontext
 from app.cli.error_handling import Group
 from app.cli.output import json_option, note, show_json, show_table
 from app.cli.usage import usage
-from app.current import services
+from app.current import get_services
 from app.media.hashing import media_id_of_file
 from app.runs.model_check import check_model
 
@@ -45,8 +45,8 @@ def hash_files(files: Sequence[Path], as_json: bool) -> None:
 @with_appcontext
 def recover(as_json: bool) -> None:
     """Take over runs whose process died, after their leases expire, and remove leftovers of interrupted uploads."""
-    services().folders.open()
-    swept = services().sweep.run()
+    get_services().folders.open()
+    swept = get_services().sweep.run()
     runs = _finish_runs()
     if as_json:
         show_json({"runs": runs, "leftovers": swept.leftovers, "orphans": swept.orphans})
@@ -61,13 +61,13 @@ def _finish_runs() -> int:
 
     A run that the same process holds longer than a lease has a live owner and is left to it.
     """
-    runs, executor = services().runs, services().executor
+    runs, executor = get_services().runs, get_services().executor
     at_start = remaining = runs.active()
     if not at_start:
         return 0
     note(f"{len(at_start)} runs wait or are under way; leases last {runs.lease_seconds:g} seconds.")
     leases_have_expired = time.monotonic() + runs.lease_seconds + POLL_SECONDS
-    check_model(services().settings)
+    check_model(get_services().settings)
     executor.start()
     try:
         while remaining:

@@ -8,7 +8,7 @@ from flask.cli import with_appcontext
 from app import serializers
 from app.cli.output import json_option, note, show_json, show_table
 from app.cli.usage import usage
-from app.current import services
+from app.current import get_services
 from app.database.models import MediaStatus
 from app.errors import MediaNotFound
 from app.queries import media_items
@@ -43,7 +43,7 @@ def list_media(status: str | None, kind: str | None, limit: int, as_json: bool) 
     records: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:
-        page = services().queries.fetch(
+        page = get_services().queries.fetch(
             media_items.page,
             status=STATUSES[status] if status else None,
             media_type=TYPES[kind] if kind else None,
@@ -77,7 +77,7 @@ def list_media(status: str | None, kind: str | None, limit: int, as_json: bool) 
 def show_media(media_id: str, as_json: bool) -> None:
     """Show a media item with its last run and its delivery state."""
     try:
-        view = services().queries.fetch(media_items.view, media_id)
+        view = get_services().queries.fetch(media_items.view, media_id)
     except MediaNotFound as error:
         note(str(error))
         raise SystemExit(UNKNOWN) from error

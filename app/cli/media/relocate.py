@@ -8,7 +8,7 @@ from flask.cli import with_appcontext
 
 from app.cli.output import json_option, note, printable, progress_bar, stream_json
 from app.cli.usage import usage
-from app.current import services
+from app.current import get_services
 from app.storage.relocation import Relocation, Unmoved
 
 LEFT = 5
@@ -31,7 +31,7 @@ def relocate(old: Path, new: Path, as_json: bool) -> None:
     Each file is checked in NEW before its row is changed. Stop the service meanwhile. Run the command again after an
     interruption, or when missing files are there. Waiting messages keep the old path.
     """
-    relocation = Relocation(services().database, services().settings.media_folders)
+    relocation = Relocation(get_services().database, get_services().settings.media_folders)
     relocation.check(old.absolute(), new.absolute())
     left: list[Unmoved] = []
     findings = _run(relocation, old.absolute(), new.absolute(), left)

@@ -9,7 +9,7 @@ from flask.cli import with_appcontext
 
 from app.cli.output import json_option, note, printable, progress_bar, show_table, stream_json
 from app.cli.usage import usage
-from app.current import services
+from app.current import get_services
 from app.storage.verification import DAMAGE, Finding, Problem, Verification
 
 UNKNOWN, DAMAGED = 4, 5
@@ -37,7 +37,7 @@ def verify(ids: Sequence[str], record: bool, as_json: bool) -> None:
 
     Nothing is repaired, and the service may keep running.
     """
-    verification, counts = services().verification(), Counter[Problem]()
+    verification, counts = get_services().verification(), Counter[Problem]()
     findings = _counted(_findings(verification, ids, record), counts)
     if as_json:
         stream_json("findings", map(_document, findings), lambda: _totals(verification, counts))

@@ -11,12 +11,12 @@ from app.cli.background import check_database, run_until_stopped
 from app.cli.error_handling import Group
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
-from app.current import services
+from app.current import get_services
 from app.database.postgres_failover import AFTER_RESTORE
 from app.errors import DetectionsError, MediaNotFound
 from app.media.hashing import MEDIA_ID
 from app.outbox import listing, serializers
-from app.startup import warn_of_plain_http
+from app.startup import warn_about_plain_http
 
 STILL_PENDING, PARKED, UNKNOWN = 1, 3, 4
 HELD_SHOWN = 5
@@ -47,12 +47,12 @@ def outbox() -> None:
 @with_appcontext
 def flush(wait: bool, timeout: float | None, media_id: str | None, as_json: bool) -> NoReturn:
     """Attempt every pending message now, regardless of its backoff."""
-    if services().annotations is None:
+    if get_services().annotations is None:
         note("ANNOTATIONS_URL is not set, so messages wait.")
     if media_id is not None:
         _history(media_id)  # report a mistyped id instead of success
     with progress_bar("delivering") as on_progress:
-        report = services().flush(media_id, on_progress).run(wait=wait, timeout=timeout)
+        report = get_services().flush(media_id, on_progress).run(wait=wait, timeout=timeout)
     if as_json:
         fields = asdict(report)
         timed_out = fields.pop("timed_out")
@@ -71,16 +71,16 @@ def flush(wait: bool, timeout: float | None, media_id: str | None, as_json: bool
 @with_appcontext
 def run() -> None:
     """Run the dispatcher in a process of its own, until SIGTERM."""
-    parts = services().delivery()
+    parts = get_services().delivery()
     if not parts:
         raise click.ClickException("ANNOTATIONS_URL is not set.")
     check_database()
-    warn_of_plain_http(services().settings)
+    warn_about_plain_http(get_services().settings)
     try:
-        services().folders.open()
+        get_services().folders.open()
     except DetectionsError as error:  # a dispatcher stores nothing and may run without the folders
         note(f"Cannot check whether the database was restored from an earlier copy: {error}")
-    run_until_stopped([*parts, *services().upkeep()], "Delivering messages; SIGTERM stops it.")
+    run_until_stopped([*parts, *get_services().upkeep()], "Delivering messages; SIGTERM stops it.")
 
 
 @outbox.command(epilog=usage("flask outbox status", "flask outbox status --json | jq .parked", exits={0: "printed"}))
@@ -88,7 +88,7 @@ def run() -> None:
 @with_appcontext
 def status(as_json: bool) -> None:
     """Show pending and parked messages, the circuit breaker and held users."""
-    document = services().queries.fetch(services().outbox_status)
+    document = get_services().queries.fetch(get_services().outbox_status)
     if as_json:
         show_json(document)
         return
@@ -118,7 +118,7 @@ def status(as_json: bool) -> None:
 @with_appcontext
 def list_messages(state: listing.State | None, limit: int, as_json: bool) -> None:
     """List messages: pending ones by due time, then parked ones, then delivered ones, newest first."""
-    pairs = services().queries.fetch(listing.first_page, state=state, limit=limit)
+    pairs = get_services().queries.fetch(listing.first_page, state=state, limit=limit)
     rows = [serializers.message(*pair) for pair in pairs]
     if as_json:
         show_json(rows)
@@ -165,7 +165,7 @@ def retry(media_ids: Sequence[str], everything: bool, as_json: bool) -> None:
     if everything == bool(media_ids):
         raise click.UsageError("Give IDs of parked media items, or --all.")
     well_formed = [media_id for media_id in media_ids if MEDIA_ID.fullmatch(media_id)]
-    retried = services().outbox_admin.retry(None if everything else well_formed)
+    retried = get_services().outbox_admin.retry(None if everything else well_formed)
     if as_json:
         show_json({"retried": retried})
     else:
@@ -183,7 +183,7 @@ def skip(media_id: str, as_json: bool) -> None:
     """Skip the first message of a parked media item, and record that."""
     _check_id(media_id)
     try:
-        seq = services().outbox_admin.skip(media_id)
+        seq = get_services().outbox_admin.skip(media_id)
     except MediaNotFound as error:
         _fail_unknown(str(error))
     if as_json:
@@ -203,7 +203,7 @@ def prune(as_json: bool) -> None:
 
     After each batch it pauses as long as the batch took, so that uploads have the database at least half of the time.
     """
-    total = services().outbox_admin.prune(older_than_days=services().settings.outbox_retention_days)
+    total = get_services().outbox_admin.prune(older_than_days=get_services().settings.outbox_retention_days)
     if as_json:
         show_json({"pruned": total})
     else:
@@ -212,7 +212,7 @@ def prune(as_json: bool) -> None:
 
 def _note_suspensions() -> None:
     """Print why delivery is suspended, for all messages or for those of a user."""
-    document = services().queries.fetch(services().outbox_status)
+    document = get_services().queries.fetch(get_services().outbox_status)
     circuit, held = document["circuit"], document["held"]
     if circuit["state"] != "closed":
         note(f"The circuit is {circuit['state']}: {circuit['reason']}.")
@@ -226,7 +226,7 @@ def _history(media_id: str) -> dict[str, Any]:
     """Return the document of a media item's messages. Ends the command if there are none."""
     _check_id(media_id)
     try:
-        return serializers.history(services().queries.fetch(listing.history, media_id))
+        return serializers.history(get_services().queries.fetch(listing.history, media_id))
     except MediaNotFound as error:
         _fail_unknown(str(error))
 

@@ -8,11 +8,11 @@ from flask.cli import with_appcontext
 
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
-from app.current import services
+from app.current import get_services
 from app.errors import Unavailable
 from app.media.hashing import MEDIA_ID
 from app.outbox.auditor import RemoteAuditor
-from app.outbox.resend import Resend, ResendReport, Wanted
+from app.outbox.resend import Resend, ResendReport, Selection
 
 UNKNOWN = 4
 
@@ -64,12 +64,12 @@ def resend(media_ids: Sequence[str], missing: bool, since: float | None, dry_run
     """
     if (bool(media_ids), missing, since is not None).count(True) != 1:
         raise click.UsageError("Give IDs of media items, --missing, or --since TIME.")
-    auditor = services().auditor()
+    auditor = get_services().auditor()
     if auditor is None:
         raise click.ClickException("ANNOTATIONS_URL is not set.")
     well_formed = [media_id for media_id in media_ids if MEDIA_ID.fullmatch(media_id)]
     known = [item.media_id for item in auditor.expected(well_formed)]
-    report = _run(auditor, Wanted(known if media_ids else None, since), dry_run=dry_run)
+    report = _run(auditor, Selection(known if media_ids else None, since), dry_run=dry_run)
     _show(report, dry_run=dry_run, as_json=as_json)
     unknown = sorted(set(media_ids) - set(known))
     if unknown:
@@ -77,12 +77,12 @@ def resend(media_ids: Sequence[str], missing: bool, since: float | None, dry_run
         raise SystemExit(UNKNOWN)
 
 
-def _run(auditor: RemoteAuditor, wanted: Wanted, *, dry_run: bool) -> ResendReport:
+def _run(auditor: RemoteAuditor, wanted: Selection, *, dry_run: bool) -> ResendReport:
     try:
         with progress_bar("comparing") as on_progress:
             resend = Resend(
-                services().database,
-                services().queue,
+                get_services().database,
+                get_services().queue,
                 auditor,
                 dry_run=dry_run,
                 on_progress=lambda asked: on_progress(asked, None),

@@ -10,7 +10,7 @@ from flask.cli import with_appcontext
 
 from app.cli.output import json_option, note, progress_bar, show_json, show_table
 from app.cli.usage import usage
-from app.current import services
+from app.current import get_services
 from app.database.error_translation import RESCUE
 from app.database.integrity import Damage
 from app.errors import DatabaseDamaged, Unavailable
@@ -36,7 +36,7 @@ BROKEN = 5
 @with_appcontext
 def verify(remote: bool, as_json: bool) -> None:
     """Check the database's integrity and the invariants on its rows."""
-    database = services().database
+    database = get_services().database
     damage = _damage() if database.is_sqlite else []
     broken = _broken(damage)
     differences = list(_differences()) if remote else []
@@ -62,14 +62,14 @@ def verify(remote: bool, as_json: bool) -> None:
 
 def _damage() -> list[Damage]:
     with progress_bar("reading pages") as on_progress:
-        return services().outbox_admin.find_damage(on_progress)
+        return get_services().outbox_admin.find_damage(on_progress)
 
 
 def _broken(damage: list[Damage]) -> list[dict[str, str]]:
     """Return the broken invariants, as far as a damaged database can be read."""
     try:
         with progress_bar("checking") as on_progress:
-            return services().outbox_admin.find_broken_invariants(on_progress)
+            return get_services().outbox_admin.find_broken_invariants(on_progress)
     except DatabaseDamaged as error:
         if not damage:
             damage.append(Damage("", error.advice))
@@ -87,7 +87,7 @@ def _differences() -> Iterator[Difference]:
 
 
 def _auditor() -> RemoteAuditor:
-    auditor = services().auditor()
+    auditor = get_services().auditor()
     if auditor is None:
         raise click.ClickException("ANNOTATIONS_URL is not set.")
     return auditor

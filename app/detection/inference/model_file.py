@@ -5,7 +5,7 @@ from pathlib import Path
 
 from app.detection.inference.external_data import external_files
 from app.errors import SettingsError
-from app.settings.detector import AS_IT_IS, DetectorOptions
+from app.settings.detector import DEFAULT_OPTIONS, DetectorOptions
 
 BUILT_IN_MODEL = Path(__file__).parents[1] / "models" / "nanodet_g_416.onnx"
 """The built-in weights: NanoDet-g, COCO's 80 classes, with YOLOv8's output layout."""
@@ -13,7 +13,7 @@ BUILT_IN_MODEL = Path(__file__).parents[1] / "models" / "nanodet_g_416.onnx"
 _MAX_STEM = 150  # of the 255 characters of a stored detector name
 
 
-def detector_name(model: Path, options: DetectorOptions = AS_IT_IS) -> str:
+def detector_name(model: Path, options: DetectorOptions = DEFAULT_OPTIONS) -> str:
     """Return `<file stem>-<first 12 hex digits of the weights' SHA-256>`, and suffixes for options that change results.
 
     The suffixes are `-labels-<8 hex digits>` for labels other than the model's own and `-tile<pixels>` for tiling.

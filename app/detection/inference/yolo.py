@@ -12,7 +12,7 @@ from app.detection.inference.letterbox import Letterbox
 from app.detection.inference.model import Model
 from app.detection.inference.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.inference.tiles import Tile, merge, split_into_tiles
-from app.settings.detector import AS_IT_IS, DetectorOptions
+from app.settings.detector import DEFAULT_OPTIONS, DetectorOptions
 
 __all__ = ["BUILT_IN_MODEL", "YoloDetector"]
 
@@ -27,7 +27,7 @@ class YoloDetector:
     Raises SettingsError if the model cannot be used.
     """
 
-    def __init__(self, model: Path, options: DetectorOptions = AS_IT_IS) -> None:
+    def __init__(self, model: Path, options: DetectorOptions = DEFAULT_OPTIONS) -> None:
         self.name = detector_name(model, options)
         self._model = Model(model, options)
         self._tile = options.tile

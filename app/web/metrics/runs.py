@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from app.database import counters
 from app.database.models import RunState
 from app.queries import media_items
-from app.runs import put_off
-from app.runs.house_faults import Kind
+from app.runs import blocked_runs
+from app.runs.house_faults import FaultKind
 
 
 class RunCollector(Collector):
@@ -30,7 +30,7 @@ class RunCollector(Collector):
         yield queue
         age = media_items.oldest_run_age(self._session, self._now)
         yield GaugeMetricFamily("detections_run_oldest_age_seconds", "Age of the oldest waiting run.", age)
-        yield from _put_off(put_off.counts(self._session))
+        yield from _blocked(blocked_runs.counts(self._session))
         values = counters.read(self._session)
         frames = values.get((counters.FRAMES,), 0.0)
         yield CounterMetricFamily("detections_frames", "Frames processed by the detector.", frames)
@@ -39,13 +39,13 @@ class RunCollector(Collector):
         yield from _ended(values)
 
 
-def _put_off(counts: dict[Kind, int]) -> Iterator[Metric]:
-    faults = GaugeMetricFamily("detections_house_faults", "Runs that are put off, by reason.", labels=("kind",))
+def _blocked(counts: dict[FaultKind, int]) -> Iterator[Metric]:
+    faults = GaugeMetricFamily("detections_house_faults", "Blocked runs by reason.", labels=("kind",))
     for kind, count in counts.items():
-        if kind != Kind.MISSING:
+        if kind != FaultKind.MISSING:
             faults.add_metric([kind], count)
     yield faults
-    missing = counts[Kind.MISSING]
+    missing = counts[FaultKind.MISSING]
     yield GaugeMetricFamily("detections_missing_files", "Runs that wait for a missing stored file.", missing)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from flask import request
 
-from app.current import services
+from app.current import get_services
 from app.errors import MalformedUpload, MediaTooLarge
 from app.web.upload.receive_timeouts import Pace
 from app.web.upload.request_body import content_length, open_source
@@ -41,7 +41,7 @@ def read_object() -> dict[str, Any]:
 def _content() -> bytes:
     if (content_length(request.environ) or 0) > MAX_BYTES:
         raise _too_large()
-    idle_timeout = services().settings.upload_idle_timeout
+    idle_timeout = get_services().settings.upload_idle_timeout
     source = open_source(request.environ, Pace(idle_timeout, grace=GRACE_SECONDS, bytes_per_second=BYTES_PER_SECOND))
     content = bytearray()
     while chunk := source.read():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flask import g, request
 
-from app.current import services
+from app.current import get_services
 from app.errors import UnsupportedMedia
 from app.ingest import Upload
 from app.media.display_name import clean_name
@@ -23,7 +23,7 @@ MAX_UNSTORED_BYTES = 64 << 20
 @contextmanager
 def receive_upload() -> Iterator[Upload]:
     """Yield the request's file, to be ingested within the block; holds one of the process's slots."""
-    service = services()
+    service = get_services()
     limit = service.settings.max_upload_bytes
     declared = content_length(request.environ) or 0
     if declared <= limit:  # a larger one is refused later, whatever the free space
@@ -57,13 +57,13 @@ def receive_unstored_picture() -> Iterator[UnstoredPicture]:
 
     It is an unnamed file, because a dozen of them would exhaust a small machine's memory.
     """
-    limit = min(MAX_UNSTORED_BYTES, services().settings.max_upload_bytes)
+    limit = min(MAX_UNSTORED_BYTES, get_services().settings.max_upload_bytes)
     body = _open(limit)
     name = clean_name(body.name)
     extension = extension_of(name)
     if MEDIA_TYPES[extension].kind != "Image":
         raise UnsupportedMedia(f"persist=false supports images only; .{extension} is a video.")
-    with services().storage.scratch("Image", body.declared_bytes) as scratch:
+    with get_services().storage.scratch("Image", body.declared_bytes) as scratch:
         checksum = scratch.write_all(process_metrics().received(body.chunks()))
         check_first_bytes(extension, scratch.head(HEAD_BYTES))
         virtual_id = VIRTUAL_PREFIX + media_id_of_file(scratch.fd)
@@ -71,4 +71,4 @@ def receive_unstored_picture() -> Iterator[UnstoredPicture]:
 
 
 def _open(max_bytes: int) -> UploadBody:
-    return open_upload(request.environ, max_bytes=max_bytes, idle_timeout=services().settings.upload_idle_timeout)
+    return open_upload(request.environ, max_bytes=max_bytes, idle_timeout=get_services().settings.upload_idle_timeout)

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from flask import Blueprint, Response, g, jsonify, url_for
 
 from app import serializers
-from app.current import services
+from app.current import get_services
 from app.database import ReadTransaction
 from app.database.models import DetectionRun, RunFailure, RunState
 from app.detection.protocol.requests import Job, OpenFile
@@ -30,11 +30,11 @@ def detect_upload() -> Response:
     rerun = parameters.flag("rerun", default=False)
     if not parameters.flag("persist", default=True):
         return _detect_in_memory(run_request)
-    runs = services().runs
-    if not services().executor.idle:  # an idle detector means that no run waits
-        runs.ensure_room(g.user_id)
-    with upload_request.receive_upload() as upload, services().speculative_run(run_request) as run:
-        ingested = services().ingest.run(upload, run.record, on_received=run.begin)
+    runs = get_services().runs
+    if not get_services().executor.idle:  # an idle detector means that no run waits
+        runs.ensure_capacity(g.user_id)
+    with upload_request.receive_upload() as upload, get_services().speculative_run(run_request) as run:
+        ingested = get_services().ingest.run(upload, run.record, on_received=run.begin)
         media_id = ingested.media.id
         if not ingested.duplicate:
             run_id = run.recorded()
@@ -50,14 +50,14 @@ def detect_stored(media_id: str) -> Response:
     """Start a new run on a stored media item, adopting it first if only the annotations service knows it."""
     run_request = _run_request()
     with request_slot.slot():
-        services().runs.ensure_room(g.user_id)
-        services().adoption.ensure_known(media_id, g.user_id)
-        run_id = services().runs.start_new(media_id, run_request)
+        get_services().runs.ensure_capacity(g.user_id)
+        get_services().adoption.ensure_known(media_id, g.user_id)
+        run_id = get_services().runs.start_new(media_id, run_request)
         return _respond(media_id, run_id, duplicate=True)
 
 
 def _run_request() -> RunRequest:
-    settings = services().settings
+    settings = get_services().settings
     return RunRequest(
         user_id=g.user_id,
         confidence=parameters.number(
@@ -69,14 +69,14 @@ def _run_request() -> RunRequest:
 
 
 def _detect_in_memory(run_request: RunRequest) -> Response:
-    if services().settings.detection == "off":
+    if get_services().settings.detection == "off":
         raise Unavailable("persist=false is not available, because DETECTION is off.", retry_after=60)
     # `Prefer: respond-async` is ignored, because nothing is stored that the client could fetch later.
     with request_slot.slot():
-        services().executor.ensure_room(g.user_id)
+        get_services().executor.ensure_capacity(g.user_id)
         with upload_request.receive_unstored_picture() as picture:
             job = Job(OpenFile(picture.fd), "Image", run_request.confidence, run_request.frame_interval)
-            detected = services().executor.detect(job, services().settings.sync_wait, user=g.user_id)
+            detected = get_services().executor.detect(job, get_services().settings.sync_wait, user=g.user_id)
     return jsonify(
         media={
             "id": picture.virtual_id,
@@ -91,17 +91,17 @@ def _detect_in_memory(run_request: RunRequest) -> Response:
             "delivery": None,
         },
         duplicate=False,
-        annotations=serializers.annotations(result for result in detected.results if result.objects),
+        annotations=serializers.detections(result for result in detected.results if result.objects),
         warnings=detected.warnings,
     )
 
 
 def _respond(media_id: str, run_id: int, *, duplicate: bool) -> Response:
     waits = not parameters.prefers_async()
-    ended = waits and services().waiters.wait(run_id, services().settings.sync_wait, services().is_serving)
+    ended = waits and get_services().waiters.wait(run_id, get_services().settings.sync_wait, get_services().is_serving)
     if not ended:
         return _accepted(media_id, duplicate=duplicate, preferred=not waits)
-    view, run, frames = services().queries.fetch(_fetch_result, media_id, run_id)
+    view, run, frames = get_services().queries.fetch(_fetch_result, media_id, run_id)
     if run.state == RunState.FAILED and run.failure == RunFailure.UNDECODABLE:
         raise Undecodable(run.error or "", media_id)
     if run.state == RunState.FAILED and run.failure == RunFailure.TOO_LARGE:
@@ -121,7 +121,7 @@ def _fetch_result(
 
 
 def _accepted(media_id: str, *, duplicate: bool, preferred: bool) -> Response:
-    view = services().queries.fetch(media_items.view, media_id)
+    view = get_services().queries.fetch(media_items.view, media_id)
     response = jsonify(media=serializers.media(view), duplicate=duplicate)
     response.status_code = HTTPStatus.ACCEPTED
     response.headers["Location"] = url_for("media.show", media_id=media_id)

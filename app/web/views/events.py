@@ -91,7 +91,7 @@ class Follower:
         return list(self._new_events(session))
 
     def _new_events(self, session: Session) -> Iterator[str]:
-        current = media_items.glance(session, self._media_id)
+        current = media_items.progress(session, self._media_id)
         run = self._run_to_send(session, current.run)
         if current.media_status != self._status:
             self._status = current.media_status
@@ -123,7 +123,7 @@ class Follower:
             yield self._event("progress", progress)
         first, end = self._position.frames, min(run.frames_done, self._position.frames + MAX_FRAMES)
         annotations = (
-            serializers.annotations(media_items.results(session, run.id, first=first, end=end)) if end > first else []
+            serializers.detections(media_items.results(session, run.id, first=first, end=end)) if end > first else []
         )
         self._position = replace(self._position, frames=end)
         if annotations or restart:

@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from flask import Blueprint, Response, g, jsonify, request, url_for
 
-from app.current import services
+from app.current import get_services
 from app.formats.timestamps import rfc3339
 from app.queries import media_items
 from app.web.auth.authentication import authenticate
@@ -24,8 +24,8 @@ def me() -> Response:
 @blueprint.post("/media/<media_id>/link")
 def make(media_id: str) -> Response:
     """Create a link to a media item's content that needs no token for some minutes."""
-    services().queries.fetch(media_items.view, media_id)
-    link = services().links.sign(media_id, g.user_id)
+    get_services().queries.fetch(media_items.view, media_id)
+    link = get_services().links.sign(media_id, g.user_id)
     response = jsonify(
         url=url_for(CONTENT, media_id=media_id, signature=link.signature), expiresAt=rfc3339(link.expires_at)
     )
@@ -42,4 +42,4 @@ def authenticate_by_link_or_token() -> None:
     if request.endpoint != CONTENT or signature is None or request.method == "OPTIONS":
         authenticate()
         return
-    g.user_id = services().links.user_of((request.view_args or {})["media_id"], signature)
+    g.user_id = get_services().links.user_of((request.view_args or {})["media_id"], signature)

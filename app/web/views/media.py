@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, g, jsonify, request, send_file, url_for
 
 from app import serializers
-from app.current import services
+from app.current import get_services
 from app.database import ReadTransaction
 from app.database.models import DetectionRun, Media
 from app.media.types import MEDIA_TYPES, extension_of
@@ -36,7 +36,7 @@ MAX_RUN = 2**53 - 1
 def store() -> Response:
     """Store the file and record the media item, without detection."""
     with upload_request.receive_upload() as upload:
-        ingested = services().ingest.run(upload)
+        ingested = get_services().ingest.run(upload)
     view = _fetch_view(ingested.media.id) if ingested.duplicate else media_items.view_of_new(ingested.media)
     response = jsonify(media=serializers.media(view), duplicate=ingested.duplicate)
     response.status_code = HTTPStatus.OK if ingested.duplicate else HTTPStatus.CREATED
@@ -48,7 +48,7 @@ def store() -> Response:
 def index() -> Response:
     """List media items, newest first, by page."""
     status = parameters.choice("status", ("1", "2", "3", "6"))
-    page = services().queries.fetch(
+    page = get_services().queries.fetch(
         media_items.page,
         status=int(status) if status else None,
         media_type=parameters.choice("type", ("Video", "Image")),
@@ -69,7 +69,7 @@ def detections(media_id: str) -> Response:
     """Return the results of a run, or of the last finished one; with `from` and `to`, those of a part of the video."""
     run_id = parameters.integer("run", default=None, minimum=1, maximum=MAX_RUN)
     from_seconds, to_seconds = parameters.seconds("from"), parameters.seconds("to")
-    run, frames = services().queries.fetch(_run_and_frames, media_id, run_id, from_seconds, to_seconds)
+    run, frames = get_services().queries.fetch(_run_and_frames, media_id, run_id, from_seconds, to_seconds)
     return results.respond({"run": serializers.run(run)}, frames)
 
 
@@ -77,7 +77,7 @@ def detections(media_id: str) -> Response:
 def cancel_run(media_id: str) -> Response:
     """Cancel the run under way; allowed for its user and for administrators."""
     _fetch_view(media_id)
-    services().runs.cancel(media_id, g.user_id, user=None if g.is_admin else g.user_id)
+    get_services().runs.cancel(media_id, g.user_id, user=None if g.is_admin else g.user_id)
     return Response(status=HTTPStatus.NO_CONTENT)
 
 
@@ -126,7 +126,7 @@ def follow(media_id: str) -> Response:
     """Stream progress, status and annotations as server-sent events until no run is under way."""
     _fetch_view(media_id)
     release = request_slot.take(following=True)
-    stream: Iterator[str] = events.stream(services(), media_id, request.headers.get("Last-Event-ID"))
+    stream: Iterator[str] = events.stream(get_services(), media_id, request.headers.get("Last-Event-ID"))
     response = Response(stream, mimetype="text/event-stream")
     response.call_on_close(release)
     response.headers["Cache-Control"] = "no-store"
@@ -135,7 +135,7 @@ def follow(media_id: str) -> Response:
 
 
 def _fetch_view(media_id: str) -> media_items.MediaView:
-    return services().queries.fetch(media_items.view, media_id)
+    return get_services().queries.fetch(media_items.view, media_id)
 
 
 def _run_and_frames(

@@ -5,12 +5,12 @@ from typing import Any, cast
 
 from flask import Blueprint, Response, jsonify, request
 
-from app.current import services
+from app.current import get_services
 from app.errors import MalformedUpload, MediaNotFound, Unavailable
 from app.formats.timestamps import rfc3339
 from app.media.hashing import MEDIA_ID
 from app.outbox import listing, serializers
-from app.outbox.resend import Resend, Wanted
+from app.outbox.resend import Resend, Selection
 from app.web import parameters, request_slot
 from app.web.auth.authentication import authenticate_admin
 from app.web.upload import json_body
@@ -32,20 +32,20 @@ _REASON = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_REASON}}}")
 @blueprint.get("")
 def status() -> Response:
     """Return pending and parked messages, the circuit breaker and held users."""
-    return jsonify(services().queries.fetch(services().outbox_status, services().counts))
+    return jsonify(get_services().queries.fetch(get_services().outbox_status, get_services().counts))
 
 
 @blueprint.get("/throughput")
 def throughput() -> Response:
     """Return the messages delivered in each minute of the last hour, oldest first."""
-    minutes = services().queries.fetch(listing.throughput, services().database.now)
+    minutes = get_services().queries.fetch(listing.throughput, get_services().database.now)
     return jsonify(minutes=[{"at": rfc3339(minute.at), "delivered": minute.delivered} for minute in minutes])
 
 
 @blueprint.get("/messages")
 def messages() -> Response:
     """Return messages in one state, by page."""
-    page = services().queries.fetch(
+    page = get_services().queries.fetch(
         listing.page,
         state=cast(listing.State, parameters.choice("state", listing.STATES) or "pending"),
         limit=parameters.integer("limit", default=DEFAULT_LIMIT, minimum=1, maximum=MAX_LIMIT) or DEFAULT_LIMIT,
@@ -66,7 +66,7 @@ def retry() -> Response:
     """Make parked media items pending again: those named, all, or those whose park reason contains a text."""
     with request_slot.slot():
         media_ids, reason = _selection(json_body.read_object())
-        retried = services().outbox_admin.retry(media_ids, reason=reason)
+        retried = get_services().outbox_admin.retry(media_ids, reason=reason)
     return jsonify(retried=len(retried))
 
 
@@ -74,7 +74,7 @@ def retry() -> Response:
 def skip(media_id: str) -> Response:
     """Skip the first message of a parked media item, and record that."""
     _check_id(media_id)
-    services().outbox_admin.skip(media_id)
+    get_services().outbox_admin.skip(media_id)
     return _history(media_id)
 
 
@@ -82,20 +82,22 @@ def skip(media_id: str) -> Response:
 def resend(media_id: str) -> Response:
     """Send one media item again if its remote record is missing or behind."""
     _check_id(media_id)
-    auditor = services().auditor()
+    auditor = get_services().auditor()
     if auditor is None:
         raise Unavailable("ANNOTATIONS_URL is not set.", NOT_CONFIGURED_SECONDS)
     if not auditor.expected([media_id]):
         raise MediaNotFound(f"There is no media item {media_id!r}.")
     with request_slot.slot():
-        report = Resend(services().database, services().queue, auditor, wait_seconds=0).run(Wanted([media_id]))
+        report = Resend(get_services().database, get_services().queue, auditor, wait_seconds=0).run(
+            Selection([media_id])
+        )
     messages = sum(count for _, _, count in report.resent)
     reasons = [reason for _, reason, _ in report.resent] + [reason for _, reason in report.left]
     return jsonify(mediaId=media_id, messages=messages, reason=reasons[0] if reasons else None)
 
 
 def _history(media_id: str) -> Response:
-    return jsonify(serializers.history(services().queries.fetch(listing.history, media_id, newest=MAX_SHOWN)))
+    return jsonify(serializers.history(get_services().queries.fetch(listing.history, media_id, newest=MAX_SHOWN)))
 
 
 def _check_id(media_id: str) -> None:

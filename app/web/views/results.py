@@ -11,7 +11,7 @@ from typing import Any
 from flask import Response, json, jsonify
 
 from app import serializers
-from app.current import services
+from app.current import get_services
 from app.queries import run_results
 from app.queries.run_results import PAGE_ROWS, Frames, Page
 from app.web import request_slot
@@ -24,10 +24,10 @@ def respond(members: dict[str, Any], frames: Frames) -> Response:
     """Return a JSON object of these members followed by `annotations`. Raises Unavailable if it needs a slot and none
     is free.
     """
-    pages = run_results.pages(services().queries, frames)
+    pages = run_results.pages(get_services().queries, frames)
     first = next(pages)
     if len(first) < PAGE_ROWS:
-        return jsonify(**members, annotations=serializers.annotations(run_results.frame_results([first])))
+        return jsonify(**members, annotations=serializers.detections(run_results.frame_results([first])))
     response = Response(_stream(members, chain([first], pages)), mimetype="application/json")
     request_slot.keep(response)
     return response
@@ -36,7 +36,7 @@ def respond(members: dict[str, Any], frames: Frames) -> Response:
 def _stream(members: dict[str, Any], pages: Iterable[Page]) -> Iterator[str]:
     chunk, separator = json.dumps(members)[:-1] + ', "annotations": [', ""
     for result in run_results.frame_results(pages):
-        chunk += separator + json.dumps(serializers.annotations([result]))[1:-1]
+        chunk += separator + json.dumps(serializers.detections([result]))[1:-1]
         separator = ", "
         if len(chunk) >= CHUNK_BYTES:
             yield chunk

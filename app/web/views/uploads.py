@@ -7,7 +7,7 @@ from http import HTTPStatus
 from flask import Blueprint, Response, g, jsonify, request, url_for
 
 from app import serializers
-from app.current import services
+from app.current import get_services
 from app.database.models import DetectionRun, ResumableUpload, RunFailure, RunState
 from app.errors import DetectionsError, MediaTooLarge, Undecodable
 from app.formats.timestamps import rfc3339
@@ -40,7 +40,7 @@ def _set_version(response: Response) -> Response:
     if "created_upload" in g:
         response.headers["Location"] = url_for("uploads.show", upload_id=g.created_upload)
     if request.method == "OPTIONS" or response.status_code == HTTPStatus.PRECONDITION_FAILED:
-        tus_headers.set_protocol_headers(response, services().resumable.max_bytes)
+        tus_headers.set_protocol_headers(response, get_services().resumable.max_bytes)
     return response
 
 
@@ -54,12 +54,12 @@ def options(**_upload: str) -> Response:
 @blueprint.post("/uploads")
 def create() -> Response:
     """Create an upload: empty, with its first part, or from partial ones."""
-    service = services()
+    service = get_services()
     metadata = request.headers.get("Upload-Metadata", "")
     parts = tus_headers.parts_of_final()
     is_partial = parts is None and "Upload-Concat" in request.headers
     if not is_partial and file_metadata(metadata).detect and not service.executor.idle:
-        service.runs.ensure_room(g.user_id)
+        service.runs.ensure_capacity(g.user_id)
     service.database.ensure_usable()
     if parts is not None:
         upload = service.resumable.concatenate(g.user_id, metadata, parts, request_slot.slot)
@@ -81,11 +81,11 @@ def create() -> Response:
 def show(upload_id: str) -> Response:
     """Return the upload's state. HEAD, for tus clients, also stops the request that is writing it."""
     if is_head_request():
-        upload = services().resumable.finish_if_complete(upload_id, g.user_id, request_slot.slot, g.request_id)
+        upload = get_services().resumable.finish_if_complete(upload_id, g.user_id, request_slot.slot, g.request_id)
         response = Response(status=HTTPStatus.OK)
         tus_headers.set_creation_headers(response, upload)
     else:
-        upload = services().resumable.find(upload_id, g.user_id)
+        upload = get_services().resumable.find(upload_id, g.user_id)
         response = jsonify(_document(upload))
     tus_headers.set_upload_headers(response, upload)
     return response
@@ -97,7 +97,7 @@ def append(upload_id: str) -> Response:
     tus_headers.check_part_type()
     part = _part(tus_headers.offset())
     with _counting_errors(upload_id):
-        upload = services().resumable.append(upload_id, g.user_id, part, request_slot.slot)
+        upload = get_services().resumable.append(upload_id, g.user_id, part, request_slot.slot)
     _count(upload)
     error = _error_of_run(upload, parameters.preferred_wait())
     if error is not None:
@@ -110,7 +110,7 @@ def append(upload_id: str) -> Response:
 @blueprint.delete("/uploads/<upload_id>")
 def terminate(upload_id: str) -> Response:
     """Delete the upload; the media item that it became stays."""
-    services().resumable.terminate(upload_id, g.user_id, request_slot.slot)
+    get_services().resumable.terminate(upload_id, g.user_id, request_slot.slot)
     return Response(status=HTTPStatus.NO_CONTENT)
 
 
@@ -127,13 +127,13 @@ def _counting_errors(upload_id: str) -> Iterator[None]:
         yield
     except DetectionsError:
         with suppress(DetectionsError):
-            if services().resumable.find(upload_id, g.user_id).error is not None:
+            if get_services().resumable.find(upload_id, g.user_id).error is not None:
                 g.ended_upload = "refused"
         raise
 
 
 def _part(offset: int) -> Part:
-    environ, idle_timeout = request.environ, services().settings.upload_idle_timeout
+    environ, idle_timeout = request.environ, get_services().settings.upload_idle_timeout
 
     def receive(check: Callable[[], None]) -> Iterator[bytes | memoryview]:
         source = open_part(environ, idle_timeout=idle_timeout, check=check)
@@ -153,7 +153,7 @@ def _document(upload: ResumableUpload) -> dict[str, object]:
     error = _error_of_run(upload) if upload.error is None else stored_error(upload)
     media = None
     if upload.state == "complete" and upload.media_id is not None:
-        media = serializers.media(services().queries.fetch(media_items.view, upload.media_id))
+        media = serializers.media(get_services().queries.fetch(media_items.view, upload.media_id))
     return {
         "state": "failed" if error is not None else upload.state,
         "offset": upload.received,
@@ -172,7 +172,7 @@ def _error_of_run(upload: ResumableUpload, wait: float = 0.0) -> DetectionsError
     run = _last_run(upload.media_id)
     if wait and run is not None and run.state in (RunState.QUEUED, RunState.RUNNING):
         with request_slot.slot():
-            services().waiters.wait(run.id, min(wait, services().settings.sync_wait), services().is_serving)
+            get_services().waiters.wait(run.id, min(wait, get_services().settings.sync_wait), get_services().is_serving)
         run = _last_run(upload.media_id)
     if run is None or run.state != RunState.FAILED:
         return None
@@ -181,4 +181,4 @@ def _error_of_run(upload: ResumableUpload, wait: float = 0.0) -> DetectionsError
 
 
 def _last_run(media_id: str) -> DetectionRun | None:
-    return services().queries.fetch(media_items.view, media_id).run
+    return get_services().queries.fetch(media_items.view, media_id).run

@@ -1,8 +1,7 @@
-"""Whether one more run may wait. Nothing here begins a transaction.
+"""Limits how many runs may wait. Nothing here begins a transaction.
 
-The queue is a table, so its length costs nothing but the time to count it: milliseconds where a hundred thousand runs
-wait. A count therefore serves for a second, with what this process lets in meanwhile added to it. Nobody is refused by
-such an old count: before a refusal the runs are counted anew.
+Counting a hundred thousand waiting runs takes milliseconds, so a count is used for COUNT_SERVES_SECONDS, with the runs
+that this process accepts meanwhile added. Before a refusal the runs are counted anew.
 """
 
 import threading
@@ -15,15 +14,15 @@ from sqlalchemy.orm import Session
 
 from app.database import Database, Queries
 from app.errors import Unavailable
-from app.process.fair_share import has_room
+from app.process.fair_share import has_capacity
 from app.runs.statements import RUN, UNDER_WAY
 
 COUNT_SERVES_SECONDS = 1.0
 RETRY_AFTER = 30.0
 
 
-class QueueRoom:
-    """The room for runs that wait or are under way, `capacity` in all. Safe to use from several threads."""
+class QueueLimit:
+    """The limit of `capacity` runs that wait or are under way. Thread-safe."""
 
     def __init__(self, database: Database, capacity: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._queries = Queries(database)
@@ -34,15 +33,15 @@ class QueueRoom:
         self._counted_at = -COUNT_SERVES_SECONDS
 
     def ensure(self, user: str) -> None:
-        """Raise Unavailable where the queue is full and this user has an equal share of it."""
+        """Raise Unavailable if `capacity` runs wait and this user has an equal share of them."""
         with self._guard:
             is_fresh = self._monotonic() - self._counted_at >= COUNT_SERVES_SECONDS
             if is_fresh:
                 self._count()
-            if not has_room(self._capacity, self._held, user):
+            if not has_capacity(self._capacity, self._held, user):
                 if not is_fresh:
                     self._count()
-                if not has_room(self._capacity, self._held, user):
+                if not has_capacity(self._capacity, self._held, user):
                     raise Unavailable(
                         f"{self._held.total()} runs wait for a detector, {self._held[user]} of them yours, and "
                         f"MAX_WAITING_RUNS is {self._capacity}; try again later.",

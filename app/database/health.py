@@ -1,7 +1,7 @@
-"""What keeps a database from being used, as one process has last seen it: for readiness, and for the log.
+"""The last failure of a database as one process met it, for readiness and for the log.
 
-A failure that lasts meets every caller. It is logged once, again each minute while it lasts, and once more when it is
-over; damage lasts until another file has come to the database's place.
+Every caller meets a failure that lasts. It is logged once, again each minute, and when it is over. Damage lasts until
+another file replaces the database.
 """
 
 import threading
@@ -16,18 +16,18 @@ log = structlog.get_logger()
 
 REPEAT_SECONDS = 60.0
 FRESH_SECONDS = 5.0
-"""For so long a commit shows that the database can be written."""
+"""How long a commit proves that the database is writable."""
 
 Failure = DatabaseFailed | StorageFull
 
 
-class DatabaseCondition:
-    """Safe to use from several threads."""
+class DatabaseHealth:
+    """The failure and the last commit of one process's database. Thread-safe."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self.is_logged = True
-        """False for a command that ends with what it met."""
+        """False for a command, which prints the failure itself."""
         self._guard = threading.Lock()
         self._failure: Failure | None = None
         self._logged: dict[str, float] = {}
@@ -36,21 +36,21 @@ class DatabaseCondition:
 
     @property
     def failure(self) -> Failure | None:
-        """The last failure; None once a commit has succeeded since, unless it was damage."""
+        """The last failure; None once a commit has succeeded since, unless the failure was damage."""
         return self._failure
 
     @property
     def is_fresh(self) -> bool:
-        """Whether a commit has succeeded, and nothing failed since, within FRESH_SECONDS."""
+        """Whether a commit succeeded within FRESH_SECONDS and nothing failed since."""
         return self._failure is None and self._monotonic() - self._committed_at < FRESH_SECONDS
 
     @property
     def seconds_since_failure(self) -> float:
-        """How long ago the last failure was met."""
+        """The seconds since the last failure."""
         return self._monotonic() - self._seen_at
 
     def failed(self, failure: Failure) -> None:
-        """Remember a failure, and log it unless the same was logged within the last minute."""
+        """Remember a failure, and log it unless the same one was logged within the last minute."""
         with self._guard:
             now = self._seen_at = self._monotonic()
             if isinstance(self._failure, DatabaseDamaged):
@@ -62,18 +62,18 @@ class DatabaseCondition:
         if self.is_logged:
             log.error("database_failed", reason=str(failure), advice=getattr(failure, "advice", None))
 
-    def doubt(self) -> None:
-        """Somebody could not use the database: what a commit has shown before is shown no more."""
+    def forget_last_commit(self) -> None:
+        """Forget the last commit, because a transaction could not use the database since."""
         self._committed_at = float("-inf")
 
     def committed(self) -> None:
-        """A commit has succeeded: whatever failed before, but for damage, is over."""
+        """Note a successful commit, which ends every failure but damage."""
         self._committed_at = self._monotonic()
         if self._failure is not None and not isinstance(self._failure, DatabaseDamaged):
             self.clear()
 
     def clear(self) -> None:
-        """What failed before is over."""
+        """Forget the failure, and log that it is over."""
         with self._guard:
             before, self._failure = self._failure, None
             self._logged.clear()

@@ -5,9 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from app.demo.annotations import ReferenceService
-from app.demo.ordering import check_log
-from tests.demo.conftest import MEDIA_ID, Sender, assert_problem, record, token
+from tests.reference.conftest import MEDIA_ID, Sender, assert_problem, record, token
+from tests.reference.ordering import check_log
+from tests.reference.service import ReferenceService
 
 FIELDS = ["id", "name", "path", "mediaType", "mediaStatus", "userId"]
 KEY = "0b9fb4f9-6a5f-4a3f-9c36-3d5f4ad1b111"

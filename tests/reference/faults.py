@@ -1,11 +1,19 @@
-"""Failures planted in the reference annotations service, one rule after the other, kept in memory only."""
+"""Failures planted in the reference annotations service, one rule after the other, kept in memory only.
+
+`POST /_control` plants them: `{"fail": {…}}`, `{"clear": true}` or both.
+"""
 
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
+from flask import Flask, Response, g, jsonify, request
+
+from app.demo.reference_app import arrival, is_logged, problem
 from app.demo.rules import Demand, Refusal
+from tests.reference.loopback_server import DROP_CONNECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,55 @@ class FaultQueue:
 
     def resume(self) -> None:
         self._interrupted.clear()
+
+
+class PlantedFailures:
+    """Has what is planted happen to an application's requests, once they are logged."""
+
+    def __init__(self, app: Flask, queue: FaultQueue) -> None:
+        self._queue = queue
+        self._at_work = KeysAtWork()
+        app.post("/_control")(self._control)
+        app.before_request(self._arrive)
+        app.after_request(self._leave)
+
+    def _control(self) -> Response:
+        obey(self._queue, request.get_json(force=True))
+        return jsonify({"waiting": self._queue.waiting()})
+
+    def _arrive(self) -> Response | None:
+        g.fault = g.key = None
+        if not is_logged():
+            return None
+        arrived = arrival()
+        if arrived.idempotency_key:
+            if not self._at_work.begin(arrived.idempotency_key):
+                return problem(409, "key-at-work", "A request with this Idempotency-Key is still being worked on.")
+            g.key = arrived.idempotency_key
+        g.fault = fault = self._queue.take(arrived.method, arrived.media_id)
+        if fault is None:
+            return None
+        g.interrupted = not self._queue.pause(fault.delay)
+        if g.interrupted or fault.ends_the_request:
+            return Response(status=HTTPStatus.SERVICE_UNAVAILABLE)  # replaced in _leave
+        return None
+
+    def _leave(self, response: Response) -> Response:
+        fault: Fault | None = g.fault
+        if g.key:
+            self._at_work.end(g.key)
+        if fault is None:
+            return response
+        if fault.close or g.interrupted:
+            g.unanswered = True
+            request.environ[DROP_CONNECTION]()
+            return response
+        if fault.status is not None:
+            response = problem(fault.status, "planted-failure", "This failure was asked for.")
+        if fault.body is not None:
+            response.set_data(fault.body)
+        response.headers.update(fault.headers)
+        return response
 
 
 def obey(queue: FaultQueue, command: Any) -> None:

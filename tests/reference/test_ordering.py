@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.demo.ordering import check_log
+from tests.reference.ordering import check_log
 
 A, B = "a" * 16, "b" * 16
 

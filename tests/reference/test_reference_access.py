@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import requests
 
-from app.demo.annotations import ReferenceService
 from app.demo.reference_store import Arrival, ReferenceStore
-from tests.demo.conftest import MEDIA_ID, SECRET, Sender, assert_problem, record, token
+from tests.reference.conftest import MEDIA_ID, SECRET, Sender, assert_problem, record, token
+from tests.reference.service import ReferenceService
 
 KEY = "0b9fb4f9-6a5f-4a3f-9c36-3d5f4ad1b111"
 

@@ -1,6 +1,6 @@
-"""Runs that a fault of the house keeps: what they wait for, and their release once it is over.
+"""Runs blocked by house faults: counts them, and releases them once their fault is over.
 
-A run that waits for its file costs one look at the file in each round, and no claim. Nothing here begins a transaction.
+A blocked run costs one open of its file in each round and is not claimed. Nothing here begins a transaction.
 """
 
 import os
@@ -17,9 +17,10 @@ from app.database import Database, Queries
 from app.database.models import DetectionRun, Media
 from app.errors import DetectionsError, StorageFailed
 from app.process.background import BackgroundWork
-from app.runs.house_faults import OF_ALL, Gate, Kind, fault_of
+from app.runs.detection_breaker import DetectionBreaker
+from app.runs.house_faults import OF_ALL, FaultKind, file_fault
 from app.runs.lifecycle import release_runs
-from app.runs.statements import PUT_OFF
+from app.runs.statements import BLOCKED
 from app.storage import open_stored
 
 log = structlog.get_logger()
@@ -29,27 +30,27 @@ PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class PutOffRun:
-    """A run that waits, and its file."""
+class BlockedRun:
+    """A blocked run with its stored file."""
 
     run_id: int
-    kind: Kind
+    kind: FaultKind
     path: Path
     size_bytes: int
 
 
-def counts(session: Session) -> dict[Kind, int]:
-    """How many runs wait for each kind of fault."""
+def counts(session: Session) -> dict[FaultKind, int]:
+    """Return how many runs each kind of fault blocks."""
     rows = session.execute(
-        select(DetectionRun.waiting_kind, func.count()).where(PUT_OFF).group_by(DetectionRun.waiting_kind)
+        select(DetectionRun.waiting_kind, func.count()).where(BLOCKED).group_by(DetectionRun.waiting_kind)
     )
     found = {str(kind): count for kind, count in rows}
-    return {kind: found.get(kind, 0) for kind in Kind}
+    return {kind: found.get(kind, 0) for kind in FaultKind}
 
 
 def reason_for_all() -> ScalarSelect[str]:
-    """As a scalar: what keeps all detection, where a run of any process met it; NULL where nothing does."""
-    run = DetectionRun.__table__.alias("put_off")
+    """Return a scalar subquery of the reason why all detection is blocked, as met by any process; NULL if none is."""
+    run = DetectionRun.__table__.alias("blocked")
     return (
         select(run.c.waiting_for)
         .where(run.c.waiting_kind.is_not(None), run.c.waiting_kind.in_(OF_ALL))
@@ -58,45 +59,48 @@ def reason_for_all() -> ScalarSelect[str]:
     )
 
 
-def _page(session: Session, kind: Kind, after: int) -> list[PutOffRun]:
+def _page(session: Session, kind: FaultKind, after: int) -> list[BlockedRun]:
     rows = session.execute(
         select(DetectionRun.id, Media.path, Media.size_bytes)
         .join(Media, Media.id == DetectionRun.media_id)
-        .where(PUT_OFF, DetectionRun.waiting_kind == kind, DetectionRun.id > after)
+        .where(BLOCKED, DetectionRun.waiting_kind == kind, DetectionRun.id > after)
         .order_by(DetectionRun.id)
         .limit(PAGE)
     )
-    return [PutOffRun(row.id, kind, Path(row.path), row.size_bytes) for row in rows]
+    return [BlockedRun(row.id, kind, Path(row.path), row.size_bytes) for row in rows]
 
 
-class PutOffRuns(BackgroundWork):
-    """Releases those of the whole database, in a process whose detectors may take them. `folder_reason` tells what is
-    wrong with a media folder."""
+class BlockedRuns(BackgroundWork):
+    """Releases the blocked runs of the whole database whose fault is over.
+
+    `breaker` is that of this process's detectors. `folder_reason(folder)` returns why a media folder is unusable, or
+    None.
+    """
 
     def __init__(
         self,
         database: Database,
-        gate: Gate,
+        breaker: DetectionBreaker,
         folder_reason: Callable[[Path], str | None],
         *,
         every: float = EVERY_SECONDS,
     ) -> None:
-        super().__init__("put-off-runs", pause=every)
+        super().__init__("blocked-runs", pause=every)
         self._database = database
         self._queries = Queries(database)
-        self._gate = gate
+        self._breaker = breaker
         self._folder_reason = folder_reason
 
     def work(self) -> None:
-        """Release what can go on, page by page. A database that is away is told of at /readyz, without this."""
+        """Release runs whose fault is over, page by page. /readyz reports an unreachable database."""
         try:
-            for kind in Kind:
-                self._look_through(kind)
+            for kind in FaultKind:
+                self._release(kind)
         except (DetectionsError, DBAPIError) as error:
-            log.debug("put_off_runs_not_looked_at", reason=str(error))
+            log.debug("blocked_runs_not_checked", reason=str(error))
 
-    def _look_through(self, kind: Kind) -> None:
-        if kind in OF_ALL and self._gate.fault is not None:
+    def _release(self, kind: FaultKind) -> None:
+        if kind in OF_ALL and self._breaker.fault is not None:
             return
         page = self._queries.fetch(_page, kind, 0)
         while page and not self._stopping.is_set():
@@ -105,12 +109,12 @@ class PutOffRuns(BackgroundWork):
                 release_runs(self._database, ready)
             page = self._queries.fetch(_page, kind, page[-1].run_id)
 
-    def _can_go_on(self, run: PutOffRun) -> bool:
-        """A run that waits for another fault than before is released too: its next claim says for which."""
+    def _can_go_on(self, run: BlockedRun) -> bool:
+        """Whether the run's fault is over or has changed; after a change its next claim records the new fault."""
         if run.kind in OF_ALL:
             return True
         try:
             os.close(open_stored(run.path, run.size_bytes))
         except StorageFailed as error:
-            return fault_of(run.path, error, self._folder_reason).kind != run.kind
+            return file_fault(run.path, error, self._folder_reason).kind != run.kind
         return self._folder_reason(run.path.parent) is None

@@ -1,4 +1,4 @@
-"""How many runs may wait, and what it costs to find that out and to find the next one."""
+"""The limit of waiting runs, and the cost of checking it and of claiming the next run."""
 
 import re
 import sqlite3
@@ -12,7 +12,7 @@ from app.database import Database
 from app.database.models import DetectionRun, Media, MediaStatus, OutboxStream
 from app.errors import Unavailable
 from app.runs.claims import Claimant, Claims
-from app.runs.queue_room import QueueRoom
+from app.runs.queue_limit import QueueLimit
 from tests.outbox.statements import Counter
 from tests.runs.conftest import World
 
@@ -24,7 +24,7 @@ AT_ONCE = 1000
 
 
 def fill(database: Database, user: str, waiting: int, ended: int = 0) -> None:
-    """Runs of that user, each of a media of its own."""
+    """Add runs of a user, each of another media item."""
     prefix = user.encode().hex()[:8].ljust(8, "0")
     media = [
         {
@@ -55,7 +55,7 @@ def fill(database: Database, user: str, waiting: int, ended: int = 0) -> None:
     streams = [
         {
             "media_id": row["id"], "user_id": user, "last_seq": 0, "acked_seq": 0, "lease_epoch": 0, "attempts": 0,
-            "failures": 0, "counted_attempts": 0, "uncertain": False,
+            "failures": 0, "counted_attempts": 0, "outcome_unknown": False,
         }
         for row in media
     ]  # fmt: skip
@@ -67,7 +67,7 @@ def fill(database: Database, user: str, waiting: int, ended: int = 0) -> None:
 
 @contextmanager
 def steps_of_sqlite(database: Database) -> Iterator[list[int]]:
-    """Counts, in hundreds, the steps of SQLite's machine that writing transactions take: no clock is in that."""
+    """Count the steps of SQLite's virtual machine in write transactions, in hundreds; independent of any clock."""
     steps = [0]
 
     def count() -> int:
@@ -121,7 +121,7 @@ def test_postgresql_finds_the_next_run_by_its_indexes(postgres_url: str) -> None
 
 
 def test_where_one_user_fills_the_queue_another_is_let_in(world: World) -> None:
-    room = QueueRoom(world.database, 10)
+    room = QueueLimit(world.database, 10)
     fill(world.database, "ada", 10)
     with pytest.raises(Unavailable, match="10 of them yours"):
         room.ensure("ada")
@@ -137,7 +137,7 @@ def test_the_runs_are_counted_once_a_second_and_before_each_refusal(sqlite_url: 
     now = [100.0]
     with closing(Database(sqlite_url)) as database:
         fill(database, "ada", 1)
-        room = QueueRoom(database, 4, monotonic=lambda: now[0])
+        room = QueueLimit(database, 4, monotonic=lambda: now[0])
         with Counter(database) as counter:
             for _ in range(3):
                 room.ensure("ada")

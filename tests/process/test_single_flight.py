@@ -1,11 +1,11 @@
-"""One call at a time, in one thread, for however many want its outcome."""
+"""One call at a time, in one thread, for any number of callers."""
 
 import threading
 from concurrent.futures import TimeoutError as NotInTime
 
 import pytest
 
-from app.process.shared_call import SharedCall
+from app.process.single_flight import SingleFlight
 from tests.eventually import eventually
 
 
@@ -17,7 +17,7 @@ def test_whoever_asks_while_it_is_under_way_gets_the_same_outcome() -> None:
         may_end.wait(30)
         return len(calls)
 
-    shared = SharedCall(call, "a name")
+    shared = SingleFlight(call, "a name")
     first, second = shared.begin(), shared.begin()
     assert shared.is_under_way
     may_end.set()
@@ -30,7 +30,7 @@ def test_whoever_asks_while_it_is_under_way_gets_the_same_outcome() -> None:
 
 def test_a_call_that_hangs_is_given_up_by_who_waits_and_holds_one_thread() -> None:
     may_end = threading.Event()
-    shared = SharedCall(lambda: may_end.wait(30), "hangs")
+    shared = SingleFlight(lambda: may_end.wait(30), "hangs")
     for _ in range(3):
         with pytest.raises(NotInTime):
             shared.begin().result(0.01)
@@ -49,7 +49,7 @@ def test_what_it_raises_is_raised_where_its_outcome_is_asked_for_and_the_next_ca
             raise outcome
         return outcome
 
-    shared = SharedCall(call, "fails")
+    shared = SingleFlight(call, "fails")
     with pytest.raises(ValueError, match="why"):
         shared.begin().result(30)
     assert shared.begin().result(30) == "well"

@@ -7,12 +7,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from app.demo import faults
-from app.demo.loopback_server import LoopbackServer
-from app.demo.reference_app import Parts, create_annotations_app
+from flask import Request, Response, request
+
+from app.demo.reference_app import create_annotations_app
+from app.demo.reference_store import ReferenceStore
+from tests.reference import faults
+from tests.reference.faults import FaultQueue
+from tests.reference.loopback_server import LoopbackServer
 
 _HOST = "127.0.0.1"
 _POLL_SECONDS = 0.01
+
+observers: list[Callable[[Request, Response], object]] = []
+"""Called with every request of the media routes and with its answer, before that is sent."""
 
 
 class ReferenceService:
@@ -48,7 +55,10 @@ class ReferenceService:
             issuer=issuer,
             clock=self.clock,
         )
-        self._parts: Parts = self._app.extensions["annotations"]
+        self._store: ReferenceStore = self._app.extensions["annotations"]
+        self._faults = FaultQueue()
+        faults.PlantedFailures(self._app, self._faults)
+        self._app.after_request(_observe)
         self._server: LoopbackServer | None = None
         self._held: socket.socket | None = _hold(port)
         self.port: int = self._held.getsockname()[1]
@@ -65,7 +75,7 @@ class ReferenceService:
         """Listen; when it returns, requests are answered. Does nothing while running."""
         if self._server is not None:
             return
-        self._parts.faults.resume()
+        self._faults.resume()
         self._release()
         self._server = LoopbackServer(_HOST, self.port, self._app, self.clock)
 
@@ -73,7 +83,7 @@ class ReferenceService:
         """Go away at once: no port, no open connection, requests under way cut off. Does nothing while stopped."""
         if self._server is None:
             return
-        self._parts.faults.interrupt()
+        self._faults.interrupt()
         self._server.stop()
         self._server = None
         self._held = _hold(self.port)
@@ -82,7 +92,7 @@ class ReferenceService:
         """Stop for good: the port is given back and the database let go of."""
         self.stop()
         self._release()
-        self._parts.store.close()
+        self._store.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -95,22 +105,22 @@ class ReferenceService:
 
     def log(self, after: int = 0) -> list[dict[str, Any]]:
         """Return what arrived, as `GET /_log?after=` does; also while stopped."""
-        return self._parts.store.log(after)
+        return self._store.log(after)
 
     def records(self) -> list[dict[str, Any]]:
         """Return every media record in the order of arrival; also while stopped."""
-        return self._parts.store.records()
+        return self._store.records()
 
     def forget(self, media_ids: Sequence[str]) -> None:
         """Lose these records, as a service does that is restored from a backup; also while stopped."""
-        self._parts.store.forget(media_ids)
+        self._store.forget(media_ids)
 
     def control(self, **command: Any) -> None:
         """Carry out a control command, as `POST /_control` does: `control(fail={"status": 503})`; also while stopped.
 
         Raises app.demo.rules.Refusal where the command is wrong.
         """
-        faults.obey(self._parts.faults, command)
+        faults.obey(self._faults, command)
 
     def wait_for(
         self, condition: Callable[[list[dict[str, Any]]], bool], seconds: float = 15.0
@@ -127,6 +137,13 @@ class ReferenceService:
         if self._held is not None:
             self._held.close()
             self._held = None
+
+
+def _observe(response: Response) -> Response:
+    if not request.path.startswith("/_"):
+        for observe in observers:
+            observe(request, response)
+    return response
 
 
 def _hold(port: int) -> socket.socket:

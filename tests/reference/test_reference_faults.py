@@ -8,10 +8,10 @@ from uuid import uuid4
 import pytest
 import requests
 
-from app.demo.annotations import ReferenceService
-from app.demo.ordering import check_log
 from app.demo.rules import Refusal
-from tests.demo.conftest import Sender, assert_problem, record
+from tests.reference.conftest import Sender, assert_problem, record
+from tests.reference.ordering import check_log
+from tests.reference.service import ReferenceService
 
 KEY = "0b9fb4f9-6a5f-4a3f-9c36-3d5f4ad1b111"
 OTHER_ID = "f" * 16

@@ -20,7 +20,8 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication
 
-MAX_BODY_BYTES = 64 * 1024
+from app.demo.reference_app import MAX_BODY_BYTES
+
 DROP_CONNECTION = "loopback.drop_connection"
 _WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 _JOIN_SECONDS = 10.0

@@ -1,4 +1,4 @@
-"""Whose turn it is to write to SQLite among the threads of one process, and how long the turn may wait for others."""
+"""The lock of SQLite's writers within one process, with a deadline that includes the wait for the database's lock."""
 
 import threading
 import time
@@ -10,22 +10,22 @@ from app.errors import Unavailable
 RETRY_AFTER_SECONDS = 5.0
 
 
-class WriteTurn:
-    """One thread at a time. Waiting for the turn and for the database's lock have one deadline together."""
+class WriterLock:
+    """Lets one thread write at a time. Waits for this lock and for the database's lock share one deadline."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._deadline = 0.0
 
-    def left(self) -> float:
-        """How many seconds the thread whose turn it is may still wait for the database's lock."""
+    def seconds_left(self) -> float:
+        """Return how many seconds the holder may still wait for the database's lock."""
         return max(0.0, self._deadline - time.monotonic())
 
     @contextmanager
-    def taken(self, seconds: float, since: float | None = None) -> Iterator[None]:
-        """Have the turn within the block; raises Unavailable where it does not come in time.
+    def acquired(self, seconds: float, since: float | None = None) -> Iterator[None]:
+        """Hold the lock within the block; raise Unavailable if it is not free within `seconds`.
 
-        `since` is when the waiting began, on the monotonic clock, where that was before now.
+        `since` is when the wait began, on the monotonic clock, if that was earlier.
         """
         deadline = (time.monotonic() if since is None else since) + seconds
         if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):

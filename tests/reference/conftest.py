@@ -12,7 +12,7 @@ import jwt
 import pytest
 import requests
 
-from app.demo.annotations import ReferenceService
+from tests.reference.service import ReferenceService
 
 SECRET = "a secret of the tests that is long enough"
 MEDIA_ID = "0123456789abcdef"
