@@ -46,7 +46,7 @@ def test_what_is_missing_is_said_again_and_arrives(shell: Shell, annotations: Re
     assert known(annotations) == {lost, kept}
     table = shell.run("outbox", "resend", "--missing")
     assert table.stdout == ""
-    assert table.stderr == "2 asked for, 0 are said again.\n"
+    assert table.stderr == "2 compared, 0 will be sent again.\n"
 
 
 def test_those_named_are_said_again_and_unknown_ones_are_told(shell: Shell, annotations: ReferenceService) -> None:

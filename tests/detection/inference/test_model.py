@@ -203,7 +203,7 @@ def test_a_provider_that_is_not_there_is_refused_with_those_that_are(tmp_path: P
     path = written(tmp_path, constant_model(V8, INPUT, metadata=TWO_CLASSES))
     line = refusal(path, DetectorOptions(provider="cuda"))
     assert "DETECTOR_PROVIDER" in line
-    assert "it has: cpu" in line
+    assert "available: cpu" in line
 
 
 @pytest.mark.parametrize("class_number", [-1, 1e9, float("nan"), float("inf")])
