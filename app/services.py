@@ -13,9 +13,9 @@ from app.annotations.tokens import MintedTokens, StaticToken, TokenSource
 from app.database import Database, Queries, Topic, history
 from app.database.clock_guard import ClockGuard
 from app.database.schema_watch import SchemaWatch
+from app.detection.inference.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.limits import MediaLimits
-from app.detection.model_file import BUILT_IN_MODEL, detector_name
-from app.detection.sandbox.policy import Sandbox, offered
+from app.detection.sandbox.policy import Sandbox, available
 from app.errors import DetectionsError
 from app.ingest import Ingest
 from app.ingest.adoption import Adoption
@@ -36,8 +36,8 @@ from app.process.processors import pin_to
 from app.process.slots import ConcurrencyLimiter
 from app.resumable.finishing import Finishing, RunDefaults
 from app.resumable.limits import Limits
+from app.resumable.maintenance import UploadMaintenance
 from app.resumable.records import UploadRecords
-from app.resumable.upkeep import UploadUpkeep
 from app.resumable.uploads import ResumableUploads
 from app.runs.blocked_runs import BlockedRuns
 from app.runs.claims import RUN_BOUNDS
@@ -49,9 +49,9 @@ from app.runs.speculative_run import SpeculativeRun
 from app.runs.waiters import RunWaiters
 from app.settings import DatabaseSettings, Settings
 from app.storage import Storage
-from app.storage.history_keeper import HistoryKeeper
-from app.storage.media_folders import MediaFolders
-from app.storage.sweep import SWEEP_EVERY, Sweep
+from app.storage.folder_ownership import FolderOwnership
+from app.storage.marker_writer import MarkerWriter
+from app.storage.sweep import SWEEP_SECONDS, Sweep
 from app.storage.verification import Verification
 
 log = structlog.get_logger()
@@ -79,7 +79,7 @@ class Services:
         self.queue = OutboxQueue(self.database.now)
         self.outbox_admin = OutboxAdmin(self.database)
         self.counts = OutboxCounts(self.database)
-        self.folders = MediaFolders(self.database, settings.media_folders)
+        self.folders = FolderOwnership(self.database, settings.media_folders)
         self.storage = Storage(settings.media_folders, self.folders.unusable_reason)
         self.slots = ConcurrencyLimiter(DEFAULT_THREADS)
         self.ingest = Ingest(self.database, self.queue, self.storage)
@@ -135,7 +135,7 @@ class Services:
 
     def detector_sandbox(self) -> Sandbox:
         """Return the sandbox that the detectors reported; before one was started, what the kernel supports."""
-        return self.executor.sandbox or offered(self.settings.detector_options)
+        return self.executor.sandbox or available(self.settings.detector_options)
 
     def speculative_run(self, wanted: RunRequest) -> SpeculativeRun:
         """Return the speculative run of one upload."""
@@ -196,7 +196,7 @@ class Services:
         self._background += [
             self.schema,
             self.upload_upkeep(),
-            Periodic("sweep", lambda _is_stopping: self.sweep.run(), every=SWEEP_EVERY),
+            Periodic("sweep", lambda _is_stopping: self.sweep.run(), every=SWEEP_SECONDS),
             Periodic("retention", superseded.drop, every=RETENTION_EVERY),
         ]
         if self.settings.dispatcher == "embedded":
@@ -221,14 +221,14 @@ class Services:
         self.database.subscribe(Topic.MESSAGES, dispatcher.wake)
         return [ChangeWatcher(self.database, dispatcher.wake), dispatcher]
 
-    def upload_upkeep(self) -> UploadUpkeep:
+    def upload_upkeep(self) -> UploadMaintenance:
         """Return the background work that expires and finishes resumable uploads, not started."""
-        return UploadUpkeep(self.upload_records, self.resumable)
+        return UploadMaintenance(self.upload_records, self.resumable)
 
     def upkeep(self) -> list[Background]:
         """Return the background work of every process that uses the database, not started; to be stopped last."""
         guard = ClockGuard(self.database, [*OUTBOX_BOUNDS, *RUN_BOUNDS])
-        return [guard, HistoryKeeper(self.database, self.folders)]
+        return [guard, MarkerWriter(self.database, self.folders)]
 
     def stop(self) -> None:
         """Stop the background work and close every connection."""

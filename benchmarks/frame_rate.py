@@ -22,11 +22,11 @@ import structlog
 
 from app.database import Database
 from app.database.models import DetectionRun, Media
+from app.detection.inference.model_file import BUILT_IN_MODEL
+from app.detection.inference.runtime import onnxruntime
+from app.detection.inference.yolo import YoloDetector
 from app.detection.limits import ProcessLimits
-from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.runtime import onnxruntime
-from app.detection.video import Video
-from app.detection.yolo import YoloDetector
+from app.detection.video.decode import Video
 from app.media.status import create_media
 from app.outbox.queue import OutboxQueue
 from app.runs.detector_process import DetectorProcess

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from app.database.models import RunFailure
-from app.detection.jobs import Job, OpenFile
+from app.detection.protocol.requests import Job, OpenFile
 from app.errors import (
     DetectorFailed,
     DetectorNotReady,

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import structlog
 
-from app.detection.jobs import Job
+from app.detection.protocol.requests import Job
 from app.errors import DetectorFailed, DetectorNotReady, HouseFault, MediaTooLarge, SettingsError, Undecodable
 from app.runs.detector_process import DetectorProcess
 from app.runs.house_faults import FaultKind, detector_fault

@@ -13,22 +13,19 @@ from pathlib import Path
 
 import structlog
 
-from app.detection import orders
-from app.detection.jobs import (
-    MAX_MESSAGE_BYTES,
-    Drawing,
+from app.detection.protocol import requests
+from app.detection.protocol.events import (
+    MAX_EVENT_BYTES,
+    Event,
     Failure,
-    Fault,
+    FailureKind,
     Finished,
-    Job,
-    Loaded,
-    Message,
-    OpenFile,
+    ModelLoaded,
     Paused,
-    Sealed,
+    SandboxApplied,
     decode,
 )
-from app.detection.orders import Load, Order, Start
+from app.detection.protocol.requests import Drawing, Job, Load, OpenFile, Request, Start
 from app.detection.sandbox.policy import Sandbox
 from app.errors import (
     DetectionsError,
@@ -43,24 +40,24 @@ from app.runs.spawn import Spawned
 
 log = structlog.get_logger()
 
-_ERRORS: dict[Fault, type[DetectionsError]] = {
-    Fault.UNDECODABLE: Undecodable,
-    Fault.TOO_LARGE: MediaTooLarge,
-    Fault.OUT_OF_MEMORY: MediaTooLarge,
-    Fault.UNFIT_MODEL: SettingsError,
-    Fault.NO_SANDBOX: SettingsError,
-    Fault.UNREADABLE: StoredFileUnreadable,
-    Fault.BROKEN: DetectorFailed,
+_ERRORS: dict[FailureKind, type[DetectionsError]] = {
+    FailureKind.UNDECODABLE: Undecodable,
+    FailureKind.TOO_LARGE: MediaTooLarge,
+    FailureKind.OUT_OF_MEMORY: MediaTooLarge,
+    FailureKind.UNFIT_MODEL: SettingsError,
+    FailureKind.NO_SANDBOX: SettingsError,
+    FailureKind.UNREADABLE: StoredFileUnreadable,
+    FailureKind.BROKEN: DetectorFailed,
 }
-_NOT_READY = {Fault.OUT_OF_MEMORY: "there is too little memory for the detector to load its model"}
+_NOT_READY = {FailureKind.OUT_OF_MEMORY: "there is too little memory for the detector to load its model"}
 """Faults that have nothing to do with the media item while the model is not loaded."""
 
-_HARMLESS = {Fault.UNDECODABLE, Fault.TOO_LARGE, Fault.UNREADABLE}
+_HARMLESS = {FailureKind.UNDECODABLE, FailureKind.TOO_LARGE, FailureKind.UNREADABLE}
 """Faults after which the process can go on; after any other it is replaced."""
 
 
 class DetectorChild:
-    """One detector process. `at_rest` says that its last order ended and that it can take another."""
+    """One detector process. `at_rest` says that its last request ended and that it can take another."""
 
     def __init__(self, start: Start) -> None:
         self._limits = start.limits
@@ -85,33 +82,33 @@ class DetectorChild:
         """The process id."""
         return self._process.pid
 
-    def send(self, order: Order) -> None:
-        """Send an order with the file that it is about. Raises DetectorFailed."""
-        self._is_loading = isinstance(order, Load)
-        match order:
+    def send(self, request: Request) -> None:
+        """Send a request with the file that it is about. Raises DetectorFailed."""
+        self._is_loading = isinstance(request, Load)
+        match request:
             case Job(source=Path() as path) | Drawing(source=Path() as path):
-                self._send_file(order, path)
+                self._send_file(request, path)
             case Job(source=OpenFile(fd)) | Drawing(source=OpenFile(fd)):
-                self._send(order, fd)
+                self._send(request, fd)
             case Job(source=bytes() as content) | Drawing(source=bytes() as content):
-                self._send(order, None, content)
+                self._send(request, None, content)
             case _:
-                self._send(order)
+                self._send(request)
 
-    def messages(self, seconds: float) -> Iterator[Message]:
-        """Yield the messages about the current order until it ends; raise MediaTooLarge after `seconds`."""
+    def messages(self, seconds: float) -> Iterator[Event]:
+        """Yield the messages about the current request until it ends; raise MediaTooLarge after `seconds`."""
         end = time.monotonic() + seconds
         while not self.at_rest:
             message = self._receive(end)
             match message:
-                case Sealed():
+                case SandboxApplied():
                     self._note(message)
                     continue
                 case Failure():
-                    self.at_rest = message.fault in _HARMLESS
+                    self.at_rest = message.kind in _HARMLESS
                     self._log_stderr()
                     raise self._error_of(message)
-                case Loaded():
+                case ModelLoaded():
                     self._has_model = True
                     if not self._is_loading:
                         continue
@@ -138,28 +135,28 @@ class DetectorChild:
         with self._stopping:
             self._process.end(self._limits.stop_seconds)
 
-    def _send_file(self, order: Job | Drawing, path: Path) -> None:
+    def _send_file(self, request: Job | Drawing, path: Path) -> None:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise DetectorFailed(f"the media file cannot be opened: {error.strerror}") from error
         try:
-            self._send(order, fd)
+            self._send(request, fd)
         finally:
             os.close(fd)
 
-    def _send(self, order: Order, fd: int | None = None, content: bytes | None = None) -> None:
+    def _send(self, request: Request, fd: int | None = None, content: bytes | None = None) -> None:
         self.at_rest = False
         with self._failing():
-            self._channel.send(orders.encode(order), fd)
+            self._channel.send(requests.encode(request), fd)
             if content is not None:
                 self._channel.send(content)
 
-    def _receive(self, end: float) -> Message:
+    def _receive(self, end: float) -> Event:
         patience = min(self._limits.stall_seconds, max(0.0, end - time.monotonic()))
         with self._failing():
             if self._channel.wait(patience):
-                return decode(self._channel.receive(MAX_MESSAGE_BYTES))
+                return decode(self._channel.receive(MAX_EVENT_BYTES))
         if time.monotonic() >= end:
             raise MediaTooLarge(f"this media item takes longer than {self._limits.run_seconds:g} seconds")
         raise self._stalled()
@@ -177,9 +174,9 @@ class DetectorChild:
             raise DetectorFailed("the detector sent a malformed message") from error
 
     def _error_of(self, failure: Failure) -> DetectionsError:
-        if not self._has_model and failure.fault in _NOT_READY:
-            return DetectorNotReady(_NOT_READY[failure.fault])
-        return _ERRORS[failure.fault](failure.reason)
+        if not self._has_model and failure.kind in _NOT_READY:
+            return DetectorNotReady(_NOT_READY[failure.kind])
+        return _ERRORS[failure.kind](failure.reason)
 
     def _broken(self, reason: str) -> DetectorFailed:
         if self._has_model:
@@ -187,7 +184,7 @@ class DetectorChild:
             return DetectorFailed(reason)
         return DetectorNotReady(f"{reason} before it was ready", self._process.read_stderr())
 
-    def _note(self, sealed: Sealed) -> None:
+    def _note(self, sealed: SandboxApplied) -> None:
         if self.sandbox is None and sealed.reason:
             log.warning("detector_sandbox_failed", reason=sealed.reason)
         self.sandbox = self.sandbox or sealed.sandbox

@@ -10,27 +10,16 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.detection.jobs import (
-    Beat,
-    Drawing,
-    Drawn,
-    Finished,
-    Job,
-    Message,
-    OpenFile,
-    Pause,
-    Paused,
-    Total,
-)
 from app.detection.limits import MediaLimits, ProcessLimits
-from app.detection.orders import Load, Order, Start
+from app.detection.protocol.events import DrawingReady, Event, Finished, FrameCount, Heartbeat, Paused
+from app.detection.protocol.requests import Drawing, Job, Load, OpenFile, Pause, Request, Start
 from app.detection.results import FrameResult
 from app.detection.sandbox.policy import Sandbox
 from app.errors import DetectorFailed
 from app.runs.detector_child import DetectorChild
 from app.settings.detector import DetectorOptions
 
-__all__ = ["Beat", "DetectorProcess", "Drawing", "Job", "OpenFile", "Total"]
+__all__ = ["DetectorProcess", "Drawing", "FrameCount", "Heartbeat", "Job", "OpenFile"]
 
 MAX_DRAWING_BYTES = 1 << 30
 
@@ -90,8 +79,8 @@ class DetectorProcess:
         if child is not None and not child.at_rest:
             child.send(Pause())
 
-    def run(self, job: Job) -> Generator[FrameResult | Total | Beat | Paused]:
-        """Yield the job's Total, then each sampled frame's result as it is found, with a Beat now and then.
+    def run(self, job: Job) -> Generator[FrameResult | FrameCount | Heartbeat | Paused]:
+        """Yield the job's FrameCount, then each sampled frame's result as it is found, with a Heartbeat now and then.
 
         After `pause` the last item is a Paused. Total is yielded once a video is at the position to continue from, and
         `pause` must not be called before. Nothing happens before the first `next`, unless `begin` was called. Closing
@@ -104,11 +93,11 @@ class DetectorProcess:
         self.skipped, self.warnings = 0, ()
         with self._exchange(job) as messages:
             for message in messages:
-                if isinstance(message, Beat | Finished | Paused):
+                if isinstance(message, Heartbeat | Finished | Paused):
                     self.skipped = message.skipped
                 if isinstance(message, Finished):
                     self.warnings = message.warnings
-                if isinstance(message, Total | FrameResult | Beat | Paused):
+                if isinstance(message, FrameCount | FrameResult | Heartbeat | Paused):
                     yield message
 
     def draw(self, drawing: Drawing) -> bytes:
@@ -116,7 +105,7 @@ class DetectorProcess:
         content = b""
         with self._exchange(drawing) as messages:
             for message in messages:
-                if isinstance(message, Drawn):
+                if isinstance(message, DrawingReady):
                     content = self._content(message.size)
         return content
 
@@ -132,21 +121,21 @@ class DetectorProcess:
         return self._child.content(size)
 
     @contextmanager
-    def _exchange(self, order: Order) -> Iterator[Iterator[Message]]:
-        child, is_begun = self._child_for(order)
+    def _exchange(self, request: Request) -> Iterator[Iterator[Event]]:
+        child, is_begun = self._child_for(request)
         try:
             if not is_begun:
-                child.send(order)
-            yield child.messages(math.inf if isinstance(order, Load) else self._limits.run_seconds)
+                child.send(request)
+            yield child.messages(math.inf if isinstance(request, Load) else self._limits.run_seconds)
         finally:
             self.sandbox = child.sandbox
             if not child.at_rest:
                 self._child = None
                 child.stop()
 
-    def _child_for(self, order: Order) -> tuple[DetectorChild, bool]:
+    def _child_for(self, request: Request) -> tuple[DetectorChild, bool]:
         begun, self._begun = self._begun, None
-        if begun is not None and begun[0] is order:
+        if begun is not None and begun[0] is request:
             return begun[1], True
         return self._ready_child(), False
 

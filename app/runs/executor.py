@@ -18,7 +18,7 @@ from typing import BinaryIO
 import structlog
 
 from app.database.lease import HEARTBEATS, new_owner
-from app.detection.jobs import Job
+from app.detection.protocol.requests import Job
 from app.detection.results import FrameResult
 from app.detection.sandbox.policy import Sandbox
 from app.errors import (

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
-from app.detection.jobs import Job, OpenFile
+from app.detection.protocol.requests import Job, OpenFile
 from app.detection.results import FrameResult
 from app.errors import Unavailable
 from app.process.fair_share import has_capacity

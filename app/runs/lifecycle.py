@@ -15,7 +15,7 @@ Every write is fenced by the epoch of the claim, so a process that lost its leas
 transactions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -112,10 +112,19 @@ class Runs:
         """Raise Unavailable if no more runs of this user may wait; to be called before a request body is read."""
         self._queue_limit.ensure(user)
 
-    def start_new(self, media_id: str, wanted: RunRequest) -> int:
-        """Queue a new run of a stored media item; return its id. Raises AlreadyProcessing if one is under way."""
+    def start_new(
+        self,
+        media_id: str,
+        wanted: RunRequest,
+        in_transaction: Callable[[WriteTransaction], None] = lambda _transaction: None,
+    ) -> int:
+        """Queue a new run of a stored media item; return its id.
+
+        `in_transaction` adds to the transaction. Raises AlreadyProcessing if a run is under way.
+        """
         try:
             with self._database.write_transaction() as transaction:
+                in_transaction(transaction)
                 return self.add(transaction, media_id, wanted)
         except IntegrityError as error:
             raise AlreadyProcessing(f"A run of media item {media_id} is under way; wait for it to end.") from error

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import structlog
 
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.limits import ProcessLimits
-from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.sandbox.policy import offered
+from app.detection.sandbox.policy import available
 from app.errors import DetectorFailed, MediaTooLarge, SettingsError
 from app.runs.detector_process import DetectorProcess
 from app.settings import DetectorOptions, DetectorSettings
@@ -24,7 +24,7 @@ def check_model(settings: DetectorSettings, limits: ProcessLimits | None = None,
     Logs what an optional sandbox lacks. The built-in model with default settings is loaded only if `always`.
     """
     model, options = settings.detector_model, settings.detector_options
-    missing = offered(options).missing
+    missing = available(options).missing
     if missing and options.sandbox == "auto":
         log.warning("detector_sandbox_incomplete", setting="DETECTOR_SANDBOX=auto", missing=missing)
     is_as_shipped = model is None and DetectorOptions(tile=options.tile, sandbox=options.sandbox) == options

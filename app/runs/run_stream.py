@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from app.detection.jobs import Job, Paused, Total
+from app.detection.protocol.events import FrameCount, Paused
+from app.detection.protocol.requests import Job
 from app.detection.results import FrameResult
 from app.errors import MediaTooLarge
 from app.runs.claims import ClaimedRun
@@ -69,7 +70,7 @@ class RunStream:
                     case Paused():
                         rest.position = item.position
                         return rest
-                    case Total():
+                    case FrameCount():
                         total, can_pause = item.frames, claimed.media_type == "Video"
                     case FrameResult():
                         found += len(item.objects)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.detection.channel import Channel
+from app.detection.protocol.channel import Channel
 from app.errors import DetectorNotReady
 from app.process import processors
 from app.settings.detector import DetectorOptions, detector_environment

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
-from app.demo.annotations import ReferenceService
 from tests.api.conftest import Api, MakeApi, picture
 from tests.api.test_health import not_ready
 from tests.eventually import eventually
+from tests.reference.service import ReferenceService
 
 COPY = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('VACUUM INTO ?', sys.argv[2:])"
 

@@ -14,13 +14,13 @@ import pytest
 
 from app.database import Database, history
 from app.database.integrity import Damage, find_damage
-from app.demo.annotations import ReferenceService
 from app.errors import DatabaseDamaged
 from tests.api.conftest import Api, picture, settings_in
 from tests.api.test_health import not_ready
 from tests.cli.conftest import Shell
 from tests.database.damaged_file import damage_frame, damage_page, root_page
 from tests.paths import ROOT
+from tests.reference.service import ReferenceService
 from tests.system.service import SECRET
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,7 @@ def settings(
     with shell.api.services.database.read_transaction() as session:
         stored = history.get(session)
     assert stored is not None
-    shell.api.services.folders.advance(stored)
+    shell.api.services.folders.write_markers(stored)
     shell.api.close()
     shutil.copy(folder / "detections.db", folder / "sound.db")
     return made
@@ -147,7 +147,7 @@ def test_a_damaged_frame_of_the_log_is_reported_as_a_restored_database_and_its_u
         with api.services.database.write_transaction() as session:
             stored = history.advance(session)  # as the keeper does within seconds of a commit
         assert stored is not None
-        api.services.folders.advance(stored)
+        api.services.folders.write_markers(stored)
         left = {suffix: path.with_name(path.name + suffix).read_bytes() for suffix in ("", "-wal")}  # by a power cut
     for suffix, content in left.items():
         path.with_name(path.name + suffix).write_bytes(content)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from app.database import Database
 from app.database.models import DetectionRun, MediaStatus, RunFailure, RunState
-from app.detection.jobs import Job
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.inference.model_file import BUILT_IN_MODEL
+from app.detection.protocol.requests import Job
 from app.errors import MediaTooLarge, Unavailable, Undecodable
 from app.runs.detector_process import DetectorProcess
 from app.runs.executor import WAITING_IN_MEMORY, RunExecutor

@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 
 from app.database import Database
 from app.database.models import RunState
-from app.detection.jobs import Job
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.limits import ProcessLimits
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.protocol.requests import Job
 from app.errors import HouseFault
 from app.runs import blocked_runs
 from app.runs.blocked_runs import BlockedRuns
@@ -232,7 +232,8 @@ def test_a_detector_takes_the_smaller_of_its_limit_and_the_hard_one_of_its_servi
     """As under `ulimit -v` or LimitAS=."""
     hard = 3_900_000 * 1024
     script = (
-        "from app.runs.detector_process import DetectorProcess; from app.detection.model_file import BUILT_IN_MODEL;"
+        "from app.runs.detector_process import DetectorProcess;"
+        "from app.detection.inference.model_file import BUILT_IN_MODEL;"
         "process = DetectorProcess(BUILT_IN_MODEL); process.load(); print(process.pid, flush=True); input()"
     )
     with subprocess.Popen(

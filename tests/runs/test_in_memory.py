@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.detection.jobs import Job, OpenFile
+from app.detection.protocol.requests import Job, OpenFile
 from app.errors import Unavailable
 from app.runs.in_memory import BoundedQueue, WaitingJob
 

@@ -14,7 +14,7 @@ from sqlalchemy import event, select, text
 
 from app.database import Database, WriteTransaction
 from app.database.models import DetectionRun, Media, RunFailure, RunState
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.ingest import Upload
 from app.runs.detector_process import DetectorProcess
 from app.runs.executor import POLL_SECONDS, RunExecutor

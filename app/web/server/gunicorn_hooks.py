@@ -31,7 +31,7 @@ from app.startup import (
     warn_about_disabled_work,
     warn_about_plain_http,
 )
-from app.storage.media_folders import check_folders
+from app.storage.folder_ownership import check_folders
 from app.storage.relocation import check_rows
 from app.web.auth import client_address
 from app.web.auth.client_address import Proxies
