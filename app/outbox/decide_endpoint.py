@@ -78,7 +78,7 @@ def _circuit(
     for result in counted:
         found = verdicts[result.claim.key]
         if found is None or result.attempt is None:
-            circuit = circuit.probe_given_up(now) if result.claim.is_probe and not circuit.is_closed else circuit
+            circuit = circuit.probe_unsent(now) if result.claim.is_probe and not circuit.is_closed else circuit
             continue
         signal = _signal(found, context.seconds_since(result.claim.refused_since))
         if signal is not None:

@@ -86,7 +86,7 @@ def test_one_deadline_covers_the_record_lookup_after_a_conflict(make_client: Mak
 
 def test_no_time_left_for_a_second_request_does_not_count_against_the_endpoint(make_client: MakeClient) -> None:
     class SlowTokens:
-        is_one_for_all = False
+        is_shared = False
 
         def token_for(self, user_id: str, *, fresh: bool = False) -> str:
             time.sleep(DEADLINE if fresh else 0)

@@ -171,7 +171,7 @@ class Tokens:
     def __init__(self) -> None:
         self.given: list[tuple[str, bool]] = []
 
-    is_one_for_all = False
+    is_shared = False
 
     def token_for(self, user_id: str, *, fresh: bool = False) -> str:
         self.given.append((user_id, fresh))

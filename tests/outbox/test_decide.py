@@ -71,7 +71,7 @@ def window(*votes: Signal, user: str = "ada", at: float = NOW - 1) -> Window:
 
 def test_a_delivered_message_goes_on_and_ends_nothing_else() -> None:
     assert one(OK).action is Action.DELIVERED
-    assert one(OK).goes_on
+    assert one(OK).continues
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_a_delivered_message_goes_on_and_ends_nothing_else() -> None:
 def test_a_delivered_message_does_not_go_on_where_nothing_may_be_sent(known: DecisionContext) -> None:
     found = one(OK, known)
     assert found.action == Action.DELIVERED
-    assert found.goes_on is False
+    assert found.continues is False
 
 
 def test_a_delivered_message_does_not_go_on_when_the_circuit_opens_in_the_same_pass() -> None:
     made = decided([back(claim(), OK), *(back(claim(number), UNFIT) for number in range(2, 7))])
     assert not made.endpoint.circuit.is_closed
     assert made.transitions[0].action == Action.DELIVERED
-    assert made.transitions[0].goes_on is False
+    assert made.transitions[0].continues is False
 
 
 def test_nothing_sent_is_released_and_counts_nothing() -> None:
@@ -354,7 +354,7 @@ def test_a_user_who_is_refused_is_held_and_nobody_else() -> None:
     assert held.delay == HOLD_WAIT
     assert held.failures == 0
     assert held.counted_attempts == 0
-    assert others.goes_on
+    assert others.continues
 
 
 def test_a_hold_lasts_as_long_as_was_asked_for() -> None:
@@ -381,7 +381,7 @@ def test_a_refused_probe_holds_the_user_for_longer() -> None:
 def test_a_probe_that_is_let_in_ends_the_hold(found: Classification) -> None:
     made = decided([back(claim(probes_user=True), found)], situation(holds={"ada": hold()}))
     assert made.endpoint.holds == {}
-    assert made.transitions[0].goes_on == (found is OK)
+    assert made.transitions[0].continues == (found is OK)
 
 
 @pytest.mark.parametrize("found", [UNFIT, SERVER_ERROR, NO_ANSWER], ids=["unfit", "failure", "silence"])

@@ -11,7 +11,7 @@ from app.errors import RecordsNotReadable, Unavailable
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.invariants import broken_invariants
 from app.outbox.messages import Message, MessageKind
-from app.outbox.resend import Resend, ResendReport, Selection, append_again
+from app.outbox.resend import Resend, ResendReport, Selection, resend_item
 from tests.outbox.world import CONTRADICTED, OK, REFUSED, Receiver, World
 
 PROCESSING, PROCESSED, ERROR = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED, MediaStatus.ERROR
@@ -136,7 +136,7 @@ def test_an_item_that_changed_since_its_record_was_fetched_is_not_resent(world: 
     world.change(media_id, PROCESSING)
     world.drive(world.dispatcher(other_side))
     with world.database.write_transaction() as session:
-        assert not isinstance(append_again(session, world.queue, expected), int)
+        assert not isinstance(resend_item(session, world.queue, expected), int)
     assert len(world.messages(media_id)) == 2
 
 
