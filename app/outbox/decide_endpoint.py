@@ -85,7 +85,8 @@ def _circuit(
             sample = Sample(signal, result.claim.message.media_id, result.claim.message.user_id, now)
             window = window.with_samples([sample] * result.attempt.sends)
         if circuit.is_closed:
-            circuit = _opened(circuit, window, in_flight, found, now, policy)
+            if signal in (Signal.UNFIT, Signal.REFUSED):  # no other response opens it
+                circuit = _opened(circuit, window, in_flight, found, now, policy)
         elif _fails_probe(result.claim, found, signal, circuit):
             circuit = _still_open(circuit, result, found, context, policy)
         elif result.claim.is_probe or signal is Signal.FIT:
