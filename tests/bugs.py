@@ -196,9 +196,9 @@ BUGS = (
         [
             Edit(
                 GROUP_COMMIT,
-                "        try:\n            self._commit_group(group)\n",
-                "        for waiter in group[1:]:\n            waiter.finish(None)\n"
-                "        try:\n            self._commit_group(group)\n",
+                "            try:\n                self._commit_group(group)\n",
+                "            for waiter in group[1:]:\n                waiter.finish(None)\n"
+                "            try:\n                self._commit_group(group)\n",
             ),
             Edit(
                 GROUP_COMMIT,

@@ -1,4 +1,4 @@
-"""What is told of runs that a fault of the house keeps: in the record, at /readyz and in the metrics."""
+"""Runs that wait because of a fault of the service: in the record, at /readyz and in the metrics."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.process import revision
 from app.process.version import VERSION
 from tests.api.conftest import Api, MakeApi, picture
-from tests.api.test_health import figures, not_ready
+from tests.api.test_health import metrics, not_ready
 from tests.eventually import eventually
 from tests.paths import ROOT
 
@@ -39,14 +39,14 @@ def test_a_missing_file_is_told_for_its_item_alone(api: Api) -> None:
     assert f"{media_id}.jpg is missing" in shown["run"]["waitingFor"]
     assert shown["run"]["state"] == "queued"
     assert shown["mediaStatus"] == 2
-    assert figures(api)["detections_missing_files"] == 1
+    assert metrics(api)["detections_missing_files"] == 1
     assert api.app.test_client().get("/readyz").status_code == 200
-    # A person may give it up.
+    # A person may cancel it.
     assert api.request("DELETE", f"/media/{media_id}/run").status_code == 204
     shown = record(api, media_id)
     assert shown["run"]["waitingFor"] is None
     assert shown["mediaStatus"] == 6
-    assert figures(api)["detections_missing_files"] == 0
+    assert metrics(api)["detections_missing_files"] == 0
 
 
 def test_what_keeps_all_detection_is_told_for_every_run_and_makes_it_not_ready(
