@@ -8,49 +8,49 @@ from typing import Any
 from tests.bugs.bug import Bug, skip, wrap
 
 CRASHES, RECORDINGS = "tests/ingest/test_crash_points.py", "tests/ingest/test_group_commit.py"
-FOLDERS = "tests/storage/test_media_folders.py"
+FOLDERS = "tests/storage/test_folder_ownership.py"
 
 
 def publish_behind_the_commit(module: Any) -> None:
     publish = module.Incoming.publish
 
-    def commit_media(original: Any, database: Any, recorder: Any, candidate: Any) -> Any:
-        result = original(database, recorder, candidate)
+    def commit_media(original: Any, database: Any, group_commit: Any, candidate: Any) -> Any:
+        result = original(database, group_commit, candidate)
         publish(candidate.incoming, candidate.path)
         return result
 
     wrap(module, "commit_media", commit_media)
-    wrap(module.Incoming, "publish", lambda _original, _self, final: not module.is_taken(final))
+    wrap(module.Incoming, "publish", lambda _original, _self, final: not module.name_exists(final))
 
 
 def tell_before_the_commit(module: Any) -> None:
-    def record(original: Any, recorder: Any, group: Any) -> Any:
-        for entry in group[1:]:
-            entry.finish(None)
-        return original(recorder, group)
+    def commit_group(original: Any, group_commit: Any, group: Any) -> Any:
+        for waiter in group[1:]:
+            waiter.finish(None)
+        return original(group_commit, group)
 
-    def finish(original: Any, entry: Any, error: Any) -> None:
-        if not entry.outcome.done():
-            original(entry, error)
+    def finish(original: Any, waiter: Any, error: Any) -> None:
+        if not waiter.result.done():
+            original(waiter, error)
 
-    wrap(module.Recorder, "_record", record)
-    wrap(module._Entry, "finish", finish)
+    wrap(module.GroupCommit, "_commit_group", commit_group)
+    wrap(module._Waiter, "finish", finish)
 
 
 def sync_one_folder(module: Any) -> None:
-    wrap(module, "_with_synced_folders", lambda original, group: list(group) if original(group[:1]) else [])
+    wrap(module, "_sync_folders", lambda original, group: list(group) if original(group[:1]) else [])
 
 
 def keep_name_of_a_taken_id(module: Any) -> None:
-    def withdraw(original: Any, incoming: Any, final: Path) -> None:
+    def unpublish(original: Any, incoming: Any, final: Path) -> None:
         if type(sys.exception()).__name__ != "IntegrityError":
             original(incoming, final)
 
-    wrap(module.Incoming, "withdraw", withdraw)
+    wrap(module.Incoming, "unpublish", unpublish)
 
 
 def fail_the_whole_group(module: Any) -> None:
-    wrap(module.Recorder, "_commit", lambda original, *given, **named: (original(*given, **named)[0], True))
+    wrap(module.GroupCommit, "_commit", lambda original, *given, **named: (original(*given, **named)[0], True))
 
 
 def take_unknown_for_failed(module: Any) -> None:
@@ -67,12 +67,12 @@ def begin_out_of_turn(module: Any) -> None:
                 return module.select(module.DetectionRun.id).where(module.DetectionRun.id < 0)
             return getattr(self._statements, name)
 
-    def add_begun(original: Any, runs: Any, *given: Any) -> Any:
+    def add_speculative(original: Any, runs: Any, *given: Any) -> Any:
         alone = copy.copy(runs)
         alone._statements = NobodyWaits(runs._statements)
         return original(alone, *given)
 
-    wrap(module.Runs, "add_begun", add_begun)
+    wrap(module.Runs, "add_speculative", add_speculative)
 
 
 def see_no_row(module: Any) -> None:
@@ -81,7 +81,7 @@ def see_no_row(module: Any) -> None:
         blind._named = lambda _paths: set()
         return original(blind, path)
 
-    wrap(module.Verification, "_judge", find_orphan)
+    wrap(module.Verification, "_check_unknown", find_orphan)
 
 
 def stay_in_the_epoch(module: Any) -> None:

@@ -117,9 +117,9 @@ def park_at_once(module: Any) -> None:
 
 
 def take_absence_for_nothing(module: Any) -> None:
-    look, sight = module.Look, module.Sight
-    seen = look.sight.fget
-    look.sight = property(lambda self: sight.NOTHING if seen(self) is sight.NOT_THERE else seen(self))
+    lookup, presence = module.RecordLookup, module.Presence
+    found = lookup.presence.fget
+    lookup.presence = property(lambda self: presence.UNKNOWN if found(self) is presence.ABSENT else found(self))
 
 
 def decide_by_late_answers(module: Any) -> None:
@@ -169,7 +169,7 @@ def keep_leases_of_a_clock_set_back(module: Any) -> None:
 
 def append_by_an_old_look(module: Any) -> None:
     def append_again(original: Any, session: Any, queue: Any, expected: Any) -> Any:
-        now = module.expected_of(session, [expected.media_id])
+        now = module.expected_for(session, [expected.media_id])
         return original(session, queue, now[0] if now else expected)
 
     wrap(module, "append_again", append_again)
@@ -208,7 +208,7 @@ OUTBOX_BUGS = (
     Bug("a held user's messages claimed", "app.outbox.claiming", claim_of_held_users, [HOLDS]),
     Bug("a refusal that parks at once", "app.outbox.decide", park_at_once, [DECISIONS]),
     Bug(
-        "a conflict that nothing confirms taken for delivered",
+        "a conflict that nothing confirms counted as delivered",
         "app.annotations.conflict",
         take_absence_for_nothing,
         ["tests/annotations/test_classify.py"],
@@ -218,7 +218,7 @@ OUTBOX_BUGS = (
     Bug("a send with too little lease left", "app.outbox.delivery_workers", send_at_any_time, [CLAIMS]),
     Bug("a flush that breaks leases", "app.outbox.flush", break_leases, [FLUSHES]),
     Bug(
-        "outcomes dropped when the database is in trouble",
+        "results dropped when the database fails",
         "app.outbox.delivery_workers",
         lambda module: skip(module.DeliveryWorkers, "put_back"),
         [PROCESSES],
@@ -236,7 +236,7 @@ OUTBOX_BUGS = (
         ["tests/outbox/test_clock_steps.py"],
     ),
     Bug(
-        "appended again though it went on since it was asked for",
+        "resent although it changed since its record was fetched",
         "app.outbox.resend",
         append_by_an_old_look,
         ["tests/outbox/test_resend.py"],
