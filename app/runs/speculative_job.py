@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from app.detection.jobs import Job, OpenFile
+from app.detection.protocol.requests import Job, OpenFile
 from app.runs.claims import ClaimedRun
 
 

@@ -57,7 +57,9 @@ class SpeculativeRun:
         if self._speculative_job is None:
             self._run_id, self._claimed = self._runs.add(transaction, media.id, self._wanted), None
         else:
-            self._run_id, self._claimed = self._runs.add_begun(transaction, media, self._wanted, self._executor.owner)
+            self._run_id, self._claimed = self._runs.add_speculative(
+                transaction, media, self._wanted, self._executor.owner
+            )
 
     def recorded(self) -> int:
         """The transaction of the last `record` is committed: the run goes on. Returns its id."""
@@ -66,7 +68,7 @@ class SpeculativeRun:
             and self._speculative_job is not None
             and not self._speculative_job.confirm(self._claimed)
         ):
-            self._runs.hand_back(self._claimed, counted=False)
+            self._runs.requeue(self._claimed, counted=False)
         return self._run_id
 
     def __enter__(self) -> Self:

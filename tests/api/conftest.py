@@ -18,10 +18,10 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from app import create_app
-from app.demo.annotations import ReferenceService
 from app.services import Services
 from app.settings import Settings
 from tests.paths import PHOTOS
+from tests.reference.service import ReferenceService
 from tests.system.service import SECRET, token
 
 ASTRONAUT, CHELSEA = PHOTOS / "astronaut.jpg", PHOTOS / "chelsea.jpg"

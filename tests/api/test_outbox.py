@@ -8,11 +8,11 @@ import pytest
 from werkzeug.test import TestResponse
 
 from app.database import Topic
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from tests.api.conftest import Api, MakeApi, Untouched, picture
 from tests.eventually import eventually
 from tests.outbox.refusals import refused_for_long
+from tests.reference.service import ReferenceService
 from tests.system.service import token
 
 UNKNOWN = "0123456789abcdef"

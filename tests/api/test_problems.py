@@ -15,10 +15,10 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from app import errors
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from app.web import problems
 from tests.api.conftest import RUNS_OUT, Api, MakeApi, Untouched, picture
+from tests.reference.service import ReferenceService
 from tests.system.service import SECRET
 
 MEMBERS = {"type", "title", "status", "detail", "requestId"}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from tests.api.conftest import Api, picture, settings_in
+from tests.reference.service import ReferenceService
 from tests.system.service import SECRET
 
 

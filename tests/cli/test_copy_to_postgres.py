@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from app.demo.annotations import ReferenceService
 from app.runs.lifecycle import RunRequest
 from tests import fork_server
 from tests.cli.conftest import Shell
 from tests.paths import ROOT
+from tests.reference.service import ReferenceService
 
 pytestmark = pytest.mark.slow
 

@@ -6,10 +6,10 @@ from contextlib import closing
 
 import pytest
 
-from app.cli.media_records import PAGE
-from app.demo.annotations import ReferenceService
+from app.cli.media.records import PAGE
 from app.runs.lifecycle import RunRequest
 from tests.cli.conftest import Shell
+from tests.reference.service import ReferenceService
 
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5)
 UNKNOWN = "0123456789abcdef"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
-from app.demo.annotations import ReferenceService
 from tests.page.pictures import ASTRONAUT
 from tests.page.watched import Tab
+from tests.reference.service import ReferenceService
 from tests.system.service import SECRET, Service, token
 
 OpenTab = Callable[..., Tab]

@@ -7,12 +7,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from tests.outbox.refusals import refused_for_long
 from tests.page.conftest import OpenTab
 from tests.page.pictures import ASTRONAUT, card, glimpse, unseen
 from tests.page.watched import Tab
+from tests.reference.service import ReferenceService
 from tests.system.service import Service, token
 
 SERIOUS = {"serious", "critical"}
@@ -64,7 +64,7 @@ def test_no_view_has_a_serious_finding_or_is_wider_than_its_window(
     assert_accessible(tab, "sign-in")
     tab.sign_in(admin)
     tab.choose(("axe.jpg", unseen(ASTRONAUT, "axe")), ("axe.txt", b"no picture"))
-    expect(tab.upload_row("axe.txt")).to_contain_text("Not a supported kind of file")
+    expect(tab.upload_row("axe.txt")).to_contain_text("Unsupported file type")
     expect(tab.upload_row("axe.jpg")).to_contain_text("Already known · processed")
     assert_accessible(tab, "list")
     tab.open(f"#/media/{media['photo']}")

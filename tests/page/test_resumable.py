@@ -16,7 +16,7 @@ from app.media.hashing import media_id_of_bytes
 from tests.page.conftest import OpenTab
 from tests.page.pictures import ASTRONAUT, unseen
 from tests.page.watched import Tab
-from tests.system.cutting_proxy import CuttingProxy
+from tests.servers.cutting_proxy import CuttingProxy
 from tests.system.service import Service, token
 
 SIZE = 1_500_000
