@@ -18,6 +18,7 @@ from tests.eventually import eventually
 from tests.paths import ROOT
 
 ALERTS = ROOT / "docs" / "deploy" / "alerts.yml"
+OPERATIONS = ROOT / "docs" / "operations.md"
 ASYNC = {"Prefer": "respond-async"}
 
 
@@ -99,6 +100,13 @@ def test_the_alerts_name_metrics_that_there_are(api: Api) -> None:
     names = set(re.findall(r"detections_[a-z_]+", re.sub(r"summary:.*", "", ALERTS.read_text())))
     assert len(names) > 12
     assert {name for name in names if f"\n# TYPE {name.removesuffix('_total')}" not in told} == set()
+
+
+def test_every_alert_is_in_the_operators_table_and_every_row_has_its_rule() -> None:
+    chapter = OPERATIONS.read_text().partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    documented = re.findall(r"^\| `(\w+)` \|", chapter, re.MULTILINE)
+    assert documented == re.findall(r"- alert: (\w+)", ALERTS.read_text())
+    assert len(documented) == len(chapter[chapter.index("| alert |") :].strip().splitlines()) - 2
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

@@ -37,7 +37,7 @@ def upload(database: Database, folders: FolderOwnership, name: str = "one") -> s
     return Ingest(database, OutboxQueue(database.now), storage).run(Upload(f"{name}.jpg", "ada", [content])).media.id
 
 
-def stored(database: Database) -> history.Stored:
+def stored(database: Database) -> history.DatabaseIdentity:
     with database.read_transaction() as session:
         found = history.get(session)
     assert found is not None
