@@ -1,11 +1,10 @@
-"""Keeps signatures of links out of what gunicorn itself logs: it names the whole address of a request that it could
-not answer, and of every one where an access log was asked for. Our own lines name the path alone."""
+"""Removes signatures of links from gunicorn's own log lines, which contain complete request addresses."""
 
 import logging
 import re
 
 _NAME = "".join(f"(?:{letter}|%{ord(letter):02x})" for letter in "signature")
-"""The parameter's name, any letter of which may come percent-encoded and is read as itself."""
+"""The parameter's name; each letter may be percent-encoded."""
 
 _SIGNATURE = re.compile(rf"((?i:{_NAME})=)[^&\s\"']+")
 
@@ -13,10 +12,10 @@ _QUERY = re.compile(r"\?[^\s\"'<>]*(?:=|%3[dD])[^\s\"'<>]*")
 
 
 class WithoutSignatures(logging.Filter):
-    """Changes each record, and lets every one pass."""
+    """A filter that changes records and keeps all of them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, dict):  # the access log's, of a kind of its own, so it is changed and not replaced
+        if isinstance(record.args, dict):  # the access log's mapping has a type of its own, so update it in place
             record.args.update({name: _cleaned(value) for name, value in record.args.items()})
         elif record.args:
             record.args = tuple(_cleaned(value) for value in record.args)
@@ -25,18 +24,18 @@ class WithoutSignatures(logging.Filter):
 
 
 def install() -> None:
-    """Have gunicorn's own logs go through the filter, in this process and those that it forks."""
+    """Add the filter to gunicorn's loggers, in this process and those that it forks."""
     for name in ("gunicorn.error", "gunicorn.access"):
         logging.getLogger(name).addFilter(_FILTER)
 
 
 def without_query(text: str) -> str:
-    """The text with the queries of addresses taken out: a token may be in one."""
+    """Return the text without the queries of addresses, which may contain a token."""
     return _QUERY.sub("?…", text)
 
 
 def without_signatures(text: str) -> str:
-    """The text with the signatures of links taken out."""
+    """Return the text without the signatures of links."""
     return _SIGNATURE.sub(r"\1…", text)
 
 

@@ -1,9 +1,9 @@
-"""Receiving from a fast client in larger pieces.
+"""Receives from fast clients in larger chunks.
 
-Who reads as fast as a client sends is woken for every few packets, and wakes the client for every few in turn. Left
-asleep until more is there, it takes a gigabyte in from the same machine a quarter faster, with a quarter less work.
-But then it may wait for more than the client is allowed to send before it is answered. So a connection is read so only
-once its window has had the time to open, and never again after the client has kept it waiting.
+A server that reads as fast as a client sends is woken for every few packets, and wakes the client equally often.
+Waiting until more has arrived receives a gigabyte from the same machine a quarter faster, with a quarter less work. But
+then the server might wait for more than the client may send before an acknowledgement. Therefore batching starts only
+when the connection's window has had time to open, and ends for good as soon as the client kept the server waiting.
 """
 
 import socket
@@ -12,16 +12,15 @@ from collections.abc import Callable
 from app.process.timeval import TIMEVAL_BYTES, timeval
 
 GATHERED_BYTES = 128 * 1024
-"""More gains nothing; a window that has opened is some megabytes wide."""
+"""Larger chunks gain nothing; an open window is some megabytes."""
 
 AFTER_BYTES = 4 << 20
 MOST_SECONDS = 0.1
-"""How long a piece may take: a client that needs longer for it gains nothing by larger ones."""
+"""The longest wait for a chunk; slower clients gain nothing from larger chunks."""
 
 
 class Gathering:
-    """The reading of one body, `length` bytes, from one blocking TCP connection, whose options are as before once the
-    body has been received."""
+    """Receives one body of `length` bytes from a blocking TCP connection, and restores the socket's options."""
 
     def __init__(self, sock: socket.socket, length: int) -> None:
         self._sock = sock
@@ -30,8 +29,11 @@ class Gathering:
         self._may = sock.family in (socket.AF_INET, socket.AF_INET6) and sock.gettimeout() is None
 
     def receive(self, receive: Callable[[int], int], size: int, left: int) -> int | None:
-        """What `receive` says of a piece of `size` bytes at most, of a body of which so much is `left`; None, with
-        nothing received, where that is to be done as usual. Raises OSError."""
+        """Return what `receive` returns for a chunk of at most `size` bytes, with `left` bytes of the body still to
+        come.
+
+        Returns None, without receiving anything, if the chunk must be received in the usual way. Raises OSError.
+        """
         if not self._may or self._length - left < AFTER_BYTES or left < GATHERED_BYTES:
             return None
         if self._usual is None:
@@ -40,7 +42,9 @@ class Gathering:
             received = receive(size)
         except BlockingIOError:
             received = None
-        if not received or received < GATHERED_BYTES or left - received < GATHERED_BYTES:  # there would never be enough
+        if (
+            not received or received < GATHERED_BYTES or left - received < GATHERED_BYTES
+        ):  # fewer bytes than a batch are left
             self._may = False
             self._end(self._usual)
         return received

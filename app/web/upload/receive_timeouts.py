@@ -1,5 +1,7 @@
-"""How slow a client may be, one that uploads and one that reads its answer, so that neither a stalled nor a dripping
-one keeps its slot."""
+"""Timeouts for slow clients, while they send a body and while they read a response.
+
+Neither a stalled nor a dripping client keeps its slot.
+"""
 
 import errno
 import socket
@@ -18,15 +20,18 @@ READER_BYTES_PER_SECOND = 1024.0
 CHECK_SECONDS = 1.0
 
 MOST_OWED_SECONDS = 600.0
-"""What fast bytes may buy ahead: a gigabyte in a minute must not pay for twelve days of dripping."""
+"""The most time that fast bytes can earn: a gigabyte in a minute must not pay for twelve days of dripping."""
 
 
 class Pace:
-    """How slow a client may be: `idle_timeout` seconds without a byte, and in all `grace` seconds plus one second
-    for each `bytes_per_second` that came, of which never more than `most_owed` seconds are left. The first frees a
-    stalled client's slot, the second a dripping one's, the third that of one which began fast.
+    """The timeouts of one request body.
 
-    `check` is called every `check_seconds` while bytes come and while none do; what it raises ends the body."""
+    A client may send nothing for `idle_timeout` seconds. In total it may take `grace` seconds plus one second for each
+    `bytes_per_second` received, of which at most `most_owed` seconds are left at any time. These limits end stalled
+    clients, dripping clients, and clients that start fast and then drip.
+
+    `check` is called every `check_seconds`, whether or not bytes arrive; its exception ends the body.
+    """
 
     def __init__(
         self,
@@ -50,7 +55,7 @@ class Pace:
         self._deadline: float | None = None
 
     def next_wait(self) -> float:
-        """Seconds to wait for the next byte. Raises UploadTimedOut when the time is used up."""
+        """Return the seconds to wait for the next byte. Raises UploadTimedOut if the time is used up."""
         now = self._clock()
         left = self._deadline_at(now) - now
         if left <= 0:
@@ -58,7 +63,7 @@ class Pace:
         return min(self._idle_timeout, left)
 
     def count(self, received: int) -> None:
-        """Note that so many bytes came."""
+        """Count received bytes."""
         now = self._clock()
         earned = self._deadline_at(now) + received / self._bytes_per_second
         self._deadline = min(earned, now + self._most_owed)
@@ -66,11 +71,11 @@ class Pace:
 
     @property
     def longest_wait(self) -> float | None:
-        """Seconds after which a wait is to be interrupted for `look`; None where nothing is checked."""
+        """Seconds after which a wait must be interrupted for `look`; None without `check`."""
         return None if self._check is None else self._check_seconds
 
     def look(self, *, at_once: bool = False) -> None:
-        """Call `check`, if its time has come or if it is to be called at once."""
+        """Call `check` if it is due, or now with `at_once`."""
         if self._check is not None and (at_once or self._clock() - self._checked >= self._check_seconds):
             self._checked = self._clock()
             self._check()
@@ -82,16 +87,15 @@ class Pace:
 
 
 class ReaderTooSlow(ConnectionResetError):
-    """The client takes its answer slower than it may. gunicorn passes over it as over a client that has gone."""
+    """The client reads its response too slowly. gunicorn ignores it like a client that has left."""
 
 
 class ReaderPace:
-    """How slow a client may take its answer: `idle_timeout` seconds without acknowledging a byte, and in all `grace`
-    seconds plus one second for each `bytes_per_second` that it acknowledged, of which never more than `most_owed`
-    seconds are left.
+    """The timeouts of one response.
 
-    Only the time in which the answer waits for its reader counts, or an event stream would be cut off because nothing
-    happens.
+    A client may acknowledge nothing for `idle_timeout` seconds. In total it may take `grace` seconds plus one second
+    for each `bytes_per_second` acknowledged, of which at most `most_owed` seconds are left at any time. Only the time
+    in which the response waits for its reader counts, so that a quiet event stream is not ended.
     """
 
     def __init__(
@@ -109,8 +113,7 @@ class ReaderPace:
         self._left = grace
 
     def waited(self, seconds: float, acknowledged: int) -> None:
-        """Note that the answer waited so long, while so many bytes were acknowledged. Raises ReaderTooSlow when the
-        reader's time is used up."""
+        """Count a wait in which that many bytes were acknowledged. Raises ReaderTooSlow if the time is used up."""
         self._idle = 0.0 if acknowledged else self._idle + seconds
         earned = acknowledged / self._bytes_per_second
         self._left = min(self._left - seconds + earned, self._most_owed)
@@ -123,7 +126,7 @@ class ReaderPace:
 
 
 def receive_paced(sock: socket.socket, pace: Pace, receive: Callable[[], _Received]) -> _Received:
-    """What `receive` returns, which may wait as long as `pace` allows now; raises UploadTimedOut beyond."""
+    """Return what `receive` returns, waiting as long as the timeouts allow. Raises UploadTimedOut beyond."""
     wait = pace.next_wait()
     usual = sock.gettimeout()
     left = wait
