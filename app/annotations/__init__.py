@@ -2,7 +2,7 @@
 
 `deliver` never raises for trouble of the network or of the other service; what an answer means is decided in
 `app.annotations.classify` and `app.annotations.conflict`, and that no send outlasts its deadline is kept by
-`app.annotations.deadline`.
+`app.http_exchange`.
 """
 
 import json
@@ -15,13 +15,14 @@ from weakref import WeakSet
 
 from app.annotations.classify import REDIRECTS, SUCCESS, Sent, classify, classify_error
 from app.annotations.conflict import CONFLICT, Look, Sight, classify_conflict
-from app.annotations.deadline import DeadlineSession, Endpoint, trusting_context
+from app.annotations.excerpts import presentable
 from app.annotations.exchange import Conversation
-from app.annotations.replies import Response, TransportError, presentable
-from app.annotations.resolver import Resolver
 from app.annotations.tokens import TokenSource
 from app.errors import RecordsNotReadable, Unavailable
 from app.formats.timestamps import rfc3339
+from app.http_exchange.deadline import DeadlineSession, Endpoint, trusting_context
+from app.http_exchange.resolver import Resolver
+from app.http_exchange.responses import Response, TransportError
 from app.media.hashing import MEDIA_ID
 from app.outbox.messages import Classification, Kind, Message
 
@@ -53,7 +54,7 @@ class AnnotationsClient:
         resolver: Resolver | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._endpoint = Endpoint.parse(url)
+        self._endpoint = Endpoint.parse(url, "ANNOTATIONS_URL")
         self._tokens = tokens
         self._deadline_seconds = deadline_seconds
         self._connect_timeout = connect_timeout
@@ -162,7 +163,7 @@ class AnnotationsClient:
             with self._lock:
                 self._sessions.add(session)
                 self._of_thread.session = session
-        return Conversation(session, self._endpoint, self._tokens, user_id, ends_at=ends_at)
+        return Conversation(session, self._tokens, user_id, ends_at=ends_at)
 
 
 def _unlike(response: Response, record: dict[str, Any] | None) -> str:

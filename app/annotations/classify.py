@@ -7,8 +7,8 @@ answer is asked for again before it counts is decided in `app.outbox.decide`.
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from app.annotations.replies import ConnectError, ProtocolError, Response, TLSError, TransportError
 from app.formats.retry_after import retry_after_seconds
+from app.http_exchange.responses import ConnectError, ProtocolError, Response, TLSError, TransportError
 from app.outbox.messages import Classification, Kind, Message, Outcome, Verdict
 
 SUCCESS = range(200, 300)

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import Any
 
 from app.annotations.classify import SUCCESS, Rule, Sent, classified, elsewhere
-from app.annotations.replies import Response, TransportError
+from app.http_exchange.responses import Response, TransportError
 from app.outbox.messages import Classification, Kind, Outcome, Verdict
 
 CONFLICT = 409

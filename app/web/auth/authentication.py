@@ -2,7 +2,6 @@
 flask-jwt-extended writes (`type`, `fresh`, `jti`) may be absent, but an expiry must be there."""
 
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from flask import Flask, current_app, g, request
@@ -14,7 +13,7 @@ from app.annotations.tokens import ACTOR
 from app.errors import Forbidden, Unauthorized
 from app.settings import TokenSettings
 from app.web.auth.jwks import LOOK_SECONDS, PublishedKeys
-from app.web.auth.jwks_document import fetch_document
+from app.web.auth.jwks_document import IssuerDocument
 from app.web.auth.known_tokens import Bearer, KnownTokens
 from app.web.problems import refuse_other_schemas
 
@@ -42,7 +41,7 @@ def install(app: Flask, tokens: TokenSettings) -> None:
     manager = JWTManager(app)
     app.extensions[EXTENSION] = KnownTokens()
     if tokens.jwks_url is not None:
-        published = PublishedKeys(partial(fetch_document, tokens.jwks_url, LOOK_SECONDS), tokens.algorithm)
+        published = PublishedKeys(IssuerDocument(tokens.jwks_url, LOOK_SECONDS).fetch, tokens.algorithm)
 
         @manager.decode_key_loader
         def _key_by_id(header: dict[str, Any], _payload: dict[str, Any]) -> Any:

@@ -41,4 +41,4 @@ class Resolver:
     def _call(self, host: str, port: int) -> SharedCall[Addresses]:
         lookup = partial(self._lookup, host, port, type=socket.SOCK_STREAM)
         with self._guard:
-            return self._calls.setdefault((host, port), SharedCall(lookup, "annotations-resolver"))
+            return self._calls.setdefault((host, port), SharedCall(lookup, "resolver"))

@@ -1,31 +1,27 @@
-"""What comes back from a request: a Response, or a TransportError. Its text is another's word, cleaned before it is
-kept."""
+"""What comes back from a request: a Response, or a TransportError."""
 
 import json
-import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import quote
 
 import requests
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
-from app.annotations.deadline import Exchange, NotHTTP
+from app.http_exchange.deadline import Exchange, NotHTTP
 
 NETWORK_ERRORS = (RequestException, HTTPError, HTTPException, OSError)
 """All that a send can raise through no fault of ours."""
 
 READ_SIZE = 16 * 1024
-JSON_WEB_TOKEN = re.compile(r"eyJ[\w-]{4,}(?:\.[\w-]*){0,4}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP answer, its body undecoded; `cut` says that it was longer than MAX_ANSWER_BYTES."""
+    """An HTTP answer, its body undecoded; `cut` says that it was longer than its session reads."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -118,7 +114,7 @@ def transport_error(error: BaseException, exchange: Exchange, origin: str) -> Tr
 
 
 def read_response(response: requests.Response, exchange: Exchange) -> Response:
-    """The whole answer, or its first MAX_ANSWER_BYTES; raises one of NETWORK_ERRORS where it is cut off."""
+    """The whole answer, or as much as may be read; raises one of NETWORK_ERRORS where it is cut off."""
     body, cut = bytearray(), False
     try:
         while piece := response.raw.read(READ_SIZE, decode_content=False):
@@ -128,15 +124,6 @@ def read_response(response: requests.Response, exchange: Exchange) -> Response:
             raise
         cut = True
     return Response(response.status_code, response.headers, bytes(body), cut)
-
-
-def presentable(text: str, secrets: Iterable[str], limit: int) -> str:
-    """Its first `limit` characters, on one line, printable, without the secrets or anything like a JSON Web Token."""
-    for secret in secrets:
-        for spelling in (secret, json.dumps(secret)[1:-1], secret.replace("/", r"\/"), quote(secret, safe="")):
-            text = text.replace(spelling, "[token]")
-    text = JSON_WEB_TOKEN.sub("[token]", text)[: limit * 8]
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())[:limit]
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -25,8 +25,8 @@ from requests.cookies import RequestsCookieJar
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from app.annotations.resolver import Resolver
 from app.errors import SettingsError
+from app.http_exchange.resolver import Resolver
 
 MAX_ANSWER_BYTES = 64 * 1024
 HTTP = b"HTTP/"
@@ -40,7 +40,7 @@ logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class AnswerTooLong(OSError):
-    """More than MAX_ANSWER_BYTES were sent in answer; the rest stays unread."""
+    """More was sent in answer than may be read; the rest stays unread."""
 
 
 class NotHTTP(OSError):
@@ -51,6 +51,7 @@ class NotHTTP(OSError):
 class Exchange:
     """What the send under way may still use and what has become of it: written by its socket, read by its client."""
 
+    most_bytes: int = MAX_ANSWER_BYTES  # of an answer, its head included
     ends_at: float = 0.0  # on the monotonic clock
     allowance: int = MAX_ANSWER_BYTES
     connected_anew: bool = False
@@ -61,7 +62,7 @@ class Exchange:
 
     def begin(self) -> None:
         """A new send, within the same deadline."""
-        self.allowance = MAX_ANSWER_BYTES
+        self.allowance = self.most_bytes
         self.connected_anew = self.sent = self.ended = False
         self.received = 0
         self.first_bytes = b""
@@ -87,7 +88,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the annotations service is. `base` is the path that all its paths begin with, without a last slash."""
+    """Where another service is. `base` is the path that all its paths begin with, without a last slash."""
 
     scheme: str
     host: str
@@ -95,16 +96,16 @@ class Endpoint:
     base: str
 
     @classmethod
-    def parse(cls, url: str) -> "Endpoint":
-        """Raises SettingsError for what is not a plain http or https URL."""
+    def parse(cls, url: str, setting: str) -> "Endpoint":
+        """Raises SettingsError, which names the setting, for what is not a plain http or https URL."""
         try:
             parts = urlsplit(requests.Request("GET", url).prepare().url or "")
             port = parts.port or {"http": 80, "https": 443}[parts.scheme]
             (parts.hostname or "").encode("idna")  # the system's resolver does so, and would fail at each send
         except (requests.RequestException, ValueError, KeyError) as error:
-            raise SettingsError("ANNOTATIONS_URL must be an http:// or https:// URL with a proper host.") from error
+            raise SettingsError(f"{setting} must be an http:// or https:// URL with a proper host.") from error
         if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
-            raise SettingsError("ANNOTATIONS_URL must be a host and a path, without user, query and fragment.")
+            raise SettingsError(f"{setting} must be a host and a path, without user, query and fragment.")
         return cls(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))
 
     @property
@@ -117,12 +118,18 @@ class DeadlineSession(requests.Session):
     """A Session to one endpoint, with one connection, for one thread. Set `exchange.ends_at`, then send."""
 
     def __init__(
-        self, endpoint: Endpoint, resolver: Resolver, connect_timeout: float, tls: ssl.SSLContext | None
+        self,
+        endpoint: Endpoint,
+        resolver: Resolver,
+        connect_timeout: float,
+        tls: ssl.SSLContext | None,
+        most_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         super().__init__()
+        self.endpoint = endpoint
         self.trust_env = False
         self.cookies = RequestsCookieJar(policy=DefaultCookiePolicy(allowed_domains=()))
-        self.exchange = Exchange()
+        self.exchange = Exchange(most_bytes=most_bytes, allowance=most_bytes)
         dialer = _Dialer(self.exchange, resolver, connect_timeout)
         pool: HTTPConnectionPool = (
             _TLSPool(endpoint.host, endpoint.port, maxsize=1, ssl_context=tls, dialer=dialer)
@@ -153,7 +160,7 @@ class _Socket(socket.socket):
     def recv_into(self, buffer: Any, nbytes: int | None = 0, flags: int = 0) -> int:
         exchange = self.exchange
         if exchange.allowance <= 0:
-            raise AnswerTooLong(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
+            raise AnswerTooLong(f"the answer is longer than {exchange.most_bytes} bytes")
         self.settimeout(exchange.time_left())
         count = super().recv_into(buffer, min(nbytes or len(buffer), exchange.allowance), flags)
         exchange.take_note(memoryview(buffer)[: min(count, FIRST_BYTES)], count)
