@@ -105,7 +105,12 @@ class Database:
         `app.database.error_translation` lists.
         """
         engine = self.reader if statement_seconds is None or self.is_sqlite else self.writer
-        with self._watched(), ReadTransaction(engine) as transaction, self._taking(transaction, statement_seconds):
+        with (
+            self._watched(),
+            engine.connect() as core,
+            ReadTransaction(core) as transaction,
+            self._taking(transaction, statement_seconds),
+        ):
             yield transaction
 
     @contextmanager
@@ -120,16 +125,15 @@ class Database:
         with (
             self._watched(),
             self._write_turn(since=waiting_since),
-            WriteTransaction(self.writer) as transaction,
-            transaction.begin() as begun,
+            self.writer.connect() as core,
+            core.begin(),
+            WriteTransaction(core) as transaction,
             self._taking(transaction, statement_seconds),
         ):
-            transaction.core = transaction.connection()  # begins it: its turn counts from here
             yield transaction
-            if not begun.is_active:
-                transaction.topics.clear()
-            elif transaction.topics and not self.is_sqlite:
-                _driver(transaction.core).notice = NOTICE
+            transaction.flush()
+            if transaction.topics and not self.is_sqlite:
+                _driver(core).notice = NOTICE
         self.condition.committed()
         for topic in transaction.topics:
             for subscriber in self._subscribers[topic]:

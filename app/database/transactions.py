@@ -2,12 +2,15 @@
 
 `Database.read_transaction` and `Database.write_transaction` begin and end them. A function that only reads takes any
 Session; one that writes takes a WriteTransaction, so its signature says that it changes something.
+
+Both are sessions over one connection, `core`. It runs the statements of the hot path, which are about tables: what a
+session adds for mapped objects costs more than SQLite spends on such a statement.
 """
 
 from enum import Enum
 from typing import NoReturn
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import ORMExecuteState, Session
 
@@ -27,8 +30,9 @@ class ReadTransaction(Session):
     forget every statement that it has prepared.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, autoflush=False, expire_on_commit=False)
+    def __init__(self, core: Connection) -> None:
+        super().__init__(core, autoflush=False, expire_on_commit=False)
+        self.core = core
 
     def flush(self, objects: object = None) -> NoReturn:
         """Refuse to write objects that were added or changed."""
@@ -38,14 +42,12 @@ class ReadTransaction(Session):
 class WriteTransaction(Session):
     """Runs statements that are committed together, and takes note of whom to notify once they are.
 
-    `core` runs those of the hot path, which are about tables: what a session adds for mapped objects costs each as much
-    as SQLite spends on it.
+    Ends with the transaction of its connection: it is never committed or rolled back by itself.
     """
 
-    core: Connection
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, autoflush=False, expire_on_commit=False)
+    def __init__(self, core: Connection) -> None:
+        super().__init__(core, autoflush=False, expire_on_commit=False, join_transaction_mode="rollback_only")
+        self.core = core
         self.topics: set[Topic] = set()
 
     def notify(self, topic: Topic) -> None:

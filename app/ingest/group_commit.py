@@ -7,13 +7,12 @@ without it. PostgreSQL lets commits in together and shares their syncs by itself
 This module begins transactions.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -65,7 +64,9 @@ class Recorder:
         self._database = database
         self._queue = queue
         self._now = select(database.now)
-        self._waiting: SimpleQueue[_Entry] = SimpleQueue()
+        self._guard = threading.Lock()
+        self._waiting: list[_Entry] = []
+        self._is_writing = False
         # The one thread begins with the first recording, and ends with this object.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="group-commit")
 
@@ -97,8 +98,11 @@ class Recorder:
         return entry.outcome.exception()
 
     def _record_in_group(self, entry: _Entry) -> BaseException | None:
-        self._waiting.put(entry)
-        self._writer.submit(self._record_waiting)
+        with self._guard:
+            self._waiting.append(entry)
+            begin, self._is_writing = not self._is_writing, True
+        if begin:
+            self._writer.submit(self._record_waiting)
         try:
             return entry.outcome.exception()
         except BaseException:
@@ -107,20 +111,21 @@ class Recorder:
             raise
 
     def _record_waiting(self) -> None:
-        """Record every entry that waits; none may, where an earlier call has recorded them all."""
-        group: list[_Entry] = []
-        with suppress(Empty):
-            while True:
-                entry = self._waiting.get_nowait()
-                if entry.outcome.set_running_or_notify_cancel():
-                    group.append(entry)
-        try:
-            self._record(group)
-        except BaseException as error:
-            for entry in group:
-                if not entry.outcome.done():
-                    entry.finish(_unknown(error))
-            raise
+        """Record those that wait, group by group, until none does."""
+        while group := self._take_waiting():
+            group = [entry for entry in group if entry.outcome.set_running_or_notify_cancel()]
+            try:
+                self._record(group)
+            except BaseException as error:  # noqa: BLE001 (each caller raises it again)
+                for entry in group:
+                    if not entry.outcome.done():
+                        entry.finish(_unknown(error))
+
+    def _take_waiting(self) -> list[_Entry]:
+        with self._guard:
+            group, self._waiting = self._waiting, []
+            self._is_writing = bool(group)
+        return group
 
     def _record(self, group: Sequence[_Entry]) -> None:
         ready = _with_synced_folders(group)

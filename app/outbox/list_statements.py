@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     String,
+    and_,
     any_,
     bindparam,
     func,
@@ -33,6 +34,17 @@ class ListStatements:
         if self.dialect == "postgresql":
             return column == any_(bindparam("media", type_=ARRAY(String)))
         return column.in_(select(func.json_each(bindparam("media", type_=JSON())).table_valued("value").c.value))
+
+    def matches(self, column: ColumnElement[str], key: ColumnElement[str]) -> ColumnElement[bool]:
+        """Is it this key of one of the `rows`, in a form that both search by index?
+
+        PostgreSQL would read the whole table to join it with the rows, but for an array of their keys beside them;
+        SQLite would go through all the rows for each key of such a list.
+        """
+        if self.dialect != "postgresql":
+            return column == key
+        keys = self.rows(Column(key.key, key.type)).scalar_subquery()
+        return and_(column == key, column == any_(func.array(keys)))
 
     def rows(self, *columns: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
         """The list `rows` as a table of these columns: one parameter too, because hundreds of them take their time."""

@@ -36,8 +36,8 @@ class TransitionStatements(ListStatements):
         """Moves claimed streams on to their next messages and returns media, `acked_seq` and `last_seq`.
 
         A stream that it had moved on before, in a transaction nobody heard the end of, is returned as well, its lease
-        still held. Parameters: media, a list; rows, a list of {media_id, lease_epoch, seq, goes_on}, `goes_on` saying
-        that the claim keeps its lease for the message behind; lease.
+        still held. Parameters: rows, a list of {media_id, lease_epoch, seq, goes_on}, `goes_on` saying that the claim
+        keeps its lease for the message behind; lease.
         """
         given = self.rows(_S.media_id, _S.lease_epoch, _M.seq, Column("goes_on", Boolean())).subquery("given")
         more = _S.last_seq > given.c.seq
@@ -45,8 +45,7 @@ class TransitionStatements(ListStatements):
         return (
             update(STREAM)
             .where(
-                self.among(_S.media_id),
-                _S.media_id == given.c.media_id,
+                self.matches(_S.media_id, given.c.media_id),
                 STREAM_LEASE.fence(given.c.lease_epoch),
                 _S.acked_seq.in_((given.c.seq - ONE, given.c.seq)),
             )
@@ -69,13 +68,12 @@ class TransitionStatements(ListStatements):
     @cached_property
     def end_messages(self) -> Executable:
         """Marks messages as no longer waiting; returns media and `latency`, the seconds from their commit to now, of
-        those that were. Parameters: media, a list; rows, a list of {media_id, seq, outcome}."""
+        those that were. Parameter: rows, a list of {media_id, seq, outcome}."""
         given = self.rows(_M.media_id, _M.seq, _M.outcome).subquery("given")
         return (
             update(MESSAGE)
             .where(
-                self.among(_M.media_id),
-                _M.media_id == given.c.media_id,
+                self.matches(_M.media_id, given.c.media_id),
                 _M.seq == given.c.seq,
                 _M.delivered_at.is_(None),
             )
@@ -87,8 +85,8 @@ class TransitionStatements(ListStatements):
     def reschedule(self) -> Executable:
         """Lets go of claimed streams: due again in `delay` seconds, or parked where `parked`; returns their media.
 
-        `sent` is 1 where the message was sent. Parameters: media, a list; rows, a list of {media_id, lease_epoch, seq,
-        sent, delay, parked, failures, counted_attempts, refused, uncertain, last_status, last_error}.
+        `sent` is 1 where the message was sent. Parameter: rows, a list of {media_id, lease_epoch, seq, sent, delay,
+        parked, failures, counted_attempts, refused, uncertain, last_status, last_error}.
         """
         given = self.rows(
             _S.media_id,
@@ -108,8 +106,7 @@ class TransitionStatements(ListStatements):
         return (
             update(STREAM)
             .where(
-                self.among(_S.media_id),
-                _S.media_id == row.media_id,
+                self.matches(_S.media_id, row.media_id),
                 # Released once a transition is applied: after a commit of unknown outcome it is not applied twice.
                 STREAM_LEASE.fence(row.lease_epoch),
                 _S.acked_seq == row.seq - ONE,

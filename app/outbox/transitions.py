@@ -50,12 +50,11 @@ def _deliver(
     statements = queue.transition_statements(session)
     by_media = {one.claim.message.media_id: one for one in delivered}
     rows = [one.claim.as_row | {"goes_on": one.goes_on} for one in by_media.values()]
-    moved = session.execute(statements.deliver, {"media": list(by_media), "rows": rows, "lease": lease}).all()
+    moved = session.execute(statements.deliver, {"rows": rows, "lease": lease}).all()
     ended = {row.media_id: _ended(by_media[row.media_id]) for row in moved}
     now_ended = set()
     if ended:
-        parameters = {"media": list(ended), "rows": list(ended.values())}
-        for row in session.execute(statements.end_messages, parameters):
+        for row in session.execute(statements.end_messages, {"rows": list(ended.values())}):
             now_ended.add(row.media_id)
             applied.latencies.append(row.latency)
     for media_id, one in by_media.items():
@@ -79,8 +78,8 @@ def _reschedule(
     if not transitions:
         return
     by_media = {one.claim.message.media_id: one for one in transitions}
-    parameters = {"media": list(by_media), "rows": [_row(one) for one in by_media.values()]}
-    held = set(session.scalars(queue.transition_statements(session).reschedule, parameters))
+    rows = [_row(one) for one in by_media.values()]
+    held = set(session.scalars(queue.transition_statements(session).reschedule, {"rows": rows}))
     for media_id, one in by_media.items():
         (applied.held if media_id in held else applied.lost).append(one)
 

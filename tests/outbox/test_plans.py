@@ -4,6 +4,7 @@ Read beside 8,000 streams that wait for later and 12,000 kept messages; PLAN_WAI
 full figure.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,10 +20,14 @@ from app.database.models import MediaStatus
 from app.database.postgres_connection import PATIENT
 from app.outbox import admin, listing
 from app.outbox.counts import OutboxCounts, outbox_status
+from app.outbox.decide import Action, Transition
+from app.outbox.messages import Attempt
+from app.outbox.queue import OutboxQueue
+from app.outbox.transitions import apply_transitions
 from benchmarks.backlog import fill_beside
 from tests.conftest import Clock
 from tests.outbox.statements import add_backlog
-from tests.outbox.world import REFUSED, TROUBLE, Receiver, World
+from tests.outbox.world import OK, REFUSED, TROUBLE, Receiver, World
 
 WAITING, KEPT = int(os.environ.get("PLAN_WAITING", "8000")), int(os.environ.get("PLAN_KEPT", "12000"))
 FEW = 50
@@ -153,6 +158,29 @@ def test_what_a_long_snapshot_keeps_in_an_index_is_not_passed_over_by_each_claim
         assert len(looks) == 2
         pages = [_pages(database, one, statements.seen[one]) for one in looks]
     assert max(pages) <= 10  # without a bound: 50
+
+
+@pytest.mark.parametrize("action", [Action.DELIVERED, Action.RETRY])
+def test_an_outcome_costs_sqlite_as_much_among_a_hundred_as_among_ten(
+    sqlite_url: str, clock: Clock, action: Action
+) -> None:
+    with closing(Database(sqlite_url, now=clock.sql)) as database:
+        add_backlog(database, 110, due_at=clock.seconds)
+        few, many = (_steps_for_each_outcome(database, action, count) for count in (10, 100))
+    assert many < 1.5 * few  # where each looks through all the others: 5 times as many
+
+
+def _steps_for_each_outcome(database: Database, action: Action, count: int) -> float:
+    """How many steps SQLite's virtual machine takes to record one outcome of `count`."""
+    queue, attempt, steps = OutboxQueue(database.now), Attempt(OK, 0.0, 0.0), itertools.count()
+    with database.write_transaction() as transaction:
+        claims = queue.claim(transaction, "tests", count, 30.0)
+        assert len(claims) == count
+        driver: Any = transaction.core.connection.driver_connection
+        driver.set_progress_handler(lambda: next(steps) < 0, 1)
+        apply_transitions(transaction, queue, [Transition(action, claim, attempt) for claim in claims], 30.0)
+        driver.set_progress_handler(None, 0)
+    return next(steps) / count
 
 
 def _pages(database: Database, statement: str, parameters: Any) -> int:
