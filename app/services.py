@@ -139,7 +139,7 @@ class Services:
 
     def speculative_run(self, wanted: RunRequest) -> SpeculativeRun:
         """The run of one upload."""
-        return SpeculativeRun(self.runs, self.executor, wanted)
+        return SpeculativeRun(self.runs, wanted, owner=self.executor.owner, give=self.executor.give)
 
     def dispatcher(self) -> Dispatcher | None:
         """A dispatcher of its own for whoever asks; None where no annotations service is configured."""

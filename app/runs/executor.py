@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import structlog
 
@@ -34,10 +33,11 @@ from app.runs.attempts import NOT_RECORDED, RunAttempts
 from app.runs.claims import ClaimedRun
 from app.runs.detector_process import DetectorProcess
 from app.runs.house_faults import Gate, Kind, fault_of_detector, may_work
+from app.runs.idle_detectors import IdleDetectors
 from app.runs.in_memory import BoundedQueue, Found, Waiting
 from app.runs.lifecycle import Runs
 from app.runs.run_stream import RunStream
-from app.runs.speculative_job import IdleDetectors, SpeculativeJob
+from app.runs.speculative_run import SpeculativeRun
 
 log = structlog.get_logger()
 
@@ -81,7 +81,6 @@ class RunExecutor(Background):
         self._failures = FailureLog("run_worker_failed")
         self._renewal_failures = FailureLog("lease_not_renewed")
         self._idle = IdleDetectors()
-        self._ahead: set[SpeculativeJob] = set()
         self._workers = workers
         self._in_memory = BoundedQueue(WAITING_IN_MEMORY * workers)
         stream = RunStream(runs, self._stopping.is_set, self._in_memory.has_jobs_of_others, max_boxes)
@@ -112,9 +111,7 @@ class RunExecutor(Background):
 
     def _interrupt(self) -> None:
         super()._interrupt()
-        self._idle.close()
-        for speculative_job in self._ahead.copy():
-            speculative_job.leave()
+        self._idle.call()
 
     def wake(self) -> None:
         """Have a look now: a run was queued."""
@@ -130,15 +127,10 @@ class RunExecutor(Background):
         """What its detectors are under, as one of them says; None before one has been started."""
         return next((process.sandbox for process in self._processes if process.sandbox), None)
 
-    def begin_speculative(self, file: BinaryIO, confidence: float, frame_interval: float) -> SpeculativeJob | None:
-        """Have an idle detector begin with an open picture whose run is about to be recorded.
-
-        None where no detector is idle, or where another job may be waiting for it; `file` is the caller's then.
-        """
-        if self.gate.fault is not None:
-            return None
-        speculative_job = SpeculativeJob(file, confidence, frame_interval)
-        return speculative_job if self._idle.give(speculative_job) else None
+    def give(self, run: SpeculativeRun) -> bool:
+        """Have an idle detector begin with a picture whose run is about to be recorded; False where none is idle, or
+        where something else may be waiting for it."""
+        return self.gate.fault is None and not self._stopping.is_set() and self._idle.give(run)
 
     def ensure_room(self, user: str) -> None:
         """Raise Unavailable where `detect` would take no job of this user now: before a picture is read that could not
@@ -176,39 +168,25 @@ class RunExecutor(Background):
                 seen = self._idle.calls
                 try:
                     worked = _take_turn(turns, process)
+                    self.gate.open(Kind.RESULTS)
+                    while not worked and (ahead := self._idle.wait(seen, LOOK_EVERY)):
+                        self._work_ahead(process, ahead)
+                        worked = self.gate.fault is not None
                 except NOT_RECORDED as error:
                     self.gate.close(HouseFault(Kind.RESULTS, str(error)))
-                    continue
                 except Exception as error:  # noqa: BLE001 (the next turn may succeed)
                     self._failures.failed(error)
                     self._stopping.wait(LOOK_EVERY)  # which no wake-up shortens
-                    continue
-                self.gate.open(Kind.RESULTS)
-                while not worked and (speculative_job := self._idle.wait(seen, LOOK_EVERY)):
-                    self._follow(process, speculative_job)
-                    worked = self.gate.fault is not None
 
-    def _follow(self, process: DetectorProcess, speculative_job: SpeculativeJob) -> None:
-        self._ahead.add(speculative_job)
-        if self._stopping.is_set():
-            speculative_job.leave()
-        try:
-            self._work_ahead(process, speculative_job)
-        except Exception as error:  # noqa: BLE001 (the run itself is left to its lease)
-            self._failures.failed(error)
-        finally:
-            speculative_job.leave()
-            self._ahead.discard(speculative_job)
-
-    def _work_ahead(self, process: DetectorProcess, speculative_job: SpeculativeJob) -> None:
-        job: Job | None = speculative_job.job
-        with speculative_job.file:
+    def _work_ahead(self, process: DetectorProcess, run: SpeculativeRun) -> None:
+        job: Job | None = run.job
+        with run, run.file:
             try:
-                process.begin(speculative_job.job)
+                process.begin(run.job)
             except DetectorFailed as error:  # the run itself begins anew, and then it counts
                 log.warning("speculative_run_failed", reason=str(error))
                 job = None
-        claimed = speculative_job.run(self._speculative_seconds)
+            claimed = run.claimed(self._speculative_seconds, self._stopping.is_set)
         if claimed is not None:
             self._do(process, claimed, job)
         elif job is not None and not self._stopping.is_set():

@@ -1,79 +1,102 @@
-"""The run of a media that is being uploaded: begun before it is recorded, where a detector is idle, or else queued.
+"""The run of a media item that is being uploaded: begun before it is recorded, where a detector is idle, else queued.
 
-What is begun is leased in the very transaction that records the media, with its status and both messages, so there is
-no second commit between an upload and its run. If that transaction fails, the detector is free again; if this process
-dies behind it, the run is continued elsewhere once its lease has run out.
+A picture is looked at in the time that its upload takes to be synced and committed. What is begun is leased in the very
+transaction that records the item, with its status and both messages, so there is no second commit between an upload
+and its run. If that transaction fails, what was found is forgotten; if this process dies behind it, another continues
+the run once its lease has ended.
 """
 
 import os
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import structlog
 
 from app.database import WriteTransaction
 from app.database.models import Media
+from app.detection.jobs import Job, OpenFile
 from app.errors import StorageFailed
 from app.runs.claims import ClaimedRun
-from app.runs.executor import RunExecutor
 from app.runs.lifecycle import RunRequest, Runs
-from app.runs.speculative_job import SpeculativeJob
 from app.storage import open_stored
 
 log = structlog.get_logger()
 
+POLL_SECONDS = 0.1
+
 
 class SpeculativeRun:
-    """One upload's. At the end of the block a detector that works ahead for nothing is let go."""
+    """One upload's, between the request that records it and the detector that has begun; each may leave the other.
 
-    def __init__(self, runs: Runs, executor: RunExecutor, wanted: RunRequest) -> None:
+    `give` hands it to an idle detector of the executor `owner`, and returns False where none is idle. At the end of the
+    block a detector that works for nothing is let go.
+    """
+
+    job: Job
+    """What the detector does, and its picture, which the detector closes."""
+    file: BinaryIO
+
+    def __init__(self, runs: Runs, wanted: RunRequest, *, owner: str, give: Callable[["SpeculativeRun"], bool]) -> None:
         self._runs = runs
-        self._executor = executor
         self._wanted = wanted
-        self._speculative_job: SpeculativeJob | None = None
-        self._claimed: ClaimedRun | None = None
-        self._run_id = 0
+        self._owner = owner
+        self._give = give
+        self._has_begun = False
+        self._recorded: tuple[int, ClaimedRun | None] = (0, None)
+        self._confirmed: Future[ClaimedRun] = Future()
 
     def begin(self, media: Media, file: Path) -> None:
-        """The whole of a new media is in that file: look at it, if it is a picture. A video's run takes far longer
-        than what could be saved."""
+        """The whole of a new item is in that file: look at it, if it is a picture. A video's run takes far longer than
+        what could be saved."""
         if media.media_type != "Image":
             return
         try:
-            opened = os.fdopen(open_stored(file, media.size_bytes), "rb")
+            self.file = os.fdopen(open_stored(file, media.size_bytes), "rb")
         except StorageFailed as error:  # it can wait until it is recorded
             log.warning("speculative_run_failed", media_id=media.id, reason=str(error))
             return
-        self._speculative_job = self._executor.begin_speculative(
-            opened, self._wanted.confidence, self._wanted.frame_interval
-        )
-        if self._speculative_job is None:
-            opened.close()
+        opened = OpenFile(self.file.fileno())
+        self.job = Job(opened, "Image", self._wanted.confidence, self._wanted.frame_interval)
+        self._has_begun = self._give(self)
+        if not self._has_begun:
+            self.file.close()
 
     def record(self, transaction: WriteTransaction, media: Media) -> None:
         """Queue the run in the caller's transaction, or lease it where it has begun. May be called again, after a
         transaction that failed."""
-        if self._speculative_job is None:
-            self._run_id, self._claimed = self._runs.add(transaction, media.id, self._wanted), None
+        if self._has_begun:
+            self._recorded = self._runs.add_begun(transaction, media, self._wanted, self._owner)
         else:
-            self._run_id, self._claimed = self._runs.add_begun(transaction, media, self._wanted, self._executor.owner)
+            self._recorded = self._runs.add(transaction, media.id, self._wanted), None
 
     def recorded(self) -> int:
         """The transaction of the last `record` is committed: the run goes on. Returns its id."""
-        if (
-            self._claimed is not None
-            and self._speculative_job is not None
-            and not self._speculative_job.confirm(self._claimed)
-        ):
-            self._runs.hand_back(self._claimed, counted=False)
-        return self._run_id
+        run_id, claimed = self._recorded
+        if claimed is not None and self._confirmed.set_running_or_notify_cancel():
+            self._confirmed.set_result(claimed)
+        elif claimed is not None:  # the detector has left
+            self._runs.hand_back(claimed, counted=False)
+        return run_id
+
+    def claimed(self, seconds: float, is_stopping: Callable[[], bool]) -> ClaimedRun | None:
+        """For the detector: the run, once it is recorded; None where there is none for us, or none within so many
+        seconds, or before the executor stops."""
+        until = time.monotonic() + seconds
+        while not self._confirmed.done() and not is_stopping() and time.monotonic() < until:
+            with suppress(TimeoutError, CancelledError):
+                self._confirmed.result(min(POLL_SECONDS, seconds))
+        return None if self._confirmed.cancel() else self._confirmed.result()
+
+    def leave(self) -> None:
+        """Nobody is to wait for this side any more. Without effect once the run is confirmed."""
+        self._confirmed.cancel()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        if self._speculative_job is not None:
-            self._speculative_job.leave()
+    def __exit__(self, *_error: object) -> None:
+        self.leave()
