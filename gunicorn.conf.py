@@ -39,7 +39,7 @@ if _needs_folder:
 
 from app.process import logs, temp_folders  # noqa: E402
 from app.settings import LogSettings, server_processes  # noqa: E402
-from app.startup import ending_on_faults  # noqa: E402
+from app.startup import exit_on_error  # noqa: E402
 from app.web.server import check, gunicorn_hooks, gunicorn_log, redaction  # noqa: E402
 
 
@@ -61,12 +61,12 @@ bind = ["127.0.0.1:8000"]
 
 # One for each processor, on which it stays: one alone takes in no more photos than Python gets through on one. They
 # share the detectors out.
-with ending_on_faults():
+with exit_on_error():
     workers = server_processes()
 
 # Every line in the form that LOG_FORMAT names, gunicorn's own included.
 logger_class = gunicorn_log.OneFormatLogger
-with ending_on_faults():
+with exit_on_error():
     _logs = LogSettings.from_env()
     loglevel = _logs.level
     logs.configure(_logs)

@@ -126,7 +126,7 @@ def photos(at: "Places", count: int = 2000, rounds: int = 5) -> list[Row]:
     """Ours, with one process and as many as it starts by itself, against FastAPI on the same disk, in random turn."""
     disk = at.folder(DISK)
     keep_apart(disk)
-    every = processors.to_serve_with()
+    every = processors.default_server_processes()
     with ExitStack() as stack:
         peer = stack.enter_context(servers.fastapi(at.folder(disk)))
         sent: dict[int, tuple[int, list[str]]] = {PEER: (peer.group, [peer.url.replace("upload", "forget")])}

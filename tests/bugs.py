@@ -26,7 +26,7 @@ STATEMENTS, TRANSITIONS = "app/outbox/statements.py", "app/outbox/transition_sta
 DISPATCHER, FLUSH, CLAIMING = "app/outbox/dispatcher.py", "app/outbox/flush.py", "app/outbox/claiming.py"
 RECORDING, DECIDE = "app/outbox/recording.py", "app/outbox/decide.py"
 STORAGE, INCOMING, FILES = "app/storage/folders.py", "app/storage/incoming.py", "app/storage/files.py"
-INGEST, COMMIT, RECORDER = "app/ingest/ingest.py", "app/ingest/commit.py", "app/ingest/group_commit.py"
+INGEST, COMMIT, GROUP_COMMIT = "app/ingest/ingest.py", "app/ingest/commit.py", "app/ingest/group_commit.py"
 CLAIMS, ENQUEUE, OUTCOMES = (
     "tests/outbox/test_claims.py",
     "tests/outbox/test_enqueue.py",
@@ -79,7 +79,13 @@ BUGS = (
     ),
     Bug(
         "a lease that ran out forgotten",
-        [Edit(STATEMENTS, "uncertain=or_(_S.uncertain, _S.lease_owner.is_not(None)),", "uncertain=_S.uncertain,")],
+        [
+            Edit(
+                STATEMENTS,
+                "outcome_unknown=or_(_S.outcome_unknown, _S.lease_owner.is_not(None)),",
+                "outcome_unknown=_S.outcome_unknown,",
+            )
+        ],
         [CLAIMS],
     ),
     Bug("an open circuit ignored", [Edit(CLAIMING, "if circuit.is_closed:", "if circuit:")], [CIRCUIT]),
@@ -100,19 +106,25 @@ BUGS = (
         [DECISIONS],
     ),
     Bug(
-        "a conflict that nothing confirms taken for delivered",
+        "a conflict that nothing confirms counted as delivered",
         [
             Edit(
                 "app/annotations/conflict.py",
-                "    elif look.sight is Sight.NOT_THERE:  # which alone never means delivered\n",
-                "    elif look.sight is None:\n",
+                "    elif lookup.presence is Presence.ABSENT:  # a 404 alone never means delivered\n",
+                "    elif lookup.presence is None:\n",
             )
         ],
         ["tests/annotations/test_classify.py"],
     ),
     Bug(
         "a late answer that decides the circuit",
-        [Edit(RECORDING, "lost = {one.claim.message.media_id for one in telling} - leased", "lost = leased - leased")],
+        [
+            Edit(
+                RECORDING,
+                "lost = {result.claim.message.media_id for result in relevant} - leased",
+                "lost = leased - leased",
+            )
+        ],
         [CLAIMS, CIRCUIT],
     ),
     Bug(
@@ -137,8 +149,8 @@ BUGS = (
         [FLUSHES],
     ),
     Bug(
-        "outcomes dropped when the database is in trouble",
-        [Edit(DISPATCHER, "            self._workers.put_back(returned)\n", "")],
+        "results dropped when the database fails",
+        [Edit(DISPATCHER, "            self._workers.put_back(results)\n", "")],
         [PROCESSES],
     ),
     Bug(
@@ -146,8 +158,8 @@ BUGS = (
         [
             Edit(
                 "app/media/status.py",
-                "    queue.begin_streams(transaction, [_create_message(one) for one in new], now)\n",
-                "    [_create_message(one) for one in new]\n",
+                "    queue.begin_streams(transaction, [_create_message(item) for item in new], now)\n",
+                "    [_create_message(item) for item in new]\n",
             )
         ],
         [ENQUEUE],
@@ -157,9 +169,9 @@ BUGS = (
         [
             Edit(
                 INCOMING,
-                'might claim what the first one lost."""\n'
+                'a second fsync may succeed despite lost data."""\n'
                 "        with translate_os_errors(self.path):\n            os.fsync(self.fd)\n",
-                'might claim what the first one lost."""\n',
+                'a second fsync may succeed despite lost data."""\n',
             )
         ],
         [CRASHES],
@@ -171,9 +183,9 @@ BUGS = (
             Edit(
                 INGEST,
                 "            if candidate.incoming.publish(candidate.path):\n"
-                "                result = commit_media(self._database, self._recorder, candidate)\n",
-                "            if not is_taken(candidate.path):\n"
-                "                result = commit_media(self._database, self._recorder, candidate)\n"
+                "                result = commit_media(self._database, self._group_commit, candidate)\n",
+                "            if not name_exists(candidate.path):\n"
+                "                result = commit_media(self._database, self._group_commit, candidate)\n"
                 "                candidate.incoming.publish(candidate.path)\n",
             ),
         ],
@@ -183,15 +195,15 @@ BUGS = (
         "an upload told of its commit before it is durable",
         [
             Edit(
-                RECORDER,
-                "        try:\n            self._record(group)\n",
-                "        for entry in group[1:]:\n            entry.finish(None)\n"
-                "        try:\n            self._record(group)\n",
+                GROUP_COMMIT,
+                "        try:\n            self._commit_group(group)\n",
+                "        for waiter in group[1:]:\n            waiter.finish(None)\n"
+                "        try:\n            self._commit_group(group)\n",
             ),
             Edit(
-                RECORDER,
-                "isinstance(error, Unavailable)\n            entry.finish(error)\n",
-                "isinstance(error, Unavailable)\n            entry.outcome.done() or entry.finish(error)\n",
+                GROUP_COMMIT,
+                "isinstance(error, Unavailable)\n            waiter.finish(error)\n",
+                "isinstance(error, Unavailable)\n            waiter.result.done() or waiter.finish(error)\n",
             ),
         ],
         [RECORDINGS],
@@ -200,13 +212,13 @@ BUGS = (
         "a group that syncs the folder of its first upload only",
         [
             Edit(
-                RECORDER,
-                "for folder in {entry.recording.folder for entry in group}:",
-                "for folder in {group[0].recording.folder}:",
+                GROUP_COMMIT,
+                "for folder in {waiter.pending.folder for waiter in group}:",
+                "for folder in {group[0].pending.folder}:",
             ),
             Edit(
-                RECORDER,
-                "return [entry for entry in group if entry.recording.folder in synced]",
+                GROUP_COMMIT,
+                "return [waiter for waiter in group if waiter.pending.folder in synced]",
                 "return list(group) if synced else []",
             ),
         ],
@@ -214,19 +226,19 @@ BUGS = (
     ),
     Bug(
         "a final name kept though the id turned out to be taken",
-        [Edit(COMMIT, "        candidate.incoming.withdraw(candidate.path)\n        ensure", "        ensure")],
+        [Edit(COMMIT, "        candidate.incoming.unpublish(candidate.path)\n        ensure", "        ensure")],
         ["tests/ingest/test_ingest.py"],
     ),
     Bug(
         "a conflict that fails the whole group",
-        [Edit(RECORDER, "return error, not begun or len(group) == 1", "return error, True")],
+        [Edit(GROUP_COMMIT, "return error, not begun or len(group) == 1", "return error, True")],
         [RECORDINGS],
     ),
     Bug(
         "a shared commit of unknown fate taken for one that failed",
         [
             Edit(
-                RECORDER,
+                GROUP_COMMIT,
                 "if committing and not isinstance(error, IntegrityError | StorageFull):",
                 "if error is None:",
             )
@@ -246,29 +258,30 @@ BUGS = (
     ),
     Bug(
         "an upload under way taken for an orphan",
-        [Edit("app/storage/verification.py", "if found is None or self._named([path]):", "if found is None:")],
+        [Edit("app/storage/verification.py", "if orphan is None or self._named([path]):", "if orphan is None:")],
         ["tests/storage/test_verification.py"],
     ),
     Bug(
         "a restored database that goes on in the epoch that it had",
         [Edit("app/database/history.py", "epoch=highest.epoch + 1", "epoch=highest.epoch")],
-        ["tests/storage/test_media_folders.py"],
+        ["tests/storage/test_folder_ownership.py"],
     ),
     Bug(
         "a count that makes a marker on whatever disk is mounted",
         [
             Edit(
                 "app/storage/folder_marker.py",
-                "            if there is None or there.instance != marker.instance:\n                return False\n",
+                "            if current is None or current.instance != marker.instance:\n"
+                "                return False\n",
                 "",
             )
         ],
-        ["tests/storage/test_media_folders.py"],
+        ["tests/storage/test_folder_ownership.py"],
     ),
     Bug(
         "an upload into a folder that is not the one it was",
         [Edit(STORAGE, "if reason:\n            raise Unavail", "if False:\n            raise Unavail")],
-        ["tests/storage/test_media_folders.py"],
+        ["tests/storage/test_folder_ownership.py"],
     ),
     Bug(
         "leases left where a clock that was set back has put them",
@@ -276,8 +289,8 @@ BUGS = (
         ["tests/outbox/test_clock_steps.py"],
     ),
     Bug(
-        "appended again though it went on since it was asked for",
-        [Edit("app/outbox/resend.py", "if expected_of(session, [media.id]) != [expected]:", "if media is None:")],
+        "resent although it changed since its record was fetched",
+        [Edit("app/outbox/resend.py", "if expected_for(session, [media.id]) != [expected]:", "if media is None:")],
         ["tests/outbox/test_resend.py"],
     ),
     Bug(

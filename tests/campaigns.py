@@ -55,6 +55,11 @@ CAMPAIGNS: dict[str, Sequence[Step]] = {
         pytest("tests/system/test_silent_database.py", SILENT_SECONDS="45"),
         pytest("tests/system/test_poolers.py", FAILOVER_UPLOADS="1000"),
     ),
+    # Kills at every system call of an upload that changes something.
+    "crashes": (
+        pytest("tests/ingest/test_crash_points.py", CRASH_POINTS="every"),
+        pytest("tests/system/test_kill.py", TEST_KILLS="200", TEST_KILL_CLIENTS="8"),
+    ),
     # SQLite: its file moved, replaced, refused and locked, kills and power losses.
     "sqlite": (Step("tests.system.sqlite_campaign"),),
     # An operator's day under constant load: a log that takes nothing, reloads that cannot be, keys that change.

@@ -68,3 +68,22 @@ def test_what_the_interpreter_itself_heeds_is_left_to_a_real_start(folder: Path)
     environment = os.environ | {"PYTHONHASHSEED": "1"}
     ended = fork_server.run([sys.executable, "-m", "program"], cwd=folder, env=environment)
     assert ended.returncode == 7
+
+
+def test_a_program_that_ends_has_run_what_it_left_for_its_end_and_written_all_of_its_output(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        "import atexit, threading, time\n"
+        "atexit.register(print, 'at the end')\n"
+        "threading.Thread(target=lambda: (time.sleep(0.1), print('a thread'))).start()\n"
+        "print('first')\n"
+    )
+    ended = fork_server.run([sys.executable, "-m", "program"], cwd=tmp_path)
+    assert ended.stdout == "first\na thread\nat the end\n"
+    assert ended.returncode == 0
+
+
+def test_a_program_that_ends_with_a_message_says_it(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("import sys\nsys.exit('in vain')")
+    ended = fork_server.run([sys.executable, "-m", "program"], cwd=tmp_path)
+    assert ended.stderr == "in vain\n"
+    assert ended.returncode == 1

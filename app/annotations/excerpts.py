@@ -1,4 +1,4 @@
-"""Another's words, cleaned before they are kept."""
+"""How texts of the annotations service are cleaned before they are stored."""
 
 import json
 import re
@@ -9,7 +9,7 @@ JSON_WEB_TOKEN = re.compile(r"eyJ[\w-]{4,}(?:\.[\w-]*){0,4}", re.ASCII)
 
 
 def presentable(text: str, secrets: Iterable[str], limit: int) -> str:
-    """Its first `limit` characters, on one line, printable, without the secrets or anything like a JSON Web Token."""
+    """Return the first `limit` characters of a text on one line, printable, without secrets and JSON Web Tokens."""
     for secret in secrets:
         for spelling in (secret, json.dumps(secret)[1:-1], secret.replace("/", r"\/"), quote(secret, safe="")):
             text = text.replace(spelling, "[token]")

@@ -1,10 +1,10 @@
-"""The two kinds of transaction, as the objects that run statements in them.
+"""The two kinds of transaction, which `Database.read_transaction` and `Database.write_transaction` begin and end.
 
-`Database.read_transaction` and `Database.write_transaction` begin and end them. A function that only reads takes any
-Session; one that writes takes a WriteTransaction, so its signature says that it changes something.
+A function that only reads takes a Session; one that writes takes a WriteTransaction, so its signature shows that it
+changes something.
 
-Both are sessions over one connection, `core`. It runs the statements of the hot path, which are about tables: what a
-session adds for mapped objects costs more than SQLite spends on such a statement.
+Both are sessions over one connection, `core`, which runs the frequent statements about tables: a session's handling of
+mapped objects costs more than SQLite spends on such a statement.
 """
 
 from enum import Enum
@@ -16,18 +16,17 @@ from sqlalchemy.orm import ORMExecuteState, Session
 
 
 class Topic(Enum):
-    """What a transaction adds for others to work on."""
+    """What a commit adds that others work on."""
 
     MESSAGES = "messages"
     RUNS = "runs"
 
 
 class ReadTransaction(Session):
-    """Runs statements that change nothing; one that would change something raises InvalidRequestError.
+    """Runs statements that change nothing; others raise InvalidRequestError.
 
-    On SQLite all of them see one state of the database. On PostgreSQL each sees what is committed when it begins, and
-    is a transaction of its own on the server: there is nothing to begin and to roll back, after which psycopg would
-    forget every statement that it has prepared.
+    On SQLite all statements read one snapshot. On PostgreSQL each statement reads its own snapshot, in autocommit mode:
+    a rollback at the end would make psycopg forget its prepared statements.
     """
 
     def __init__(self, core: Connection) -> None:
@@ -40,9 +39,9 @@ class ReadTransaction(Session):
 
 
 class WriteTransaction(Session):
-    """Runs statements that are committed together, and takes note of whom to notify once they are.
+    """Runs statements that are committed together, and notifies subscribers of topics after the commit.
 
-    Ends with the transaction of its connection: it is never committed or rolled back by itself.
+    It never commits or rolls back by itself: it ends with the transaction of its connection.
     """
 
     def __init__(self, core: Connection) -> None:

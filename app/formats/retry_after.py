@@ -1,4 +1,4 @@
-"""The Retry-After header: seconds or a date, and whatever else a server may put there."""
+"""Parses the Retry-After header, which has seconds or a date."""
 
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -8,10 +8,10 @@ LONGEST_SENSIBLE = 64
 
 
 def retry_after_seconds(value: str | None, date: str | None, now: float) -> float | None:
-    """Seconds to wait, 0 to 3600, or None where the header is missing, in the past or nonsense.
+    """Return the seconds to wait, 0 to 3600; None if the header is missing, malformed or in the past.
 
-    A date is measured against the answer's own `Date` header, so that neither side's wrong clock matters; against
-    `now` (seconds since the epoch) where there is none.
+    A date counts from the response's `Date` header, so that a wrong clock does not matter, or else from `now`, in
+    seconds since 1970.
     """
     text = (value or "").strip()[:LONGEST_SENSIBLE]
     if text.isascii() and text.isdigit():

@@ -1,6 +1,6 @@
-"""One HTTP request and its answer with a deadline for the whole, a limit on what is read, and nothing followed: what
-this service asks of others, the annotations service and an issuer of tokens, it asks so.
+"""One HTTP request and its response, with a deadline for both, a limit for the response, and no redirects.
 
-`app.client`, which people run on their own machines, does not: it goes through their proxies, and the only deadline of
-an upload that takes hours is the silence of the other side.
+The service sends its requests to the annotations service and to the issuer of tokens with it.
+`app.client`, which people run on their own machines, is not: it uses their proxies, and the only deadline of an upload
+that takes hours is the silence of the service.
 """

@@ -1,11 +1,10 @@
-"""requests with a deadline: one send ends in time and reads no more than it may, whatever the other side does.
+"""A requests session with a deadline for the whole request and a limit for the size of the response.
 
-The timeouts of requests are per read, so a server that drips a byte now and then holds a send for ever. Here the
-socket itself knows when the send must be over and how much of the answer may still be read: each operation gets the
-time that is left. That needs no watchdog, so nothing can hit a connection that another send has taken meanwhile.
+The timeouts of requests apply to each read, so a server that sends a byte now and then could hold a request for ever.
+Here the socket has the deadline and the allowance: each operation gets the time that is left. No watchdog is needed
+that could close a connection already used for another request.
 
-No proxies, no redirects, no cookies, nothing from the environment, no retries: each would send something somewhere
-that the caller has not asked for.
+The session uses no proxies, redirects, cookies, environment variables or retries.
 """
 
 import http.client
@@ -28,47 +27,47 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from app.errors import SettingsError
 from app.http_exchange.resolver import Resolver
 
-MAX_ANSWER_BYTES = 64 * 1024
+MAX_RESPONSE_BYTES = 64 * 1024
 HTTP = b"HTTP/"
 FIRST_BYTES = 6
-"""So many bytes of an answer that is not HTTP are shown to people."""
+"""Bytes that are shown to people of a response that is not HTTP."""
 
 _OTHERS = {b"\x15\x03": "TLS", b"\x16\x03": "TLS", b"\x00\x00": "HTTP/2", b"SSH-": "SSH", b"220 ": "SMTP or FTP"}
 
-# urllib3 warns of headers that it cannot parse with their text, and a server may echo our token in them.
+# urllib3 logs headers that it cannot parse, and a server may echo the token in them.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
-class AnswerTooLong(OSError):
-    """More was sent in answer than may be read; the rest stays unread."""
+class ResponseTooLong(OSError):
+    """The response is longer than its session reads; the rest is not read."""
 
 
 class NotHTTP(OSError):
-    """What answers does not speak HTTP, or wants to speak something else from now on."""
+    """The server does not speak HTTP, or switches to another protocol."""
 
 
 @dataclass(slots=True)
-class Exchange:
-    """What the send under way may still use and what has become of it: written by its socket, read by its client."""
+class RequestState:
+    """The limits and the progress of the current request, which its socket updates and its client reads."""
 
-    most_bytes: int = MAX_ANSWER_BYTES  # of an answer, its head included
+    max_bytes: int = MAX_RESPONSE_BYTES  # of a response, including its head
     ends_at: float = 0.0  # on the monotonic clock
-    allowance: int = MAX_ANSWER_BYTES
+    allowance: int = MAX_RESPONSE_BYTES
     connected_anew: bool = False
     sent: bool = False  # a byte of the request may have left
     received: int = 0
-    first_bytes: bytes = b""  # of the answer
+    first_bytes: bytes = b""  # of the response
     ended: bool = False  # the other side has closed its end
 
     def begin(self) -> None:
-        """A new send, within the same deadline."""
-        self.allowance = self.most_bytes
+        """Begin another request within the same deadline."""
+        self.allowance = self.max_bytes
         self.connected_anew = self.sent = self.ended = False
         self.received = 0
         self.first_bytes = b""
 
-    def take_note(self, beginning: memoryview, count: int) -> None:
-        """Note that so many bytes came, which begin so. Raises NotHTTP as soon as the answer cannot be HTTP."""
+    def note_received(self, beginning: memoryview, count: int) -> None:
+        """Note that `count` bytes arrived, which start with `beginning`. Raises NotHTTP if they cannot be HTTP."""
         self.allowance -= count
         self.received += count
         self.ended = count == 0
@@ -79,7 +78,7 @@ class Exchange:
                 raise NotHTTP(f"the answer is not HTTP (begins {_named(self.first_bytes)})")
 
     def time_left(self, until: float | None = None) -> float:
-        """Seconds until the deadline (or `until`, if that is sooner); raises TimeoutError when it has passed."""
+        """Return the seconds until the deadline, or until `until` if sooner; raise TimeoutError after it."""
         left = (self.ends_at if until is None else min(until, self.ends_at)) - monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
@@ -88,7 +87,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where another service is. `base` is the path that all its paths begin with, without a last slash."""
+    """The address of another service; `base` is the prefix of its paths, without a trailing slash."""
 
     scheme: str
     host: str
@@ -97,11 +96,11 @@ class Endpoint:
 
     @classmethod
     def parse(cls, url: str, setting: str) -> "Endpoint":
-        """Raises SettingsError, which names the setting, for what is not a plain http or https URL."""
+        """Parse the value of a setting. Raises SettingsError unless it is a plain http or https URL."""
         try:
             parts = urlsplit(requests.Request("GET", url).prepare().url or "")
             port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-            (parts.hostname or "").encode("idna")  # the system's resolver does so, and would fail at each send
+            (parts.hostname or "").encode("idna")  # the system's resolver would fail at each request
         except (requests.RequestException, ValueError, KeyError) as error:
             raise SettingsError(f"{setting} must be an http:// or https:// URL with a proper host.") from error
         if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
@@ -110,12 +109,16 @@ class Endpoint:
 
     @property
     def origin(self) -> str:
+        """The scheme, host and port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
 
 class DeadlineSession(requests.Session):
-    """A Session to one endpoint, with one connection, for one thread. Set `exchange.ends_at`, then send."""
+    """A Session to one endpoint, with one connection, for one thread. Set `state.ends_at`, then send.
+
+    `connect_timeout` is in seconds, `max_bytes` the most that is read of a response, including its head.
+    """
 
     def __init__(
         self,
@@ -123,29 +126,29 @@ class DeadlineSession(requests.Session):
         resolver: Resolver,
         connect_timeout: float,
         tls: ssl.SSLContext | None,
-        most_bytes: int = MAX_ANSWER_BYTES,
+        max_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         super().__init__()
         self.endpoint = endpoint
         self.trust_env = False
         self.cookies = RequestsCookieJar(policy=DefaultCookiePolicy(allowed_domains=()))
-        self.exchange = Exchange(most_bytes=most_bytes, allowance=most_bytes)
-        dialer = _Dialer(self.exchange, resolver, connect_timeout)
+        self.state = RequestState(max_bytes=max_bytes, allowance=max_bytes)
+        dialer = _Dialer(self.state, resolver, connect_timeout)
         pool: HTTPConnectionPool = (
             _TLSPool(endpoint.host, endpoint.port, maxsize=1, ssl_context=tls, dialer=dialer)
             if endpoint.scheme == "https"
             else _Pool(endpoint.host, endpoint.port, maxsize=1, dialer=dialer)
         )
         self.adapters.clear()
-        self.mount(f"{endpoint.scheme}://", _OnePool(pool))
+        self.mount(f"{endpoint.scheme}://", _SinglePoolAdapter(pool))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """None, always: even unfollowed redirects would be read whole and decoded by requests."""
+        """Return None, because requests would read and decode the body of a redirect even without following it."""
         return None
 
 
-def trusting_context(ca_file: str | None = None) -> ssl.SSLContext:
-    """Checks certificates against the system's authorities, those that requests brings, and those in `ca_file`."""
+def create_tls_context(ca_file: str | None = None) -> ssl.SSLContext:
+    """Return a context that trusts the authorities of the system, of certifi and in `ca_file`."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     if ca_file:
@@ -155,20 +158,20 @@ def trusting_context(ca_file: str | None = None) -> ssl.SSLContext:
 
 
 class _Socket(socket.socket):
-    exchange: Exchange
+    state: RequestState
 
     def recv_into(self, buffer: Any, nbytes: int | None = 0, flags: int = 0) -> int:
-        exchange = self.exchange
-        if exchange.allowance <= 0:
-            raise AnswerTooLong(f"the answer is longer than {exchange.most_bytes} bytes")
-        self.settimeout(exchange.time_left())
-        count = super().recv_into(buffer, min(nbytes or len(buffer), exchange.allowance), flags)
-        exchange.take_note(memoryview(buffer)[: min(count, FIRST_BYTES)], count)
+        state = self.state
+        if state.allowance <= 0:
+            raise ResponseTooLong(f"the answer is longer than {state.max_bytes} bytes")
+        self.settimeout(state.time_left())
+        count = super().recv_into(buffer, min(nbytes or len(buffer), state.allowance), flags)
+        state.note_received(memoryview(buffer)[: min(count, FIRST_BYTES)], count)
         return count
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        self.settimeout(self.exchange.time_left())
-        self.exchange.sent = True
+        self.settimeout(self.state.time_left())
+        self.state.sent = True
         super().sendall(data, flags)
 
 
@@ -180,25 +183,25 @@ class _TLSSocket(_Socket, ssl.SSLSocket):
 class _Dialer:
     """Makes the connections of one session. Resolving, connecting and the TLS handshake share `connect_timeout`."""
 
-    exchange: Exchange
+    state: RequestState
     resolver: Resolver
     connect_timeout: float
 
     def dial(self, host: str, port: int, options: Any) -> socket.socket:
-        self.exchange.connected_anew = True
+        self.state.connected_anew = True
         until = monotonic() + self.connect_timeout
-        addresses = self.resolver.resolve(host, port, self.exchange.time_left(until))
+        addresses = self.resolver.resolve(host, port, self.state.time_left(until))
         failure = OSError("the name has no address")
         for position, (family, kind, protocol, _, address) in enumerate(addresses):
-            # A fair share each: an address that swallows everything must not use up the time of the next one.
-            share = self.exchange.time_left(until) / (len(addresses) - position)
+            # Each address gets an equal share of the time, so that one that never answers does not use up all of it.
+            share = self.state.time_left(until) / (len(addresses) - position)
             made = _Socket(family, kind, protocol)
             try:
                 made.settimeout(share)
                 for option in options or ():
                     made.setsockopt(*option)
                 made.connect(address)
-                made.settimeout(self.exchange.time_left(until))
+                made.settimeout(self.state.time_left(until))
             except OSError as error:
                 made.close()
                 failure = error
@@ -209,7 +212,7 @@ class _Dialer:
 
 class _Response(http.client.HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
-        """The status of the final answer: http.client itself reads past no other interim answer than 100."""
+        """Read the status of the final response; http.client itself skips no other interim response than 100."""
         while True:
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if status // 100 != 1 or status in (http.HTTPStatus.CONTINUE, http.HTTPStatus.SWITCHING_PROTOCOLS):
@@ -230,11 +233,11 @@ class _Connection(HTTPConnection):
     def connect(self) -> None:
         super().connect()
         assert isinstance(self.sock, _Socket), "a socket without a deadline"
-        self.sock.exchange = self._dialer.exchange
+        self.sock.state = self._dialer.state
 
     def getresponse(self) -> Any:
         response = super().getresponse()
-        if self._dialer.exchange.ended:  # http.client takes an end inside the head for the end of the head
+        if self._dialer.state.ended:  # http.client takes an end inside the head for the end of the head
             response.close()
             raise http.client.RemoteDisconnected("the answer ends inside its head")
         if response.status < http.HTTPStatus.OK:
@@ -255,8 +258,8 @@ class _TLSPool(HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
-class _OnePool(HTTPAdapter):
-    """Takes every connection from one pool, so no proxy and no other host can come into play."""
+class _SinglePoolAdapter(HTTPAdapter):
+    """Takes every connection from one pool, so that no proxy and no other host is used."""
 
     def __init__(self, pool: HTTPConnectionPool) -> None:
         super().__init__(max_retries=0)
@@ -266,7 +269,7 @@ class _OnePool(HTTPAdapter):
         return self._pool
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """The pool's own TLS context has the trusted authorities: loading them for each connection takes 20 ms."""
+        """Do nothing: the pool's TLS context has the authorities; loading them for each connection takes 20 ms."""
 
     def close(self) -> None:
         self._pool.close()
@@ -274,7 +277,7 @@ class _OnePool(HTTPAdapter):
 
 
 def _named(first_bytes: bytes) -> str:
-    """The bytes for people: as text where they are, else in hex, with what they may be."""
+    """Describe bytes for people: as text if they are printable, else in hex, with the protocol that they suggest."""
     protocol = next((name for start, name in _OTHERS.items() if first_bytes.startswith(start)), None)
     text = first_bytes.decode("ascii", "replace")
     shown = repr(text.strip()) if text.strip().isprintable() and text.isascii() else first_bytes[:6].hex(" ")

@@ -1,8 +1,7 @@
-"""Host names to addresses within a time limit.
+"""Resolves host names within a time limit.
 
-The system's resolver cannot be interrupted, and with its name servers gone it takes half a minute to say so: far
-beyond a send's deadline. So a thread does the waiting, one for each name, and callers give up on it when their time is
-over.
+The system's resolver cannot be interrupted, and without its name servers it takes half a minute to fail. So one thread
+for each name waits for it, and callers stop waiting at their own deadlines.
 """
 
 import socket
@@ -11,22 +10,22 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from app.process.shared_call import SharedCall
+from app.process.single_flight import SingleFlight
 
 Addresses = Sequence[tuple[Any, ...]]
 Lookup = Callable[..., Addresses]
 
 
 class Resolver:
-    """Looks names up; numeric addresses need no lookup. Safe to use from several threads."""
+    """Resolves host names; numeric addresses are parsed directly. Thread-safe."""
 
     def __init__(self, lookup: Lookup = socket.getaddrinfo) -> None:
         self._lookup = lookup
         self._guard = threading.Lock()
-        self._calls: dict[tuple[str, int], SharedCall[Addresses]] = {}
+        self._calls: dict[tuple[str, int], SingleFlight[Addresses]] = {}
 
     def resolve(self, host: str, port: int, seconds: float) -> Addresses:
-        """As getaddrinfo for a stream; raises OSError, or TimeoutError where that takes longer than `seconds`."""
+        """Return what getaddrinfo does for a stream. Raises OSError, or TimeoutError after `seconds`."""
         try:
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         except socket.gaierror:
@@ -38,7 +37,7 @@ class Resolver:
                 raise
             raise TimeoutError(f"the name was not resolved within {seconds:.1f} s") from error
 
-    def _call(self, host: str, port: int) -> SharedCall[Addresses]:
+    def _call(self, host: str, port: int) -> SingleFlight[Addresses]:
         lookup = partial(self._lookup, host, port, type=socket.SOCK_STREAM)
         with self._guard:
-            return self._calls.setdefault((host, port), SharedCall(lookup, "resolver"))
+            return self._calls.setdefault((host, port), SingleFlight(lookup, "resolver"))

@@ -1,4 +1,4 @@
-"""What comes back from a request: a Response, or a TransportError."""
+"""The result of a request: a Response or a TransportError."""
 
 import json
 import ssl
@@ -11,17 +11,17 @@ import requests
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
-from app.http_exchange.deadline import Exchange, NotHTTP
+from app.http_exchange.deadline import NotHTTP, RequestState
 
 NETWORK_ERRORS = (RequestException, HTTPError, HTTPException, OSError)
-"""All that a send can raise through no fault of ours."""
+"""All errors of the network and of the other side that a request can raise."""
 
 READ_SIZE = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP answer, its body undecoded; `cut` says that it was longer than its session reads."""
+    """An HTTP response with its undecoded body; `cut` says that it was longer than its session reads."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -37,15 +37,16 @@ class Response:
 
     @property
     def is_html(self) -> bool:
-        """Whether it is a page for people: a sign-on proxy's, a front end's, a gateway's.
+        """Whether the body is a page for people, as of a sign-on proxy or a gateway.
 
-        An empty body is none, whatever its type: frameworks call it text/html.
+        An empty body is none, because frameworks label it text/html.
         """
         body = self.body.lstrip()
         return bool(body) and (self.media_type in ("text/html", "application/xhtml+xml") or body.startswith(b"<"))
 
     @property
     def is_compressed(self) -> bool:
+        """Whether the body is compressed."""
         return self.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity")
 
     @property
@@ -54,14 +55,14 @@ class Response:
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
     def json(self) -> Any:
-        """The body as JSON. Raises ValueError for anything else."""
+        """Return the body as JSON. Raises ValueError if it is not JSON."""
         try:
             return json.loads(self.body)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
 
     def record(self) -> dict[str, Any] | None:
-        """The body as a JSON object; None if it is anything else."""
+        """Return the body as a JSON object; None if it is not one."""
         try:
             content = self.json()
         except ValueError:
@@ -70,10 +71,10 @@ class Response:
 
 
 class TransportError(Exception):
-    """A request that brought no whole answer.
+    """A request got no complete response.
 
-    `may_have_arrived`: some of the request may have reached the other side. `stale`: the connection was left over from
-    an earlier request and ended before a byte of answer, as happens when the other side closes an idle one.
+    `may_have_arrived` says that a part of the request may have reached the other side. `stale` says that a reused
+    connection ended before the first byte of a response, as happens if the other side closes an idle one.
     """
 
     def __init__(self, reason: str, *, may_have_arrived: bool = True, stale: bool = False) -> None:
@@ -88,46 +89,46 @@ class ConnectError(TransportError):
 
 
 class TLSError(TransportError):
-    """TLS refused after a connection had been made."""
+    """The TLS handshake failed after the connection was made."""
 
 
 class ProtocolError(TransportError):
-    """What answers does not speak HTTP."""
+    """The server does not speak HTTP."""
 
 
 class ReadError(TransportError):
-    """The connection broke, or the time was up, before the answer was whole."""
+    """The connection broke, or the deadline passed, before the response was complete."""
 
 
-def transport_error(error: BaseException, exchange: Exchange, origin: str) -> TransportError:
-    """The error of a request, classified by what its exchange has come to."""
+def transport_error(error: BaseException, state: RequestState, origin: str) -> TransportError:
+    """Return the TransportError for one of NETWORK_ERRORS, by the progress of the request."""
     cause = _cause(error)
     reason = "timed out" if isinstance(cause, TimeoutError) else str(cause) or type(cause).__name__
-    if exchange.connected_anew and not exchange.sent:
+    if state.connected_anew and not state.sent:
         return ConnectError(f"no connection to {origin}: {reason}", may_have_arrived=False)
     if isinstance(cause, NotHTTP):
         return ProtocolError(reason)
-    if exchange.sent and isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+    if state.sent and isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
         return TLSError(reason)
-    stale = exchange.sent and not exchange.connected_anew and not exchange.received
-    return ReadError(reason, may_have_arrived=exchange.sent, stale=stale)
+    stale = state.sent and not state.connected_anew and not state.received
+    return ReadError(reason, may_have_arrived=state.sent, stale=stale)
 
 
-def read_response(response: requests.Response, exchange: Exchange) -> Response:
-    """The whole answer, or as much as may be read; raises one of NETWORK_ERRORS where it is cut off."""
+def read_response(response: requests.Response, state: RequestState) -> Response:
+    """Read the response, at most as much of it as its session reads. Raises one of NETWORK_ERRORS if it is cut off."""
     body, cut = bytearray(), False
     try:
         while piece := response.raw.read(READ_SIZE, decode_content=False):
             body += piece
     except HTTPError:
-        if exchange.allowance > 0:
+        if state.allowance > 0:
             raise
         cut = True
     return Response(response.status_code, response.headers, bytes(body), cut)
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What lies under the wrappers of requests and urllib3."""
+    """Return the error that requests and urllib3 have wrapped."""
     while isinstance(error, RequestException | HTTPError):
         inner = [error.__cause__, error.__context__, getattr(error, "reason", None), *error.args]
         found = next((one for one in inner if isinstance(one, BaseException)), None)

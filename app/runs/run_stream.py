@@ -1,4 +1,4 @@
-"""One claimed run, followed from its job to its end: frames recorded as they come, and the pause where it yields.
+"""Runs one claimed job: records frames as they come, and pauses a video that is to yield or stop.
 
 Nothing here begins or commits a transaction.
 """
@@ -8,39 +8,43 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from app.detection.jobs import Job, Paused, Total
+from app.detection.protocol.events import FrameCount, Paused
+from app.detection.protocol.requests import Job
 from app.detection.results import FrameResult
 from app.errors import MediaTooLarge
 from app.runs.claims import ClaimedRun
 from app.runs.detector_process import DetectorProcess
 from app.runs.lifecycle import Runs
 
-RECORD_EVERY = 0.5
-"""Seconds between two commits of frames, and between two looks whether somebody waits."""
+RECORD_SECONDS = 0.5
+"""Seconds between two commits of frames, and between two checks whether the run is to yield."""
 
 TURN_SECONDS = 10.0
-"""How long a run goes on while another one waits that has yielded before: going on costs a part of a second each."""
+"""How long a run continues while a run waits that yielded before; each switch costs a fraction of a second."""
 
 
 class RunLost(Exception):
-    """The run's lease has gone to another process, or a person has ended the run."""
+    """The run's lease was lost to another process, or a person cancelled the run."""
 
 
 @dataclass(slots=True)
-class Rest:
-    """What is left to record when a job has ended: the last frames, and the position of a video that was paused.
+class Remainder:
+    """What is left to record after a job: the last frames, and the position of a paused video.
 
-    `is_whole` says that the job came to its end.
+    `is_complete` says that the job was finished.
     """
 
     results: list[FrameResult] = field(default_factory=list)
-    is_whole: bool = False
+    is_complete: bool = False
     position: str | None = None
 
 
 class RunStream:
-    """`must_stop` says whether this process is about to end; `has_others` whether somebody but that user waits for a
-    detector without a row. `max_boxes` is how many objects a run may find."""
+    """Runs claimed jobs.
+
+    `must_stop()` says whether this process is about to end, `has_others(user)` whether in-memory jobs of other users
+    wait. A run may find up to `max_boxes` objects.
+    """
 
     def __init__(
         self, runs: Runs, must_stop: Callable[[], bool], has_others: Callable[[str], bool], max_boxes: int
@@ -50,14 +54,14 @@ class RunStream:
         self._has_others = has_others
         self._max_boxes = max_boxes
 
-    def follow(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> Rest:
-        """Do the job, record its frames, and return what is not recorded yet.
+    def follow(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> Remainder:
+        """Run the job, record its frames, and return what is left to record.
 
-        A picture's one frame is left to its end, so that it costs no commit of its own. A video pauses where this
-        process is about to end, or where the run is to yield. Raises RunLost, MediaTooLarge where more objects are
-        found than may be, and what `DetectorProcess.run` raises.
+        A picture's only frame is left for the commit that ends the run. A video pauses if this process is about to end
+        or if the run is to yield. Raises RunLost, MediaTooLarge if it finds more than `max_boxes` objects, and what
+        `DetectorProcess.run` raises.
         """
-        rest, total, found = Rest(), None, claimed.boxes_done
+        rest, total, found = Remainder(), None, claimed.boxes_done
         began = recorded = time.monotonic()
         can_pause = is_pausing = False
         with closing(process.run(job)) as items:
@@ -66,7 +70,7 @@ class RunStream:
                     case Paused():
                         rest.position = item.position
                         return rest
-                    case Total():
+                    case FrameCount():
                         total, can_pause = item.frames, claimed.media_type == "Video"
                     case FrameResult():
                         found += len(item.objects)
@@ -74,7 +78,7 @@ class RunStream:
                         rest.results.append(item)
                 if self._must_stop() and not can_pause:
                     return rest
-                is_due = can_pause and time.monotonic() - recorded >= RECORD_EVERY
+                is_due = can_pause and time.monotonic() - recorded >= RECORD_SECONDS
                 if is_due:
                     if not self._runs.record(claimed, rest.results, total, skipped=process.skipped):
                         raise RunLost
@@ -82,13 +86,13 @@ class RunStream:
                 if can_pause and not is_pausing and (self._must_stop() or (is_due and self._yields(claimed, began))):
                     process.pause()
                     is_pausing = True
-        rest.is_whole = True
+        rest.is_complete = True
         return rest
 
     def _yields(self, claimed: ClaimedRun, began: float) -> bool:
         if self._has_others(claimed.user_id):
             return True
-        return self._runs.is_waited_for(claimed, had_its_turn=time.monotonic() - began >= TURN_SECONDS)
+        return self._runs.should_yield(claimed, had_its_turn=time.monotonic() - began >= TURN_SECONDS)
 
     def _check(self, found: int) -> None:
         if found > self._max_boxes:

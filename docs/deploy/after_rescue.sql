@@ -37,7 +37,7 @@ DELETE FROM outbox_message WHERE media_id IN (SELECT media_id FROM incomplete);
 DELETE FROM outbox_attempt WHERE (media_id, seq) NOT IN (SELECT media_id, seq FROM outbox_message);
 DELETE FROM outbox_stream WHERE media_id IN (SELECT media_id FROM incomplete);
 INSERT INTO outbox_stream
-    (media_id, user_id, last_seq, acked_seq, lease_epoch, attempts, failures, counted_attempts, uncertain)
+    (media_id, user_id, last_seq, acked_seq, lease_epoch, attempts, failures, counted_attempts, outcome_unknown)
 SELECT media_id, user_id, last_seq, last_seq, 0, 0, 0, 0, 0 FROM incomplete;
 
 -- The next start finds the database behind the media folders' markers, and goes on in a new epoch: numbers of lost

@@ -1,4 +1,4 @@
-"""A network at its worst: no send outlasts its deadline, and none is judged by an answer that did not come whole."""
+"""A bad network: no request exceeds its deadline, and an incomplete answer is not classified."""
 
 import contextlib
 import socket
@@ -201,7 +201,7 @@ def test_an_answer_that_is_malformed_leaves_the_outcome_unknown(make_client: Mak
 @pytest.mark.parametrize("interim", [b"100 Continue", b"102 Processing", b"103 Early Hints\r\nLink: </a>; rel=preload"])
 @pytest.mark.parametrize("times", [1, 3])
 def test_interim_answers_are_read_past(make_client: MakeClient, interim: bytes, times: int) -> None:
-    """Row 37 of the field log: one request, and the connection is used again."""
+    """One request, and the connection is used again."""
     whole = b"HTTP/1.1 " + interim + b"\r\n\r\n"
     with Server(whole * times + answer(201), OK) as server:
         client = make_client(server.url)

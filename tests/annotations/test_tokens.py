@@ -1,4 +1,4 @@
-"""The dispatcher's tokens: what they say, how long they live, and that no secret shows."""
+"""Tokens for the annotations service: their claims and lifetimes, and that no secret is shown."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ NOW = 1_763_800_000.75
 
 
 def claims_of(token: str, **options: Any) -> dict[str, Any]:
-    """Its claims, with the signature checked and the times left alone."""
+    """Return the claims after checking the signature but not the times."""
     unchecked: Options = {"verify_exp": False, "verify_iat": False, "verify_aud": False}
     claims: dict[str, Any] = jwt.decode(token, SECRET, algorithms=["HS256"], options=unchecked, **options)
     return claims
 
 
 def accepted_at(token: str, now: float) -> bool:
-    """Whether a strict receiver with that clock takes it: not issued in the future, not expired."""
+    """Whether a strict receiver with that clock accepts the token: not issued in the future, not expired."""
     claims = claims_of(token)
     return bool(claims["iat"] <= now < claims["exp"])
 

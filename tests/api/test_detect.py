@@ -15,7 +15,7 @@ import xxhash
 from PIL import Image
 
 from app.demo.annotations import ReferenceService
-from app.detection.jobs import Job
+from app.detection.protocol.requests import Job
 from app.errors import Unavailable
 from app.media.hashing import media_id_of_bytes, virtual_id_of_bytes
 from app.runs.executor import WAITING_IN_MEMORY, RunExecutor
@@ -291,7 +291,7 @@ def wait_until_full(executor: RunExecutor) -> None:
     deadline = time.monotonic() + 30
     with suppress(Unavailable):
         while True:
-            executor.ensure_room("ada")
+            executor.ensure_capacity("ada")
             assert time.monotonic() < deadline
             time.sleep(0.01)
 

@@ -142,7 +142,7 @@ def test_a_run_that_begins_anew_says_so_to_whoever_reads(followed: Followed) -> 
     reader = followed.read()
     followed.runs.record(claimed, [frame(0), frame(1)], total=9)
     until(reader, "annotations")
-    followed.runs.hand_back(claimed, counted=True)
+    followed.runs.requeue(claimed, counted=True)
     restarted = until(reader, "annotations")
     assert restarted[2]["restart"] is True
     assert frames_of(restarted) == []
@@ -158,7 +158,7 @@ def test_a_run_that_began_anew_meanwhile_says_so_to_whoever_comes_back(followed:
     claimed = followed.begin()
     followed.runs.record(claimed, [frame(0), frame(1)], total=9)
     told = until(followed.read(), "annotations")
-    followed.runs.hand_back(claimed, counted=True)
+    followed.runs.requeue(claimed, counted=True)
     second = followed.go_on()
     followed.runs.record(second, [frame(number) for number in range(3)], total=9)
     back = until(followed.read(told[0]), "annotations")

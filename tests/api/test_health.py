@@ -16,7 +16,7 @@ from app.database.postgres_connection import PATIENT
 from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from app.process import threads
-from app.web.readiness import PATIENCE_SECONDS
+from app.web.readiness import TIMEOUT_SECONDS
 from tests.api.conftest import Api, MakeApi, picture
 from tests.eventually import eventually
 from tests.outbox.refusals import refused_for_long
@@ -78,7 +78,7 @@ def test_a_schema_of_another_release_makes_it_not_ready(make_api: MakeApi, revis
 def test_a_disk_that_uploads_under_way_will_nearly_fill_makes_it_not_ready(make_api: MakeApi) -> None:
     api = make_api()
     storage = api.services.storage
-    with storage.incoming("Image", storage.room(api.images) - (100 << 20)):
+    with storage.incoming("Image", storage.free_bytes(api.images) - (100 << 20)):
         detail = not_ready(api)
     assert "images" in detail
     assert "less than 256 MiB" in detail
@@ -108,7 +108,7 @@ def test_a_database_that_hangs_makes_it_not_ready_soon_and_holds_one_thread_howe
         began = time.monotonic()
         for _ask in range(2):
             assert "the database does not answer" in not_ready(api)
-        assert time.monotonic() - began < 2 * PATIENCE_SECONDS + 2  # the rest is a busy machine's
+        assert time.monotonic() - began < 2 * TIMEOUT_SECONDS + 2  # the rest is a busy machine's
         assert len([thread for thread in threading.enumerate() if thread.name == "readiness"]) == 1
     eventually(lambda: api.app.test_client().get("/readyz").status_code == 200)
 
@@ -190,11 +190,11 @@ def test_a_schema_that_is_downgraded_beneath_is_told_by_the_first_call_that_fail
 
 def test_a_thread_that_has_ended_makes_the_process_not_alive(make_api: MakeApi) -> None:
     api = make_api()
-    threads.DEAD.append("outbox-dispatcher")
+    threads.ended_threads.append("outbox-dispatcher")
     try:
         answer = api.app.test_client().get("/healthz")
     finally:
-        threads.DEAD.clear()
+        threads.ended_threads.clear()
     assert answer.status_code == 503
     assert "outbox-dispatcher" in answer.text
 

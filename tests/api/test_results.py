@@ -170,7 +170,7 @@ def test_a_result_that_is_begun_anew_is_broken_off_and_never_mixed(recorded: Rec
     answer = recorded.api.get(f"{recorded.path}?run={claimed.run_id}", buffered=False)
     pieces = answer.iter_encoded()
     next(pieces)
-    recorded.runs.hand_back(claimed, counted=False)
+    recorded.runs.requeue(claimed, counted=False)
     again = recorded.runs.claim("another")
     assert again is not None
     recorded.runs.finish(again, frames(PAGE_ROWS, 3))

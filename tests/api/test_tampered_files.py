@@ -70,10 +70,10 @@ TAMPERINGS: list[tuple[Callable[[Path], None], str]] = [
     (link, "symbolic link"),
     (link_to_a_twin, "symbolic link"),
     (dangling_link, "symbolic link"),
-    (pipe, "no regular file"),
+    (pipe, "not a regular file"),
     (unix_socket, "cannot be read"),
-    (device, "no regular file"),
-    (folder, "no regular file"),
+    (device, "not a regular file"),
+    (folder, "not a regular file"),
     (longer, "its record says"),
     (shorter, "has 100 bytes"),
     (empty, "has 0 bytes"),
@@ -98,7 +98,7 @@ def test_what_is_not_the_stored_file_is_neither_read_nor_waited_for(
                 assert answer.status_code == 500
                 assert answer.get_json()["type"].endswith("storage-failed")
                 assert reason in answer.get_json()["detail"]
-    assert [one["event"] for one in logged if one["log_level"] != "info"] == ["refused"] * len(asked_for)
+    assert [one["event"] for one in logged if one["log_level"] != "info"] == ["request_failed"] * len(asked_for)
     if tamper not in (nothing, dangling_link):  # without its file there is nothing to hold the bytes against
         assert api.upload("/media", content).status_code == 500
     run = api.request("POST", f"/detect/{media_id}", headers={"Prefer": "respond-async"}).get_json()["media"]["run"]

@@ -195,7 +195,7 @@ def test_a_file_that_has_no_room_is_refused_before_its_first_byte_and_unfinished
     make_api: MakeApi,
 ) -> None:
     tus = Tus(make_api(MAX_UPLOAD_BYTES=str(1 << 60)))
-    free = tus.api.services.storage.room(tus.api.images)
+    free = tus.api.services.storage.free_bytes(tus.api.images)
     address = tus.new(free * 3 // 4)
     refused = tus.create(free * 3 // 4)
     assert (refused.status_code, refused.get_json()["type"].rpartition(":")[2]) == (507, "storage-full")
@@ -273,9 +273,9 @@ def test_a_length_may_be_told_later_and_an_end_may_be_told_with_no_more_bytes(tu
 
 def test_a_length_that_is_told_is_counted_against_the_room_and_cannot_be_changed(tus: Tus) -> None:
     address = tus.new(None)
-    before = tus.api.services.storage.room(tus.api.images)
+    before = tus.api.services.storage.free_bytes(tus.api.images)
     assert tus.patch(address, 0, b"\xff\xd8\xff", {"Upload-Length": str(1 << 30)}).status_code == 204
-    assert before - tus.api.services.storage.room(tus.api.images) >= (1 << 30) - (64 << 20)
+    assert before - tus.api.services.storage.free_bytes(tus.api.images) >= (1 << 30) - (64 << 20)
     assert tus.request("HEAD", address).headers["Upload-Length"] == str(1 << 30)
     assert tus.patch(address, 3, b"", {"Upload-Length": "7"}).status_code == 400
     assert len(tus.api.leftovers()) == 1

@@ -178,7 +178,7 @@ def test_what_failed_is_said_on_standard_error_and_stands_in_the_table(tmp_path:
 
 def test_the_confidence_asked_for_goes_before_the_setting() -> None:
     nothing = flask("detect", "file", ASTRONAUT, DETECTOR_CONFIDENCE="0.9").stdout
-    assert "nothing found" in nothing
+    assert "no detections" in nothing
     found = detected(ASTRONAUT, "--confidence", "0.3", DETECTOR_CONFIDENCE="0.9")["files"][0]["annotations"]
     assert len(found[0]["detections"]) > 1
 

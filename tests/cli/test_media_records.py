@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from app.cli.media_records import PAGE
+from app.cli.media.records import PAGE
 from app.demo.annotations import ReferenceService
 from app.runs.lifecycle import RunRequest
 from tests.cli.conftest import Shell

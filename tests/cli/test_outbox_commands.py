@@ -69,7 +69,7 @@ def test_a_flush_of_a_media_that_has_no_messages_is_no_success(shell: Shell) -> 
     shell.upload(1)
     result = shell.run("outbox", "flush", "--media", UNKNOWN, exit_code=4)
     assert result.stdout == ""
-    assert f"No message was ever written for a media '{UNKNOWN}'." in result.stderr
+    assert f"The outbox has no messages of media item '{UNKNOWN}'." in result.stderr
 
 
 def test_a_flush_does_not_wait_for_a_backoff(shell: Shell, annotations: ReferenceService) -> None:
@@ -334,7 +334,7 @@ def test_a_dispatcher_of_its_own_delivers_until_it_is_told_to_end(shell: Shell, 
     with flask(shell, "outbox", "run") as dispatcher:
         try:
             assert dispatcher.stderr is not None
-            assert "Dispatching" in dispatcher.stderr.readline()
+            assert "Delivering messages" in dispatcher.stderr.readline()
             media_id = shell.upload(1)  # by another process, which wakes this one through the database
             annotations.wait_for(lambda entries: any(entry["applied"] for entry in entries), seconds=10)
             dispatcher.send_signal(signal.SIGTERM)

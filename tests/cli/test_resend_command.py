@@ -90,7 +90,7 @@ def test_an_other_side_that_is_away_could_not_be_asked(shell: Shell, annotations
     [media_id] = delivered(shell, 1)
     annotations.stop()
     for arguments in (("--missing",), (media_id,), ("--since", "2020-01-01T00:00:00Z")):
-        assert "could not be asked" in shell.run("outbox", "resend", *arguments, exit_code=1).stderr
+        assert "could not be queried" in shell.run("outbox", "resend", *arguments, exit_code=1).stderr
     annotations.start()
 
 

@@ -67,11 +67,11 @@ class Attempt:
         self.path.write_bytes(CONTENT)
         self.waits: list[float] = []
         self.told = Observer(on_bytes)
-        with Server(*steps) as server, RemoteService(server.url, TOKEN, silence=5) as service:
+        with Server(*steps) as server, RemoteService(server.url, TOKEN, timeout=5) as service:
             uploader = Uploader(
                 service,
                 options or UploadOptions(detect=detect),
-                tries=3,
+                attempts=3,
                 unfinished=UnfinishedUploads(None),
                 part_bytes=part_bytes,
                 sleep=self.waits.append,

@@ -1,4 +1,4 @@
-"""The database recipes: durability, waiting for a turn, and what a failure means for the caller."""
+"""Transactions: durability, waiting for locks, and the errors that callers get."""
 
 import os
 import sqlite3
@@ -18,10 +18,10 @@ from sqlalchemy import Integer, literal_column, select, text, update
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 
 from app.database import Database, ReadTransaction, Topic
-from app.database.engine import SAFE_SQLITE
 from app.database.models import OutboxCircuit
 from app.database.schema import schema_revision
 from app.database.sql_functions import upsert
+from app.database.sqlite_backend import SAFE_SQLITE
 from app.errors import StorageFull, Unavailable
 
 pytestmark = pytest.mark.slow

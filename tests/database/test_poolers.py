@@ -1,4 +1,4 @@
-"""PostgreSQL behind PgBouncer: what must hold for a transaction holds, and a pooler that needs a setting is named."""
+"""PostgreSQL behind PgBouncer: settings hold in each transaction, and a pooler that needs a setting is reported."""
 
 import os
 import subprocess
@@ -102,7 +102,7 @@ def test_nothing_is_left_in_a_session_that_others_get_next(postgres_url: str) ->
 
 @pytest.mark.parametrize("mode", MODES)
 def test_messages_are_delivered_in_order_by_many_threads_through_few_sessions(mode: Mode, postgres_url: str) -> None:
-    """With prepared statements left on, a sixth of what goes through a pooler of transactions fails."""
+    """With prepared statements, a sixth of the statements through a transaction pooler would fail."""
     receiver = Receiver()
     size = 3 if mode == "transaction" else 40
     with (
@@ -135,7 +135,7 @@ def test_a_pooler_of_transactions_is_named_at_the_start_where_no_setting_tells_o
 
 
 def test_it_is_named_also_while_others_keep_its_sessions_busy(postgres_url: str) -> None:
-    """Which session comes next is anybody's guess then."""
+    """Which session comes next is then random."""
     stop = threading.Event()
     with pgbouncer(postgres_url, "transaction", size=4) as address, ThreadPoolExecutor(4) as pool:
 
@@ -200,7 +200,7 @@ def test_a_start_behind_a_pooler_of_transactions_ends_with_one_line(postgres_url
 
 
 def arrival(database: Database, change: Callable[[], object]) -> float:
-    """Seconds from a commit to the look that it causes."""
+    """Return the seconds from a commit to the wake-up that it causes."""
     looked = threading.Event()
     watcher = ChangeWatcher(database, looked.set)
     watcher.start()

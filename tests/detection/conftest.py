@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.yolo import YoloDetector
+from app.detection.inference.model_file import BUILT_IN_MODEL
+from app.detection.inference.yolo import YoloDetector
 from app.runs.detector_process import DetectorProcess
 from tests.detection.clips import Clip
 from tests.paths import PHOTOS

@@ -142,7 +142,7 @@ def take_over(paths: dict[str, str], media: int) -> None:
         except Exception:  # noqa: BLE001, S112 (that none of them is a mistake is shown where nothing is refused)
             continue
         succeeded.append(name)
-    message = {"type": "Failure", "fault": "undecodable", "reason": json.dumps(succeeded)}
+    message = {"type": "Failure", "kind": "undecodable", "reason": json.dumps(succeeded)}
     content = json.dumps(message).encode()
     os.write(channel, struct.pack("!I?", len(content), False) + content)
     signal.pause()

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.detection.images import decode_picture
 from app.detection.limits import VideoLimits
-from app.detection.video import Video
+from app.detection.pictures.decode import decode_picture
+from app.detection.video.decode import Video
 from app.errors import MediaTooLarge, Undecodable
 from tests.detection.clips import Clip
 

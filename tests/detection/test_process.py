@@ -21,9 +21,9 @@ import pytest
 import requests
 from PIL import Image
 
-from app.detection.jobs import Paused
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.limits import MediaLimits, ProcessLimits, VideoLimits
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.protocol.events import Paused
 from app.detection.results import FrameResult
 from app.detection.sandbox import policy
 from app.errors import (
@@ -34,7 +34,7 @@ from app.errors import (
     StoredFileUnreadable,
     Undecodable,
 )
-from app.runs.detector_process import DetectorProcess, Job, OpenFile, Total
+from app.runs.detector_process import DetectorProcess, FrameCount, Job, OpenFile
 from app.settings.detector import DetectorOptions
 from tests.detection.bombs import many_scans, png
 from tests.detection.clips import Clip, without_pictures
@@ -84,7 +84,7 @@ def hang(pid: int) -> None:
 
 def test_a_stored_picture_is_one_frame(detector_process: DetectorProcess, astronaut: Path) -> None:
     total, frame = detector_process.run(Job(astronaut, "Image", confidence=0.45))
-    assert total == Total(1)
+    assert total == FrameCount(1)
     assert isinstance(frame, FrameResult)
     assert frame.index == 0
     assert frame.time == 0.0
@@ -166,7 +166,7 @@ def test_a_process_that_dies_of_what_was_begun_fails_the_run_of_it(
 
 def test_a_video_gives_its_total_and_then_every_frame_in_turn(detector_process: DetectorProcess, clip: Path) -> None:
     total, *frames = detector_process.run(Job(clip, "Video", frame_interval=0.5))
-    assert total == Total(6)
+    assert total == FrameCount(6)
     assert [frame.index for frame in frames if isinstance(frame, FrameResult)] == [0, 1, 2, 3, 4, 5]
     assert detector_process.skipped == 0
 
@@ -190,7 +190,7 @@ def test_corrupt_packets_are_counted_for_each_video_anew(
 
 def test_results_come_while_the_run_goes_on(detector_process: DetectorProcess, long_clip: Path) -> None:
     results = detector_process.run(Job(long_clip, "Video", frame_interval=0.3))
-    assert next(results) == Total(100)
+    assert next(results) == FrameCount(100)
     begun = time.monotonic()
     next(results)
     first = time.monotonic() - begun
@@ -202,7 +202,7 @@ def test_a_video_pauses_under_the_sandbox_and_another_process_goes_on_with_the_v
     long_clip: Path, astronaut: Path
 ) -> None:
     job = Job(long_clip, "Video", frame_interval=0.3)
-    options = DetectorOptions(sandbox="required" if policy.offered(DetectorOptions()).is_whole else "auto")
+    options = DetectorOptions(sandbox="required" if policy.available(DetectorOptions()).is_complete else "auto")
     frames, position = [], None
     with closing(DetectorProcess(BUILT_IN_MODEL, options=options)) as process:
         for item in process.run(job):
@@ -242,7 +242,7 @@ def test_limits_hold_on_the_other_side(astronaut: Path, clip: Path) -> None:
     with started(ProcessLimits(), limits) as process:
         with pytest.raises(MediaTooLarge, match="512 by 512"):
             list(process.run(Job(astronaut, "Image")))
-        with pytest.raises(MediaTooLarge, match="5 frames"):
+        with pytest.raises(MediaTooLarge, match="5 sampled frames"):
             list(process.run(Job(clip, "Video")))
 
 
@@ -405,7 +405,7 @@ def test_no_lock_of_the_parent_is_held_by_the_process(detector_process: Detector
 PARENT = """
 import sys, time
 from pathlib import Path
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.runs.detector_process import DetectorProcess, Job
 
 if __name__ == "__main__":

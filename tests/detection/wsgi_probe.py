@@ -10,7 +10,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import click
 from flask import Flask
 
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.results import FrameResult
 from app.runs.detector_process import DetectorProcess, Job
 from tests.paths import PHOTOS

@@ -1,4 +1,4 @@
-"""Names are resolved in time or given up; a slow name server holds one thread, and stops nothing for good."""
+"""Names are resolved within a time limit; a slow name server holds one thread and blocks nothing for good."""
 
 import socket
 import threading

@@ -1,7 +1,7 @@
-"""Uploads and sweeps killed at every system call that changes something, and disks that refuse.
+"""Uploads and sweeps killed at the system calls that change something, and disks that refuse.
 
 A process of its own does the work under strace, which kills it (or fails the call) at one chosen call; then this
-process looks at what is left, sweeps, and uploads again.
+process looks at what is left, sweeps, and uploads again. CRASH_POINTS=every kills at each call, not at one of a kind.
 """
 
 import io
@@ -28,6 +28,9 @@ PHOTO = picture("photo")
 MAIN, WRITER = THREADS = (0, 1)
 """The thread that takes the file in, and the one that commits."""
 CHANGES = "openat,write,pwrite64,ftruncate,fsync,fdatasync,link,linkat,unlink,unlinkat,flock,close,munmap"
+EVERY = os.environ.get("CRASH_POINTS") == "every"
+"""Whether each call is killed at, or only one of each kind: the first on each kind of file, and the last that writes to
+the database. What opens without creating, or closes, leaves the disk as the next call finds it."""
 
 
 def _why_not() -> str:
@@ -171,6 +174,31 @@ def points(lines: list[str]) -> list[tuple[str, int]]:
     return found
 
 
+def crash_points(trace: list[str]) -> list[tuple[str, int]]:
+    """Where to kill: at each call of the trace, or at one of each kind."""
+    calls = [line for line in trace if "(" in line]
+    every = points(calls)
+    if EVERY:
+        return every
+    first: dict[tuple[str, str], tuple[str, int]] = {}
+    last: dict[tuple[str, str], tuple[str, int]] = {}
+    for (call, number), line in zip(every, calls, strict=True):
+        if call in ("close", "munmap") or (call == "openat" and "O_CREAT" not in line):
+            continue
+        kind = (call, _kind_of_file(line))
+        first.setdefault(kind, (call, number))
+        if call == "pwrite64":
+            last[kind] = (call, number)
+    chosen = {*first.values(), *last.values()}
+    return [point for point in every if point in chosen]
+
+
+def _kind_of_file(line: str) -> str:
+    """The end of the name of the file that a call is about, which says what it is for."""
+    names = [Path(name) for name in re.findall(r'[<"](/[^">]*)[">]', line.replace(f"<{ROOT}>", ""))]
+    return names[0].suffix or re.sub(r"\W.*", "", names[0].name) if names else ""
+
+
 SCENARIOS = ["new", "duplicate", "adopted orphan", "replaced orphan", "swept orphan", "tried folder"]
 WORK = {"swept orphan": "--sweep", "tried folder": "--try"}
 
@@ -186,7 +214,7 @@ def test_wherever_it_is_killed_no_row_lacks_its_file_and_one_sweep_leaves_nothin
             prepare(scenario, intake)
             outcome, trace = workers.run(intake, work, thread=thread)
         assert outcome in ("stored", "duplicate", "swept 1 1", "fit")
-        found += [(thread, *point) for point in points(trace)]
+        found += [(thread, *point) for point in crash_points(trace)]
     assert scenario != "new" or {thread for thread, _, _ in found} == set(THREADS)
     for thread, call, number in found:
         where = f"thread {thread} killed at {call} {number}"

@@ -69,7 +69,7 @@ def work(folder: str, url: str, file: str) -> None:
     database = Database(url)
     intake = open_intake(Path(folder), database)
     intake.rows()  # the connection is there before the upload begins
-    writer = intake.ingest._recorder._writer.submit(threading.get_native_id).result()
+    writer = intake.ingest._group_commit._writer.submit(threading.get_native_id).result()
     say(f"{os.getpid()} {writer}")
     LINES.readline()
     say(act(intake, file))

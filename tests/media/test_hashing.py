@@ -151,7 +151,7 @@ def test_the_position_of_the_file_is_left_where_it_was(tmp_path: Path) -> None:
 def test_a_file_that_is_shorter_than_it_says_is_an_error_and_not_an_id() -> None:
     fd = os.open(LYING_FILE, os.O_RDONLY)
     try:
-        with pytest.raises(EOFError, match="were expected"):
+        with pytest.raises(EOFError, match=", expected "):
             media_id_of_file(fd)
     finally:
         os.close(fd)

@@ -103,19 +103,19 @@ def test_another_extension_is_refused_by_name_and_with_those_allowed(name: str) 
 
 
 @pytest.mark.parametrize("extension", MEDIA_TYPES)
-@pytest.mark.parametrize(("family", "head"), SOUND)
-def test_the_first_bytes_must_be_of_the_extensions_family(extension: str, family: str, head: bytes) -> None:
-    if MEDIA_TYPES[extension].family == family:
-        check_first_bytes(extension, head)
-    else:
-        with pytest.raises(UnsupportedMedia, match=rf"named \.{extension} .* first bytes are of {family}"):
+def test_the_first_bytes_must_be_of_the_extensions_family(extension: str) -> None:
+    for family, head in SOUND:
+        if MEDIA_TYPES[extension].family == family:
             check_first_bytes(extension, head)
+        else:
+            with pytest.raises(UnsupportedMedia, match=rf"named \.{extension} .* first bytes are of {family}"):
+                check_first_bytes(extension, head)
 
 
 @pytest.mark.parametrize("head", FOREIGN.values(), ids=FOREIGN.keys())
 @pytest.mark.parametrize("extension", ["jpg", "bmp", "mp4", "ts", "avi"])
 def test_other_kinds_of_files_are_refused_under_every_name(head: bytes, extension: str) -> None:
-    with pytest.raises(UnsupportedMedia, match="no kind of file accepted here"):
+    with pytest.raises(UnsupportedMedia, match="match no accepted file type"):
         check_first_bytes(extension, head)
 
 

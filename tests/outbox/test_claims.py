@@ -1,4 +1,4 @@
-"""Claims: one dispatcher at a time, one message of a media at a time, and a lease that is lost is lost for good."""
+"""Claims: one dispatcher and one message of a media item at a time; a lost lease changes nothing any more."""
 
 import threading
 import time
@@ -110,7 +110,9 @@ def test_a_lease_that_has_not_run_out_is_respected(world: World, clock: Clock, r
     slow.release.set()
 
 
-def test_a_lease_that_ran_out_makes_its_message_uncertain(world: World, clock: Clock, receiver: Receiver) -> None:
+def test_a_lease_that_ran_out_makes_the_outcome_of_its_message_unknown(
+    world: World, clock: Clock, receiver: Receiver
+) -> None:
     media_id = world.media()
     slow = world.slow_receiver()
     first = world.dispatcher(slow)
@@ -124,7 +126,7 @@ def test_a_lease_that_ran_out_makes_its_message_uncertain(world: World, clock: C
     slow.release.set()
 
 
-def test_a_lost_answer_makes_its_message_uncertain_and_the_next_one_not(
+def test_a_lost_answer_makes_the_outcome_of_its_message_unknown_until_the_next(
     world: World, clock: Clock, receiver: Receiver
 ) -> None:
     media_id = world.media(PROCESSING)
@@ -212,7 +214,7 @@ def test_a_late_writer_changes_nothing_while_the_media_is_parked_or_backs_off(wo
 
 
 class _Seconds:
-    """A monotonic clock that jumps when it is told to."""
+    """A monotonic clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -240,7 +242,7 @@ def test_no_send_starts_with_less_lease_left_than_its_deadline(world: World, rec
     assert stream.lease_owner is None
     assert stream.due_at == clock.seconds
     assert stream.attempts == 0
-    assert stream.uncertain is False
+    assert stream.outcome_unknown is False
     assert world.attempts(media_id) == []
 
 
@@ -342,7 +344,7 @@ def _cost_of_delivering(world: World) -> int:
 
 
 def _has_come_back(dispatcher: Dispatcher) -> bool:
-    return dispatcher._workers.collectable
+    return dispatcher._workers.has_results
 
 
 def _forget_backlog(world: World) -> None:

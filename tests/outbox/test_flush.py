@@ -1,4 +1,4 @@
-"""Flush: bounded by what was there at its start, heeds no backoff, and tells the truth about what is left."""
+"""Flush: covers what is pending at its start, ignores backoff, and reports what is left."""
 
 import threading
 import time
@@ -45,7 +45,7 @@ def flush(
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> FlushReport:
-    """A flush that fails the test where it does not end by itself."""
+    """Run a flush, which must end by itself."""
     began = time.monotonic()
     report = Flush(
         world.database,
@@ -60,7 +60,7 @@ def flush(
 
 
 def hurried() -> float:
-    """A clock on which a twentieth of a second is one."""
+    """A monotonic clock that runs twenty times as fast."""
     return time.monotonic() * 20
 
 

@@ -1,7 +1,7 @@
-"""The plans of the statements that run all the time: none reads what it then throws away.
+"""Query plans of the frequent statements: none reads many rows that it then discards.
 
-Read beside 8,000 streams that wait for later and 12,000 kept messages; PLAN_WAITING=400000 PLAN_KEPT=3000000 is the
-full figure.
+With 8,000 streams that wait for later and 12,000 delivered messages; PLAN_WAITING=400000 PLAN_KEPT=3000000 is the full
+form.
 """
 
 import itertools
@@ -30,12 +30,12 @@ from tests.outbox.statements import add_backlog
 from tests.outbox.world import OK, REFUSED, TROUBLE, Receiver, World
 
 WAITING, KEPT = int(os.environ.get("PLAN_WAITING", "8000")), int(os.environ.get("PLAN_KEPT", "12000"))
-FEW = 50
+FEW_ROWS = 50
 """Rows that may be read and thrown away: of tables that are small by their nature, a scan is the best plan."""
 
 
 class Statements:
-    """Every statement that a database was sent, once, with the parameters of its last time."""
+    """Every statement sent to a database, once, with its last parameters."""
 
     def __init__(self, database: Database) -> None:
         self.seen: dict[str, Any] = {}
@@ -47,7 +47,7 @@ class Statements:
 
 
 def work_through(world: World) -> None:
-    """Everything that a running service does with its outbox, and what those ask who watch it."""
+    """Do everything that a running service and its observers do with the outbox."""
     receiver, counts = Receiver(), OutboxCounts(world.database)
     dispatcher = world.dispatcher(receiver)
     media_ids = [world.media(MediaStatus.AI_PROCESSING) for _ in range(6)]
@@ -91,7 +91,7 @@ def test_no_statement_reads_what_it_throws_away(beside: World) -> None:
 
 
 def _counts_everything(statement: str) -> bool:
-    """The count that a thread makes now and then, of all that waits."""
+    """Whether the statement is the background count of all waiting streams."""
     return statement.startswith("SELECT count(*)") and "LIMIT" not in statement
 
 
@@ -109,9 +109,9 @@ def _wasteful_on_postgres(database: Database, statement: str, parameters: Any) -
 def _wasteful_nodes(node: dict[str, Any]) -> Iterator[str]:
     removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
     kept = node.get("Actual Rows", 0)
-    if removed > max(kept, FEW):
+    if removed > max(kept, FEW_ROWS):
         yield f"{node['Node Type']} on {node.get('Relation Name')}: {removed} rows removed by {node.get('Filter')}"
-    if node["Node Type"] == "Seq Scan" and kept > 10 * FEW:
+    if node["Node Type"] == "Seq Scan" and kept > 10 * FEW_ROWS:
         yield f"all of {node.get('Relation Name')} is read"
     for child in node.get("Plans", []):
         yield from _wasteful_nodes(child)
@@ -138,7 +138,7 @@ def test_a_comparison_with_the_clock_bounds_the_scan_of_an_index(beside: World) 
 def test_what_a_long_snapshot_keeps_in_an_index_is_not_passed_over_by_each_claim(
     postgres_url: str, clock: Clock
 ) -> None:
-    """Row 70 of the field log."""
+    """A long report or backup keeps PostgreSQL from removing entries of delivered messages."""
     gone = 3000
     with (
         closing(Database(postgres_url, now=clock.sql)) as database,
@@ -149,7 +149,7 @@ def test_what_a_long_snapshot_keeps_in_an_index_is_not_passed_over_by_each_claim
         report.execute("SELECT count(*) FROM outbox_stream")
         add_backlog(database, gone, due_at=clock.seconds)
         with database.write_transaction() as session:
-            session.execute(text("UPDATE outbox_stream SET due_at = NULL, acked_seq = last_seq, head_since = NULL"))
+            session.execute(text("UPDATE outbox_stream SET due_at = NULL, acked_seq = last_seq, waiting_since = NULL"))
         clock.advance(60)
         world.media()
         statements = Statements(database)

@@ -1,4 +1,4 @@
-"""What the annotations service has, held against what it was told."""
+"""The annotations service's records compared with what was delivered."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +13,12 @@ from tests.outbox.world import CONTRADICTED, Receiver, World
 
 
 def record(media_id: str, **changes: Any) -> dict[str, Any]:
-    """The other side's record of a media item of the world, as it should be."""
+    """Return the record that the other side should have of a media item."""
     return {"id": media_id, "mediaType": "Image", "mediaStatus": 1} | changes
 
 
 def compared(world: World, records: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
-    """Every difference, as its state and its words."""
+    """Return every difference as its state and its text."""
     auditor = RemoteAuditor(world.database, lambda media_id, _user: records.get(media_id))
     return {
         one.media_id: (one.state.value, one.problem)

@@ -1,4 +1,4 @@
-"""Saying again what the annotations service has lost: through the outbox, in order, and nothing that it has."""
+"""Resending what the annotations service has lost: through the outbox, in order, and nothing else."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,15 +10,15 @@ from app.database.models import MediaStatus
 from app.errors import RecordsNotReadable, Unavailable
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.invariants import broken_invariants
-from app.outbox.messages import Kind, Message
-from app.outbox.resend import Resend, ResendReport, Wanted, append_again
+from app.outbox.messages import Message, MessageKind
+from app.outbox.resend import Resend, ResendReport, Selection, append_again
 from tests.outbox.world import CONTRADICTED, OK, REFUSED, Receiver, World
 
 PROCESSING, PROCESSED, ERROR = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED, MediaStatus.ERROR
 
 
 class OtherSide(Receiver):
-    """Keeps a record of what it is told, and can lose it."""
+    """An annotations service that keeps records and can lose them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class OtherSide(Receiver):
 
     def __call__(self, message: Message) -> Any:
         answer = super().__call__(message)
-        if answer is OK and message.kind is Kind.CREATE:
+        if answer is OK and message.kind is MessageKind.CREATE:
             self.records[message.media_id] = dict(message.payload)
         elif answer is OK:
             self.records[message.media_id]["mediaStatus"] = message.payload["mediaStatus"]
@@ -36,7 +36,7 @@ class OtherSide(Receiver):
         return self.records.get(media_id)
 
     def told(self, media_id: str) -> list[tuple[int, str, int]]:
-        """What it has been told of a media item: number, kind and status of each message."""
+        """Return the messages that it got about a media item: sequence number, kind and status."""
         return [
             (one.seq, one.kind.value, one.payload["mediaStatus"]) for one in self.arrived if one.media_id == media_id
         ]
@@ -47,13 +47,13 @@ def other_side() -> OtherSide:
     return OtherSide()
 
 
-def resend(world: World, other_side: OtherSide, wanted: Wanted | None = None, **options: Any) -> ResendReport:
+def resend(world: World, other_side: OtherSide, wanted: Selection | None = None, **options: Any) -> ResendReport:
     auditor = RemoteAuditor(world.database, other_side.find)
-    return Resend(world.database, world.queue, auditor, wait_seconds=0, **options).run(wanted or Wanted())
+    return Resend(world.database, world.queue, auditor, wait_seconds=0, **options).run(wanted or Selection())
 
 
 def delivered(world: World, other_side: OtherSide, *statuses: MediaStatus) -> str:
-    """A media item of which everything has arrived."""
+    """Add a media item with all messages delivered; return its id."""
     media_id = world.media(*statuses)
     world.drive(world.dispatcher(other_side))
     return media_id
@@ -110,9 +110,9 @@ def test_twice_at_once_is_as_good_as_once(world: World, other_side: OtherSide) -
     del other_side.records[media_id]
     resend(world, other_side)
     assert resend(world, other_side).resent == []
-    again = resend(world, other_side, Wanted([media_id]))
+    again = resend(world, other_side, Selection([media_id]))
     assert again.resent == []
-    assert again.left == [(media_id, "a create of it is on its way")]
+    assert again.left == [(media_id, "a create of it is pending")]
 
 
 def test_a_media_whose_message_is_being_sent_is_left_until_it_is_not(live_world: World, other_side: OtherSide) -> None:
@@ -159,13 +159,13 @@ def test_a_media_that_is_named_is_told_again_where_nobody_may_look(world: World,
 
     auditor = RemoteAuditor(world.database, find)
     with pytest.raises(RecordsNotReadable, match="405"):
-        Resend(world.database, world.queue, auditor).run(Wanted())
-    assert len(Resend(world.database, world.queue, auditor).run(Wanted([media_id])).resent) == 1
+        Resend(world.database, world.queue, auditor).run(Selection())
+    assert len(Resend(world.database, world.queue, auditor).run(Selection([media_id])).resent) == 1
 
 
 def test_a_media_that_is_named_and_there_is_not_told_again(world: World, other_side: OtherSide) -> None:
     media_id = delivered(world, other_side)
-    report = resend(world, other_side, Wanted([media_id]))
+    report = resend(world, other_side, Selection([media_id]))
     assert report.asked == 1
     assert report.resent == []
     assert report.left == []
@@ -179,13 +179,16 @@ def test_since_a_moment_means_what_was_delivered_since(world: World, other_side:
     clock.advance(60)
     world.drive(world.dispatcher(other_side))
     other_side.records.clear()
-    assert [one for one, _, _ in resend(world, other_side, Wanted(since=clock.seconds - 60)).resent] == [before, after]
+    assert [one for one, _, _ in resend(world, other_side, Selection(since=clock.seconds - 60)).resent] == [
+        before,
+        after,
+    ]
     other_side.records.clear()
     world.drive(world.dispatcher(other_side))
 
 
 def test_where_nothing_at_all_is_found_nothing_is_sent(world: World, other_side: OtherSide) -> None:
-    """A service without GET answers 404 to every one, and so does one that has lost everything."""
+    """A service without GET answers 404, and so does one that has lost everything."""
     media_id = delivered(world, other_side)
     other_side.records.clear()
     with pytest.raises(Unavailable, match="--since"):

@@ -64,7 +64,7 @@ def test_no_view_has_a_serious_finding_or_is_wider_than_its_window(
     assert_accessible(tab, "sign-in")
     tab.sign_in(admin)
     tab.choose(("axe.jpg", unseen(ASTRONAUT, "axe")), ("axe.txt", b"no picture"))
-    expect(tab.upload_row("axe.txt")).to_contain_text("Not a supported kind of file")
+    expect(tab.upload_row("axe.txt")).to_contain_text("Unsupported file type")
     expect(tab.upload_row("axe.jpg")).to_contain_text("Already known · processed")
     assert_accessible(tab, "list")
     tab.open(f"#/media/{media['photo']}")

@@ -131,7 +131,7 @@ def test_a_media_that_was_only_stored_is_shown_without_results_and_can_be_looked
     content = unseen(ASTRONAUT, "later")
     media_id = service.upload("/media", content, name="later.jpg").json()["media"]["id"]
     tab.sign_in(token("ada"), f"#/media/{media_id}")
-    expect(tab.page.get_by_text("No detection was asked for yet.")).to_be_visible()
+    expect(tab.page.get_by_text("No run yet.")).to_be_visible()
     expect(tab.page.locator(".frame-fitted")).to_be_visible()
     # It is kept fresh, too.
     tab.page.wait_for_event("response", lambda answer: answer.url.endswith(f"/media/{media_id}"))
@@ -196,7 +196,7 @@ def test_a_video_that_browsers_do_not_play_is_offered_to_download_and_its_finds_
     media_id, annotations = detected(service, clip.read_bytes(), "old.avi")
     tab.sign_in(token("ada"), f"#/media/{media_id}")
     expect(tab.page.get_by_text("This browser cannot play this video (AVI)")).to_be_visible()
-    timeline = tab.page.get_by_role("slider", name="Timeline of what was found")
+    timeline = tab.page.get_by_role("slider", name="Timeline of detections")
     timeline.focus()
     tab.page.keyboard.press("ArrowRight")
     found = tab.page.get_by_role("region", name="Objects in this picture")
@@ -206,7 +206,7 @@ def test_a_video_that_browsers_do_not_play_is_offered_to_download_and_its_finds_
 def test_a_media_that_nobody_knows_is_said_to_be_unknown(tab: Tab) -> None:
     tab.expects(404)
     tab.sign_in(token("ada"), "#/media/0123456789abcdef")
-    expect(tab.page.get_by_text("There is no media '0123456789abcdef'.")).to_be_visible()
+    expect(tab.page.get_by_text("There is no media item '0123456789abcdef'.")).to_be_visible()
     expect(tab.page.get_by_role("button", name="Run again")).to_be_hidden()
 
 
@@ -260,7 +260,7 @@ def open_video(tab: Tab, media_id: str) -> Locator:
     """Its timeline, once the player is ready."""
     tab.sign_in(token("ada"), f"#/media/{media_id}")
     expect(tab.page.locator(".frame-fitted")).to_be_visible()
-    return tab.page.get_by_role("slider", name="Timeline of what was found")
+    return tab.page.get_by_role("slider", name="Timeline of detections")
 
 
 def test_marks_stand_on_the_timeline_where_something_was_found(
@@ -346,7 +346,7 @@ def test_the_keyboard_goes_from_find_to_find(tab: Tab, video: tuple[str, list[di
     tab.page.keyboard.press("ArrowRight")
     expect(tab.page.locator(".position")).to_have_text("0:02.3")
     tab.page.keyboard.press("Home")
-    expect(timeline).to_have_attribute("aria-valuetext", "0:00.0, nothing found")
+    expect(timeline).to_have_attribute("aria-valuetext", "0:00.0, no detections")
 
 
 def test_boxes_come_and_go_over_the_running_picture(tab: Tab, video: tuple[str, list[dict[str, Any]]]) -> None:

@@ -68,7 +68,7 @@ def test_a_file_that_no_decoder_takes_is_shown_as_stored_but_failed(tab: Tab) ->
     tab.sign_in(token("ada"))
     tab.choose(("broken.jpg", b"\xff\xd8\xff" + b"not a picture"))
     row = tab.upload_row("broken.jpg")
-    expect(row.get_by_text("It was stored, but the detection failed")).to_be_visible()
+    expect(row.get_by_text("The file was stored, but detection failed")).to_be_visible()
     expect(row.get_by_role("link", name="Open broken.jpg")).to_be_visible()
 
 

@@ -1,4 +1,4 @@
-"""Which revision runs, read from a checkout without git."""
+"""The revision of the running code, read from a checkout without git."""
 
 import subprocess
 from pathlib import Path

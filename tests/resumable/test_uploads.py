@@ -19,9 +19,9 @@ from app.outbox.queue import OutboxQueue
 from app.resumable import rows
 from app.resumable.finishing import Finishing, RunDefaults
 from app.resumable.limits import Limits
+from app.resumable.maintenance import UploadMaintenance
 from app.resumable.parts import Part
 from app.resumable.records import UploadRecords
-from app.resumable.upkeep import UploadUpkeep
 from app.resumable.uploads import NewUpload, ResumableUploads
 from app.runs.lifecycle import Runs
 from app.runs.speculative_run import SpeculativeRun
@@ -55,8 +55,8 @@ class World:
         limits = Limits(max_bytes=1 << 20, per_user=10, takeover=self.takeover)
         self.uploads = ResumableUploads(self.records, self.intake.storage, finishing, limits)
 
-    def upkeep(self) -> UploadUpkeep:
-        return UploadUpkeep(self.records, self.uploads)
+    def upkeep(self) -> UploadMaintenance:
+        return UploadMaintenance(self.records, self.uploads)
 
     def new(self, length: int | None = len(PHOTO)) -> str:
         return self.uploads.create(NewUpload("ada", SAID, length)).id
@@ -102,7 +102,7 @@ def test_what_expired_goes_with_its_file_and_what_goes_on_stays(world: World) ->
 def test_what_has_ended_is_told_for_an_hour(world: World) -> None:
     upload = world.new()
     assert world.append(upload, 0, PHOTO).state == "complete"
-    world.clock.advance(rows.KEPT_SECONDS - 1)
+    world.clock.advance(rows.RESULT_SECONDS - 1)
     world.upkeep().work()
     assert world.find(upload).state == "complete"
     world.clock.advance(2)
@@ -130,7 +130,7 @@ def test_bytes_that_were_written_and_never_counted_are_written_over(world: World
     with Path(world.find(upload).file or "").open("ab") as file:
         file.write(b"of the part that died")
     world.restart()
-    assert world.uploads.settle(upload, "ada", nullcontext, None).received == 100
+    assert world.uploads.finish_if_complete(upload, "ada", nullcontext, None).received == 100
     assert world.append(upload, 100, PHOTO[100:]).state == "complete"
     world.intake.assert_sound()
 
@@ -159,9 +159,9 @@ def test_an_upload_whose_client_left_at_the_last_byte_is_finished_by_any_process
         file.write(PHOTO[-1:])
     assert world.records.advance(world.find(upload), len(PHOTO))
     world.restart()
-    assert world.upkeep().finish_left_behind() == 0  # its client may still come
-    world.clock.advance(rows.UNFINISHED_SECONDS + 1)
-    assert world.upkeep().finish_left_behind() == 1
+    assert world.upkeep().finish_abandoned() == 0  # its client may still come
+    world.clock.advance(rows.ABANDONED_SECONDS + 1)
+    assert world.upkeep().finish_abandoned() == 1
     assert world.find(upload).state == "complete"
     world.intake.assert_sound()
 
@@ -171,7 +171,7 @@ def test_an_upload_whose_bytes_are_all_there_is_finished_by_whoever_asks_where_i
     with Path(world.find(upload).file or "").open("ab") as file:
         file.write(PHOTO)
     assert world.records.advance(world.find(upload), len(PHOTO))
-    assert world.uploads.settle(upload, "ada", nullcontext, None).state == "complete"
+    assert world.uploads.finish_if_complete(upload, "ada", nullcontext, None).state == "complete"
 
 
 class FullDisk(Ingest):
@@ -200,7 +200,7 @@ def test_a_new_part_takes_over_from_one_that_hangs(world: World) -> None:
 
     def hang(check: Callable[[], None]) -> Iterator[bytes]:
         yield PHOTO[:1000]
-        other.records.ask_to_stop(upload)  # what the second does first
+        other.records.request_takeover(upload)  # what the second does first
         check()
 
     with pytest.raises(UploadTakenOver):
@@ -263,7 +263,7 @@ def test_no_slot_is_held_but_while_bytes_come(world: World) -> None:
     upload = world.new()
     part = Part(0, lambda _check: [PHOTO[:10]] if held == ["taken"] else [])
     assert world.uploads.append(upload, "ada", part, Slot).received == 10
-    world.uploads.settle(upload, "ada", Slot, None)
+    world.uploads.finish_if_complete(upload, "ada", Slot, None)
     world.uploads.terminate(upload, "ada", Slot)
     assert held == ["taken", "given back"]
 
@@ -275,7 +275,7 @@ def test_the_parts_of_a_final_upload_are_gone_with_its_making(world: World) -> N
         world.append(part, 0, piece)
     final = world.uploads.concatenate("ada", SAID, ids, nullcontext)
     assert world.uploads.concatenate("ada", SAID, ids, nullcontext).id == final.id
-    assert world.uploads.settle(final.id, "ada", nullcontext, None).state == "complete"
+    assert world.uploads.finish_if_complete(final.id, "ada", nullcontext, None).state == "complete"
     world.intake.assert_sound()
     with world.intake.database.read_transaction() as session:
         assert session.scalars(select(Media.size_bytes)).all() == [len(PHOTO)]

@@ -1,12 +1,12 @@
-"""The check of the model before a start: quick where there is nothing to check, one line where it fails."""
+"""The check of the model before a start: quick if there is nothing to check, one line if it fails."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.limits import ProcessLimits
-from app.detection.model_file import BUILT_IN_MODEL
 from app.errors import SettingsError
 from app.runs.model_check import check_model
 from app.settings import DetectorSettings

@@ -1,4 +1,4 @@
-"""Pictures that an idle detector begins with while they are being recorded: what is kept, and what is not."""
+"""Speculative runs: pictures that an idle detector begins while they are being recorded."""
 
 import os
 import signal
@@ -14,10 +14,10 @@ from sqlalchemy import event, select, text
 
 from app.database import Database, WriteTransaction
 from app.database.models import DetectionRun, Media, RunFailure, RunState
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.ingest import Upload
 from app.runs.detector_process import DetectorProcess
-from app.runs.executor import LOOK_EVERY, RunExecutor
+from app.runs.executor import POLL_SECONDS, RunExecutor
 from app.runs.idle_detectors import IdleDetectors
 from app.runs.lifecycle import RunRequest
 from app.runs.speculative_run import SpeculativeRun
@@ -41,7 +41,7 @@ def nothing(_connection: WriteTransaction, _media: Media) -> None:
 
 
 class Desk:
-    """Takes pictures in and runs them, with one detector."""
+    """Ingests pictures and runs them with one detector."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         self.world = World(database)
@@ -52,12 +52,12 @@ class Desk:
             self.world.runs,
             lambda: self.process,
             workers=1,
-            on_left=self.waiters.notify,
+            on_released=self.waiters.notify,
             speculative_seconds=600,  # longer than any test: a detector that is not let go shows
         )
 
     def start(self) -> "Desk":
-        """Start the detector and wait until it is ready and has nothing to do."""
+        """Start the detector and wait until it is idle."""
         self.process.load()
         self.executor.start()
         self.await_idle()
@@ -69,8 +69,9 @@ class Desk:
     def upload(
         self, content: bytes = ASTRONAUT, wanted: RunRequest = WANTED, *, before: Step = nothing, after: Step = nothing
     ) -> tuple[str, int]:
-        """Take a picture in; `before` and `after` are what its transaction does around the run. Returns both ids."""
-        with SpeculativeRun(self.world.runs, wanted, owner=self.executor.owner, give=self.executor.give) as run:
+        """Ingest a picture; `before` and `after` run in its transaction around the run. Returns both ids."""
+        executor = self.executor
+        with SpeculativeRun(self.world.runs, wanted, owner=executor.owner, give=executor.begin_speculative) as run:
 
             def record(connection: WriteTransaction, media: Media) -> None:
                 before(connection, media)
@@ -109,13 +110,13 @@ def test_media_status_messages_and_the_leased_run_are_one_transaction_and_its_en
 
     def look(connection: WriteTransaction, media: Media) -> None:
         run = connection.scalars(select(DetectionRun).where(DetectionRun.media_id == media.id)).one()
-        leased.append((run.state, run.lease_epoch, run.lease_owner, run.tries))
+        leased.append((run.state, run.lease_epoch, run.lease_owner, run.attempts))
 
     media_id, run_id = desk.upload(after=look)
     run = desk.ended(run_id)
     assert leased == [("running", 1, desk.executor.owner, 1)]
     assert run.state == RunState.DONE
-    assert run.tries == 1
+    assert run.attempts == 1
     assert run.lease_epoch == 1
     assert run.frames_done == 1
     assert run.frames_total == 1
@@ -126,7 +127,7 @@ def test_media_status_messages_and_the_leased_run_are_one_transaction_and_its_en
 
 
 def test_a_picture_is_begun_before_it_is_recorded_and_needs_no_name_then(sqlite_desk: Desk) -> None:
-    """Once the detector has it, both its names are removed: whoever looks only now finds no file."""
+    """Once the detector has the file, both its names are removed, so that opening it later would fail."""
     folders = (sqlite_desk.intake.images, sqlite_desk.intake.incoming)
 
     def lose_the_file(_connection: WriteTransaction, _media: Media) -> None:
@@ -138,7 +139,7 @@ def test_a_picture_is_begun_before_it_is_recorded_and_needs_no_name_then(sqlite_
     _media_id, run_id = sqlite_desk.upload(before=lose_the_file)
     run = sqlite_desk.ended(run_id)
     assert run.state == RunState.DONE
-    assert run.tries == 1
+    assert run.attempts == 1
     assert sqlite_desk.world.found(run_id) == [(0, 0)]
 
 
@@ -183,7 +184,7 @@ def test_a_detector_that_dies_of_a_speculative_run_has_tried_once(sqlite_desk: D
     media_id, run_id = sqlite_desk.upload(after=kill)
     run = sqlite_desk.ended(run_id)
     assert run.state == RunState.DONE
-    assert run.tries == 2
+    assert run.attempts == 2
     assert sqlite_desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
@@ -192,11 +193,11 @@ def test_a_run_is_handed_back_where_the_detectors_have_stopped_meanwhile(sqlite_
     media_id, run_id = desk.upload(after=lambda _session, _media: desk.executor.stop())
     run = desk.world.run(run_id)
     assert run.state == RunState.QUEUED
-    assert run.tries == 0
+    assert run.attempts == 0
     assert run.lease_owner is None
     again = desk.world.claimed("another")
     assert again.run_id == run_id
-    assert again.tries == 1
+    assert again.attempts == 1
     assert desk.world.runs.finish(again, [])
     assert desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
 
@@ -216,12 +217,12 @@ def test_while_the_detector_is_busy_pictures_wait_as_rows(sqlite_desk: Desk) -> 
 
 
 def begin(world: World, folder: Path, content: bytes = ASTRONAUT, user: str = "ada") -> int:
-    """Record a picture whose run some process has begun, which then dies; returns the run's id."""
+    """Record a picture whose run was begun by a process that then dies; return the run's id."""
     intake, ids = open_intake(folder, world.database), list[int]()
 
     def record(connection: WriteTransaction, media: Media) -> None:
         wanted = RunRequest(user_id=user, confidence=0.45, frame_interval=0.5)
-        ids.append(world.runs.add_begun(connection, media, wanted, "a process that dies")[0])
+        ids.append(world.runs.add_speculative(connection, media, wanted, "a process that dies")[0])
 
     intake.ingest.run(Upload("photo.jpg", user, [content]), record)
     return ids[0]
@@ -236,14 +237,14 @@ def test_a_run_whose_process_dies_behind_the_recording_is_continued_once_its_lea
     clock.advance(2)
     claimed = world.claimed("another")
     assert claimed.run_id == run_id
-    assert claimed.tries == 1
+    assert claimed.attempts == 1
     assert claimed.epoch == 2
     assert world.runs.finish(claimed, [])
     assert world.told(claimed.media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_nothing_is_begun_out_of_turn(world: World, clock: Clock, tmp_path: Path) -> None:
-    """A run waits that this process has not heard of: the picture's is queued behind it, and its media is New."""
+    """Another run waits that this process does not know of, so the picture's run is queued behind it."""
     waiting = world.runs.start_new(world.media(), WANTED)
     begun = begin(world, tmp_path / "media", user="grace")
     assert world.run(begun).state == RunState.QUEUED
@@ -262,7 +263,7 @@ def test_a_detector_that_cannot_look_for_runs_is_not_idle(sqlite_desk: Desk) -> 
 
     rename("detection_run", "out_of_reach")
     eventually(lambda: sqlite_desk.executor.idle == 0)
-    time.sleep(LOOK_EVERY * 1.5)
+    time.sleep(POLL_SECONDS * 1.5)
     assert sqlite_desk.executor.idle == 0
     rename("out_of_reach", "detection_run")
     sqlite_desk.await_idle()
@@ -276,11 +277,12 @@ def test_a_detector_does_not_wait_for_a_recording_for_ever(tmp_path: Path, world
         run.file.close()
         runs.append(run)
     late, early = runs
-    assert late.claimed(0.01, lambda: False) is None
-    assert world.run(late.recorded()).state == RunState.QUEUED, "the detector has left: the run was handed back"
+    assert late.wait_until_recorded(0.01, lambda: False) is None
+    assert world.run(late.recorded()).state == RunState.QUEUED, "the detector stopped waiting: the run was requeued"
     run_id = early.recorded()
-    early.leave()  # comes too late
-    claimed = early.claimed(0.01, lambda: True)
+    with early:
+        pass  # its end comes too late
+    claimed = early.wait_until_recorded(0.01, lambda: True)
     assert claimed is not None
     assert claimed.run_id == run_id
 

@@ -1,4 +1,4 @@
-"""One user beside another: runs that yield and go on from where they were, and runs that a person ends."""
+"""Runs that yield to another user and continue later, and runs that a person cancels."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +20,7 @@ def ask(world: World, user: str) -> int:
 
 
 def begin(world: World, user: str) -> ClaimedRun:
-    """A run of that user, being worked on."""
+    """Start a run of a user; return its claim."""
     run_id = ask(world, user)
     claimed = world.claimed()
     assert claimed.run_id == run_id
@@ -28,10 +28,10 @@ def begin(world: World, user: str) -> ClaimedRun:
 
 
 def is_waited_for(world: World, claimed: ClaimedRun) -> tuple[bool, bool]:
-    """Before and after the run has had its turn."""
+    """Return whether the run should yield before and after it had its turn."""
     return (
-        world.runs.is_waited_for(claimed, had_its_turn=False),
-        world.runs.is_waited_for(claimed, had_its_turn=True),
+        world.runs.should_yield(claimed, had_its_turn=False),
+        world.runs.should_yield(claimed, had_its_turn=True),
     )
 
 
@@ -45,13 +45,13 @@ def test_a_run_that_yielded_goes_on_with_what_it_had_and_ends_with_all(world: Wo
     assert world.runs.pause(first, [frame(1, 1)], POSITION, skipped=1)
     waiting = world.run(run_id)
     assert waiting.state == "queued"
-    assert waiting.tries == 0
+    assert waiting.attempts == 0
     assert waiting.frames_done == 2
     assert waiting.position == POSITION
     clock.advance(100)
     again = world.claimed()
     assert again.run_id == run_id
-    assert again.tries == 1
+    assert again.attempts == 1
     assert again.position == POSITION
     assert again.boxes_done == 3
     assert not world.runs.record(first, [frame(7)], total=None)
@@ -76,7 +76,7 @@ def test_a_run_whose_process_dies_after_it_went_on_begins_anew(world: World, clo
     anew = world.claimed()
     assert anew.position is None
     assert anew.boxes_done == 0
-    assert anew.tries == 1
+    assert anew.attempts == 1
     assert world.run(anew.run_id).frames_done == 0
     assert world.run(anew.run_id).results_epoch > before
     assert world.found(anew.run_id) == []

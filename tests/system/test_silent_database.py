@@ -120,7 +120,7 @@ def test_a_command_ends_in_time_while_its_database_is_silent(
     )
     try:
         assert process.stderr is not None
-        assert "SIGTERM ends it" in process.stderr.readline()
+        assert "SIGTERM stops it" in process.stderr.readline()
         time.sleep(1)
         silent.hush()
         time.sleep(2)

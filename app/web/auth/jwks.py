@@ -24,7 +24,7 @@ from jwt.exceptions import PyJWTError
 
 from app.errors import Unauthorized, Unavailable
 from app.http_exchange.responses import TransportError
-from app.process.shared_call import SharedCall
+from app.process.single_flight import SingleFlight
 
 log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ class PublishedKeys:
         self._algorithm = algorithm
         self._clock = clock
         self._guard = threading.Lock()
-        self._call = SharedCall(self._look_and_take, "issuer-keys")
+        self._call = SingleFlight(self._look_and_take, "issuer-keys")
         self._keys: Mapping[str, Any] = {}
         self._brought_at = -math.inf
         self._next_look = -math.inf

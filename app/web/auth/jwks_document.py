@@ -4,7 +4,7 @@ import time
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from app.http_exchange.deadline import DeadlineSession, Endpoint, trusting_context
+from app.http_exchange.deadline import DeadlineSession, Endpoint, create_tls_context
 from app.http_exchange.exchange import exchange
 from app.http_exchange.resolver import Resolver
 from app.process.version import USER_AGENT
@@ -32,14 +32,14 @@ class IssuerDocument:
         self._endpoint = Endpoint.parse(f"{parts.scheme}://{parts.netloc}", "JWT_JWKS_URL")
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._seconds = seconds
-        self._tls = trusting_context() if parts.scheme == "https" else None
+        self._tls = create_tls_context() if parts.scheme == "https" else None
         self._resolver = Resolver()
 
     def fetch(self) -> bytes:
         """The body of a 200, at most MAX_BYTES with its head. Raises TransportError, or ValueError for another answer
         or a longer one."""
         with DeadlineSession(self._endpoint, self._resolver, self._seconds, self._tls, MAX_BYTES) as session:
-            session.exchange.ends_at = time.monotonic() + self._seconds
+            session.state.ends_at = time.monotonic() + self._seconds
             response = exchange(session, "GET", self._target, _HEADERS)
         if response.status != HTTPStatus.OK:
             raise ValueError(f"the answer is {response.status}, not 200")

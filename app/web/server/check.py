@@ -13,7 +13,7 @@ from app.errors import SettingsError, Unavailable
 from app.runs.model_check import check_model
 from app.services import open_database
 from app.settings import Settings
-from app.startup import ending_on_faults
+from app.startup import exit_on_error
 from app.storage.relocation import check_rows
 
 SECONDS = 120.0
@@ -33,7 +33,7 @@ print("{_FIT}")
 
 def check() -> None:
     """End this process with one line where a server could not start, or would not be ready for its database."""
-    with ending_on_faults():
+    with exit_on_error():
         settings = Settings.from_env()
         check_model(settings, always=True)
         with closing(open_database(settings.database)) as database:
@@ -66,6 +66,6 @@ def _check_schema(database: Database) -> None:
     file = database.url.database
     if database.is_sqlite and file and not Path(file).exists():
         raise SettingsError(f"There is no database at {Path(file).absolute()}; `alembic upgrade head` makes it.")
-    trouble = Queries(database).fetch(schema.trouble)
+    trouble = Queries(database).fetch(schema.mismatch)
     if trouble:
         raise Unavailable(f"{trouble[0].upper()}{trouble[1:]}.")

@@ -22,8 +22,14 @@ from app.process.timeval import timeval
 from app.runs.model_check import check_model
 from app.services import open_database
 from app.settings import Settings
-from app.startup import check_file_systems, ending_on_faults, warn_of_nobody, warn_of_place, warn_of_plain_http
-from app.storage.media_folders import check_folders
+from app.startup import (
+    check_file_systems,
+    exit_on_error,
+    log_database_location,
+    warn_about_disabled_work,
+    warn_about_plain_http,
+)
+from app.storage.folder_ownership import check_folders
 from app.storage.relocation import check_rows
 from app.web.auth import client_address
 from app.web.auth.client_address import Proxies
@@ -97,12 +103,12 @@ def check_settings() -> None:
     the one that it was or on a file system that cannot publish, before any worker is made; warn of what is unwise. From
     now on nobody but root may look into this process, nor into the workers, its forks."""
     hide_memory()
-    with ending_on_faults():
+    with exit_on_error():
         settings = Settings.from_env()
         logs.configure(settings.logs)
-        warn_of_place(settings.database)
-        warn_of_plain_http(settings)
-        warn_of_nobody(settings)
+        log_database_location(settings.database)
+        warn_about_plain_http(settings)
+        warn_about_disabled_work(settings)
         check_model(settings)
         with closing(open_database(settings.database)) as database:
             noticed = database.check()
@@ -129,12 +135,12 @@ def settle_figures(pid: int) -> None:
 def give_processor(server: Any, worker: Any) -> None:
     """Choose the processor for a worker that is about to be forked: one that the fewest of the others have."""
     taken = (getattr(other, "processor", None) for other in workers_of(server))
-    worker.processor = processors.least_taken(processors.usable(), taken, first=server.pid)
+    worker.processor = processors.least_used(processors.usable(), taken, first=server.pid)
 
 
 def start_services(worker: Any) -> None:
     """Start the application's threads in this worker process, now that it has forked."""
-    logs.log_what_nobody_caught()
+    logs.log_uncaught_exceptions()
     gc.collect()
     gc.freeze()  # what is there now stays: each search of it for garbage would hold every thread for 40 ms
     gc.set_threshold(_NEW_OBJECTS_BETWEEN_COLLECTIONS)

@@ -72,11 +72,11 @@ class HeadFirstWorker(GthreadWorker):
             return
         buffered = self.buffered(conn)
         try:
-            arrived, is_whole = _look_for_head(conn.sock, buffered)
+            arrived, is_complete = _look_for_head(conn.sock, buffered)
         except OSError:
             self.drop(conn)
             return
-        if is_whole:
+        if is_complete:
             conn.head = buffered + arrived
             conn.head_deadline = None
             conn.data_ready = True
@@ -170,13 +170,13 @@ class HeadFirstWorker(GthreadWorker):
 def _look_for_head(sock: socket.socket, buffered: bytes) -> tuple[bytes, bool]:
     """What is there to be read, and whether a head ends in it. A look at all that may be there would copy
     tens of kilobytes of each upload, so that is the second one."""
-    arrived, is_whole = b"", False
+    arrived, is_complete = b"", False
     for size in (_USUAL_HEAD_BYTES, HEAD_BYTES):
         arrived = _peek(sock, size)
-        is_whole = _HEAD_END in buffered + arrived
-        if is_whole or len(arrived) < size:
+        is_complete = _HEAD_END in buffered + arrived
+        if is_complete or len(arrived) < size:
             break
-    return arrived, is_whole
+    return arrived, is_complete
 
 
 def _peek(sock: socket.socket, size: int) -> bytes:
