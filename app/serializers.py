@@ -21,13 +21,13 @@ def media(view: MediaView) -> dict[str, Any]:
         "sizeBytes": row.size_bytes,
         "checksum": row.checksum,
         "createdAt": timestamp(row.created_at),
-        "run": run(view.run, view.all_wait_for),
+        "run": run(view.run, view.all_blocked_reason),
         "delivery": delivery(view.stream),
     }
 
 
-def run(row: DetectionRun | None, all_wait_for: str | None = None) -> dict[str, Any] | None:
-    """Serialize a run; `all_wait_for` is the reason that blocks all detection."""
+def run(row: DetectionRun | None, all_blocked_reason: str | None = None) -> dict[str, Any] | None:
+    """Serialize a run; `all_blocked_reason` is the reason that blocks all detection."""
     if row is None:
         return None
     return {
@@ -39,7 +39,7 @@ def run(row: DetectionRun | None, all_wait_for: str | None = None) -> dict[str, 
         "packetsSkipped": row.packets_skipped,
         "startedAt": timestamp(row.started_at),
         "finishedAt": timestamp(row.finished_at),
-        "waitingFor": row.waiting_for or (all_wait_for if row.state == RunState.QUEUED else None),
+        "waitingFor": row.waiting_for or (all_blocked_reason if row.state == RunState.QUEUED else None),
         "error": row.error,
         "warnings": row.warnings or [],
     }

@@ -135,7 +135,7 @@ class AnnotationsClient:
     def _sent(self, exchange: Exchange, message: Message) -> SentRequest:
         unknown = message.outcome_unknown or exchange.outcome_unknown
         call = exchange.call(*_target(message))
-        return SentRequest(message, call, unknown, self._tokens.is_one_for_all, self._clock())
+        return SentRequest(message, call, unknown, self._tokens.is_shared, self._clock())
 
     def _classified(self, exchange: Exchange, message: Message, response: Response, ends_at: float) -> Classification:
         sent = self._sent(exchange, message)

@@ -20,10 +20,10 @@ RESERVED_CLAIMS = frozenset({"act", "aud", "exp", "iat", "iss", "jti", "nbf"})
 
 
 class TokenSource(Protocol):
-    """A source of tokens; `is_one_for_all` says that all users have the same token."""
+    """A source of tokens; `is_shared` says that all users have the same token."""
 
     @property
-    def is_one_for_all(self) -> bool: ...
+    def is_shared(self) -> bool: ...
 
     def token_for(self, user_id: str, *, fresh: bool = False) -> str:
         """Return a token to act for a user; `fresh` says that the previous one was refused."""
@@ -33,7 +33,7 @@ class TokenSource(Protocol):
 class StaticToken:
     """One token for all users, from the settings. Raises SettingsError if it is not fit for a header."""
 
-    is_one_for_all = True
+    is_shared = True
 
     def __init__(self, token: str) -> None:
         if not token or not all("!" <= character <= "~" for character in token):
@@ -56,7 +56,7 @@ class MintedTokens:
     Tokens are never dated by the other side's clock, because it could then ask for one that never expires.
     """
 
-    is_one_for_all = False
+    is_shared = False
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ _ADD: dict[str, Executable] = {
     # inserts a new one, so writers never wait for each other.
     "postgresql": text(
         """
-        WITH given AS (SELECT name, value FROM json_to_recordset(:figures) AS given(name text, value float)),
+        WITH given AS (SELECT name, value FROM json_to_recordset(:increments) AS given(name text, value float)),
         free AS (
             SELECT given.name, given.value, row.shard
             FROM given CROSS JOIN LATERAL (
@@ -51,7 +51,7 @@ _ADD: dict[str, Executable] = {
         INSERT INTO counter_shard (name, shard, value)
         SELECT name, floor(random() * 1e18)::bigint, value FROM given WHERE name NOT IN (SELECT name FROM free)
         """
-    ).bindparams(bindparam("figures", type_=JSON())),
+    ).bindparams(bindparam("increments", type_=JSON())),
 }
 
 
@@ -79,29 +79,29 @@ def in_buckets(
     name: Sequence[str], sum_name: Sequence[str], bounds: Sequence[float], seconds: Iterable[float]
 ) -> Mapping[str, float]:
     """Return the increments of a histogram: each time in the bucket of its upper bound, and the sum of all times."""
-    figures: dict[str, float] = {}
+    increments: dict[str, float] = {}
     for one in seconds:
         bucket = _SEPARATOR.join((*name, str(bounds[bisect_left(bounds, one)])))
         for key, amount in ((bucket, 1.0), (_SEPARATOR.join(sum_name), max(0.0, one))):
-            figures[key] = figures.get(key, 0.0) + amount
-    return figures
+            increments[key] = increments.get(key, 0.0) + amount
+    return increments
 
 
 def cumulative(
-    figures: Mapping[tuple[str, ...], float], name: Sequence[str], bounds: Sequence[float]
+    increments: Mapping[tuple[str, ...], float], name: Sequence[str], bounds: Sequence[float]
 ) -> list[tuple[str, float]]:
     """Return (upper bound, count of all times up to it) for each bucket, as Prometheus expects."""
-    counts = accumulate(figures.get((*name, str(bound)), 0.0) for bound in bounds)
+    counts = accumulate(increments.get((*name, str(bound)), 0.0) for bound in bounds)
     return [("+Inf" if isinf(bound) else str(bound), count) for bound, count in zip(bounds, counts, strict=True)]
 
 
-def add(session: WriteTransaction, figures: Mapping[str, float]) -> None:
+def add(session: WriteTransaction, increments: Mapping[str, float]) -> None:
     """Add to counters by name, in the caller's transaction; new counters start at 0."""
-    if not figures:
+    if not increments:
         return
-    rows = [{"name": name, "value": value} for name, value in figures.items()]
+    rows = [{"name": name, "value": value} for name, value in increments.items()]
     dialect = session.core.dialect.name
-    session.core.execute(_ADD[dialect], rows if dialect == "sqlite" else {"figures": rows})
+    session.core.execute(_ADD[dialect], rows if dialect == "sqlite" else {"increments": rows})
 
 
 def read(session: Session) -> dict[tuple[str, ...], float]:

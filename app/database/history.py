@@ -23,7 +23,7 @@ _ROW = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class DatabaseIdentity:
     """The database's own row; `restored_at` is in seconds since 1970."""
 
     instance: str
@@ -48,7 +48,7 @@ class Comparison:
     ahead: Reached | None
 
 
-def compare(stored: Stored, markers: Mapping[Path, Marker | None]) -> Comparison:
+def compare(stored: DatabaseIdentity, markers: Mapping[Path, Marker | None]) -> Comparison:
     """Compare a database with the markers of its media folders, which must be read before its row."""
     ours = [marker for marker in markers.values() if marker and marker.instance == stored.instance]
     highest = max((marker.reached for marker in ours), default=stored.reached)
@@ -58,7 +58,7 @@ def compare(stored: Stored, markers: Mapping[Path, Marker | None]) -> Comparison
     )
 
 
-def get(session: Session) -> Stored | None:
+def get(session: Session) -> DatabaseIdentity | None:
     """Return the database's own row; None before the first start or command that makes it."""
     row = session.execute(
         select(
@@ -68,10 +68,10 @@ def get(session: Session) -> Stored | None:
             DatabaseInstance.restored_at,
         )
     ).first()
-    return None if row is None else Stored(row.instance_id, Reached(row.epoch, row.counter), row.restored_at)
+    return None if row is None else DatabaseIdentity(row.instance_id, Reached(row.epoch, row.counter), row.restored_at)
 
 
-def make(session: WriteTransaction) -> Stored:
+def make(session: WriteTransaction) -> DatabaseIdentity:
     """Return the database's own row, inserted if it is missing; concurrent processes get the same row."""
     new = upsert(session, DatabaseInstance).values(id=_ROW, instance_id=str(uuid.uuid4()), epoch=1, counter=0)
     session.execute(new.on_conflict_do_nothing())
@@ -80,7 +80,7 @@ def make(session: WriteTransaction) -> Stored:
     return made
 
 
-def advance(session: WriteTransaction) -> Stored | None:
+def advance(session: WriteTransaction) -> DatabaseIdentity | None:
     """Increment the counter, because messages were committed; return the row, None if there is none yet."""
     session.execute(
         update(DatabaseInstance)
@@ -90,7 +90,7 @@ def advance(session: WriteTransaction) -> Stored | None:
     return get(session)
 
 
-def begin_epoch(session: WriteTransaction, now: ColumnElement[float], seen: Iterable[Reached]) -> Stored:
+def begin_epoch(session: WriteTransaction, now: ColumnElement[float], seen: Iterable[Reached]) -> DatabaseIdentity:
     """Begin an epoch above the database's own and all in `seen`, and set `restored_at`; return the row."""
     session.execute(select(DatabaseInstance.id).with_for_update()).all()
     stored = make(session)

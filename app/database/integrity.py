@@ -102,7 +102,7 @@ def _compared(opened: OpenSession, table: str, on_rows: Callable[[int], None]) -
         after, done = -1, 0
         while True:
             with opened() as session:
-                last = _portion_end(session.connection(), table, after)
+                last = _batch_end(session.connection(), table, after)
                 if last is None:
                     return
                 for index in indexes:
@@ -137,7 +137,7 @@ def _counted(connection: Connection, table: str, index: _Index) -> Iterator[Dama
         yield Damage(table, f"the index {index.name} has {by_index} entries for {by_table} rows")
 
 
-def _portion_end(connection: Connection, table: str, after: int) -> int | None:
+def _batch_end(connection: Connection, table: str, after: int) -> int | None:
     """Return the last rowid of the batch of rows after `after`; None if there are no more."""
     found: int | None = connection.exec_driver_sql(
         f'SELECT max(rowid) FROM (SELECT rowid FROM "{table}" NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?)',  # noqa: S608

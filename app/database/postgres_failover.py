@@ -17,7 +17,7 @@ log = structlog.get_logger()
 AFTER_RESTORE = ("flask outbox verify --remote", "flask outbox resend --missing", "flask media verify")
 """The commands for a person to run after a database was restored or may have lost its last commits."""
 
-_GO_ON = b"""
+_TAKE_OVER = b"""
 UPDATE database_instance SET server_history = server.history,
   epoch = epoch + CASE WHEN server_history IS NULL THEN 0 ELSE 1 END,
   counter = counter + CASE WHEN server_history IS NULL THEN 0 ELSE 1 END,
@@ -38,7 +38,7 @@ def detect_failover(connection: psycopg.Connection[Any]) -> None:
     statement on the connection reports those.
     """
     try:
-        row = connection.execute(_GO_ON, prepare=False).fetchone()
+        row = connection.execute(_TAKE_OVER, prepare=False).fetchone()
     except (errors.InternalError, errors.NotSupportedError, errors.ProgrammingError, errors.LockNotAvailable):
         return
     if row is None or row[1] is None:

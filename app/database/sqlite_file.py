@@ -24,7 +24,7 @@ MAX_LOG_BYTES = 64 << 20
 
 LOG_SUFFIXES = ("-wal", "-shm")
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"journal_size_limit={MAX_LOG_BYTES}")
-_PUT_BACK = "put the database's own file back, and the service continues by itself"
+_RESTORE_ADVICE = "put the database's own file back, and the service continues by itself"
 
 
 class Identity(NamedTuple):
@@ -208,7 +208,7 @@ class DatabaseFile:
                 raise DatabaseFileError(
                     "The database's file was replaced, but the log of the previous file is still there.",
                     f"{path} belongs to the previous file at {self._text} and would damage the one that is there now. "
-                    f"Remove {self._text}-wal and {self._text}-shm, or {_PUT_BACK}.",
+                    f"Remove {self._text}-wal and {self._text}-shm, or {_RESTORE_ADVICE}.",
                 )
 
     def _identity(self) -> Identity:
@@ -232,7 +232,7 @@ class DatabaseFile:
             )
         return DatabaseFileError(
             "The database's file was moved or deleted.",
-            f"{self._text} was moved or deleted while it was in use ({error.strerror}): {_PUT_BACK}.",
+            f"{self._text} was moved or deleted while it was in use ({error.strerror}): {_RESTORE_ADVICE}.",
         )
 
     def _replaced(self) -> DatabaseFileError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 SMALL_CACHE_PAGES = 4
-USUAL_CACHE = -2000  # KiB
+DEFAULT_CACHE = -2000  # KiB
 PROBE_BYTES = 1 << 16
 
 _NO_ROOM = (ENOSPC, EDQUOT)
@@ -26,7 +26,7 @@ def write_uncommitted(connection: Connection) -> None:
         connection.exec_driver_sql("CREATE TABLE write_probe (content BLOB)")
         connection.exec_driver_sql("INSERT INTO write_probe VALUES (zeroblob(?))", (PROBE_BYTES,))
     finally:
-        connection.exec_driver_sql(f"PRAGMA cache_size={USUAL_CACHE}")
+        connection.exec_driver_sql(f"PRAGMA cache_size={DEFAULT_CACHE}")
 
 
 def has_disk_space(folder: Path) -> bool:

@@ -4,7 +4,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 MAX_SECONDS = 3600.0
-LONGEST_SENSIBLE = 64
+MAX_HEADER_LENGTH = 64
 
 
 def retry_after_seconds(value: str | None, date: str | None, now: float) -> float | None:
@@ -13,19 +13,19 @@ def retry_after_seconds(value: str | None, date: str | None, now: float) -> floa
     A date counts from the response's `Date` header, so that a wrong clock does not matter, or else from `now`, in
     seconds since 1970.
     """
-    text = (value or "").strip()[:LONGEST_SENSIBLE]
+    text = (value or "").strip()[:MAX_HEADER_LENGTH]
     if text.isascii() and text.isdigit():
         return min(float(text), MAX_SECONDS)
     until = _timestamp(text)
     if until is None:
         return None
-    said = _timestamp((date or "").strip())
-    wait = until - (now if said is None else said)
+    sent_at = _timestamp((date or "").strip())
+    wait = until - (now if sent_at is None else sent_at)
     return min(wait, MAX_SECONDS) if wait >= 0 else None
 
 
 def _timestamp(text: str) -> float | None:
-    if not text or len(text) > LONGEST_SENSIBLE:
+    if not text or len(text) > MAX_HEADER_LENGTH:
         return None
     try:
         moment = parsedate_to_datetime(text)

@@ -44,7 +44,7 @@ class RemoteAuditor:
         `chosen` is a further condition on Media. Raises RecordsNotReadable and Unavailable as FetchRecord does.
         """
         after = ""
-        with self._asking() as records:
+        with self._fetching() as records:
             while True:
                 page = self._queries.fetch(expected_page, after, chosen)
                 if not page:
@@ -56,7 +56,7 @@ class RemoteAuditor:
 
     def compare_items(self, media_ids: Sequence[str]) -> list[Compared]:
         """Compare the media items with these ids, delivered or not; unknown ids are ignored."""
-        with self._asking() as records:
+        with self._fetching() as records:
             return self._compare_stable(self.expected(media_ids), records)
 
     def expected(self, media_ids: Sequence[str]) -> list[ExpectedRemoteState]:
@@ -81,11 +81,11 @@ class RemoteAuditor:
         return stable
 
     @contextmanager
-    def _asking(self) -> Iterator[_Records]:
+    def _fetching(self) -> Iterator[_Records]:
         with ThreadPoolExecutor(CONCURRENT_REQUESTS, thread_name_prefix="remote-audit") as pool:
 
-            def records(asked: Sequence[ExpectedRemoteState]) -> list[Mapping[str, Any] | None]:
-                found = list(pool.map(lambda item: self._fetch_record(item.media_id, item.user_id), asked))
+            def records(items: Sequence[ExpectedRemoteState]) -> list[Mapping[str, Any] | None]:
+                found = list(pool.map(lambda item: self._fetch_record(item.media_id, item.user_id), items))
                 self.found += sum(record is not None for record in found)
                 return found
 

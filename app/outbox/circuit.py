@@ -70,7 +70,7 @@ class Circuit:
         """Return the circuit after a failed probe, with the next one after `delay` seconds."""
         return replace(self, state=CircuitState.OPEN, failures=self.failures + 1, retry_at=now + delay, reason=reason)
 
-    def probe_given_up(self, now: float) -> "Circuit":
+    def probe_unsent(self, now: float) -> "Circuit":
         """Return the circuit after a probe that was never sent; another one may be sent at once."""
         return replace(self, state=CircuitState.OPEN, retry_at=now)
 

@@ -40,7 +40,7 @@ class Action(StrEnum):
 class Transition:
     """The change of one claimed stream.
 
-    After DELIVERED the dispatcher keeps the claim for the next message if `goes_on`. RETRY makes the stream due in
+    After DELIVERED the dispatcher keeps the claim for the next message if `continues`. RETRY makes the stream due in
     `delay` seconds. `failures` and `counted_attempts` are the stream's new values. `refused` starts the time of
     refusals, `refused_since`, unless it has started.
     """
@@ -48,7 +48,7 @@ class Transition:
     action: Action
     claim: Claim
     attempt: Attempt | None = None
-    goes_on: bool = False
+    continues: bool = False
     delay: float = 0.0
     failures: int = 0
     counted_attempts: int = 0
@@ -133,7 +133,7 @@ class _Streams:
     def _delivered(self, claim: Claim, attempt: Attempt) -> Transition:
         held = claim.message.user_id in self._endpoint.holds
         flows = self._endpoint.circuit.is_closed and not held and not self._context.stopping
-        return Transition(Action.DELIVERED, claim, attempt, goes_on=flows)
+        return Transition(Action.DELIVERED, claim, attempt, continues=flows)
 
     def _failed(self, claim: Claim, attempt: Attempt) -> Transition:
         if claim.is_probe and not self._endpoint.circuit.is_closed:  # a probe that got no answer

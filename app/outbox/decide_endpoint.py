@@ -78,14 +78,15 @@ def _circuit(
     for result in counted:
         found = verdicts[result.claim.key]
         if found is None or result.attempt is None:
-            circuit = circuit.probe_given_up(now) if result.claim.is_probe and not circuit.is_closed else circuit
+            circuit = circuit.probe_unsent(now) if result.claim.is_probe and not circuit.is_closed else circuit
             continue
         signal = _signal(found, context.seconds_since(result.claim.refused_since))
         if signal is not None:
             sample = Sample(signal, result.claim.message.media_id, result.claim.message.user_id, now)
             window = window.with_samples([sample] * result.attempt.sends)
         if circuit.is_closed:
-            circuit = _opened(circuit, window, in_flight, found, now, policy)
+            if signal in (Signal.UNFIT, Signal.REFUSED):  # no other response opens it
+                circuit = _opened(circuit, window, in_flight, found, now, policy)
         elif _fails_probe(result.claim, found, signal, circuit):
             circuit = _still_open(circuit, result, found, context, policy)
         elif result.claim.is_probe or signal is Signal.FIT:

@@ -72,7 +72,7 @@ class Flush:
         self._media_id = media_id
         self._on_progress = on_progress
         self._monotonic = monotonic
-        self._has_asked_for_probe = breaker is None
+        self._has_requested_probe = breaker is None
 
     def run(self, *, wait: bool, timeout: float | None) -> FlushReport:
         """Send every pending message once; with `wait`, until all are delivered or parked, or for `timeout` seconds."""
@@ -129,7 +129,7 @@ class Flush:
             .values(due_at=now)
             .execution_options(synchronize_session=False)
         )
-        self._ask_for_probe(session)
+        self._request_probe(session)
         session.notify(Topic.MESSAGES)
         rows = session.execute(
             select(stream.media_id, stream.acked_seq, stream.last_seq, stream.lease_epoch).where(
@@ -141,10 +141,10 @@ class Flush:
     def _bring_forward_again(self, *, wait: bool) -> None:
         if wait:
             self._admin.apply(self._bring_forward)
-        elif not self._has_asked_for_probe:
-            self._admin.apply(self._ask_for_probe)
+        elif not self._has_requested_probe:
+            self._admin.apply(self._request_probe)
 
-    def _ask_for_probe(self, session: WriteTransaction) -> None:
+    def _request_probe(self, session: WriteTransaction) -> None:
         """Make the probes of an open circuit and of held users due, unless a message is being sent."""
         now = self._now(session)
         stream = OutboxStream
@@ -152,7 +152,7 @@ class Flush:
         if self._breaker and session.scalar(under_way) is None:
             self._breaker.probe_now(session)
             self._breaker.probe_users_now(session)
-            self._has_asked_for_probe = True
+            self._has_requested_probe = True
 
     def _now(self, session: Session) -> float:
         return float(session.scalar(select(self._database.now)) or 0.0)
@@ -175,7 +175,7 @@ class Flush:
             if row.parked_at is None:
                 pending += left
                 awaits_attempt |= _awaits_attempt(row, target, started, now, suspended)
-        probe_is_due = suspended.probe_is_due or (suspended.any and not self._has_asked_for_probe)
+        probe_is_due = suspended.probe_is_due or (suspended.any and not self._has_requested_probe)
         return _Progress(delivered, pending, parked, awaits_attempt or (pending > 0 and probe_is_due))
 
     def _suspended(self, session: Session, now: float) -> "_Suspended":

@@ -118,7 +118,7 @@ def walk(fetch: Fetch, on_progress: Callable[[int, int], None] = lambda _done, _
     """
     found: list[tuple[str, str]] = []
     keys, done, total, after = _Keys(), 0, fetch(_count), ""
-    while ids := fetch(_portion, after):
+    while ids := fetch(_batch, after):
         found += fetch(_broken, after, ids[-1])
         keys.add(key for key, _media_id in fetch(_keys, after, ids[-1]))
         after, done = ids[-1], done + len(ids)
@@ -136,7 +136,7 @@ def _count(session: Session) -> int:
     return session.scalars(select(func.count()).select_from(Media)).one()
 
 
-def _portion(session: Session, after: str) -> Sequence[str]:
+def _batch(session: Session, after: str) -> Sequence[str]:
     """Return the next BATCH_SIZE media ids."""
     return session.scalars(select(Media.id).where(Media.id > after).order_by(Media.id).limit(BATCH_SIZE)).all()
 
@@ -187,7 +187,7 @@ def _holders(fetch: Fetch, numbers: set[int]) -> list[str]:
     """Return a media id for each key that several messages share, among keys with these hashes."""
     media: dict[str, list[str]] = defaultdict(list)
     after = ""
-    while numbers and (ids := fetch(_portion, after)):
+    while numbers and (ids := fetch(_batch, after)):
         for key, media_id in fetch(_keys, after, ids[-1]):
             if _hash(key) in numbers:
                 media[key].append(media_id)

@@ -70,7 +70,7 @@ class Resend:
         *,
         dry_run: bool = False,
         wait_seconds: float = WAIT_SECONDS,
-        on_progress: Callable[[int], None] = lambda _looked: None,
+        on_progress: Callable[[int], None] = lambda _done: None,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -146,7 +146,7 @@ class Resend:
 
     def _append(self, expected: ExpectedRemoteState, problem: str) -> None:
         with self._database.write_transaction() as session:
-            outcome = append_again(session, self._queue, expected)
+            outcome = resend_item(session, self._queue, expected)
         if isinstance(outcome, _Deferred):
             self._under_way.append(expected.media_id)
         else:
@@ -175,7 +175,7 @@ def page_of_ids(session: Session, after: str, since: float, limit: int = 500) ->
     return list(session.scalars(query))
 
 
-def append_again(session: WriteTransaction, queue: OutboxQueue, expected: ExpectedRemoteState) -> int | _Deferred:
+def resend_item(session: WriteTransaction, queue: OutboxQueue, expected: ExpectedRemoteState) -> int | _Deferred:
     """Append a create and statuses to one stream, in the caller's transaction; return how many messages were added."""
     # Lock the media row first and the stream second, as a change of status does.
     media = session.get_one(Media, expected.media_id, with_for_update=True)

@@ -15,7 +15,7 @@ from app.outbox.messages import Classification
 LONGEST_RETRY_AFTER = 3600.0
 """The longest Retry-After in seconds that is obeyed, and so the longest wait of a circuit or a hold."""
 
-_MOST_DOUBLINGS = 64
+_MAX_DOUBLINGS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Backoff:
 
     def delay(self, failures: int, retry_after: float | None = None) -> float:
         """Return the wait after `failures` failures (1, 2, …), or `retry_after` if that is longer."""
-        doubled = self.first * 2.0 ** min(max(0, failures - 1), _MOST_DOUBLINGS)
+        doubled = self.first * 2.0 ** min(max(0, failures - 1), _MAX_DOUBLINGS)
         wait = min(max(doubled, self.least) + random.uniform(0, self.jitter), self.longest)
         return max(wait, retry_after or 0.0)
 

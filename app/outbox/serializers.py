@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from app.database.history import Stored
+from app.database.history import DatabaseIdentity
 from app.database.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.formats.timestamps import optional_rfc3339
 from app.outbox.circuit import Circuit
@@ -38,7 +38,7 @@ def status(found: OutboxStatus, circuit: Circuit, held: Sequence[HeldUser]) -> d
     }
 
 
-def database(stored: Stored | None) -> dict[str, Any]:
+def database(stored: DatabaseIdentity | None) -> dict[str, Any]:
     """Serialize the database's epoch, and when it was restored if nobody has resent the lost messages since."""
     return {
         "epoch": stored.reached.epoch if stored else 1,

@@ -35,12 +35,12 @@ class TransitionStatements(ListStatements):
         """Move claimed streams on to their next messages; return media_id, acked_seq and last_seq.
 
         Also returns a stream that an earlier transaction moved on whose commit was reported as failed. Parameters:
-        rows, a list of {media_id, lease_epoch, seq, goes_on}, where `goes_on` keeps the lease for the next message;
+        rows, a list of {media_id, lease_epoch, seq, continues}, where `continues` keeps the lease for the next message;
         lease.
         """
-        given = self.rows(_S.media_id, _S.lease_epoch, _M.seq, Column("goes_on", Boolean())).subquery("given")
+        given = self.rows(_S.media_id, _S.lease_epoch, _M.seq, Column("continues", Boolean())).subquery("given")
         more = _S.last_seq > given.c.seq
-        kept = and_(more, given.c.goes_on)
+        keeps_lease = and_(more, given.c.continues)
         return (
             update(STREAM)
             .where(
@@ -50,8 +50,8 @@ class TransitionStatements(ListStatements):
             )
             .values(
                 acked_seq=given.c.seq,
-                due_at=case((kept, STREAM_LEASE.end(self.now)), (more, self.now)),
-                lease_owner=case((kept, _S.lease_owner)),
+                due_at=case((keeps_lease, STREAM_LEASE.end(self.now)), (more, self.now)),
+                lease_owner=case((keeps_lease, _S.lease_owner)),
                 waiting_since=case((more, self.now)),
                 attempts=ZERO,
                 failures=ZERO,

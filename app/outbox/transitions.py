@@ -59,7 +59,7 @@ def _deliver(
         return
     statements = queue.transition_statements(session)
     by_media = {transition.claim.message.media_id: transition for transition in delivered}
-    rows = [transition.claim.as_row | {"goes_on": transition.goes_on} for transition in by_media.values()]
+    rows = [transition.claim.as_row | {"continues": transition.continues} for transition in by_media.values()]
     moved = session.core.execute(statements.deliver, {"rows": rows, "lease": lease}).all()
     ended = {row.media_id: _ended(by_media[row.media_id]) for row in moved}
     now_ended = set()
@@ -73,7 +73,9 @@ def _deliver(
         elif media_id not in ended:
             result.lost.append(transition)
     result.continuing += [
-        by_media[row.media_id].claim for row in moved if by_media[row.media_id].goes_on and row.last_seq > row.acked_seq
+        by_media[row.media_id].claim
+        for row in moved
+        if by_media[row.media_id].continues and row.last_seq > row.acked_seq
     ]
 
 

@@ -42,7 +42,7 @@ class LogTarget:
             if stat.S_ISREG(os.fstat(2).st_mode):
                 self._path = Path(os.readlink("/proc/self/fd/2"))  # noqa: PTH115 (a descriptor's, not a link's target)
 
-    def lead_to(self, path: Path) -> None:
+    def redirect_to(self, path: Path) -> None:
         """Redirect standard error to the end of a file, created if missing. Raises OSError."""
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         os.dup2(fd, 2)
@@ -53,7 +53,7 @@ class LogTarget:
         """Open the file anew after log rotation; do nothing if standard error is not a file."""
         if self._path is not None:
             with suppress(OSError):
-                self.lead_to(self._path)
+                self.redirect_to(self._path)
 
     def _write(self, data: bytes) -> None:
         stream = sys.stderr

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-MOST_SERVING = 4
+MAX_DEFAULT_PROCESSES = 4
 """More server processes would wait for each other's commits on SQLite."""
 
 _usable_before: list[list[int]] = []
@@ -31,8 +31,8 @@ def available_count(membership: Path = Path("/proc/self/cgroup"), groups: Path =
 
 
 def default_server_processes() -> int:
-    """Return the default number of server processes: one for each processor, at most MOST_SERVING."""
-    return min(MOST_SERVING, available_count())
+    """Return the default number of server processes: one for each processor, at most MAX_DEFAULT_PROCESSES."""
+    return min(MAX_DEFAULT_PROCESSES, available_count())
 
 
 def _quotas(membership: Path, groups: Path) -> Iterator[float]:

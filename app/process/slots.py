@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from app.errors import Unavailable
 
-KEPT_FREE = 2
-ONE_IN_KEPT_FOR_OTHERS = 6
+UNSLOTTED_THREADS = 2
+RESERVED_DIVISOR = 6
 """One slot in so many is reserved for other users: two of the fourteen slots of sixteen threads."""
 
 RETRY_AFTER = 2.0
@@ -36,7 +36,7 @@ class ConcurrencyLimiter:
 
     def set_threads(self, threads: int) -> None:
         """Set the number of slots for a server with `threads` threads."""
-        self._count = max(1, threads - KEPT_FREE)
+        self._count = max(1, threads - UNSLOTTED_THREADS)
 
     @property
     def taken(self) -> int:
@@ -68,7 +68,7 @@ class ConcurrencyLimiter:
     def _check(self, user: str, *, following: bool) -> None:
         if self._held.total() >= self._count:
             raise Unavailable(f"All {self._count} slots for uploads and downloads are taken; try again.", RETRY_AFTER)
-        if _is_kept_for_others(self._held, self._count, user):
+        if _is_reserved_for_others(self._held, self._count, user):
             raise Unavailable(
                 f"You hold {self._held[user]} of the {self._count} slots for uploads and downloads, which is this"
                 " user's share while others may need the rest; let one end, or try again.",
@@ -84,7 +84,7 @@ class ConcurrencyLimiter:
                 f"{self._following.total()} event streams are open already; try again, or get the media item instead.",
                 RETRY_AFTER,
             )
-        if _is_kept_for_others(self._following, streams, user):
+        if _is_reserved_for_others(self._following, streams, user):
             raise Unavailable(
                 f"You hold {self._following[user]} of the {streams} event streams, which is this user's share while"
                 " others may need the rest; let one end, or get the media item instead.",
@@ -92,10 +92,10 @@ class ConcurrencyLimiter:
             )
 
 
-def _is_kept_for_others(held: Counter[str], count: int, user: str) -> bool:
+def _is_reserved_for_others(held: Counter[str], count: int, user: str) -> bool:
     """Whether the free slots are reserved for users below their share, half of `count`, and this user has a share."""
-    kept_for_others = max(1, count // ONE_IN_KEPT_FOR_OTHERS)
-    return held[user] >= -(-count // 2) and count - held.total() <= kept_for_others
+    reserved = max(1, count // RESERVED_DIVISOR)
+    return held[user] >= -(-count // 2) and count - held.total() <= reserved
 
 
 def _subtract(counter: Counter[str], user: str) -> None:

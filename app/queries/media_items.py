@@ -27,12 +27,12 @@ _LIST = "media"
 
 @dataclass(frozen=True, slots=True)
 class MediaView:
-    """A media item with its last run and its stream, if any; `all_wait_for` is the reason that blocks all detection."""
+    """A media item with its last run and its stream, if any; `all_blocked_reason` is why all detection is blocked."""
 
     media: Media
     run: DetectionRun | None
     stream: OutboxStream | None
-    all_wait_for: str | None = None
+    all_blocked_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

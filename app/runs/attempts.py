@@ -29,8 +29,8 @@ from app.runs.claims import ClaimedRun
 from app.runs.detection_breaker import POLL_SECONDS, DetectionBreaker, probe_detector
 from app.runs.detector_process import DetectorProcess
 from app.runs.house_faults import FaultKind, detector_fault, file_fault
+from app.runs.job_runner import JobRunner, RunLost
 from app.runs.lifecycle import MAX_ATTEMPTS, Runs
-from app.runs.run_stream import RunLost, RunStream
 from app.storage import open_stored
 
 log = structlog.get_logger()
@@ -51,13 +51,13 @@ class RunAttempts:
     def __init__(
         self,
         runs: Runs,
-        stream: RunStream,
+        job_runner: JobRunner,
         breaker: DetectionBreaker,
         folder_reason: Callable[[Path], str | None],
         stopping: threading.Event,
     ) -> None:
         self._runs = runs
-        self._stream = stream
+        self._job_runner = job_runner
         self._breaker = breaker
         self._folder_reason = folder_reason
         self._stopping = stopping
@@ -79,7 +79,7 @@ class RunAttempts:
 
     def _attempt(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> bool:
         try:
-            rest = self._stream.follow(process, claimed, job)
+            rest = self._job_runner.run(process, claimed, job)
         except Undecodable as error:
             return self._runs.fail(claimed, RunFailure.UNDECODABLE, str(error), skipped=process.skipped)
         except MediaTooLarge as error:

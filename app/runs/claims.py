@@ -124,7 +124,7 @@ class Claims:
 
 def _lease_statement(now: ColumnElement[float]) -> Update:
     chosen = _next(now).cte("chosen")
-    goes_on = and_(_R.state == RunState.QUEUED, _R.position.is_not(None), _R.detector == bindparam("name"))
+    continues = and_(_R.state == RunState.QUEUED, _R.position.is_not(None), _R.detector == bindparam("name"))
     return (
         update(DetectionRun)
         .where(DetectionRun.id.in_(select(chosen.c.id)))
@@ -135,12 +135,12 @@ def _lease_statement(now: ColumnElement[float]) -> Update:
             # The server of a run whose lease has expired died. That attempt is counted already.
             attempts=case((_R.state == RunState.QUEUED, _R.attempts + 1), else_=_R.attempts),
             claimed_at=now,
-            started_at=case((goes_on, _R.started_at), else_=now),
-            frames_done=case((goes_on, _R.frames_done), else_=0),
-            boxes_done=case((goes_on, _R.boxes_done), else_=0),
-            packets_skipped=case((goes_on, _R.packets_skipped), else_=0),
-            results_epoch=case((goes_on, _R.results_epoch), else_=_R.lease_epoch + 1),
-            position=case((goes_on, _R.position)),
+            started_at=case((continues, _R.started_at), else_=now),
+            frames_done=case((continues, _R.frames_done), else_=0),
+            boxes_done=case((continues, _R.boxes_done), else_=0),
+            packets_skipped=case((continues, _R.packets_skipped), else_=0),
+            results_epoch=case((continues, _R.results_epoch), else_=_R.lease_epoch + 1),
+            position=case((continues, _R.position)),
         )
         .returning(DetectionRun)
     )

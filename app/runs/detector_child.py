@@ -36,7 +36,7 @@ from app.errors import (
     StoredFileUnreadable,
     Undecodable,
 )
-from app.runs.spawn import Spawned
+from app.runs.spawn import SpawnedProcess
 
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ class DetectorChild:
     def __init__(self, start: Start) -> None:
         self._limits = start.limits
         self._stopping = threading.Lock()
-        self._process = Spawned(start.options)
+        self._process = SpawnedProcess(start.options)
         self._channel = self._process.channel
         self._channel.limit_waits(start.limits.stall_seconds)
         self.sandbox: Sandbox | None = None
@@ -169,7 +169,7 @@ class DetectorChild:
         except BlockingIOError as error:
             raise self._stalled() from error
         except (EOFError, OSError) as error:
-            raise self._gone() from error
+            raise self._exited() from error
         except (ValueError, LookupError, TypeError, ArithmeticError) as error:
             raise DetectorFailed("the detector sent a malformed message") from error
 
@@ -197,7 +197,7 @@ class DetectorChild:
     def _stalled(self) -> DetectorFailed:
         return self._broken(f"the detector gave no sign of life for {self._limits.stall_seconds:g} seconds")
 
-    def _gone(self) -> DetectionsError:
+    def _exited(self) -> DetectionsError:
         code = self._process.exit_code(self._limits.stop_seconds)
         if code is None:
             return self._broken("the detector closed its pipe")

@@ -37,8 +37,8 @@ from app.runs.detection_breaker import DetectionBreaker, may_work
 from app.runs.detector_process import DetectorProcess
 from app.runs.house_faults import FaultKind, detector_fault
 from app.runs.in_memory import BoundedQueue, JobResult, WaitingJob
+from app.runs.job_runner import JobRunner
 from app.runs.lifecycle import Runs
-from app.runs.run_stream import RunStream
 from app.runs.speculative_job import IdleDetectors, SpeculativeJob
 
 log = structlog.get_logger()
@@ -95,8 +95,8 @@ class RunExecutor(Background):
         self._speculative_jobs: set[SpeculativeJob] = set()
         self._workers = workers
         self._in_memory = BoundedQueue(WAITING_IN_MEMORY * workers)
-        stream = RunStream(runs, self._stopping.is_set, self._in_memory.has_jobs_of_others, max_boxes)
-        self._attempts = RunAttempts(runs, stream, self.breaker, folder_reason, self._stopping)
+        job_runner = JobRunner(runs, self._stopping.is_set, self._in_memory.has_jobs_of_others, max_boxes)
+        self._attempts = RunAttempts(runs, job_runner, self.breaker, folder_reason, self._stopping)
         self._under_way: set[ClaimedRun] = set()
         self._processes: list[DetectorProcess] = []
 

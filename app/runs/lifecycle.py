@@ -19,11 +19,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import and_, case, delete, or_, select, update
+from sqlalchemy import and_, case, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.database import Database, Queries, Topic, WriteTransaction, counters
-from app.database.models import Detection, DetectionRun, Media, MediaStatus, RunFailure, RunState
+from app.database.models import DetectionRun, Media, MediaStatus, RunFailure, RunState
 from app.detection.results import FrameResult
 from app.errors import AlreadyProcessing, Forbidden, HouseFault, NotProcessing
 from app.media.status import change_status
@@ -34,11 +34,12 @@ from app.runs.run_updates import (
     count_lost_lease,
     delete_results,
     fail_run,
+    finish_run,
     record_frames,
     update_if_leased,
     update_run,
 )
-from app.runs.statements import BLOCKED, NOT_BLOCKED, RUN_LEASE, UNDER_WAY, RunStatements, add_results, boxes_of
+from app.runs.statements import BLOCKED, NOT_BLOCKED, RUN_LEASE, UNDER_WAY, RunStatements, usable_run
 
 MAX_ATTEMPTS = 2
 """Attempts after which a run fails if each ended with the death of its detector."""
@@ -130,8 +131,9 @@ class Runs:
 
     def find_or_start(self, media_id: str, wanted: RunRequest) -> int:
         """Return the run under way, or else the last equal one that this detector finished, or else a new one."""
+        usable = usable_run(media_id, self.detector, wanted.confidence, wanted.frame_interval)
         while True:
-            found = self._usable(media_id, wanted)
+            found = self._queries.fetch(lambda session: session.scalar(usable))
             if found is not None:
                 return found
             try:
@@ -205,21 +207,11 @@ class Runs:
         `warnings` describe what is missing from a damaged picture.
         """
         with self._database.write_transaction() as session:
-            fence = {"run": claimed.run_id, "epoch": claimed.epoch}
-            done = {
-                "frames": len(results),
-                "boxes": boxes_of(results),
-                "skipped": skipped,
-                "warnings": list(warnings) or None,
-            }
-            ended = session.core.execute(self._statements.finish, fence | done).first()
-            if ended is None:
-                count_lost_lease(session, claimed)
+            seconds = finish_run(session, self._statements, claimed, results, skipped=skipped, warnings=warnings)
+            if seconds is None:
                 return False
-            add_results(session, claimed.run_id, results)
             self._report(session, claimed, MediaStatus.AI_PROCESSED)
-            ended_run = counters.of_ended_run(RunState.DONE, ended[0])
-            counters.add(session, {**ended_run, **counters.of_frames(len(results))})
+            counters.add(session, {**counters.of_ended_run(RunState.DONE, seconds), **counters.of_frames(len(results))})
             return True
 
     def fail(self, claimed: ClaimedRun, failure: RunFailure, reason: str, *, skipped: int = 0) -> bool:
@@ -284,21 +276,6 @@ class Runs:
     def _columns(self, media_id: str, wanted: RunRequest) -> dict[str, Any]:
         return {"media_id": media_id, "detector": self.detector, **asdict(wanted)}
 
-    def _usable(self, media_id: str, wanted: RunRequest) -> int | None:
-        done_alike = and_(
-            DetectionRun.state == RunState.DONE,
-            DetectionRun.detector == self.detector,
-            DetectionRun.confidence == wanted.confidence,
-            DetectionRun.frame_interval == wanted.frame_interval,
-        )
-        usable = (
-            select(DetectionRun.id)
-            .where(DetectionRun.media_id == media_id, or_(UNDER_WAY, done_alike))
-            .order_by(DetectionRun.id.desc())
-            .limit(1)
-        )
-        return self._queries.fetch(lambda session: session.scalar(usable))
-
     def _anything_to_claim(self) -> bool:
         return self._queries.fetch(lambda session: session.scalar(self._statements.any_claimable)) is not None
 
@@ -323,18 +300,3 @@ def release_runs(database: Database, run_ids: Sequence[int]) -> None:
         ).all()
         if released:
             session.notify(Topic.RUNS)
-
-
-def delete_run(database: Database, run_id: int, *, batch: int) -> bool:
-    """Delete up to `batch` boxes of a run and the rest of their last frame; return True once the run itself is gone."""
-    boxes = Detection.run_id == run_id
-    with database.write_transaction() as session:
-        beyond = session.scalar(
-            select(Detection.frame).where(boxes).order_by(Detection.frame, Detection.ordinal).offset(batch).limit(1)
-        )
-        if beyond is None:
-            session.execute(delete(Detection).where(boxes))
-            session.execute(delete(DetectionRun).where(DetectionRun.id == run_id))
-        else:
-            session.execute(delete(Detection).where(boxes, Detection.frame <= beyond))
-    return beyond is None

@@ -2,7 +2,7 @@
 
 A run is superseded by a later one of the same media item that is done. Its row is deleted with its boxes, so that
 nobody reads it as a run that found nothing. Runs are read in pages and boxes deleted in batches, by key and with
-pauses, so that transactions stay short.
+pauses, so that transactions stay short. This module begins transactions.
 """
 
 import time
@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import and_, exists, select
+from sqlalchemy import and_, delete, exists, select
 from sqlalchemy.orm import aliased
 
 from app.database import Database, Queries
-from app.database.models import DetectionRun, RunState
-from app.runs.lifecycle import delete_run
+from app.database.models import Detection, DetectionRun, RunState
 
 log = structlog.get_logger()
 
@@ -70,5 +69,18 @@ class SupersededRuns:
         return _Page([row.id for row in rows if row.superseded], rows[-1].id if rows else None)
 
     def _delete(self, run_id: int) -> None:
-        while not delete_run(self._database, run_id, batch=BATCH):
+        while not self._delete_batch(run_id):
             self._sleep(PAUSE_SECONDS)
+
+    def _delete_batch(self, run_id: int) -> bool:
+        """Delete up to BATCH boxes and the rest of their last frame, or the last boxes and the run; True after that."""
+        boxes = Detection.run_id == run_id
+        in_order = select(Detection.frame).where(boxes).order_by(Detection.frame, Detection.ordinal)
+        with self._database.write_transaction() as session:
+            last = session.scalar(in_order.offset(BATCH).limit(1))
+            if last is None:
+                session.execute(delete(Detection).where(boxes))
+                session.execute(delete(DetectionRun).where(DetectionRun.id == run_id))
+            else:
+                session.execute(delete(Detection).where(boxes, Detection.frame <= last))
+        return last is None

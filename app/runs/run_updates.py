@@ -11,7 +11,7 @@ from app.database import WriteTransaction, counters
 from app.database.models import Detection, DetectionRun, RunFailure, RunState
 from app.detection.results import FrameResult
 from app.runs.claims import ClaimedRun
-from app.runs.statements import NOT_BLOCKED, RUN_LEASE, add_results, boxes_of
+from app.runs.statements import NOT_BLOCKED, RUN_LEASE, RunStatements, add_results, boxes_of
 
 
 def update_if_leased(session: WriteTransaction, claimed: ClaimedRun, values: Mapping[str, object]) -> bool:
@@ -47,6 +47,35 @@ def record_frames(
         add_results(session, claimed.run_id, results)
         counters.add(session, counters.of_frames(len(results)))
     return updated
+
+
+def finish_run(
+    session: WriteTransaction,
+    statements: RunStatements,
+    claimed: ClaimedRun,
+    results: Sequence[FrameResult],
+    *,
+    skipped: int,
+    warnings: Sequence[str],
+) -> float | None:
+    """End the run as done with the results of its last frames; return the seconds since its start.
+
+    Returns None if the lease was lost.
+    """
+    values = {
+        "run": claimed.run_id,
+        "epoch": claimed.epoch,
+        "frames": len(results),
+        "boxes": boxes_of(results),
+        "skipped": skipped,
+        "warnings": list(warnings) or None,
+    }
+    ended = session.core.execute(statements.finish, values).first()
+    if ended is None:
+        count_lost_lease(session, claimed)
+        return None
+    add_results(session, claimed.run_id, results)
+    return float(ended[0])
 
 
 def fail_run(

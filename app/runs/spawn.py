@@ -20,7 +20,7 @@ _MAX_STDERR_BYTES = 4096
 """Bytes of standard error that are read at a time."""
 
 
-class Spawned:
+class SpawnedProcess:
     """A started process with this side's end of its channel and of its standard error."""
 
     def __init__(self, options: DetectorOptions) -> None:

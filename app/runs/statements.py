@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     Executable,
     Integer,
+    Select,
     Table,
     and_,
     bindparam,
@@ -101,6 +102,17 @@ def claimable(now: ColumnElement[float]) -> ColumnElement[bool]:
     """Return the condition that a run may be claimed: it waits for a detector only, or its lease has expired."""
     waits = and_(_R.state == RunState.QUEUED, _R.waiting_kind.is_(None))
     return and_(UNDER_WAY, or_(waits, RUN_LEASE.has_run_out(now)))
+
+
+def usable_run(media_id: str, detector: str, confidence: float, frame_interval: float) -> Select[int]:
+    """Select the last run of a media item that is under way, or that is done with this detector and these options."""
+    is_equal = and_(
+        _R.state == RunState.DONE,
+        _R.detector == detector,
+        _R.confidence == confidence,
+        _R.frame_interval == frame_interval,
+    )
+    return select(_R.id).where(_R.media_id == media_id, or_(UNDER_WAY, is_equal)).order_by(_R.id.desc()).limit(1)
 
 
 def add_results(session: WriteTransaction, run_id: int, results: Iterable[FrameResult]) -> None:

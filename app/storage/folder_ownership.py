@@ -172,7 +172,7 @@ class FolderOwnership:
         )
         return True
 
-    def write_markers(self, stored: history.Stored) -> None:
+    def write_markers(self, stored: history.DatabaseIdentity) -> None:
         """Write the database's progress to the markers, except those of other databases or that cannot be written."""
         for folder in self.paths:
             try:
@@ -205,7 +205,7 @@ class FolderOwnership:
             for folder, marker in markers.items()
         ]
 
-    def _first_start(self, markers: dict[Path, Marker | None]) -> history.Stored:
+    def _first_start(self, markers: dict[Path, Marker | None]) -> history.DatabaseIdentity:
         """Create the database's id and the markers in one transaction, so that no process sees half of it."""
         with self._database.write_transaction() as session:
             stored = history.get(session)

@@ -72,7 +72,7 @@ class _TimedCheck:
 
 def _database_reasons(services: Services) -> list[str]:
     try:
-        reason, all_wait_for = services.queries.fetch(_database_state)
+        reason, all_blocked_reason = services.queries.fetch(_database_state)
     except (DatabaseUnfit, DatabaseFailed) as error:
         return [str(error)]
     except (SQLAlchemyError, DetectionsError) as error:
@@ -80,7 +80,7 @@ def _database_reasons(services: Services) -> list[str]:
     if reason:
         return [reason]
     fault = services.executor.breaker.fault
-    waits = str(fault) if fault else all_wait_for
+    waits = str(fault) if fault else all_blocked_reason
     return [*_write_reasons(services), *([f"detection waits: {waits}"] if waits else [])]
 
 

@@ -98,7 +98,7 @@ def test_no_redirect_is_followed_and_no_token_leaves_for_another_host(
     assert found.detail.endswith(f"answered {status} to {elsewhere.url}/steal")
 
 
-def test_a_look_follows_no_redirect_either(make_client: MakeClient) -> None:
+def test_a_record_lookup_follows_no_redirect_either(make_client: MakeClient) -> None:
     with Server(OK) as elsewhere, Server(answer(409), answer(302, location=elsewhere.url)) as server:
         assert make_client(server.url).deliver(message()).verdict is Verdict.RETRY_LIMITED
     assert elsewhere.connections == 0

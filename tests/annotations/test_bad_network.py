@@ -70,7 +70,7 @@ def test_no_send_outlasts_its_deadline(make_client: MakeClient, slow: Step, befo
     assert found.detail == "POST /api/media: timed out"
 
 
-def test_one_deadline_covers_the_look_after_a_conflict(make_client: MakeClient) -> None:
+def test_one_deadline_covers_the_record_lookup_after_a_conflict(make_client: MakeClient) -> None:
     def late_conflict(peer: Peer) -> None:
         time.sleep(DEADLINE * 0.8)
         peer.send(answer(409))
@@ -84,9 +84,9 @@ def test_one_deadline_covers_the_look_after_a_conflict(make_client: MakeClient) 
     assert found.outcome_unknown is False
 
 
-def test_no_time_left_for_a_second_request_is_no_trouble_of_the_endpoint(make_client: MakeClient) -> None:
+def test_no_time_left_for_a_second_request_does_not_count_against_the_endpoint(make_client: MakeClient) -> None:
     class SlowTokens:
-        is_one_for_all = False
+        is_shared = False
 
         def token_for(self, user_id: str, *, fresh: bool = False) -> str:
             time.sleep(DEADLINE if fresh else 0)
@@ -251,7 +251,7 @@ def test_an_interim_answer_alone_is_never_followed_by_another_request(make_clien
     assert server.connections == 2
 
 
-def test_an_idle_connection_that_was_closed_is_no_trouble(make_client: MakeClient) -> None:
+def test_a_closed_idle_connection_is_replaced_without_a_failure(make_client: MakeClient) -> None:
     with Server(say(OK), OK) as server:
         client = make_client(server.url)
         client.deliver(message())

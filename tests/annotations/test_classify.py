@@ -232,7 +232,7 @@ CANNOT_BE_LOOKED_INTO: dict[str, Step] = {
 
 @pytest.mark.parametrize("kind", MessageKind)
 @pytest.mark.parametrize("look", CANNOT_BE_LOOKED_INTO.values(), ids=CANNOT_BE_LOOKED_INTO.keys())
-def test_a_conflict_that_cannot_be_looked_into_is_not_the_last_word(
+def test_a_conflict_whose_record_cannot_be_read_is_not_final(
     make_client: MakeClient, look: Step, kind: MessageKind
 ) -> None:
     found = delivered_to(Server(answer(409), look), make_client, kind)
@@ -262,7 +262,7 @@ def with_reference(
 
 @pytest.mark.parametrize("kind", MessageKind)
 @pytest.mark.parametrize("look", [answer(404), answer(403), answer(405)], ids=["404", "403", "405"])
-def test_where_others_can_be_looked_at_and_this_one_cannot_it_is_parked_with_both_answers(
+def test_if_other_records_can_be_read_and_this_one_cannot_it_is_parked_with_both_answers(
     make_client: MakeClient, look: Step, kind: MessageKind
 ) -> None:
     found = with_reference(make_client, kind, look, record(id=OTHER.media_id), outcome_unknown=True)
@@ -274,7 +274,7 @@ def test_where_others_can_be_looked_at_and_this_one_cannot_it_is_parked_with_bot
 
 @pytest.mark.parametrize("look", [answer(404), answer(403), answer(405)], ids=["404", "403", "405"])
 @pytest.mark.parametrize(("kind", "unknown"), [(CREATE, False), (CREATE, True), (STATUS, True)])
-def test_where_nothing_can_be_looked_into_it_is_taken_for_done_and_noted_as_unseen(
+def test_if_no_record_can_be_read_it_counts_as_delivered_and_is_noted_as_unseen(
     make_client: MakeClient, look: Step, kind: MessageKind, unknown: bool
 ) -> None:
     found = with_reference(make_client, kind, look, answer(404), outcome_unknown=unknown)
@@ -303,7 +303,7 @@ def test_nothing_is_concluded_while_the_other_item_cannot_be_asked_for(make_clie
     [(Peer.reset, RETRY), (cut_off, RETRY), (answer(500), RETRY), (answer(503), UNFIT), (answer(429), HOLD)],
     ids=["reset", "cut", "500", "503", "429"],
 )
-def test_a_look_that_fails_is_repeated_and_keeps_the_doubt_as_it_was(
+def test_a_failed_record_lookup_is_repeated_and_leaves_the_outcome_unknown(
     make_client: MakeClient, look: Step, verdict: Verdict, kind: MessageKind, unknown: bool
 ) -> None:
     found = delivered_to(Server(answer(409), look), make_client, kind, outcome_unknown=unknown)

@@ -171,7 +171,7 @@ class Tokens:
     def __init__(self) -> None:
         self.given: list[tuple[str, bool]] = []
 
-    is_one_for_all = False
+    is_shared = False
 
     def token_for(self, user_id: str, *, fresh: bool = False) -> str:
         self.given.append((user_id, fresh))
@@ -195,14 +195,14 @@ def test_a_fresh_token_is_tried_once_only(make_client: MakeClient) -> None:
     assert len(server.requests) == 2
 
 
-def test_a_look_after_a_fresh_token_asks_for_no_fresher_one(make_client: MakeClient) -> None:
+def test_a_record_lookup_after_a_fresh_token_asks_for_no_fresher_one(make_client: MakeClient) -> None:
     with Server(answer(401), answer(409), answer(401)) as server:
         found = make_client(server.url).deliver(message())
     assert found.verdict == Verdict.RETRY_LIMITED
     assert len(server.requests) == 3
 
 
-def test_the_idempotency_key_is_the_same_at_every_try_and_the_look_has_none(make_client: MakeClient) -> None:
+def test_the_idempotency_key_is_the_same_at_every_attempt_and_the_lookup_has_none(make_client: MakeClient) -> None:
     with Server(answer(401), answer(409), answer(404)) as server:
         make_client(server.url).deliver(message())
     first, second, look = (one.headers for one in server.requests)
@@ -211,7 +211,7 @@ def test_the_idempotency_key_is_the_same_at_every_try_and_the_look_has_none(make
     assert look["x-request-id"] == "request-7"
 
 
-def test_a_look_gives_the_record_that_the_service_has(make_client: MakeClient) -> None:
+def test_a_fetch_for_adoption_returns_the_record_of_the_service(make_client: MakeClient) -> None:
     known = {"id": MEDIA, "mediaType": "Image", "name": "Zürich"}
     with Server(answer(200, json.dumps(known).encode())) as server:
         assert make_client(server.url).fetch_for_adoption(MEDIA, "ada") == known
@@ -222,21 +222,23 @@ def test_a_look_gives_the_record_that_the_service_has(make_client: MakeClient) -
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
-def test_a_look_finds_nothing_where_there_is_nothing_to_see(make_client: MakeClient, status: int) -> None:
+def test_a_fetch_for_adoption_returns_none_without_a_record(make_client: MakeClient, status: int) -> None:
     with Server(answer(status)) as server:
         assert make_client(server.url).fetch_for_adoption(MEDIA, "ada") is None
 
 
 @pytest.mark.parametrize(
-    "trouble", [answer(500), answer(401), answer(302), answer(400), answer(200, b"[]"), b"garbage\r\n", Peer.reset]
+    "failure", [answer(500), answer(401), answer(302), answer(400), answer(200, b"[]"), b"garbage\r\n", Peer.reset]
 )
-def test_a_look_that_gets_no_proper_answer_says_that_it_is_unavailable(make_client: MakeClient, trouble: bytes) -> None:
-    with Server(trouble) as server, pytest.raises(Unavailable, match="annotations service") as raised:
+def test_a_fetch_for_adoption_without_a_proper_answer_raises_unavailable(
+    make_client: MakeClient, failure: bytes
+) -> None:
+    with Server(failure) as server, pytest.raises(Unavailable, match="annotations service") as raised:
         make_client(server.url).fetch_for_adoption(MEDIA, "ada")
     assert TOKEN not in repr(raised.value)
 
 
-def test_a_look_at_a_service_that_is_down_says_that_it_is_unavailable(make_client: MakeClient) -> None:
+def test_a_fetch_for_adoption_from_a_service_that_is_down_raises_unavailable(make_client: MakeClient) -> None:
     with pytest.raises(Unavailable):
         make_client(f"http://127.0.0.1:{free_port()}").fetch_for_adoption(MEDIA, "ada")
 
@@ -277,7 +279,7 @@ def test_a_record_that_is_not_there_is_none(make_client: MakeClient) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 405, 501, 302, 204, 200, 404])
-def test_where_nobody_may_look_nothing_is_known(make_client: MakeClient, status: int) -> None:
+def test_without_readable_records_nothing_is_known(make_client: MakeClient, status: int) -> None:
     """No GET, forbidden, a redirect, an empty answer, or HTML."""
     page = b"" if status == 204 else b"<!DOCTYPE html><title>Sign in</title>"
     with Server(answer(status, page, content_type="text/html")) as server, pytest.raises(RecordsNotReadable) as said:
@@ -292,7 +294,7 @@ def test_the_record_of_another_item_tells_nothing_of_this_one(make_client: MakeC
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429, 408])
-def test_who_cannot_answer_now_has_not_said_that_nobody_may_look(make_client: MakeClient, status: int) -> None:
+def test_a_service_that_cannot_answer_now_does_not_count_as_unreadable(make_client: MakeClient, status: int) -> None:
     with Server(answer(status)) as server, pytest.raises(Unavailable) as said:
         make_client(server.url).fetch_record(MEDIA, "ada")
     assert not isinstance(said.value, RecordsNotReadable)

@@ -27,7 +27,7 @@ def test_an_address_needs_no_lookup(host: str) -> None:
     assert threads() == 0
 
 
-def test_each_name_is_looked_up_when_it_is_asked_for_and_leaves_no_thread() -> None:
+def test_each_name_is_resolved_when_needed_and_leaves_no_thread() -> None:
     asked: list[object] = []
 
     def lookup(host: str, port: int, **options: object) -> Addresses:
@@ -64,7 +64,7 @@ def test_a_silent_name_server_is_given_up_and_holds_one_thread_however_many_ask(
     eventually(lambda: threads() == 0)
 
 
-def test_a_lookup_that_failed_is_told_and_the_next_one_is_new() -> None:
+def test_a_failed_lookup_raises_and_the_next_one_is_new() -> None:
     answers: list[OSError | Addresses] = [OSError("no such name"), TimeoutError("the server said so"), FOUND]
 
     def lookup(host: str, port: int, **options: object) -> Addresses:

@@ -85,7 +85,7 @@ def test_a_receiver_whose_clock_is_a_little_off_takes_it(behind: float) -> None:
 
 
 @pytest.mark.parametrize("later", [300, 86400])
-def test_a_token_that_was_kept_is_of_no_use_later(later: float) -> None:
+def test_a_stored_token_is_of_no_use_later(later: float) -> None:
     assert not accepted_at(MintedTokens(SECRET, clock=lambda: NOW).token_for("ada"), NOW + later)
 
 
@@ -109,7 +109,7 @@ def test_an_identity_cannot_take_the_place_of_another_claim(claim: str) -> None:
 
 
 @given(st.text())
-def test_any_identity_comes_through_whole(user_id: str) -> None:
+def test_any_identity_is_passed_on_unchanged(user_id: str) -> None:
     assert claims_of(MintedTokens(SECRET).token_for(user_id))["sub"] == user_id
 
 

@@ -1,4 +1,4 @@
-"""What clients and supervisors are told while the database is not at its place, or locked by somebody."""
+"""Responses to clients and probes while the database file is missing or locked."""
 
 import shutil
 import sqlite3
@@ -25,7 +25,7 @@ def file_of(api: Api) -> Path:
 
 
 def media_in(path: Path) -> int:
-    """How many media items a file holds that the service may still be giving what its log holds."""
+    """Return the number of media items in a file whose log the service may still be checkpointing."""
     deadline = time.monotonic() + 30
     while True:
         try:

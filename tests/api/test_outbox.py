@@ -1,4 +1,4 @@
-"""The outbox over HTTP, for administrators alone: looked at, and repaired, as the commands do."""
+"""The outbox over HTTP, for administrators only: reading and repairing as the commands do."""
 
 import json
 import threading
@@ -28,7 +28,7 @@ CALLS = [
 
 
 def ask(api: Api, method: str, path: str, **options: Any) -> TestResponse:
-    """One request of an administrator's."""
+    """Send an administrator's request."""
     headers = {"Authorization": f"Bearer {token('root', roles=['admin'])}"} | options.pop("headers", {})
     return api.request(method, path, headers=headers, **options)
 
@@ -48,7 +48,7 @@ def retry(api: Api, **body: Any) -> int:
 
 
 def parked(api: Api, annotations: ReferenceService, number: int) -> str:
-    """A media whose create was refused."""
+    """Return a media item whose create was refused."""
     media_id = media_id_of_bytes(picture(number))
     annotations.control(fail={"status": 422, "times": 2, "match": {"mediaId": media_id}})
     api.upload("/media", picture(number))

@@ -1,4 +1,4 @@
-"""`flask outbox resend` and what `verify --remote` says: documents, exit codes, one line for each failure."""
+"""`flask outbox resend` and `verify --remote`: output, exit codes, one line for each failure."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ UNKNOWN = "0123456789abcdef"
 
 
 def delivered(shell: Shell, *numbers: int) -> list[str]:
-    """New media of which everything has arrived."""
+    """Return new media items whose messages are all delivered."""
     media_ids = [shell.upload(number) for number in numbers]
     shell.run("outbox", "flush")
     return media_ids
@@ -46,7 +46,7 @@ def test_what_is_missing_is_said_again_and_arrives(shell: Shell, annotations: Re
     assert known(annotations) == {lost, kept}
     table = shell.run("outbox", "resend", "--missing")
     assert table.stdout == ""
-    assert table.stderr == "2 asked for, 0 are said again.\n"
+    assert table.stderr == "2 compared, 0 will be sent again.\n"
 
 
 def test_those_named_are_said_again_and_unknown_ones_are_told(shell: Shell, annotations: ReferenceService) -> None:

@@ -1,4 +1,4 @@
-"""What all commands have in common: help, foreseeable faults in one line, tables that fit."""
+"""What all commands have in common: help, errors in one line, tables that fit the terminal."""
 
 import re
 import sqlite3

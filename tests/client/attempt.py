@@ -1,4 +1,4 @@
-"""One upload of a small file to a server that answers as it is told, and what comes of it."""
+"""One upload of a small file to a server with scripted responses, and its result."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ STORED = document({"media": record(), "duplicate": False}, 201)
 
 
 class Observer:
-    """What an upload tells of itself."""
+    """Records the progress of an upload."""
 
     def __init__(self, on_bytes: Callable[[int], None] | None = None) -> None:
         self.counts: list[int] = []
@@ -52,7 +52,7 @@ class Observer:
 
 
 class Attempt:
-    """One upload of CONTENT to a server that takes these steps; waits are noted instead of being waited for."""
+    """An upload of CONTENT to a server with these responses; waits are recorded and not waited for."""
 
     def __init__(
         self,

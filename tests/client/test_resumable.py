@@ -1,4 +1,4 @@
-"""Resumable uploads of the client against servers that answer as they are told: from where it goes on, and when not."""
+"""The client's resumable uploads against servers with scripted responses: where it continues, and when not."""
 
 import json
 import os
@@ -155,7 +155,7 @@ def test_a_file_that_changes_between_two_parts_is_told_as_such(tmp_path: Path) -
 
     sent = Attempt(tmp_path, MISSING, CREATED, took(PART), part_bytes=PART, on_bytes=touch)
     assert sent.result.outcome == "failed"
-    assert "was changed" in (sent.result.reason or "")
+    assert "changed while it was sent" in (sent.result.reason or "")
     assert len(sent.requests) == 3
 
 

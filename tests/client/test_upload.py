@@ -1,4 +1,4 @@
-"""The upload client against servers that answer as they are told: what is tried again, and what is told of it."""
+"""The upload client against servers with scripted responses: what is retried, and what is reported."""
 
 import json
 import os
@@ -125,7 +125,7 @@ def test_a_file_that_is_cut_while_it_is_sent_is_told_as_such(tmp_path: Path) -> 
         )
         result = uploader.upload(path, Observer(cut_large))
     assert (result.outcome, waits) == ("failed", [])
-    assert "was cut" in (result.reason or "")
+    assert "was truncated" in (result.reason or "")
 
 
 def test_a_file_that_changed_while_it_was_sent_is_told_as_such(tmp_path: Path) -> None:

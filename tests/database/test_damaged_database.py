@@ -99,7 +99,7 @@ def test_an_index_whose_entries_are_not_its_tables_is_found_although_its_pages_a
     assert "uq_media_path does not find 1 rows" in damage.problem
 
 
-def test_a_header_that_is_none_is_told_and_named_by_commands_in_one_line(path: Path, settings: dict[str, str]) -> None:
+def test_an_invalid_header_is_reported_by_commands_in_one_line(path: Path, settings: dict[str, str]) -> None:
     damage_page(path, 1, at=0)
     [damage] = found_in(path)
     assert "not a database" in damage.problem
@@ -118,7 +118,7 @@ def test_verify_tells_of_damage_with_exit_code_5_and_says_how_to_rescue(path: Pa
     shell.api.close()
 
 
-def test_damage_is_told_by_uploads_and_readiness_and_logged_once(
+def test_damage_is_reported_by_uploads_and_readiness_and_logged_once(
     path: Path, settings: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     damage_page(path, root_page(path, "uq_media_path"), at=0)
@@ -138,7 +138,7 @@ def test_damage_is_told_by_uploads_and_readiness_and_logged_once(
     assert not any("Traceback" in line.get("exception", "") for line in lines)
 
 
-def test_a_damaged_frame_of_the_log_is_told_as_a_restored_database_and_its_uploads_can_come_again(
+def test_a_damaged_frame_of_the_log_is_reported_as_a_restored_database_and_its_uploads_can_come_again(
     path: Path, settings: dict[str, str]
 ) -> None:
     contents = [picture(200 + number) for number in range(4)]

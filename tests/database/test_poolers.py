@@ -154,7 +154,7 @@ def test_it_is_named_also_while_others_keep_its_sessions_busy(postgres_url: str)
 
 
 @pytest.mark.parametrize("size", [1, 4])
-def test_a_pooler_of_sessions_is_told_of_and_used_as_it_is(size: int, postgres_url: str) -> None:
+def test_a_session_pooler_is_reported_and_used(size: int, postgres_url: str) -> None:
     with pooled(postgres_url, "session", size=size) as database:
         assert "a pooler at 127.0.0.1:" in (database.check() or "")
         assert shown(database) == MUST_HOLD
@@ -216,7 +216,7 @@ def arrival(database: Database, change: Callable[[], object]) -> float:
         watcher.stop()
 
 
-def test_what_others_commit_is_looked_for_now_and_then_where_nothing_can_be_listened_to(postgres_url: str) -> None:
+def test_commits_of_others_are_polled_for_where_notifications_do_not_work(postgres_url: str) -> None:
     with (
         closing(Database(postgres_url)) as elsewhere,
         closing(World(elsewhere)) as world,

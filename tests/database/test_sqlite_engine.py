@@ -43,14 +43,14 @@ def two(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, sqlite3.Connection
 Two = tuple[sqlite3.Connection, sqlite3.Connection]
 
 
-def test_a_writer_that_finds_another_one_looks_again_within_a_fraction_of_a_millisecond(two: Two) -> None:
+def test_a_writer_that_finds_another_one_retries_within_a_fraction_of_a_millisecond(two: Two) -> None:
     waiting = Waiting(two[0], frees_after=0.002)
     begin_writing(two[1], 20, waiting.now, waiting.sleep)
     assert two[1].in_transaction
     assert set(waiting.pauses) == {SHORTEST_PAUSE_SECONDS}
 
 
-def test_who_has_waited_long_looks_less_often_but_ten_times_in_a_tenth_of_a_second(two: Two) -> None:
+def test_a_writer_that_has_waited_long_retries_less_often_but_ten_times_in_a_tenth_of_a_second(two: Two) -> None:
     waiting = Waiting(two[0], frees_after=10)
     begin_writing(two[1], 20, waiting.now, waiting.sleep)
     assert waiting.pauses == sorted(waiting.pauses)

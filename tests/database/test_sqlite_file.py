@@ -206,7 +206,7 @@ def test_a_log_that_is_removed_beneath_its_file_loses_nothing(database: Database
     assert counted_in(home / "d.db") == 3
 
 
-def test_looking_for_a_database_that_is_not_there_makes_nothing_and_says_which(tmp_path: Path) -> None:
+def test_opening_a_missing_database_creates_nothing_and_names_it(tmp_path: Path) -> None:
     path = tmp_path / "typo" / "d.db"
     with closing(Database(f"sqlite:///{path}")) as database:
         assert f"no database at {path}" in refused_everywhere(database)
@@ -258,7 +258,7 @@ print("done")
 """
 
 
-def test_a_write_protected_file_is_told_as_such_and_written_again_once_it_may_be(sqlite_template: Path) -> None:
+def test_a_write_protected_file_is_reported_as_such_and_written_again_once_it_may_be(sqlite_template: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "d.db"
         shutil.copy(sqlite_template, path)

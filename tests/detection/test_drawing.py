@@ -1,4 +1,4 @@
-"""Boxes on pictures of any size, and the process that draws them on a media."""
+"""Boxes drawn on pictures of any size, and by the detector process."""
 
 import io
 from contextlib import closing

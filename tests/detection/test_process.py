@@ -1,4 +1,4 @@
-"""The detector process: what it survives, what it costs nobody else, and that it never outlives its parent."""
+"""The detector process: what it survives, what it does not affect, and that it never outlives its parent."""
 
 import fcntl
 import itertools
@@ -66,7 +66,7 @@ def started(
 
 
 def state(pid: int) -> str:
-    """R, S, T, Z… as in proc(5), or nothing if there is no such process."""
+    """Return R, S, T, Z… as in proc(5), or an empty text if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -115,7 +115,7 @@ def test_an_open_file_is_looked_at_though_its_name_is_gone(
 def test_a_disk_that_refuses_to_be_read_is_not_taken_for_damage(
     detector_process: DetectorProcess, astronaut: Path, media_type: Literal["Image", "Video"]
 ) -> None:
-    """Nothing lies at the beginning of this process's memory: the kernel answers EIO."""
+    """Address 0 of this process's memory is unmapped, so that the kernel returns EIO."""
     with Path("/proc/self/mem").open("rb") as file, pytest.raises(StoredFileUnreadable, match="Input/output error"):
         list(detector_process.run(Job(OpenFile(file.fileno()), media_type)))
     assert labels(detector_process, Job(astronaut, "Image")) == [["person"]]
@@ -209,7 +209,7 @@ def test_a_video_pauses_under_the_sandbox_and_another_process_goes_on_with_the_v
             match item:
                 case FrameResult():
                     frames.append(item)
-                    process.pause()  # a second one comes too late, or to a video that ends anyway
+                    process.pause()  # a second one has no effect
                 case Paused():
                     position = item.position
         pid = process.pid

@@ -1,4 +1,4 @@
-"""What a detector process says, read word by word."""
+"""The events of a detector process, one by one."""
 
 import os
 import socket
@@ -44,12 +44,12 @@ def pipe() -> Iterator[Pipe]:
     theirs.close()
 
 
-def said(pipe: Pipe, order: Request, model: Path = BUILT_IN_MODEL, *, beat_seconds: float = 0) -> list[Event]:
+def said(pipe: Pipe, request: Request, model: Path = BUILT_IN_MODEL, *, beat_seconds: float = 0) -> list[Event]:
     ours, theirs = pipe
-    answer(Worker(theirs, start(model, beat_seconds)), order)
+    answer(Worker(theirs, start(model, beat_seconds)), request)
     theirs.close()
     messages = list(received(ours))
-    return of_the_job(messages) if isinstance(order, Job) else messages
+    return of_the_job(messages) if isinstance(request, Job) else messages
 
 
 def start(model: Path = BUILT_IN_MODEL, beat_seconds: float = 0, options: DetectorOptions | None = None) -> Start:
@@ -57,17 +57,17 @@ def start(model: Path = BUILT_IN_MODEL, beat_seconds: float = 0, options: Detect
     return Start(model, MediaLimits(), limits, options or DetectorOptions())
 
 
-def answer(worker: Worker, order: Request) -> None:
-    """As the order comes to a worker: with its file open."""
+def answer(worker: Worker, request: Request) -> None:
+    """Pass the request to the worker as it would arrive: with its file open."""
     with ExitStack() as files:
-        if isinstance(order, Job) and isinstance(order.source, Path):
-            file = files.enter_context(order.source.open("rb"))
-            order = replace(order, source=OpenFile(os.dup(file.fileno())))
-        worker.handle(order)
+        if isinstance(request, Job) and isinstance(request.source, Path):
+            file = files.enter_context(request.source.open("rb"))
+            request = replace(request, source=OpenFile(os.dup(file.fileno())))
+        worker.handle(request)
 
 
 def received(channel: Channel) -> Iterator[Event]:
-    """All that was sent before the other end was closed."""
+    """Yield everything that was sent before the other end was closed."""
     while True:
         try:
             yield decode_message(channel.receive(MAX_EVENT_BYTES))
@@ -76,7 +76,7 @@ def received(channel: Channel) -> Iterator[Event]:
 
 
 def of_the_job(messages: list[Event]) -> list[Event]:
-    """Without the first, which tells that the model was loaded."""
+    """Return the events without the first, ModelLoaded."""
     assert messages[0] == ModelLoaded()
     return messages[1:]
 
@@ -103,7 +103,7 @@ def broken(tmp_path: Path, photo: Image.Image) -> bytes:
 
 
 def test_packets_are_read_while_a_frame_is_looked_at(pipe: Pipe, tmp_path: Path, photo: Image.Image) -> None:
-    """Each packet is a frame here and gives a sign of life: one after the other, none could come before its time."""
+    """Each packet is a frame and causes a heartbeat, so that sequential processing would delay them."""
     path = Clip("motion.avi", codec="mjpeg").write(tmp_path, photo)
     messages = said(pipe, Job(path, "Video", frame_interval=0.1))
     results = [at for at, message in enumerate(messages) if isinstance(message, FrameResult)]
@@ -118,7 +118,7 @@ def test_corrupt_packets_are_told_at_the_end(pipe: Pipe, broken: bytes) -> None:
 
 
 def test_corrupt_packets_are_told_while_the_video_goes_on(pipe: Pipe, broken: bytes) -> None:
-    """Though there is a result to tell of every moment, so that no sign of life is needed."""
+    """Although results arrive continuously, so that no heartbeat is due."""
     messages = said(pipe, Job(broken, "Video", frame_interval=0.1), beat_seconds=60)
     assert Heartbeat(4) in messages[: messages.index(Finished(4)) - 5]
 
@@ -171,7 +171,7 @@ def test_a_fault_of_ours_is_told_by_its_kind_alone(pipe: Pipe, clip: Path, caplo
 
 
 def small_person(photo: Image.Image) -> Image.Image:
-    """A large picture with a person too small for one pass of the model."""
+    """Return a large picture with a person too small for one pass of the model."""
     picture = Image.new("RGB", (2560, 1440), (120, 130, 110))
     picture.paste(photo.resize((180, 180)), (1500, 900))
     return picture
@@ -200,4 +200,4 @@ def test_with_tiles_pictures_and_frames_are_looked_at_in_full_detail(
     theirs.close()
     messages = list(received(ours))
     assert ["person" in found for found in labels_of(messages)] == [True, True]
-    assert messages.count(Heartbeat()) >= 30  # a sign of life from every tile
+    assert messages.count(Heartbeat()) >= 30  # a heartbeat from every tile

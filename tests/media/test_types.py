@@ -1,4 +1,4 @@
-"""The allow-list of the contract, and first bytes that agree with it."""
+"""The allow-list of extensions, and the first bytes that match them."""
 
 import pytest
 
@@ -108,7 +108,7 @@ def test_the_first_bytes_must_be_of_the_extensions_family(extension: str) -> Non
         if MEDIA_TYPES[extension].family == family:
             check_first_bytes(extension, head)
         else:
-            with pytest.raises(UnsupportedMedia, match=rf"named \.{extension} .* first bytes are of {family}"):
+            with pytest.raises(UnsupportedMedia, match=rf"named \.{extension} .* first bytes are those of {family}"):
                 check_first_bytes(extension, head)
 
 

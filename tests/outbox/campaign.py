@@ -270,7 +270,7 @@ def refused_among_others(database: Database, size: Size) -> Result:
     )
 
 
-LOOKS: dict[str, Callable[[Arrival], Answered | None]] = {
+RECORD_RULES: dict[str, Callable[[Arrival], Answered | None]] = {
     "a GET": lambda _arrival: None,
     "GET absent": lambda _arrival: Answered(405),
     "GET forbidden": lambda _arrival: Answered(403),
@@ -278,12 +278,14 @@ LOOKS: dict[str, Callable[[Arrival], Answered | None]] = {
 }
 
 
-def at_work(database: Database, size: Size, *, look: str) -> Result:
-    """Row 40: first requests outlast the deadline and are killed before or after their commit, their keys answered 409
-    meanwhile. Nothing counts as delivered that is not there, nothing is parked that was taken in the end."""
+def at_work(database: Database, size: Size, *, record_rule: str) -> Result:
+    """Row 40: first requests exceed the deadline and are killed before or after their commit; meanwhile their keys get
+    409. No missing message counts as delivered, and no applied message is parked."""
     fates = (Fate(applied=False), Fate(applied=True), None)
     with OtherSide(
-        work=lambda _arrival: size.work, fate=lambda arrival: fates[int(arrival.media_id, 16) % 3], look=LOOKS[look]
+        work=lambda _arrival: size.work,
+        fate=lambda arrival: fates[int(arrival.media_id, 16) % 3],
+        record_rule=RECORD_RULES[record_rule],
     ) as other:
         outbox = Outbox(database, other.url, size.deadline)
         media_ids = outbox.add(max(6, size.items // 50))
@@ -338,8 +340,8 @@ def parts() -> dict[str, Part]:
     found["38 422 for all"] = partial(refused_by_all, method="POST PUT", status=422)
     found["38 404 for every PUT"] = partial(refused_by_all, method="PUT", status=404)
     found["38 one among others"] = refused_among_others
-    for look in LOOKS:
-        found[f"40 at work, {look}"] = partial(at_work, look=look)
+    for record_rule in RECORD_RULES:
+        found[f"40 at work, {record_rule}"] = partial(at_work, record_rule=record_rule)
     return found
 
 

@@ -55,9 +55,11 @@ Rule = Callable[[Arrival], Answered | None]
 
 
 class OtherSide:
-    """Serves on a free port while it is a context. `rule` may answer in its place; `work` says how many seconds the
-    first request with a key takes; `fate` what becomes of it then, None where nothing does; `look` answers every GET
-    of a record in its place."""
+    """An annotations service on a free port; a context manager.
+
+    `rule` may replace the answer to a request and `record_rule` that to a GET of a record. `work` returns how many
+    seconds the first request with a key takes, and `fate` what happens to it then, None for nothing.
+    """
 
     def __init__(
         self,
@@ -65,10 +67,10 @@ class OtherSide:
         *,
         work: Callable[[Arrival], float] = lambda _arrival: 0.0,
         fate: Callable[[Arrival], Fate | None] = lambda _arrival: None,
-        look: Rule = lambda _arrival: None,
+        record_rule: Rule = lambda _arrival: None,
     ) -> None:
         self.rule = rule
-        self.look = look
+        self.record_rule = record_rule
         self.records: dict[str, dict[str, Any]] = {}
         self.arrivals: list[tuple[float, Arrival]] = []
         self.statuses: dict[str, list[int]] = {}
@@ -107,7 +109,7 @@ class OtherSide:
         with self._lock:
             self.arrivals.append((time.monotonic(), arrival))
         if arrival.method == "GET":
-            return self.look(arrival) or self._record(arrival)
+            return self.record_rule(arrival) or self._record(arrival)
         planted = self.rule(arrival)
         if planted is not None:
             return planted

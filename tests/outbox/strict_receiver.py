@@ -17,7 +17,7 @@ from tests.outbox.world import (
     NOT_FOUND,
     OK,
     REFUSED,
-    TROUBLE,
+    SERVER_ERROR,
     UNCONFIRMED,
     UNREACHABLE,
     busy_for,
@@ -31,7 +31,7 @@ class Fate(Enum):
     ACCEPTED = auto()
     ANSWER_LOST = auto()  # taken in, but the sender never hears of it
     REQUEST_LOST = auto()
-    TROUBLE = auto()
+    SERVER_ERROR = auto()
     REFUSED = auto()
     REFUSED_FOR_NOW = auto()  # it says when to return
     CONTRADICTED = auto()
@@ -49,7 +49,7 @@ ANSWERS = {
     Fate.ACCEPTED: OK,
     Fate.ANSWER_LOST: LOST,
     Fate.REQUEST_LOST: LOST,
-    Fate.TROUBLE: TROUBLE,
+    Fate.SERVER_ERROR: SERVER_ERROR,
     Fate.REFUSED: REFUSED,
     Fate.REFUSED_FOR_NOW: replace(REFUSED, retry_after=20.0),
     Fate.CONTRADICTED: CONTRADICTED,

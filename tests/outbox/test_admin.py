@@ -10,7 +10,7 @@ from app.outbox.decide import CONCLUDE_AFTER_SECONDS, LIMITED_ATTEMPTS
 from app.outbox.invariants import broken_invariants
 from app.outbox.messages import Classification, Message, Outcome
 from tests.conftest import Clock
-from tests.outbox.world import CONTRADICTED, LOST, MEDIA_WAIT, NOT_FOUND, OK, TROUBLE, Receiver, World
+from tests.outbox.world import CONTRADICTED, LOST, MEDIA_WAIT, NOT_FOUND, OK, SERVER_ERROR, Receiver, World
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 DAY = 86400.0
@@ -54,7 +54,7 @@ def test_what_was_parked_is_delivered_after_a_retry(world: World, receiver: Rece
     assert receiver.of(media_id) == [1, 2]
 
 
-def test_a_retry_gives_a_limited_answer_its_whole_limit_again(world: World, clock: Clock) -> None:
+def test_a_retry_resets_the_limit_of_a_limited_answer(world: World, clock: Clock) -> None:
     media_id = world.media()
     receiver = Receiver(NOT_FOUND)
     dispatcher = world.dispatcher(receiver)
@@ -72,7 +72,7 @@ def test_a_retry_of_all_takes_every_parked_one_and_nothing_else(world: World, cl
     parked = [park(world), park(world)]
     waiting = world.media()
     receiver = Receiver()
-    receiver.answer(waiting, TROUBLE)
+    receiver.answer(waiting, SERVER_ERROR)
     world.drive(world.dispatcher(receiver))
     due_at = world.stream(waiting).due_at
     clock.advance(1)
@@ -224,7 +224,7 @@ def test_the_status_counts_messages_that_wait_and_media_that_are_parked(
 
 def test_the_history_shows_every_attempt_of_every_message(world: World, receiver: Receiver, clock: Clock) -> None:
     media_id = world.media(PROCESSING)
-    receiver.answer(media_id, TROUBLE, OK, CONTRADICTED)
+    receiver.answer(media_id, SERVER_ERROR, OK, CONTRADICTED)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     clock.advance(MEDIA_WAIT * 2)
@@ -238,7 +238,7 @@ def test_the_history_shows_every_attempt_of_every_message(world: World, receiver
 
 def test_of_a_long_history_the_newest_part_can_be_asked_for(world: World, receiver: Receiver, clock: Clock) -> None:
     media_id = world.media(PROCESSING)
-    receiver.answer(media_id, OK, TROUBLE, TROUBLE, OK)
+    receiver.answer(media_id, OK, SERVER_ERROR, SERVER_ERROR, OK)
     dispatcher = world.dispatcher(receiver)
     for _ in range(3):
         world.drive(dispatcher)

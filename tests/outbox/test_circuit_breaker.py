@@ -17,7 +17,7 @@ from tests.outbox.world import (
     LOST,
     OK,
     REFUSED,
-    TROUBLE,
+    SERVER_ERROR,
     UNREACHABLE,
     Receiver,
     World,
@@ -89,7 +89,7 @@ def test_a_probe_that_is_answered_closes_the_circuit_at_full_speed(
 
 
 def test_any_answer_that_is_not_unfit_itself_closes_it(world: World, clock: Clock) -> None:
-    for answer in (TROUBLE, REFUSED, OK):
+    for answer in (SERVER_ERROR, REFUSED, OK):
         open_circuit(world)
         clock.advance(CIRCUIT_WAIT)
         world.drive(world.dispatcher(Receiver(answer)))

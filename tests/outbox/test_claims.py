@@ -19,7 +19,7 @@ from tests.outbox.world import (
     NOT_FOUND,
     OK,
     REFUSED,
-    TROUBLE,
+    SERVER_ERROR,
     Receiver,
     World,
     busy_for,
@@ -130,7 +130,7 @@ def test_a_lost_answer_makes_the_outcome_of_its_message_unknown_until_the_next(
     world: World, clock: Clock, receiver: Receiver
 ) -> None:
     media_id = world.media(PROCESSING)
-    receiver.answer(media_id, LOST, TROUBLE, OK)
+    receiver.answer(media_id, LOST, SERVER_ERROR, OK)
     dispatcher = world.dispatcher(receiver)
     for _ in range(3):
         world.drive(dispatcher)
@@ -141,7 +141,7 @@ def test_a_lost_answer_makes_the_outcome_of_its_message_unknown_until_the_next(
 
 LATE_OUTCOMES = {
     "delivered": OK,
-    "trouble": TROUBLE,
+    "failure": SERVER_ERROR,
     "lost": LOST,
     "refused": REFUSED,
     "not-found": NOT_FOUND,
@@ -197,7 +197,7 @@ def test_a_late_writer_changes_nothing_after_another_was_done(
 
 
 def test_a_late_writer_changes_nothing_while_the_media_is_parked_or_backs_off(world: World, clock: Clock) -> None:
-    for answer in (REFUSED, TROUBLE):
+    for answer in (REFUSED, SERVER_ERROR):
         media_id = world.media(PROCESSING)
         frozen, receiver = world.slow_receiver(OK), Receiver(answer)
         late = world.dispatcher(frozen)
@@ -354,7 +354,7 @@ def _forget_backlog(world: World) -> None:
         session.execute(text("DELETE FROM media WHERE id LIKE '%b'"))
 
 
-def test_the_claim_and_the_look_for_it_use_the_index_of_due_times(
+def test_a_claim_and_the_query_before_it_use_the_index_of_due_times(
     world: World, clock: Clock, receiver: Receiver
 ) -> None:
     add_backlog(world.database, 2000, due_at=clock.seconds + LATER)

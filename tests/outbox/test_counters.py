@@ -17,7 +17,7 @@ from app.outbox.circuit import Circuit
 from app.web.metrics.outbox import OutboxCollector
 from tests.conftest import Clock
 from tests.eventually import eventually
-from tests.outbox.world import CONTRADICTED, GIVE_UP, MEDIA_WAIT, TROUBLE, Receiver, World
+from tests.outbox.world import CONTRADICTED, GIVE_UP, MEDIA_WAIT, SERVER_ERROR, Receiver, World
 
 
 def figures(world: World) -> dict[tuple[str, ...], float]:
@@ -37,7 +37,7 @@ def exposed(world: World) -> dict[tuple[str, tuple[str, ...]], float]:
 
 def test_each_attempt_is_counted_by_kind_and_verdict(world: World, receiver: Receiver, clock: Clock) -> None:
     smooth, refused = world.media(MediaStatus.AI_PROCESSING), world.media()
-    receiver.answer(smooth, TROUBLE)
+    receiver.answer(smooth, SERVER_ERROR)
     receiver.answer(refused, CONTRADICTED)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
@@ -129,7 +129,7 @@ def test_every_latency_falls_into_one_bucket_that_holds_it(latencies: list[float
 def test_whoever_counts_while_it_holds_the_circuit_is_not_waited_for_by_one_who_has_counted(postgres_url: str) -> None:
     """One dispatcher decides about a probe's answer; another one records a message and then wants to decide too."""
     with closing(Database(postgres_url)) as database, closing(World(database)) as world, ThreadPoolExecutor(1) as other:
-        slow = world.slow_receiver(TROUBLE)
+        slow = world.slow_receiver(SERVER_ERROR)
         dispatcher = world.dispatcher(slow)
         world.media()
         dispatcher.turn()

@@ -45,7 +45,7 @@ def test_a_few_are_counted_whenever_somebody_asks(world: World, receiver: Receiv
     assert found.delivered_last_hour == 3
 
 
-def test_many_are_told_as_they_were_counted_last_and_counted_anew_meanwhile(database: Database) -> None:
+def test_a_large_count_is_returned_from_the_cache_and_renewed_meanwhile(database: Database) -> None:
     age, more = Age(), EXACT_LIMIT + 10
     counts = OutboxCounts(database, monotonic=age)
     add_backlog(database, more, due_at=LATER)

@@ -29,7 +29,7 @@ HALF_OPEN = replace(OPEN, state=CircuitState.HALF_OPEN, retry_at=NOW + LEASE)
 REFUSING = replace(HALF_OPEN, refusing_since=NOW - 20.0)
 
 OK = Classification(Verdict.DELIVERED, "200", 200)
-TROUBLE = Classification(Verdict.RETRY, "500", 500)
+SERVER_ERROR = Classification(Verdict.RETRY, "500", 500)
 NO_ANSWER = Classification(Verdict.RETRY, "timed out", outcome_unknown=True)
 UNFIT = Classification(Verdict.UNFIT, "503", 503)
 HELD = Classification(Verdict.HOLD, "403", 403)
@@ -71,7 +71,7 @@ def window(*votes: Signal, user: str = "ada", at: float = NOW - 1) -> Window:
 
 def test_a_delivered_message_goes_on_and_ends_nothing_else() -> None:
     assert one(OK).action is Action.DELIVERED
-    assert one(OK).goes_on
+    assert one(OK).continues
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_a_delivered_message_goes_on_and_ends_nothing_else() -> None:
 def test_a_delivered_message_does_not_go_on_where_nothing_may_be_sent(known: DecisionContext) -> None:
     found = one(OK, known)
     assert found.action == Action.DELIVERED
-    assert found.goes_on is False
+    assert found.continues is False
 
 
 def test_a_delivered_message_does_not_go_on_when_the_circuit_opens_in_the_same_pass() -> None:
     made = decided([back(claim(), OK), *(back(claim(number), UNFIT) for number in range(2, 7))])
     assert not made.endpoint.circuit.is_closed
     assert made.transitions[0].action == Action.DELIVERED
-    assert made.transitions[0].goes_on is False
+    assert made.transitions[0].continues is False
 
 
 def test_nothing_sent_is_released_and_counts_nothing() -> None:
@@ -108,8 +108,8 @@ def test_a_lost_lease_changes_nothing_whatever_came_back() -> None:
         assert made.window == Window()
 
 
-def test_trouble_backs_off_and_counts_for_the_backoff_only() -> None:
-    found = one(TROUBLE, failures=3, counted_attempts=2)
+def test_a_failure_backs_off_and_counts_for_the_backoff_only() -> None:
+    found = one(SERVER_ERROR, failures=3, counted_attempts=2)
     assert found.action == Action.RETRY
     assert found.delay == MEDIA_WAIT
     assert found.failures == 4
@@ -117,7 +117,9 @@ def test_trouble_backs_off_and_counts_for_the_backoff_only() -> None:
     assert found.refused is False
 
 
-@pytest.mark.parametrize("found", [TROUBLE, UNFIT, HELD, REFUSED, LIMITED, PARKED], ids=lambda one: one.verdict.value)
+@pytest.mark.parametrize(
+    "found", [SERVER_ERROR, UNFIT, HELD, REFUSED, LIMITED, PARKED], ids=lambda one: one.verdict.value
+)
 def test_whoever_says_when_to_return_is_heeded(found: Classification) -> None:
     """With any status code."""
     made = one(replace(found, retry_after=900.0))
@@ -251,10 +253,10 @@ def test_one_user_alone_opens_nothing_while_others_are_under_way() -> None:
     assert not decided(bad, situation(in_flight=[InFlight("other", "ada")])).endpoint.circuit.is_closed
 
 
-def test_trouble_and_silence_neither_open_the_circuit_nor_break_a_row_of_unfit_answers() -> None:
+def test_failures_and_silence_neither_open_the_circuit_nor_break_a_row_of_unfit_answers() -> None:
     made = decided([back(claim(number), NO_ANSWER) for number in range(30)])
     assert made.endpoint.circuit.is_closed
-    row = [back(claim(number), found) for number, found in enumerate([UNFIT, TROUBLE, UNFIT, UNFIT, UNFIT, UNFIT])]
+    row = [back(claim(number), found) for number, found in enumerate([UNFIT, SERVER_ERROR, UNFIT, UNFIT, UNFIT, UNFIT])]
     assert not decided(row).endpoint.circuit.is_closed
 
 
@@ -286,7 +288,7 @@ def test_a_probe_that_was_not_sent_lets_another_go_at_once() -> None:
     assert made.endpoint.circuit.retry_at == NOW
 
 
-@pytest.mark.parametrize("found", [OK, TROUBLE, REFUSED, PARKED, LIMITED, HELD], ids=lambda one: one.verdict.value)
+@pytest.mark.parametrize("found", [OK, SERVER_ERROR, REFUSED, PARKED, LIMITED, HELD], ids=lambda one: one.verdict.value)
 def test_any_other_answer_to_a_probe_closes_the_circuit(found: Classification) -> None:
     made = decided([back(claim(is_probe=True), found)], situation(HALF_OPEN, window=window(*[Signal.UNFIT] * 20)))
     assert made.endpoint.circuit == Circuit()
@@ -352,7 +354,7 @@ def test_a_user_who_is_refused_is_held_and_nobody_else() -> None:
     assert held.delay == HOLD_WAIT
     assert held.failures == 0
     assert held.counted_attempts == 0
-    assert others.goes_on
+    assert others.continues
 
 
 def test_a_hold_lasts_as_long_as_was_asked_for() -> None:
@@ -379,10 +381,10 @@ def test_a_refused_probe_holds_the_user_for_longer() -> None:
 def test_a_probe_that_is_let_in_ends_the_hold(found: Classification) -> None:
     made = decided([back(claim(probes_user=True), found)], situation(holds={"ada": hold()}))
     assert made.endpoint.holds == {}
-    assert made.transitions[0].goes_on == (found is OK)
+    assert made.transitions[0].continues == (found is OK)
 
 
-@pytest.mark.parametrize("found", [UNFIT, TROUBLE, NO_ANSWER], ids=["unfit", "trouble", "silence"])
+@pytest.mark.parametrize("found", [UNFIT, SERVER_ERROR, NO_ANSWER], ids=["unfit", "failure", "silence"])
 def test_a_probe_that_tells_nothing_of_the_user_keeps_the_hold_as_it_was(found: Classification) -> None:
     made = decided([back(claim(probes_user=True), found)], situation(holds={"ada": hold()}))
     assert made.endpoint.holds["ada"] == hold(until=NOW + HOLD_WAIT)

@@ -21,26 +21,29 @@ steps = st.lists(st.tuples(verdicts, st.sampled_from([0.0, 1.0, 10.0, 40.0, 700.
 class Model:
     """The rules in another form: each exchange is of another media item, and all are of one user."""
 
-    votes: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=20))
+    samples: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=20))
     is_open: bool = False
     refuses: bool = False
 
-    def hear(self, verdict: Verdict, now: float) -> None:
+    def take(self, verdict: Verdict, now: float) -> None:
         """Take one answer; while the circuit is open, that of a probe."""
-        vote = {Verdict.UNFIT: "unfit", Verdict.REFUSED: "refused", Verdict.DELIVERED: "fit", Verdict.PARK: "fit"}.get(
-            verdict
-        )
+        signal = {
+            Verdict.UNFIT: "unfit",
+            Verdict.REFUSED: "refused",
+            Verdict.DELIVERED: "fit",
+            Verdict.PARK: "fit",
+        }.get(verdict)
         if self.is_open:
-            failed = vote == "unfit" or (vote == "refused" and self.refuses)
+            failed = signal == "unfit" or (signal == "refused" and self.refuses)
             if not failed:
                 self.is_open, self.refuses = False, False
-                self.votes.clear()
+                self.samples.clear()
             return
-        if vote is None:
+        if signal is None:
             return
-        self.votes.append((vote, now))
-        last = [one for one, _at in self.votes][-5:]
-        recent = [one for one, at in self.votes if now - at <= 30]
+        self.samples.append((signal, now))
+        last = [one for one, _at in self.samples][-5:]
+        recent = [one for one, at in self.samples if now - at <= 30]
         if len(last) == 5 and set(last) == {"refused"}:
             self.is_open = self.refuses = True
         elif (len(last) == 5 and set(last) == {"unfit"}) or (len(recent) == 20 and recent.count("unfit") >= 16):
@@ -55,13 +58,13 @@ def test_the_circuit_opens_and_closes_as_the_design_says(sequence: list[tuple[Ve
         now += seconds
         if restarted:  # the circuit is kept, the window is not
             window = Window()
-            model.votes.clear()
+            model.samples.clear()
         probe = not circuit.is_closed
         returned = SendResult(
             claim(number, is_probe=probe), Attempt(Classification(verdict, "answered", 400), now, 0.1)
         )
         made = decide([returned], DecisionContext(now, EndpointState(circuit), window), POLICY)
-        model.hear(verdict, now)
+        model.take(verdict, now)
         circuit, window = made.endpoint.circuit, made.window
         assert circuit.state is (OPEN if model.is_open else CLOSED)
         assert circuit.refuses_everything == model.refuses

@@ -15,7 +15,7 @@ from app.media.status import NewMedia, change_status, create_all
 from app.outbox.messages import MessageKind
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog
-from tests.outbox.world import CONTRADICTED, GIVE_UP, OK, TROUBLE, Receiver, World
+from tests.outbox.world import CONTRADICTED, GIVE_UP, OK, SERVER_ERROR, Receiver, World
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 
@@ -92,7 +92,7 @@ def test_every_message_has_a_key_of_its_own_and_keeps_it_at_every_try(
     world: World, receiver: Receiver, clock: Clock
 ) -> None:
     media_id = world.media(PROCESSING)
-    receiver.answer(media_id, TROUBLE, OK)
+    receiver.answer(media_id, SERVER_ERROR, OK)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     clock.advance(60)
@@ -104,7 +104,7 @@ def test_every_message_has_a_key_of_its_own_and_keeps_it_at_every_try(
 
 def test_enqueuing_does_not_shorten_a_backoff(world: World, receiver: Receiver, clock: Clock) -> None:
     media_id = world.media()
-    receiver.answer(media_id, TROUBLE)
+    receiver.answer(media_id, SERVER_ERROR)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     due_at = world.stream(media_id).due_at

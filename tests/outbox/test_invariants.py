@@ -6,7 +6,7 @@ from sqlalchemy import text
 from app.database.models import MediaStatus
 from app.outbox.invariants import MAX_REPORTED, broken_invariants
 from tests.outbox.statements import LATER, add_backlog
-from tests.outbox.world import LOST, OK, REFUSED, TROUBLE, Receiver, World
+from tests.outbox.world import LOST, OK, REFUSED, SERVER_ERROR, Receiver, World
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 FOUR_CHANGES = (PROCESSING, PROCESSED, PROCESSING, MediaStatus.ERROR)
@@ -36,7 +36,7 @@ def running(world: World, media_id: str) -> None:
 
 def test_a_sound_outbox_has_nothing_to_report(world: World, receiver: Receiver) -> None:
     delivered, troubled, refused, lost = (world.media(PROCESSING, PROCESSED) for _ in range(4))
-    receiver.answer(troubled, TROUBLE)
+    receiver.answer(troubled, SERVER_ERROR)
     receiver.answer(refused, REFUSED)
     receiver.answer(lost, LOST)
     world.drive(world.dispatcher(receiver))
@@ -75,7 +75,7 @@ PLANTED = {
 def test_each_planted_inconsistency_is_found(world: World, receiver: Receiver, planted: str) -> None:
     sound, media_id = world.media(*FOUR_CHANGES), world.media(*FOUR_CHANGES)
     for each in (sound, media_id):
-        receiver.answer(each, OK, OK, OK, TROUBLE)
+        receiver.answer(each, OK, OK, OK, SERVER_ERROR)
     world.drive(world.dispatcher(receiver))
     assert broken(world) == []
     statement, problem = PLANTED[planted]

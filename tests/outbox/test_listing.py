@@ -11,7 +11,7 @@ from app.outbox import admin, listing
 from app.outbox.listing import State
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog
-from tests.outbox.world import CONTRADICTED, TROUBLE, Receiver, World
+from tests.outbox.world import CONTRADICTED, SERVER_ERROR, Receiver, World
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 
@@ -33,8 +33,8 @@ def fill(world: World, clock: Clock) -> None:
     made = [world.media(PROCESSING, PROCESSED) for _ in range(5)]
     receiver = Receiver()
     receiver.answer(made[2], CONTRADICTED)
-    receiver.answer(made[3], TROUBLE)
-    receiver.answer(made[4], TROUBLE)
+    receiver.answer(made[3], SERVER_ERROR)
+    receiver.answer(made[4], SERVER_ERROR)
     world.drive(world.dispatcher(receiver))
     clock.advance(3)
 
@@ -128,7 +128,7 @@ def test_the_throughput_counts_by_the_minute_of_the_last_hour(world: World, cloc
     assert [one.delivered for one in later[:2]] == [3, 0]
 
 
-def test_whole_parts_are_not_rounded(database: Database) -> None:
+def test_the_floor_of_a_number_is_not_rounded(database: Database) -> None:
     with database.read_transaction() as session:
         for number, expected in ((0.0, 0), (0.5, 0), (1.5, 1), (2.999, 2), (30_000_000.75, 30_000_000)):
             assert session.scalar(select(floor_to_int(literal(number, Double())))) == expected

@@ -27,7 +27,7 @@ from app.outbox.transitions import apply_transitions
 from benchmarks.backlog import fill_beside
 from tests.conftest import Clock
 from tests.outbox.statements import add_backlog
-from tests.outbox.world import OK, REFUSED, TROUBLE, Receiver, World
+from tests.outbox.world import OK, REFUSED, SERVER_ERROR, Receiver, World
 
 WAITING, KEPT = int(os.environ.get("PLAN_WAITING", "8000")), int(os.environ.get("PLAN_KEPT", "12000"))
 FEW_ROWS = 50
@@ -51,7 +51,7 @@ def work_through(world: World) -> None:
     receiver, counts = Receiver(), OutboxCounts(world.database)
     dispatcher = world.dispatcher(receiver)
     media_ids = [world.media(MediaStatus.AI_PROCESSING) for _ in range(6)]
-    receiver.answer(media_ids[0], TROUBLE)
+    receiver.answer(media_ids[0], SERVER_ERROR)
     receiver.answer(media_ids[1], REFUSED)
     world.drive(dispatcher)
     for _ in range(3):

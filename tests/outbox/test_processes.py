@@ -132,7 +132,7 @@ def test_a_watcher_survives_the_loss_of_its_connection(postgres_url: str) -> Non
                 assert changed.wait(GIVE_UP)
 
 
-def test_a_commit_here_is_delivered_without_waiting_for_the_next_look(live_world: World) -> None:
+def test_a_commit_here_is_delivered_without_waiting_for_the_next_poll(live_world: World) -> None:
     world, receiver = live_world, Receiver()
     with _running(world, receiver) as dispatcher:
         world.database.subscribe(Topic.MESSAGES, dispatcher.wake)
@@ -140,7 +140,7 @@ def test_a_commit_here_is_delivered_without_waiting_for_the_next_look(live_world
         eventually(lambda: receiver.of(media_id) == [1, 2], seconds=SOON)
 
 
-def test_a_commit_there_is_delivered_without_waiting_for_the_next_look(live_world: World) -> None:
+def test_a_commit_there_is_delivered_without_waiting_for_the_next_poll(live_world: World) -> None:
     world, receiver = live_world, Receiver()
     media_id = world.media()
     with _running(world, receiver) as dispatcher:
@@ -208,7 +208,7 @@ def impatient(database_url: str) -> Iterator[World]:
         yield world
 
 
-def test_trouble_of_the_database_while_outcomes_are_recorded_loses_none(impatient: World) -> None:
+def test_a_database_error_while_results_are_recorded_loses_none(impatient: World) -> None:
     media_ids = [impatient.media(MediaStatus.AI_PROCESSING) for _ in range(5)]
     slow = impatient.slow_receiver()
     dispatcher = impatient.dispatcher(slow)

@@ -27,7 +27,7 @@ def compared(world: World, records: Mapping[str, Mapping[str, Any]]) -> dict[str
     }
 
 
-def test_a_record_as_it_was_told_is_no_difference(world: World, receiver: Receiver) -> None:
+def test_a_record_as_it_was_delivered_is_no_difference(world: World, receiver: Receiver) -> None:
     media_id = world.media()
     world.drive(world.dispatcher(receiver))
     assert compared(world, {media_id: record(media_id)}) == {}
@@ -111,7 +111,7 @@ def test_a_media_that_goes_on_while_it_is_asked_for_is_no_difference(world: Worl
     assert looks == 2
 
 
-def test_where_nobody_may_look_nothing_is_said_of_any_media(world: World, receiver: Receiver) -> None:
+def test_without_readable_records_no_difference_is_reported(world: World, receiver: Receiver) -> None:
     world.media()
     world.drive(world.dispatcher(receiver))
 

@@ -11,7 +11,7 @@ from app.errors import RecordsNotReadable, Unavailable
 from app.outbox.auditor import RemoteAuditor
 from app.outbox.invariants import broken_invariants
 from app.outbox.messages import Message, MessageKind
-from app.outbox.resend import Resend, ResendReport, Selection, append_again
+from app.outbox.resend import Resend, ResendReport, Selection, resend_item
 from tests.outbox.world import CONTRADICTED, OK, REFUSED, Receiver, World
 
 PROCESSING, PROCESSED, ERROR = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED, MediaStatus.ERROR
@@ -35,7 +35,7 @@ class OtherSide(Receiver):
     def find(self, media_id: str, _user: str) -> Mapping[str, Any] | None:
         return self.records.get(media_id)
 
-    def told(self, media_id: str) -> list[tuple[int, str, int]]:
+    def reported(self, media_id: str) -> list[tuple[int, str, int]]:
         """Return the messages that it got about a media item: sequence number, kind and status."""
         return [
             (one.seq, one.kind.value, one.payload["mediaStatus"]) for one in self.arrived if one.media_id == media_id
@@ -66,7 +66,7 @@ def assert_whole(world: World) -> None:
 
 
 @pytest.mark.parametrize("last", [PROCESSED, ERROR])
-def test_what_is_missing_there_is_told_again_in_order_with_new_numbers_and_keys(
+def test_a_missing_item_is_resent_in_order_with_new_numbers_and_keys(
     world: World, other_side: OtherSide, last: MediaStatus
 ) -> None:
     kept, lost = delivered(world, other_side, PROCESSING), delivered(world, other_side, PROCESSING, last)
@@ -74,15 +74,15 @@ def test_what_is_missing_there_is_told_again_in_order_with_new_numbers_and_keys(
     report = resend(world, other_side)
     assert [(media_id, count) for media_id, _, count in report.resent] == [(lost, 3)]
     world.drive(world.dispatcher(other_side))
-    assert other_side.told(lost)[3:] == [(4, "create", 1), (5, "status", 2), (6, "status", int(last))]
+    assert other_side.reported(lost)[3:] == [(4, "create", 1), (5, "status", 2), (6, "status", int(last))]
     assert len({message.idempotency_key for message in world.messages(lost)}) == 6
-    assert len(other_side.told(kept)) == 2, "nothing is sent for what is not missing"
+    assert len(other_side.reported(kept)) == 2, "nothing is sent for what is not missing"
     assert other_side.records[lost]["mediaStatus"] == last
     assert world.stream(lost).acked_seq == 6
     assert_whole(world)
 
 
-def test_what_is_behind_there_is_told_again(world: World, other_side: OtherSide) -> None:
+def test_an_item_behind_is_resent(world: World, other_side: OtherSide) -> None:
     behind, same = delivered(world, other_side, PROCESSING, PROCESSED), delivered(world, other_side)
     other_side.records[behind]["mediaStatus"] = 1
     resend(world, other_side)
@@ -101,7 +101,7 @@ def test_parked_messages_of_before_are_superseded(world: World, other_side: Othe
     resend(world, other_side)
     assert [message.outcome for message in world.messages(media_id)[:3]] == ["accepted", "superseded", "superseded"]
     world.drive(world.dispatcher(other_side))
-    assert other_side.told(media_id)[2:] == [(4, "create", 1), (5, "status", 2), (6, "status", 3)]
+    assert other_side.reported(media_id)[2:] == [(4, "create", 1), (5, "status", 2), (6, "status", 3)]
     assert_whole(world)
 
 
@@ -130,17 +130,17 @@ def test_a_media_whose_message_is_being_sent_is_left_until_it_is_not(live_world:
     assert [one for one, _, _ in resend(world, other_side).resent] == [media_id]
 
 
-def test_a_media_that_went_on_since_it_was_asked_for_is_not_told_again(world: World, other_side: OtherSide) -> None:
+def test_an_item_that_changed_since_its_record_was_fetched_is_not_resent(world: World, other_side: OtherSide) -> None:
     media_id = delivered(world, other_side)
     [expected] = RemoteAuditor(world.database, other_side.find).expected([media_id])
     world.change(media_id, PROCESSING)
     world.drive(world.dispatcher(other_side))
     with world.database.write_transaction() as session:
-        assert not isinstance(append_again(session, world.queue, expected), int)
+        assert not isinstance(resend_item(session, world.queue, expected), int)
     assert len(world.messages(media_id)) == 2
 
 
-def test_what_was_never_told_is_not_lost(world: World, other_side: OtherSide) -> None:
+def test_an_item_that_was_never_delivered_is_not_lost(world: World, other_side: OtherSide) -> None:
     delivered(world, other_side)
     waiting = world.media()
     refused = world.media()
@@ -151,7 +151,7 @@ def test_what_was_never_told_is_not_lost(world: World, other_side: OtherSide) ->
     assert refused not in [media_id for media_id, _, _ in resend(world, other_side).resent]
 
 
-def test_a_media_that_is_named_is_told_again_where_nobody_may_look(world: World, other_side: OtherSide) -> None:
+def test_a_named_item_is_resent_if_records_cannot_be_read(world: World, other_side: OtherSide) -> None:
     media_id = delivered(world, other_side, PROCESSING)
 
     def find(_media_id: str, _user: str) -> None:
@@ -163,7 +163,7 @@ def test_a_media_that_is_named_is_told_again_where_nobody_may_look(world: World,
     assert len(Resend(world.database, world.queue, auditor).run(Selection([media_id])).resent) == 1
 
 
-def test_a_media_that_is_named_and_there_is_not_told_again(world: World, other_side: OtherSide) -> None:
+def test_a_named_item_that_is_there_is_not_resent(world: World, other_side: OtherSide) -> None:
     media_id = delivered(world, other_side)
     report = resend(world, other_side, Selection([media_id]))
     assert report.asked == 1
@@ -211,9 +211,7 @@ def test_a_status_beyond_ours_is_left_to_a_person(world: World, other_side: Othe
     assert f"POST /detect/{media_id}" in reason
 
 
-def test_what_is_told_again_keeps_the_times_at_which_it_happened(
-    world: World, other_side: OtherSide, clock: Any
-) -> None:
+def test_resent_messages_keep_the_times_of_their_changes(world: World, other_side: OtherSide, clock: Any) -> None:
     media_id, _other = delivered(world, other_side), delivered(world, other_side)
     del other_side.records[media_id]
     clock.advance(3600)

@@ -22,7 +22,7 @@ from tests.outbox.world import (
     NOT_FOUND,
     OK,
     REFUSED,
-    TROUBLE,
+    SERVER_ERROR,
     UNREACHABLE,
     Receiver,
     World,
@@ -47,9 +47,9 @@ def test_a_delivered_message_says_when_and_how(world: World, receiver: Receiver,
     assert stream.waiting_since is None
 
 
-def test_trouble_backs_the_media_off_and_no_other(world: World, receiver: Receiver, clock: Clock) -> None:
+def test_a_failure_delays_its_own_item_only(world: World, receiver: Receiver, clock: Clock) -> None:
     troubled, fine = world.media(PROCESSING), world.media(PROCESSING)
-    receiver.answer(troubled, TROUBLE)
+    receiver.answer(troubled, SERVER_ERROR)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     assert receiver.of(troubled) == [1]
@@ -164,9 +164,9 @@ def test_a_limited_answer_is_asked_for_five_times_over_ten_minutes_before_it_par
     assert world.stream(media_id).attempts == 31
 
 
-def test_trouble_never_counts_towards_the_limit_of_refusals(world: World, receiver: Receiver, clock: Clock) -> None:
+def test_failures_never_count_towards_the_limit_of_refusals(world: World, receiver: Receiver, clock: Clock) -> None:
     media_id = world.media()
-    receiver.answer(media_id, *[NOT_FOUND, TROUBLE, LOST] * 4, OK)
+    receiver.answer(media_id, *[NOT_FOUND, SERVER_ERROR, LOST] * 4, OK)
     dispatcher = world.dispatcher(receiver)
     for _ in range(13):
         world.drive(dispatcher)
@@ -185,10 +185,10 @@ def test_refusals_of_one_message_do_not_count_against_the_next(world: World, rec
     assert world.stream(media_id).acked_seq == 2
 
 
-def test_five_hundred_troubles_park_nothing(sqlite_world: World, receiver: Receiver, clock: Clock) -> None:
+def test_five_hundred_failures_park_nothing(sqlite_world: World, receiver: Receiver, clock: Clock) -> None:
     world = sqlite_world
     media_id = world.media()
-    receiver.answer(media_id, *[TROUBLE, LOST, BUSY, UNREACHABLE] * 125)
+    receiver.answer(media_id, *[SERVER_ERROR, LOST, BUSY, UNREACHABLE] * 125)
     dispatcher = world.dispatcher(receiver)
     while len(receiver.arrived) < 501:
         world.drive(dispatcher)
@@ -198,7 +198,7 @@ def test_five_hundred_troubles_park_nothing(sqlite_world: World, receiver: Recei
     assert stream.acked_seq == 1
 
 
-def test_a_deliver_function_that_breaks_is_trouble_of_unknown_outcome(world: World, clock: Clock) -> None:
+def test_a_deliver_function_that_raises_is_a_failure_of_unknown_outcome(world: World, clock: Clock) -> None:
     media_id = world.media()
     calls: list[bool] = []
 
@@ -217,7 +217,7 @@ def test_a_deliver_function_that_breaks_is_trouble_of_unknown_outcome(world: Wor
     assert world.stream(media_id).acked_seq == 1
 
 
-def test_every_attempt_is_kept_with_its_answer(world: World, receiver: Receiver, clock: Clock) -> None:
+def test_every_attempt_is_stored_with_its_answer(world: World, receiver: Receiver, clock: Clock) -> None:
     media_id = world.media()
     receiver.answer(media_id, Classification(Verdict.RETRY, "PUT answered 500", 500, excerpt="<h1>Oops</h1>"), OK)
     dispatcher = world.dispatcher(receiver)
@@ -279,7 +279,7 @@ def test_everything_arrives_in_order_after_a_long_outage(sqlite_world: World, cl
     assert all(receiver.of(media_id) == [1, 2, 3] for media_id in media_ids)
 
 
-UNKNOWN_FATE = {"delivered": OK, "limited": NOT_FOUND, "trouble": TROUBLE, "refused": REFUSED, "busy": BUSY}
+UNKNOWN_FATE = {"delivered": OK, "limited": NOT_FOUND, "failure": SERVER_ERROR, "refused": REFUSED, "busy": BUSY}
 
 
 @pytest.mark.parametrize("kind", sorted(UNKNOWN_FATE))

@@ -37,7 +37,7 @@ GIVE_UP = 20.0
 
 OK = Classification(Verdict.DELIVERED, "200", 200)
 DUPLICATE = Classification(Verdict.DELIVERED, "409, the same there", 409, Outcome.DUPLICATE)
-TROUBLE = Classification(Verdict.RETRY, "500", 500)
+SERVER_ERROR = Classification(Verdict.RETRY, "500", 500)
 LOST = Classification(Verdict.RETRY, "the answer was lost", outcome_unknown=True)
 REFUSED = Classification(Verdict.REFUSED, "422", 422)
 CONTRADICTED = Classification(Verdict.PARK, "409, a video there", 409)

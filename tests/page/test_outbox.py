@@ -1,4 +1,4 @@
-"""The outbox as those see it who look after it, through an outage and its repair."""
+"""The outbox view for administrators, through an outage and its repair."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ DRAIN_SECONDS = 60
 
 @pytest.fixture(autouse=True)
 def in_order(annotations: ReferenceService, service: Service, admin: str) -> Iterator[None]:
-    """Each test finds the other side well and the outbox empty, and leaves them so, whatever it does to them."""
+    """Each test starts and ends with a working annotations service and an empty outbox."""
     settle(annotations, service, admin)
     yield
     settle(annotations, service, admin)
@@ -48,7 +48,7 @@ def upload(service: Service, number: int) -> str:
 
 
 def upload_refused(service: Service, annotations: ReferenceService, number: int, status: int = 422) -> str:
-    """A media whose first message the other side refuses for good, once."""
+    """Upload a media item whose first message the annotations service refuses once."""
     match = {"mediaId": media_id_of_bytes(card(number))}
     annotations.control(fail={"status": status, "body": REFUSAL, "match": match, "times": 2})
     media_id = upload(service, number)

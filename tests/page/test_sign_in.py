@@ -1,4 +1,4 @@
-"""Coming in, being sent out, and leaving."""
+"""Signing in, being signed out, and signing out."""
 
 from playwright.sync_api import expect
 

@@ -28,7 +28,7 @@ def test_a_failure_that_repeats_is_logged_once_a_minute_and_says_how_often_it_wa
     }
 
 
-def test_a_failure_that_is_foreseen_is_told_in_one_line_without_its_trace() -> None:
+def test_an_expected_failure_is_logged_in_one_line_without_its_trace() -> None:
     failures = FailureLog("work_failed")
     with capture_logs() as logged:
         failures.failed(OSError("the disk refuses"), expected=True)

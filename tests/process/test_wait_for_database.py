@@ -10,7 +10,7 @@ from tests import fork_server
 from tests.paths import ROOT
 
 
-def test_a_database_that_is_away_is_told_of_at_once_and_once_a_minute() -> None:
+def test_an_unreachable_database_is_reported_at_once_and_once_a_minute() -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     clock, said = [0.0], list[tuple[float, str]]()

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 TRANSACTIONS_BEGIN_IN = {
     "app/runs/lifecycle.py",
+    "app/runs/retention.py",
     "app/ingest/duplicates.py",  # a row from before there were checksums gets one
     "app/ingest/orphans.py",
     "app/storage/folder_ownership.py",  # at the first start, and where the database was restored

@@ -1,4 +1,4 @@
-"""Resumable uploads without HTTP, on both databases: what stays, what goes, who may write, and what a crash leaves."""
+"""Resumable uploads without HTTP, on both databases: durability, expiry, exclusive writers, and crashes."""
 
 import base64
 import os
@@ -39,7 +39,7 @@ RERUN = f"filename {base64.b64encode(b'photo.jpg').decode()},rerun"
 
 @dataclass
 class World:
-    """One process's uploads over a folder and a database, whose clock is the test's."""
+    """One process's uploads over a folder and a database, with a test clock."""
 
     intake: Intake
     clock: Clock
@@ -51,7 +51,7 @@ class World:
         self.restart()
 
     def restart(self) -> None:
-        """As another process: what only memory knew is gone."""
+        """Continue as another process, without what was in memory."""
         database = self.intake.database
         self.records = UploadRecords(database, HOUR)
         runs = Runs(database, OutboxQueue(database.now), "detector")
@@ -59,7 +59,7 @@ class World:
         limits = Limits(max_bytes=1 << 20, per_user=10, takeover=self.takeover)
         self.uploads = ResumableUploads(self.records, self.intake.storage, finishing, limits)
 
-    def upkeep(self) -> UploadMaintenance:
+    def maintenance(self) -> UploadMaintenance:
         return UploadMaintenance(self.records, self.uploads)
 
     def new(self, length: int | None = len(PHOTO)) -> str:
@@ -89,14 +89,14 @@ def test_what_expired_goes_with_its_file_and_what_goes_on_stays(world: World) ->
     world.append(late, 0, PHOTO[:100])
     world.clock.advance(HOUR - 1)
     world.append(going_on, 0, PHOTO[:100])
-    world.upkeep().work()
+    world.maintenance().work()
     assert len(world.files()) == 2
     world.clock.advance(2)
     with pytest.raises(UploadGone):
         world.find(late)
     with pytest.raises(UploadGone):
         world.append(late, 100, PHOTO[100:])
-    world.upkeep().work()
+    world.maintenance().work()
     assert len(world.files()) == 1
     with pytest.raises(UploadNotFound):
         world.find(late)
@@ -107,10 +107,10 @@ def test_what_has_ended_is_told_for_an_hour(world: World) -> None:
     upload = world.new()
     assert world.append(upload, 0, PHOTO).state == "complete"
     world.clock.advance(rows.RESULT_SECONDS - 1)
-    world.upkeep().work()
+    world.maintenance().work()
     assert world.find(upload).state == "complete"
     world.clock.advance(2)
-    world.upkeep().work()
+    world.maintenance().work()
     with pytest.raises(UploadNotFound):
         world.find(upload)
     world.intake.assert_sound()
@@ -128,7 +128,7 @@ def test_a_sweep_leaves_what_goes_on_later_and_takes_what_no_upload_has(world: W
 
 
 def test_bytes_that_were_written_and_never_counted_are_written_over(world: World) -> None:
-    """As a kill leaves them: the file is longer than its record says."""
+    """After a kill the file is longer than its record says."""
     upload = world.new()
     world.append(upload, 0, PHOTO[:100])
     with Path(world.find(upload).file or "").open("ab") as file:
@@ -158,14 +158,14 @@ def test_checksum_and_id_are_those_of_the_whole_however_it_was_cut(
 def test_an_upload_whose_client_left_at_the_last_byte_is_finished_by_any_process(world: World) -> None:
     upload = world.new()
     world.append(upload, 0, PHOTO[:-1])
-    # As a process leaves it that dies between the last byte's commit and the ingest.
+    # As after a crash between the last byte's commit and the ingest.
     with Path(world.find(upload).file or "").open("ab") as file:
         file.write(PHOTO[-1:])
     assert world.records.advance(world.find(upload), len(PHOTO))
     world.restart()
-    assert world.upkeep().finish_abandoned() == 0  # its client may still come
+    assert world.maintenance().finish_abandoned() == 0  # its client may still return
     world.clock.advance(rows.ABANDONED_SECONDS + 1)
-    assert world.upkeep().finish_abandoned() == 1
+    assert world.maintenance().finish_abandoned() == 1
     assert world.find(upload).state == "complete"
     world.intake.assert_sound()
 
@@ -179,7 +179,7 @@ def test_an_upload_whose_bytes_are_all_there_is_finished_by_whoever_asks_where_i
 
 
 class FullDisk(Ingest):
-    """An ingest on a disk that is full."""
+    """An ingest on a full disk."""
 
     def run_received(
         self, received: Received, in_transaction: InTransaction = print, *, on_received: OnReceived = print
@@ -239,7 +239,7 @@ def test_a_new_part_takes_over_from_one_that_hangs(world: World) -> None:
 
     def hang(check: Callable[[], None]) -> Iterator[bytes]:
         yield PHOTO[:1000]
-        other.records.request_takeover(upload)  # what the second does first
+        other.records.request_takeover(upload)  # the second request's first step
         check()
 
     with pytest.raises(UploadTakenOver):
@@ -270,7 +270,7 @@ def test_a_writer_that_lost_its_lock_changes_nothing(world: World) -> None:
 
     def lose(_check: Callable[[], None]) -> Iterator[bytes]:
         yield PHOTO[:1000]
-        assert world.records.advance(world.find(upload), 500)  # as another host would whose lock this one's was
+        assert world.records.advance(world.find(upload), 500)  # like another host that got the lock
 
     with pytest.raises(UploadLocked):
         world.uploads.append(upload, "ada", Part(0, lose), nullcontext)

@@ -18,7 +18,7 @@ LEASE = 15.0
 
 
 def frame(index: int, count: int = 1) -> FrameResult:
-    """Return the result of a frame with `objects` objects."""
+    """Return the result of a frame with `count` objects."""
     found = DetectedObject(0, "person", 0.9, 0.5, 0.5, 0.25, 0.25)
     return FrameResult(index, index / 2, (found,) * count)
 
@@ -61,7 +61,7 @@ class World:
         with self.database.read_transaction() as session:
             return MediaStatus(session.get_one(Media, media_id).media_status)
 
-    def told(self, media_id: str) -> list[int]:
+    def reported(self, media_id: str) -> list[int]:
         """Return the statuses in a media item's messages, in order."""
         with self.database.read_transaction() as session:
             rows = select(OutboxMessage).where(OutboxMessage.media_id == media_id).order_by(OutboxMessage.seq)

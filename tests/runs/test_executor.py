@@ -86,7 +86,7 @@ def worker(sqlite_url: str, clock: Clock) -> Iterator[Worker]:
         worker.executor.stop()
 
 
-def test_a_picture_is_looked_at_and_reported(worker: Worker) -> None:
+def test_a_picture_is_processed_and_reported(worker: Worker) -> None:
     media_id, run_id = worker.start(ASTRONAUT)
     run = worker.ended(run_id)
     assert run.state == RunState.DONE
@@ -94,7 +94,7 @@ def test_a_picture_is_looked_at_and_reported(worker: Worker) -> None:
     assert run.frames_total == 1
     assert run.attempts == 1
     assert worker.world.found(run_id) == [(0, 0)]
-    assert worker.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_run_whose_detector_is_killed_is_finished_on_its_second_try(worker: Worker, clip: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_run_whose_detector_is_killed_is_finished_on_its_second_try(worker: Wo
     frames = [frame for frame, _ordinal in worker.world.found(run_id)]
     assert frames == sorted(frames)
     assert set(frames) <= set(range(FRAMES))
-    assert worker.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_run_whose_detector_is_killed_at_every_try_ends_at_error(worker: Worker, clip: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_run_whose_detector_is_killed_at_every_try_ends_at_error(worker: Worke
     assert run.state == RunState.FAILED
     assert run.failure == RunFailure.DETECTOR
     assert "SIGKILL" in (run.error or "")
-    assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, ERROR]
     # The next media has a detector again.
     other = worker.world.runs.start_new(worker.world.media(ASTRONAUT), WANTED)
     worker.executor.wake()
@@ -134,7 +134,7 @@ def test_what_cannot_be_decoded_fails_at_once(worker: Worker, tmp_path: Path) ->
     assert run.attempts == 1
     assert run.error
     assert worker.world.status(media_id) == MediaStatus.ERROR
-    assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, ERROR]
 
 
 def test_the_end_of_the_service_hands_back_what_is_under_way(worker: Worker, clip: Path) -> None:
@@ -148,7 +148,7 @@ def test_the_end_of_the_service_hands_back_what_is_under_way(worker: Worker, cli
     assert run.lease_owner is None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert worker.world.told(media_id) == [NEW, PROCESSING]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING]
     # Nobody has to wait for a lease: the next process goes on at once, and the end did not count as a failure.
     claimed = worker.world.claimed("next")
     assert claimed.attempts == 1
@@ -190,7 +190,7 @@ def test_a_run_that_is_cancelled_is_dropped_and_the_detector_goes_on_with_the_ne
     photo = worker.world.runs.start_new(worker.world.media(ASTRONAUT), WANTED)
     worker.executor.wake()
     assert worker.ended(photo).state == RunState.DONE
-    assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, ERROR]
 
 
 def test_a_run_that_finds_more_than_it_may_ends_at_error_and_says_so(worker: Worker, clip: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_run_that_finds_more_than_it_may_ends_at_error_and_says_so(worker: Wor
     assert run.state == RunState.FAILED
     assert run.failure == RunFailure.TOO_LARGE
     assert "MAX_BOXES_PER_RUN" in (run.error or "")
-    assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, ERROR]
 
 
 def test_a_run_that_went_to_another_process_is_dropped(worker: Worker, clip: Path, clock: Clock) -> None:
@@ -219,7 +219,7 @@ def test_a_run_that_went_to_another_process_is_dropped(worker: Worker, clip: Pat
     eventually(lambda: worker.processes[0].pid != pid)
     assert worker.world.runs.finish(taken, [])
     assert worker.world.found(run_id) == []
-    assert worker.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_picture_in_memory_is_answered_with_what_is_on_it(worker: Worker) -> None:

@@ -89,7 +89,7 @@ class House:
 
     def assert_done(self, media_id: str, run_id: int) -> None:
         eventually(lambda: self.world.run(run_id).state == RunState.DONE)
-        assert self.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+        assert self.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
         assert self.world.run(run_id).attempts == 1
         assert self.waits_for(run_id) is None
 
@@ -191,12 +191,12 @@ def test_runs_wait_while_there_is_no_memory_for_the_detector(house: House) -> No
     try:
         eventually(lambda: house.waits_for(run_id) == FaultKind.DETECTOR)
         assert house.breaker.fault is not None
-        assert house.world.told(media_id) == [NEW, PROCESSING]
+        assert house.world.reported(media_id) == [NEW, PROCESSING]
     finally:
         house.stop()
 
 
-def test_a_picture_that_is_not_stored_is_told_of_the_fault(house: House) -> None:
+def test_an_in_memory_picture_gets_the_fault_as_its_error(house: House) -> None:
     house.model.write_bytes(b"no model")
     house.executor.start()
     try:
@@ -251,7 +251,7 @@ def test_a_detector_takes_the_smaller_of_its_limit_and_the_hard_one_of_its_servi
         service.communicate("\n", timeout=20)
 
 
-def test_each_wait_of_a_closed_gate_is_twice_the_one_before(clock_seconds: list[float]) -> None:
+def test_each_wait_of_a_tripped_breaker_is_twice_the_one_before(clock_seconds: list[float]) -> None:
     breaker = DetectionBreaker(first_wait=1.0, monotonic=lambda: clock_seconds[0])
     waits = []
     for _ in range(6):

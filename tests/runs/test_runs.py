@@ -22,7 +22,7 @@ def test_a_run_is_queued_until_a_process_takes_it(world: World) -> None:
     run_id = world.runs.start_new(media_id, WANTED)
     assert world.run(run_id).state == RunState.QUEUED
     assert world.status(media_id) == MediaStatus.NEW
-    assert world.told(media_id) == [NEW]
+    assert world.reported(media_id) == [NEW]
     claimed = world.claimed()
     assert claimed.run_id == run_id
     assert claimed.media_id == media_id
@@ -32,7 +32,7 @@ def test_a_run_is_queued_until_a_process_takes_it(world: World) -> None:
     assert claimed.request_id == "request-1"
     assert world.run(run_id).state == RunState.RUNNING
     assert world.status(media_id) == MediaStatus.AI_PROCESSING
-    assert world.told(media_id) == [NEW, PROCESSING]
+    assert world.reported(media_id) == [NEW, PROCESSING]
 
 
 def test_a_run_that_is_finished_has_all_its_frames_and_its_media_is_processed(world: World, clock: Clock) -> None:
@@ -54,7 +54,7 @@ def test_a_run_that_is_finished_has_all_its_frames_and_its_media_is_processed(wo
     assert run.finished_at == clock.seconds
     assert world.found(run_id) == [(0, 0), (1, 0), (1, 1)]
     assert world.status(media_id) == MediaStatus.AI_PROCESSED
-    assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
     assert world.runs.claim("two") is None
     assert world.runs.active() == {}
 
@@ -68,10 +68,10 @@ def test_a_run_that_fails_says_why_and_its_media_is_at_error(world: World) -> No
     assert run.failure == RunFailure.UNDECODABLE
     assert run.error == "not a picture"
     assert world.status(media_id) == MediaStatus.ERROR
-    assert world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert world.reported(media_id) == [NEW, PROCESSING, ERROR]
 
 
-def test_a_media_can_be_looked_at_again_after_either_end(world: World) -> None:
+def test_a_media_item_can_be_processed_again_after_either_end(world: World) -> None:
     media_id = world.media()
     world.runs.start_new(media_id, WANTED)
     world.runs.fail(world.claimed(), RunFailure.DETECTOR, "broke")
@@ -79,7 +79,7 @@ def test_a_media_can_be_looked_at_again_after_either_end(world: World) -> None:
     world.runs.finish(world.claimed(), [])
     world.runs.start_new(media_id, WANTED)
     world.runs.finish(world.claimed(), [])
-    assert world.told(media_id) == [NEW, PROCESSING, ERROR, PROCESSING, PROCESSED, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, ERROR, PROCESSING, PROCESSED, PROCESSING, PROCESSED]
 
 
 def test_a_run_rolled_back_leaves_no_status_and_no_message(world: World) -> None:
@@ -92,7 +92,7 @@ def test_a_run_rolled_back_leaves_no_status_and_no_message(world: World) -> None
         world.runs.finish(claimed, [replace(frame(0), objects=(impossible,))])
     assert world.run(run_id).state == RunState.RUNNING
     assert world.status(media_id) == MediaStatus.AI_PROCESSING
-    assert world.told(media_id) == [NEW, PROCESSING]
+    assert world.reported(media_id) == [NEW, PROCESSING]
     assert world.found(run_id) == []
 
 
@@ -114,7 +114,7 @@ def test_a_media_has_one_run_under_way(world: World) -> None:
     world.runs.start_new(media_id, WANTED)
 
 
-def test_a_lease_is_kept_by_renewing_it(world: World, clock: Clock) -> None:
+def test_a_renewed_lease_does_not_expire(world: World, clock: Clock) -> None:
     world.runs.start_new(world.media(), WANTED)
     claimed = world.claimed("one")
     for _ in range(4):
@@ -143,7 +143,7 @@ def test_a_run_whose_process_died_is_taken_over_from_its_beginning(world: World,
     assert world.found(run_id) == []
     assert world.runs.finish(second, [frame(0)])
     assert world.found(run_id) == [(0, 0)]
-    assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_late_process_changes_nothing(world: World, clock: Clock) -> None:
@@ -163,11 +163,11 @@ def test_a_late_process_changes_nothing(world: World, clock: Clock) -> None:
         assert vars(world.run(run_id)) | {"_sa_instance_state": None} == before
 
     late_writes_change_nothing()
-    assert world.told(media_id) == [NEW, PROCESSING]
+    assert world.reported(media_id) == [NEW, PROCESSING]
     assert world.runs.finish(second, [frame(0)])
     late_writes_change_nothing()
     assert world.found(run_id) == [(0, 0)]
-    assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_run_that_was_ended_cannot_be_ended_again(world: World) -> None:
@@ -177,7 +177,7 @@ def test_a_run_that_was_ended_cannot_be_ended_again(world: World) -> None:
     assert world.runs.finish(claimed, [])
     assert not world.runs.fail(claimed, RunFailure.DETECTOR, "too late")
     assert not world.runs.finish(claimed, [frame(0)])
-    assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_run_handed_back_begins_anew(world: World) -> None:
@@ -209,7 +209,7 @@ def test_a_run_that_ends_with_its_server_again_and_again_is_taken_over_without_a
         assert claimed.attempts == 1
         clock.advance(LEASE + 1)
     assert world.runs.finish(world.claimed(), [frame(0)])
-    assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_tries_of_which_the_detector_died_count_whatever_became_of_servers_in_between(
@@ -234,7 +234,7 @@ def test_a_run_handed_back_is_taken_at_once_and_only_counts_where_it_should(worl
         assert world.run(run_id).frames_done == 0
     assert world.runs.requeue(world.claimed(), counted=True)
     assert world.claimed().attempts == 2
-    assert world.told(media_id) == [NEW, PROCESSING]
+    assert world.reported(media_id) == [NEW, PROCESSING]
 
 
 def test_a_result_of_the_same_detector_and_thresholds_is_found_again(world: World) -> None:

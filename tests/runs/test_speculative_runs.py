@@ -120,7 +120,7 @@ def test_media_status_messages_and_the_leased_run_are_one_transaction_and_its_en
     assert run.frames_done == 1
     assert run.frames_total == 1
     assert desk.world.found(run_id) == [(0, 0)]
-    assert desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert desk.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
     assert desk.world.status(media_id) == PROCESSED
     assert len(commits) == 2
 
@@ -156,7 +156,7 @@ def test_a_recording_that_fails_frees_the_detector_and_keeps_nothing(desk: Desk)
     desk.await_idle()
     media_id, run_id = desk.upload()
     assert desk.ended(run_id).state == RunState.DONE
-    assert desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert desk.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
     assert desk.process.pid == pid
 
 
@@ -166,7 +166,7 @@ def test_a_picture_that_no_decoder_takes_ends_its_run_and_not_the_detector(sqlit
     run = sqlite_desk.ended(run_id)
     assert run.state == RunState.FAILED
     assert run.failure == RunFailure.UNDECODABLE
-    assert sqlite_desk.world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert sqlite_desk.world.reported(media_id) == [NEW, PROCESSING, ERROR]
     assert sqlite_desk.process.pid == pid
 
 
@@ -184,7 +184,7 @@ def test_a_detector_that_dies_of_a_speculative_run_has_tried_once(sqlite_desk: D
     run = sqlite_desk.ended(run_id)
     assert run.state == RunState.DONE
     assert run.attempts == 2
-    assert sqlite_desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert sqlite_desk.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_run_is_handed_back_where_the_detectors_have_stopped_meanwhile(sqlite_desk: Desk) -> None:
@@ -198,7 +198,7 @@ def test_a_run_is_handed_back_where_the_detectors_have_stopped_meanwhile(sqlite_
     assert again.run_id == run_id
     assert again.attempts == 1
     assert desk.world.runs.finish(again, [])
-    assert desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert desk.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_while_the_detector_is_busy_pictures_wait_as_rows(sqlite_desk: Desk) -> None:
@@ -209,10 +209,10 @@ def test_while_the_detector_is_busy_pictures_wait_as_rows(sqlite_desk: Desk) -> 
     media_id, second = sqlite_desk.upload(ASTRONAUT + b"another")
     assert sqlite_desk.world.run(first).state == RunState.RUNNING
     assert sqlite_desk.world.run(second).state == RunState.QUEUED
-    assert sqlite_desk.world.told(media_id) == [NEW]
+    assert sqlite_desk.world.reported(media_id) == [NEW]
     os.kill(pid, signal.SIGCONT)
     assert [sqlite_desk.ended(run_id).state for run_id in (first, second)] == [RunState.DONE] * 2
-    assert sqlite_desk.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert sqlite_desk.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def begin(world: World, folder: Path, content: bytes = ASTRONAUT, user: str = "ada") -> int:
@@ -239,7 +239,7 @@ def test_a_run_whose_process_dies_behind_the_recording_is_continued_once_its_lea
     assert claimed.attempts == 1
     assert claimed.epoch == 2
     assert world.runs.finish(claimed, [])
-    assert world.told(claimed.media_id) == [NEW, PROCESSING, PROCESSED]
+    assert world.reported(claimed.media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_nothing_is_begun_out_of_turn(world: World, clock: Clock, tmp_path: Path) -> None:
@@ -248,14 +248,14 @@ def test_nothing_is_begun_out_of_turn(world: World, clock: Clock, tmp_path: Path
     begun = begin(world, tmp_path / "media", user="grace")
     assert world.run(begun).state == RunState.QUEUED
     assert world.run(begun).lease_owner is None
-    assert world.told(world.run(begun).media_id) == [NEW]
+    assert world.reported(world.run(begun).media_id) == [NEW]
     assert world.claimed("one").run_id == waiting
     clock.advance(LEASE + 1)  # its process has died: it waits again
     later = begin(world, tmp_path / "media", picture("later"), user="grace")
     assert world.run(later).state == RunState.QUEUED
 
 
-def test_a_detector_that_cannot_look_for_runs_is_not_idle(sqlite_desk: Desk) -> None:
+def test_a_detector_that_cannot_poll_for_runs_is_not_idle(sqlite_desk: Desk) -> None:
     def rename(before: str, after: str) -> None:
         with sqlite_desk.world.database.write_transaction() as session:
             session.execute(text(f"ALTER TABLE {before} RENAME TO {after}"))

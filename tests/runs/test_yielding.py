@@ -27,7 +27,7 @@ def begin(world: World, user: str) -> ClaimedRun:
     return claimed
 
 
-def is_waited_for(world: World, claimed: ClaimedRun) -> tuple[bool, bool]:
+def should_yield(world: World, claimed: ClaimedRun) -> tuple[bool, bool]:
     """Return whether the run should yield before and after it had its turn."""
     return (
         world.runs.should_yield(claimed, had_its_turn=False),
@@ -63,7 +63,7 @@ def test_a_run_that_yielded_goes_on_with_what_it_had_and_ends_with_all(world: Wo
     assert run.packets_skipped == 1
     assert run.started_at == began
     assert world.found(run_id) == [(0, 0), (0, 1), (1, 0), (2, 0)]
-    assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_run_whose_process_dies_after_it_went_on_begins_anew(world: World, clock: Clock) -> None:
@@ -101,14 +101,14 @@ def test_what_was_found_counts_as_one_try_for_those_who_follow(world: World) -> 
 
 def test_a_run_is_waited_for_by_somebody_else_who_has_nothing_under_way(world: World) -> None:
     adas = begin(world, "ada")
-    assert is_waited_for(world, adas) == (False, False)
+    assert should_yield(world, adas) == (False, False)
     ask(world, "ada")
-    assert is_waited_for(world, adas) == (False, False)  # by nobody else
+    assert should_yield(world, adas) == (False, False)  # by nobody else
     ask(world, "bob")
-    assert is_waited_for(world, adas) == (True, True)
+    assert should_yield(world, adas) == (True, True)
     assert world.claimed().run_id  # bob's
     ask(world, "bob")
-    assert is_waited_for(world, adas) == (False, False)  # bob has one under way
+    assert should_yield(world, adas) == (False, False)  # bob has one under way
 
 
 def test_a_run_that_yielded_waits_until_the_other_has_had_its_turn(world: World) -> None:
@@ -117,7 +117,7 @@ def test_a_run_that_yielded_waits_until_the_other_has_had_its_turn(world: World)
     world.runs.pause(adas, [frame(0)], POSITION)
     bobs = world.claimed()
     assert bobs.user_id == "bob"
-    assert is_waited_for(world, bobs) == (False, True)
+    assert should_yield(world, bobs) == (False, True)
     world.runs.pause(bobs, [], None)
     assert world.claimed().run_id == adas.run_id
 
@@ -126,7 +126,7 @@ def test_a_run_whose_process_died_waits_as_well(world: World, clock: Clock) -> N
     begin(world, "bob")
     clock.advance(LEASE + 1)
     adas = begin(world, "ada")
-    assert is_waited_for(world, adas) == (True, True)
+    assert should_yield(world, adas) == (True, True)
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -141,7 +141,7 @@ def test_a_run_that_is_cancelled_ends_at_error_and_is_reported_in_order(begun: b
     assert run.error == "cancelled by ada"
     assert run.lease_owner is None
     assert world.status(media_id) == MediaStatus.ERROR
-    assert world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert world.reported(media_id) == [NEW, PROCESSING, ERROR]
     if claimed:
         assert not world.runs.record(claimed, [frame(0)], total=1)
         assert not world.runs.finish(claimed, [frame(0)])
@@ -149,7 +149,7 @@ def test_a_run_that_is_cancelled_ends_at_error_and_is_reported_in_order(begun: b
     assert world.runs.claim("another") is None
     world.runs.start_new(media_id, WANTED)  # it can be looked at again
     world.runs.finish(world.claimed(), [])
-    assert world.told(media_id) == [NEW, PROCESSING, ERROR, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, ERROR, PROCESSING, PROCESSED]
 
 
 def test_a_run_that_yielded_can_be_cancelled(world: World) -> None:
@@ -157,7 +157,7 @@ def test_a_run_that_yielded_can_be_cancelled(world: World) -> None:
     world.runs.start_new(media_id, WANTED)
     world.runs.pause(world.claimed(), [frame(0)], POSITION)
     world.runs.cancel(media_id, "an administrator", user=None)
-    assert world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert world.reported(media_id) == [NEW, PROCESSING, ERROR]
 
 
 def test_another_user_s_run_is_not_ended(world: World) -> None:
@@ -196,4 +196,4 @@ def test_a_run_that_is_cancelled_while_it_finishes_ends_once(world: World) -> No
             cancelled = people.submit(cancel)
             finished = people.submit(world.runs.finish, claimed, [frame(0)])
             assert cancelled.result() != finished.result()
-        assert world.told(media_id) == [NEW, PROCESSING, ERROR if cancelled.result() else PROCESSED]
+        assert world.reported(media_id) == [NEW, PROCESSING, ERROR if cancelled.result() else PROCESSED]

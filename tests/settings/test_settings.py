@@ -245,7 +245,7 @@ def test_without_a_key_for_tokens_the_start_is_refused() -> None:
     assert "JWT_SECRET_KEY" in refusal({"JWT_SECRET_KEY": " "})
 
 
-def test_origins_are_kept_as_browsers_write_them() -> None:
+def test_origins_are_normalized_as_browsers_write_them() -> None:
     found = settings(
         CORS_ORIGINS="HTTPS://Suite.Example:443,http://suite.example:80,http://localhost:05173,http://a,http://a"
     )

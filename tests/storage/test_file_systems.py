@@ -1,4 +1,4 @@
-"""Folders whose file systems cannot do what publishing needs: found out by trying, and told in one line."""
+"""Folders on file systems that do not support publishing: probed, and reported in one line."""
 
 import os
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
 
 @pytest.fixture
 def exfat(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system that has no hard links, as USB disks do, served from user space."""
+    """A folder on a file system without hard links, like USB disks, served from user space."""
     with mounted_exfat(tmp_path) as folder:
         yield folder
 

@@ -1,4 +1,4 @@
-"""The folders on disk: what is created, published, compared and removed, and what never is."""
+"""Files on disk: what is created, published, compared and removed, and what never is."""
 
 import errno
 import os
@@ -236,7 +236,7 @@ def test_more_than_the_disk_has_is_refused_before_a_byte_comes(storage: Storage,
 
 def test_uploads_under_way_count_against_the_room_until_they_have_written_it(storage: Storage, images: Path) -> None:
     free = storage.free_bytes(images)
-    slack = 1 << 30  # others use this disk too
+    slack = 1 << 30  # other processes use this disk too
     share = free - slack
     with storage.incoming("Image", share) as incoming:
         assert storage.free_bytes(images) < 2 * slack
@@ -248,7 +248,7 @@ def test_uploads_under_way_count_against_the_room_until_they_have_written_it(sto
 
 
 def test_uploads_of_one_type_count_against_the_other_s_room_on_the_same_disk(storage: Storage, images: Path) -> None:
-    slack = 1 << 30  # others use this disk too
+    slack = 1 << 30  # other processes use this disk too
     with storage.incoming("Video", storage.free_bytes(images) - slack), pytest.raises(StorageFull):
         storage.incoming("Image", 2 * slack).__enter__()
 

@@ -1,4 +1,4 @@
-"""Whether a media folder is the one that it was, and whether the database is: markers, on each kind of database."""
+"""Markers tell whether a media folder and the database belong together, on both databases."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def folders(database: Database, tmp_path: Path) -> FolderOwnership:
 
 
 def made(database: Database, place: Path) -> FolderOwnership:
-    """As another process would make them, on the same database and in the same place."""
+    """Return the folders as another process would create them, for the same database and paths."""
     return FolderOwnership(database, {"Video": place / "videos", "Image": place / "images"})
 
 
@@ -37,7 +37,7 @@ def upload(database: Database, folders: FolderOwnership, name: str = "one") -> s
     return Ingest(database, OutboxQueue(database.now), storage).run(Upload(f"{name}.jpg", "ada", [content])).media.id
 
 
-def stored(database: Database) -> history.Stored:
+def stored(database: Database) -> history.DatabaseIdentity:
     with database.read_transaction() as session:
         found = history.get(session)
     assert found is not None
@@ -45,7 +45,7 @@ def stored(database: Database) -> history.Stored:
 
 
 def advance_counter(database: Database, folders: FolderOwnership) -> None:
-    """What a process does some seconds after it has committed something, and at its end."""
+    """Do what a process does some seconds after a commit, and at its end."""
     MarkerWriter(database, folders).work()
 
 
@@ -69,7 +69,7 @@ def test_a_folder_without_its_marker_stops_the_start_in_one_line(database: Datab
     folders.open()
     images = folders.paths[1]
     images.rename(images.with_name("elsewhere"))
-    images.mkdir()  # as a mount point is, once nothing is mounted there
+    images.mkdir()  # like an empty mount point
     with pytest.raises(SettingsError, match=r"images has no marker.*mounted.*flask media accept-folders") as refused:
         made(database, images.parent).open()
     assert "\n" not in str(refused.value)
@@ -92,7 +92,7 @@ def test_the_folder_of_another_database_stops_the_start_and_is_not_touched(
 
 
 def test_an_empty_database_does_not_take_the_folders_of_another_one(database: Database, tmp_path: Path) -> None:
-    """As a wrong DATABASE_URL makes it."""
+    """A wrong DATABASE_URL causes this."""
     (tmp_path / "images").mkdir()
     folder_marker.place(tmp_path / "images", Marker("another-instance", Reached(1, 70)))
     with pytest.raises(SettingsError, match="belongs to another database"):
@@ -226,7 +226,7 @@ def test_a_restored_database_goes_on_in_a_new_epoch_and_says_so(
     folders.open()
     advance_counter(database, folders)
     with database.write_transaction() as session:
-        session.connection().exec_driver_sql("UPDATE database_instance SET counter = 0")  # as it was in the copy
+        session.connection().exec_driver_sql("UPDATE database_instance SET counter = 0")  # as in the copy
     made(database, folders.paths[0].parent).open()
     found = stored(database)
     assert found.reached == Reached(2, 2)

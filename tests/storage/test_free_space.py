@@ -1,4 +1,4 @@
-"""How much room is left: what uploads have promised, in this process and in others, dead or alive."""
+"""Free space less what uploads have declared, in this process and in others, alive or dead."""
 
 import fcntl
 import os
@@ -48,7 +48,7 @@ def storage(tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def share(storage: Storage) -> int:
-    """More than half of the room there is."""
+    """Return more than half of the free space."""
     return storage.free_bytes(storage.folders[0]) * 6 // 10
 
 
@@ -93,7 +93,7 @@ def test_what_a_killed_process_had_promised_holds_nobody_up(storage: Storage, sh
 def test_of_uploads_that_begin_at_once_in_many_processes_only_as_many_are_let_in_as_there_is_room_for(
     share: int, tmp_path: Path
 ) -> None:
-    storages = [open_storage(tmp_path) for _process in range(8)]  # each has locks of its own, as processes have
+    storages = [open_storage(tmp_path) for _process in range(8)]  # each has its own locks, like processes
     at_once, all_tried = threading.Barrier(len(storages)), threading.Barrier(len(storages))
 
     def upload(number: int) -> bool:

@@ -1,4 +1,4 @@
-"""Reading stored files back, on both databases: every kind of damage found, nothing else reported, nothing touched."""
+"""Verification on both databases: every kind of damage is found, nothing else is reported, nothing is changed."""
 
 import os
 import threading
@@ -61,7 +61,7 @@ def cut(path: Path) -> None:
 
 
 def flip_a_bit(path: Path) -> None:
-    """Outside of what the id samples, and of the same size."""
+    """Change one bit outside the id's sample, without changing the size."""
     path.write_bytes(twin_of(path.read_bytes()))
 
 
@@ -114,7 +114,7 @@ def test_a_folder_that_is_gone_makes_its_media_missing(intake: Intake) -> None:
 
 
 def forget_checksums(intake: Intake) -> None:
-    """As rows of the first schema."""
+    """Remove the checksums, as in rows of the first schema."""
     with intake.database.write_transaction() as session:
         session.execute(text("UPDATE media SET checksum = NULL"))
 
@@ -185,7 +185,7 @@ def test_no_transaction_is_open_while_files_are_read(intake: Intake) -> None:
     forget_checksums(intake)
     verification = Verification(intake.database, intake.storage)
     for number, _finding in enumerate(verification.media(on_progress=silent)):
-        intake.send(picture(10 + number))  # would wait for ever where a writer were open
+        intake.send(picture(10 + number))  # would wait forever if a write transaction were open
         with intake.database.reader.connect() as connection:
             if not intake.database.is_sqlite:
                 idle = (

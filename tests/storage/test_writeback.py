@@ -1,4 +1,4 @@
-"""What a large file has written early: all of it once, in order, and never in small pieces."""
+"""Early writeback of a large file: every byte once, in order, and not in small parts."""
 
 import os
 from pathlib import Path

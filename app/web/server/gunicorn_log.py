@@ -50,7 +50,7 @@ class OneFormatLogger(Logger):  # type: ignore[misc]
         if cfg.errorlog == _STREAM:
             TARGET.note_path()
         else:
-            TARGET.lead_to(Path(cfg.errorlog))
+            TARGET.redirect_to(Path(cfg.errorlog))
 
     def reopen_files(self) -> None:
         """As gunicorn does at SIGUSR1, and standard error's file as well."""

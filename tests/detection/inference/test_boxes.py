@@ -1,4 +1,4 @@
-"""What the three output layouts mean, and which of the boxes remain."""
+"""The output layouts, and non-maximum suppression."""
 
 import itertools
 from collections.abc import Sequence

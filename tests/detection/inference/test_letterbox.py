@@ -1,4 +1,4 @@
-"""The picture's place in the model's input, and the way back."""
+"""Letterboxing: the picture's rectangle in the model's input, and the conversion back."""
 
 import numpy as np
 import pytest

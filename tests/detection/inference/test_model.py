@@ -1,4 +1,4 @@
-"""Models that users may bring, as tiny real ONNX files: each fits, or is refused in one line that says why."""
+"""Users' models, as tiny ONNX files: each is accepted, or refused with one line that says why."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def assert_one_drone(detector: YoloDetector) -> None:
 
 
 def refusal(path: Path, options: DetectorOptions | None = None) -> str:
-    """The one line that refuses a model."""
+    """Return the line that refuses a model."""
     with pytest.raises(SettingsError) as raised:
         YoloDetector(path, options or DetectorOptions())
     line = str(raised.value)
@@ -203,7 +203,7 @@ def test_a_provider_that_is_not_there_is_refused_with_those_that_are(tmp_path: P
     path = written(tmp_path, constant_model(V8, INPUT, metadata=TWO_CLASSES))
     line = refusal(path, DetectorOptions(provider="cuda"))
     assert "DETECTOR_PROVIDER" in line
-    assert "it has: cpu" in line
+    assert "available: cpu" in line
 
 
 @pytest.mark.parametrize("class_number", [-1, 1e9, float("nan"), float("inf")])

@@ -1,4 +1,4 @@
-"""A detector's name follows its weights, and costs no runtime."""
+"""A detector's name depends on its weights, and needs no runtime."""
 
 import hashlib
 import subprocess

@@ -1,4 +1,4 @@
-"""A model that is taken for another kind is refused at the start, in one line that says what was seen."""
+"""A model of another kind is refused at the start, with one line that says what was found."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ CELLS = len(GRID)
 
 
 def sound(scores: int = 2) -> NDArray[np.float32]:
-    """A candidate for each cell, with little confidence: one that finds nothing is sound."""
+    """Return a valid output: a candidate for each cell with low confidence, so that nothing is detected."""
     table = np.full((CELLS, 4 + scores), 0.01, dtype=np.float32)
     table[:, :2], table[:, 2:4] = np.array(GRID) + 4, 12
     return table
@@ -43,7 +43,7 @@ def test_a_model_that_finds_nothing_is_let_through() -> None:
 
 
 def test_boxes_that_are_not_decoded_are_refused() -> None:
-    """As YOLOX exports them: offsets within a cell, and logarithms of sizes."""
+    """YOLOX exports offsets within a cell and logarithms of sizes."""
     random = np.random.default_rng(1)
     table = sound(3)
     table[:, :4] = random.normal(0, 1, (CELLS, 4))
@@ -68,7 +68,7 @@ def test_scores_that_are_none_are_refused(value: float) -> None:
 
 
 def test_corners_that_are_centres_are_refused() -> None:
-    """An end-to-end output of centre, width and height has its second corner before its first."""
+    """With centre, width and height, the second corner precedes the first."""
     table = np.hstack([sound(0), np.full((CELLS, 1), 0.3), np.zeros((CELLS, 1))]).astype(np.float32)
     assert "width and a height above 0" in refusal(table, Layout.END_TO_END)
 

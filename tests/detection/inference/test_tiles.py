@@ -1,4 +1,4 @@
-"""Where tiles lie, which of their boxes remain, and what the built-in model finds with them that it misses without."""
+"""The layout of tiles, the merging of their boxes, and what the built-in model detects only with tiles."""
 
 import itertools
 from collections.abc import Sequence
@@ -52,7 +52,9 @@ def test_a_picture_no_larger_than_a_tile_is_one() -> None:
 
 
 def remaining(*rows: tuple[Sequence[float], float, int, bool]) -> list[float]:
-    """The confidences of the boxes that remain: each is given with its class and whether a tile's edge cut it."""
+    """Return the confidences of the boxes after merging. Each box has a class and a flag for being cut by a tile's
+    edge.
+    """
     corners, scores, classes, cut = (np.array(column) for column in zip(*rows, strict=True))
     kept = merge(Boxes(corners.astype(np.float32), scores.astype(np.float32), classes), cut)
     return [round(float(score), 2) for score in kept.scores]
@@ -159,7 +161,7 @@ def test_boxes_of_models_that_suppress_by_themselves_are_merged_too(tmp_path: Pa
     middle = np.array([[[20, 20, 44, 44, 0.9, 0]]], dtype=np.float32)
     path.write_bytes(constant_model(middle, (1, 3, 64, 64), metadata={"names": "['x']"}))
     found = YoloDetector(path, DetectorOptions(tile=100)).detect(np.zeros((180, 100, 3), dtype=np.uint8), 0.5)
-    # One in the middle of each tile; that of the whole picture overlaps neither enough.
+    # One in the middle of each tile; the box of the whole picture overlaps neither enough.
     assert sorted(round(one.center_y * 180) for one in found) == [50, 90, 130]
 
 

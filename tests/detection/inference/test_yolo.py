@@ -1,4 +1,4 @@
-"""The built-in model on the shipped photos, and tiny models of every shape that users may bring."""
+"""The built-in model on the shipped photos, and tiny models of every supported form."""
 
 import os
 import subprocess
@@ -184,7 +184,7 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(content: bytes, tmp_path
 
 def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
     program = "from app.detection.inference.yolo import *; YoloDetector(BUILT_IN_MODEL)"
-    # Where it believes to be under test, the runtime is silent by itself.
+    # onnxruntime sends nothing if it detects a test environment.
     kept = {"PATH", "LD_LIBRARY_PATH", "LANG", "COVERAGE_PROCESS_CONFIG"}
     environment = {name: value for name, value in os.environ.items() if name in kept}
     environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}

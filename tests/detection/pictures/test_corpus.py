@@ -1,7 +1,7 @@
-"""What cameras, phones and programs make, one file of each kind: somebody is found on it, or it is decoded as promised.
+"""One file of each kind that cameras, phones and programs make: a person is detected, or it is decoded as expected.
 
-Pictures are made by Pillow and by hand, videos by Debian's ffmpeg, which is another encoder and another muxer than the
-decoder under test has.
+Pillow and hand-written code make the pictures. Debian's ffmpeg makes the videos, because it has another encoder and
+another muxer than the tested decoder.
 """
 
 import io
@@ -51,7 +51,7 @@ def assert_person(found: list[DetectedObject]) -> None:
 
 
 def bitmap(masks: tuple[int, int, int], *, top_down: bool) -> bytes:
-    """A BMP of 16 bits a pixel with those masks for red, green and blue."""
+    """Return a BMP of 16 bits per pixel with those masks for red, green and blue."""
     red, green, blue = (np.asarray(photo())[..., channel].astype(np.uint16) for channel in range(3))
     values = np.zeros((SIDE, SIDE), dtype="<u2")
     for channel, mask in zip((red, green, blue), masks, strict=True):
@@ -64,7 +64,7 @@ def bitmap(masks: tuple[int, int, int], *, top_down: bool) -> bytes:
 
 
 def tiled_tiff(*, planar: bool) -> bytes:
-    """An uncompressed TIFF in tiles of 128 pixels, or in a plane for each colour."""
+    """Return an uncompressed TIFF in tiles of 128 pixels, or with a plane for each colour."""
     pixels = np.asarray(photo())
     if planar:
         parts = [pixels[..., channel].tobytes() for channel in range(3)]
@@ -174,7 +174,7 @@ def test_a_picture_of_one_bit_is_black_and_white() -> None:
 
 
 def ffmpeg(folder: Path, target: str, *options: str, frames: int = 10, rate: str = "10") -> bytes:
-    """A clip of the photo, standing still, made with those options."""
+    """Make a clip that shows the photo, with those options."""
     source = folder / "photo.png"
     if not source.exists():
         photo().save(source)
@@ -238,7 +238,7 @@ def looked_at(content: bytes, interval: float = 0.5) -> tuple[list[Picture], lis
 @pytest.mark.parametrize("name", VIDEOS)
 def test_somebody_is_found_in_every_kind_of_video(name: str, tmp_path: Path, detector: YoloDetector) -> None:
     pictures, times, numbers = looked_at(ffmpeg(tmp_path, name, *VIDEOS[name]))
-    assert times[0] <= 0.1  # an AVI with B-frames begins by one frame later
+    assert times[0] <= 0.1  # an AVI with B-frames begins one frame later
     assert 1 <= len(times) <= 3
     assert times[1:] == sorted(times[1:])
     assert numbers == sorted(set(numbers))

@@ -1,4 +1,4 @@
-"""Damaged pictures of every kind: decoded as far as they go, with words for what is missing."""
+"""Damaged pictures of every format: decoded as far as possible, with a description of what is missing."""
 
 import io
 import re
@@ -28,7 +28,7 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def interlaced_png(image: Image.Image) -> bytes:
-    """As Adam7 stores it, which Pillow reads and does not write."""
+    """Return a PNG with Adam7 interlacing, which Pillow reads but cannot write."""
     pixels = np.asarray(image)
     passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
     rows = [row for y, x, down, along in passes for row in pixels[y::down, x::along]]
@@ -65,7 +65,7 @@ MADE: dict[str, Callable[[Image.Image], bytes]] = {
 
 
 def decoded(content: bytes) -> tuple[NDArray[np.int_], str]:
-    """The picture and its one warning."""
+    """Return the picture and its one warning."""
     frame = decode_picture(io.BytesIO(content))
     (warning,) = frame.warnings
     return frame.picture.astype(int), warning

@@ -1,4 +1,4 @@
-"""Pictures of every accepted kind, and the ones that are out to do harm."""
+"""Pictures of every accepted format, and hostile ones."""
 
 import io
 from pathlib import Path
@@ -35,7 +35,7 @@ def decoded(file: io.BytesIO, fit: int | None = None) -> Picture:
 
 
 def turned_away(image: Image.Image, orientation: int) -> Image.Image:
-    """The picture as a camera stores it which notes that orientation."""
+    """Return the picture as a camera stores it with that orientation."""
     steps = {
         1: [],
         2: [Image.Transpose.FLIP_LEFT_RIGHT],
@@ -143,7 +143,7 @@ def test_sixteen_bits_keep_their_upper_eight(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_a_thermal_picture_in_a_narrow_band_is_stretched(kind: str, photo: Image.Image, detector: YoloDetector) -> None:
-    """As radiometric cameras write it: 7000 to 7900 of 65535."""
+    """Radiometric cameras use values such as 7000 to 7900 of 65535."""
     values = 7000 + np.asarray(photo.convert("L"), dtype=np.float32) * (900 / 255)
     picture = decoded(encoded(Image.fromarray(values.astype(np.uint16)), kind))
     (found,) = detector.detect(picture, 0.45)
@@ -161,7 +161,7 @@ def test_a_few_dead_pixels_do_not_keep_a_narrow_band_dark() -> None:
 
 
 def test_a_quarter_of_the_range_is_not_stretched() -> None:
-    """Nor is a single value, which is no band."""
+    """A single value is not stretched either."""
     wide = Image.fromarray(np.tile(np.linspace(20_000, 37_000, 256).astype(np.uint16), (8, 1)))
     assert decoded(encoded(wide, "PNG"))[0, ::255, 0].tolist() == [20_000 >> 8, 37_000 >> 8]
     assert np.unique(decoded(encoded(Image.fromarray(np.full((8, 8), 7000, np.uint16)), "PNG"))).tolist() == [27]
@@ -253,7 +253,7 @@ def test_what_is_no_picture_is_undecodable(content: bytes) -> None:
 def test_a_fault_that_pillow_has_no_name_for_is_the_picture_s(photo: Image.Image) -> None:
     for chunk in (b"IHDR", b"IDAT"):
         content = encoded(photo).getvalue().replace(chunk, b"d4(\xf4", 1)
-        with pytest.raises(Undecodable, match=r"damaged|whole"):
+        with pytest.raises(Undecodable, match=r"damaged|complete"):
             decoded(io.BytesIO(content))
     with pytest.raises(Undecodable, match="Truncated IHDR"):
         decoded(io.BytesIO(b"\x89PNG\r\n\x1a\n\0\0\0\5IHDR" + bytes(9)))
@@ -276,6 +276,6 @@ def test_a_fault_of_the_disk_is_not_held_against_the_picture(astronaut: Path) ->
 
 
 def peak_bytes() -> int:
-    """The most address space that this process has ever had."""
+    """Return the peak address space of this process."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmPeak:")[1].split()[0]) * 1024

@@ -1,4 +1,4 @@
-"""What passes between the two processes: everything that is sent arrives, and nonsense is told apart."""
+"""Events between the two processes: valid ones arrive unchanged, invalid ones are refused."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What a detector process could do for somebody who has taken it over, tried from inside a real one."""
+"""What a compromised detector process can reach, tried from inside a real one."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ pytestmark = [
 
 @pytest.fixture
 def paths(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Things that a service has, for somebody to go at."""
+    """Files and folders of a service that an attacker would want."""
     for name in ("database", "media", "doomed", "moving"):
         (tmp_path / name).write_text("secret")
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as local:
@@ -50,7 +50,7 @@ def paths(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def succeeded(mode: SandboxMode, paths: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What worked of all that is tried in a detector process whose video decoder is taken over."""
+    """Return the attempts that succeed in a detector process whose video decoder is replaced."""
     package = folder / "hooks" / "av"
     package.mkdir(parents=True)
     shutil.copy(taken_over.__file__, folder / "hooks")
@@ -80,7 +80,7 @@ def test_whoever_takes_a_decoder_over_reaches_nothing(
 def test_without_the_sandbox_all_of_it_is_reached(
     paths: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So what is refused above is refused by the sandbox; but for the environment, which is made anew in any case."""
+    """Shows that the sandbox refuses the attempts above, except for the environment, which is always new."""
     worked = set(succeeded("off", paths, tmp_path, monkeypatch))
     assert "environment" not in worked
     everything = set(taken_over.attempts(paths | {"seals": ""}, 0, 0))

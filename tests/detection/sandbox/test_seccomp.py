@@ -1,6 +1,6 @@
-"""The filter of system calls as a program: its numbers against libseccomp's, and what it says of each call.
+"""The seccomp program: its call numbers against libseccomp's, and its result for each call.
 
-It is run here on a packet filter machine of the test's own, so that what it says is known for both architectures.
+The test has a BPF machine of its own, so that the program is tested for both architectures.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ architectures = pytest.mark.parametrize("architecture", ARCHITECTURES.values(), 
 
 
 def verdict(rules: seccomp.Rules, architecture: Architecture, call: str | int, *arguments: int) -> int:
-    """What the filter says of a call."""
+    """Return the filter's result for a call."""
     called = call if isinstance(call, int) else number(call, architecture)
     if called is None:
         pytest.skip(f"this architecture has no {call}")
@@ -33,7 +33,7 @@ def verdict(rules: seccomp.Rules, architecture: Architecture, call: str | int, *
 
 
 def run(instructions: list[seccomp.Instruction], words: dict[int, int]) -> int:
-    """The packet filter machine, as far as these programs use it."""
+    """Run the program on the subset of the BPF machine that it uses."""
     accumulator = at = 0
     while True:
         code, if_true, if_false, value = instructions[at]

@@ -1,4 +1,4 @@
-"""Clips in every accepted container, and the ones that are broken, lying or hostile."""
+"""Clips in every accepted container, and broken, lying and hostile ones."""
 
 import ctypes
 import io
@@ -44,7 +44,7 @@ def test_every_container_gives_its_frames_by_time(made: Clip, tmp_path: Path, ph
 
 
 def test_the_index_of_an_mp4_may_stand_at_either_end(tmp_path: Path, photo: Image.Image) -> None:
-    """What the containers above claim by their names."""
+    """Checks what the names of the containers above claim."""
     late, early = (made.write(tmp_path, photo).read_bytes() for made in CONTAINERS[:2])
     assert late.index(b"moov") > late.index(b"mdat")
     assert early.index(b"moov") < early.index(b"mdat")
@@ -102,7 +102,7 @@ def test_a_person_on_anamorphic_footage_is_found_as_on_other(
     (found,) = detector.detect(frame.picture, 0.45)
     assert frame.picture.shape == (512, 512, 3)
     assert found.label == "person"
-    assert found.confidence > 0.7  # 0.65 where it is seen squeezed
+    assert found.confidence > 0.7  # 0.65 if it is not widened
 
 
 @pytest.mark.parametrize("start", [1, 100, 187])
@@ -159,7 +159,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
             next(frames)
         before = resident_bytes()
         seen = sum(1 for _ in frames)
-    assert seen == 380  # 1 GB of pictures
+    assert seen == 380  # 1 GB of decoded frames
     assert resident_bytes() - before < 64 * 1024**2
 
 
@@ -167,7 +167,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
 def test_other_containers_are_refused_whatever_their_name(name: str, tmp_path: Path, photo: Image.Image) -> None:
     codec = {"mxf": "mpeg2video", "nut": "mpeg4", "ogg": "libvpx", "ivf": "libvpx"}[name[-3:]]
     path = Clip(name, codec=codec, rate=25).write(tmp_path, photo).rename(tmp_path / "renamed.mp4")
-    with pytest.raises(Undecodable, match="not a whole MP4"):
+    with pytest.raises(Undecodable, match="not a complete MP4"):
         frames_of(path)
 
 
@@ -292,7 +292,7 @@ def test_a_duration_that_is_too_long_misleads_the_estimate_only(tmp_path: Path, 
 
 
 def test_a_corrupt_packet_is_not_the_end_of_a_video_that_builds_on_it(tmp_path: Path, photo: Image.Image) -> None:
-    """Each packet of it but the first needs those before."""
+    """Each packet but the first depends on the previous ones."""
     path = Clip("chain.mkv", codec="mpeg4", frames=100).write(tmp_path, photo)
     with av.open(path) as container:
         packets = [bytes(packet) for packet in container.demux() if packet.size]
@@ -329,7 +329,7 @@ def grey_frame(milliseconds: int, width: int = 64, height: int = 48) -> av.Video
 
 
 def claiming(milliseconds: float, matroska: Path) -> bytes:
-    """The file with another duration in its header."""
+    """Return the file with another duration in its header."""
     content = matroska.read_bytes()
     at = content.index(b"\x44\x89\x88") + 3
     return content[:at] + struct.pack(">d", milliseconds) + content[at + 8 :]
@@ -341,7 +341,7 @@ def resident_bytes() -> int:
 
 @contextmanager
 def opened_files(path: Path) -> Iterator[Callable[[], bool]]:
-    """Asks the kernel whether anybody opens the file, libraries in C included."""
+    """Report whether any library, also in C, opens the file."""
     in_open = 0x20
     libc = ctypes.CDLL(None, use_errno=True)
     watch = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)

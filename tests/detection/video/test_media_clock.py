@@ -1,4 +1,4 @@
-"""Time as it is in real files: missing, reset, out of order."""
+"""Timestamps of real files: missing, reset, out of order."""
 
 import itertools
 

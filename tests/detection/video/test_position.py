@@ -1,4 +1,4 @@
-"""A video that was paused goes on with the very next frame, as if it had never been: in every container."""
+"""A paused video continues with the next frame as if it had not been paused, in every container."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def all_frames(path: Path, interval: float = INTERVAL) -> list[Frame]:
 
 
 def part(path: Path, position: str | None, count: int, interval: float = INTERVAL) -> tuple[list[Frame], str | None]:
-    """So many frames, those that come before the pause takes effect, and where it was left; None at the end."""
+    """Return that many frames, plus those before the pause takes effect, and the position; None at the end."""
     with path.open("rb") as file, Video(file, interval=interval, position=position) as video:
         frames = []
         for frame in video.frames():

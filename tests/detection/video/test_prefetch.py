@@ -1,4 +1,4 @@
-"""Frames decoded prefetch: the same ones in the same order, only a few of them, and nothing is left running."""
+"""Prefetched frames: the same ones in the same order, a limited number in advance, and nothing left running."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ PICTURE = np.zeros((2, 2, 3), np.uint8)
 
 
 class Source:
-    """Frames, counted as they are decoded; after `fails_after` of them an error."""
+    """Frames, counted as they are decoded, with an error after `fails_after` of them."""
 
     def __init__(self, count: int, fails_after: int | None = None) -> None:
         self.decoded = 0
@@ -77,7 +77,7 @@ def test_leaving_early_ends_the_decoding() -> None:
 
 
 def test_leaving_while_a_frame_is_being_decoded_waits_for_it() -> None:
-    """Its source is let go of only then: a decoder that is freed while it works brings the process down."""
+    """A decoder that is freed during its work would crash the process."""
     begun, go_on = threading.Event(), threading.Event()
 
     def slow() -> Iterator[Frame]:

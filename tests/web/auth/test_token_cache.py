@@ -1,4 +1,4 @@
-"""How long a token is known without a look at it: never longer than it is good, and a minute at most."""
+"""How long a token is cached: at most a minute, and never beyond its expiry."""
 
 from app.web.auth.token_cache import MAX_TOKENS, Bearer, TokenCache
 

@@ -1,4 +1,4 @@
-"""What counts as an upload, on plain environs: names, limits, and forms in every shape."""
+"""Upload bodies on plain environs: names, limits, and forms of every shape."""
 
 import io
 import itertools
@@ -20,7 +20,7 @@ FILE = 'form-data; name="file"; filename="a.jpg"'
 
 
 class Dribble:
-    """A `wsgi.input` that gives less than asked, in the pieces that it was made of."""
+    """A `wsgi.input` that returns the given chunks, each less than requested."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -56,7 +56,7 @@ def split(data: bytes, cuts: list[int]) -> Iterator[bytes]:
     return iter([data[start:end] for start, end in itertools.pairwise(places) if end > start])
 
 
-# Content made of pieces of the boundary is the worst that can be searched for one.
+# Content made of parts of the boundary is the worst case for the search.
 tricky = st.lists(
     st.sampled_from([b"\r", b"\n", b"\r\n", b"--", b"\r\n--", b"b0undar", b"\r\n--b0undar", b"x"]), max_size=30
 )
@@ -170,7 +170,7 @@ def test_a_large_file_under_another_name_is_named_before_the_limit_is(name: str)
 
 
 def padded(body: bytes, padding: bytes) -> bytes:
-    """The form with padding behind each of its boundaries."""
+    """Return the form with padding after each boundary."""
     boundary = f"--{BOUNDARY}".encode()
     return body.replace(boundary + b"\r\n", boundary + padding + b"\r\n").replace(END, END[:-2] + padding + b"\r\n")
 

@@ -39,7 +39,7 @@ class Remainder:
     position: str | None = None
 
 
-class RunStream:
+class JobRunner:
     """Runs claimed jobs.
 
     `must_stop()` says whether this process is about to end, `has_others(user)` whether in-memory jobs of other users
@@ -54,7 +54,7 @@ class RunStream:
         self._has_others = has_others
         self._max_boxes = max_boxes
 
-    def follow(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> Remainder:
+    def run(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> Remainder:
         """Run the job, record its frames, and return what is left to record.
 
         A picture's only frame is left for the commit that ends the run. A video pauses if this process is about to end

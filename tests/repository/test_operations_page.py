@@ -1,4 +1,4 @@
-"""README.md's tables and links, held against the code: it names every setting and every command, and no other."""
+"""docs/operations.md's tables of settings and commands name every one that the code has, and no other."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from app.cli import COMMANDS
 from app.settings import Settings
 from tests.paths import ROOT
 
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "operations.md").read_text()
 SAID_ONCE_FOR_ALL = {"--json", "--help"}
 CODES_OF_EVERY_COMMAND = {"0", "1", "2"}
 
@@ -35,7 +35,7 @@ class Watched(Mapping[str, str]):
 
 def rows(section: str) -> list[list[str]]:
     """The cells of each row of the table in a section, without its head."""
-    [content] = re.findall(rf"^## {section}\n(.*?)(?=^## )", README, re.MULTILINE | re.DOTALL)
+    [content] = re.findall(rf"^## {section}\n(.*?)(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
     lines = [line for line in content.splitlines() if line.startswith("|")][2:]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
@@ -79,9 +79,3 @@ def test_a_command_is_told_of_with_its_exit_codes(name: str) -> None:
     codes = set(re.findall(r"^  (\d)  ", ALL_COMMANDS[name].epilog or "", re.MULTILINE))
     assert codes >= CODES_OF_EVERY_COMMAND
     assert set(re.findall(r"\b\d\b", TOLD_COMMANDS[name][2])) - CODES_OF_EVERY_COMMAND == codes - CODES_OF_EVERY_COMMAND
-
-
-def test_what_is_linked_to_is_there() -> None:
-    linked = re.findall(r"\]\(([^)]+)\)", README)
-    assert linked
-    assert [path for path in linked if not (ROOT / path).exists()] == []
