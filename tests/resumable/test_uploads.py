@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import pytest
 import xxhash
@@ -25,7 +24,6 @@ from app.resumable.maintenance import UploadMaintenance
 from app.resumable.parts import Part
 from app.resumable.records import UploadRecords
 from app.resumable.uploads import NewUpload, ResumableUploads
-from app.runs.executor import RunExecutor
 from app.runs.lifecycle import RunRequest, Runs
 from app.runs.speculative_run import SpeculativeRun
 from tests.conftest import Clock
