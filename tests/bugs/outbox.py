@@ -168,11 +168,11 @@ def keep_leases_of_a_clock_set_back(module: Any) -> None:
 
 
 def append_by_an_old_look(module: Any) -> None:
-    def append_again(original: Any, session: Any, queue: Any, expected: Any) -> Any:
+    def resend_item(original: Any, session: Any, queue: Any, expected: Any) -> Any:
         now = module.expected_for(session, [expected.media_id])
         return original(session, queue, now[0] if now else expected)
 
-    wrap(module, "append_again", append_again)
+    wrap(module, "resend_item", resend_item)
 
 
 OUTBOX_BUGS = (

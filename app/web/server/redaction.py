@@ -3,6 +3,8 @@
 import logging
 import re
 
+from app.web.server.gunicorn_internals import LOGGERS
+
 _NAME = "".join(f"(?:{letter}|%{ord(letter):02x})" for letter in "signature")
 """The parameter's name; each letter may be percent-encoded."""
 
@@ -25,7 +27,7 @@ class WithoutSignatures(logging.Filter):
 
 def install() -> None:
     """Add the filter to gunicorn's loggers, in this process and those that it forks."""
-    for name in ("gunicorn.error", "gunicorn.access"):
+    for name in LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
 
 

@@ -167,7 +167,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
 def test_other_containers_are_refused_whatever_their_name(name: str, tmp_path: Path, photo: Image.Image) -> None:
     codec = {"mxf": "mpeg2video", "nut": "mpeg4", "ogg": "libvpx", "ivf": "libvpx"}[name[-3:]]
     path = Clip(name, codec=codec, rate=25).write(tmp_path, photo).rename(tmp_path / "renamed.mp4")
-    with pytest.raises(Undecodable, match="not a whole MP4"):
+    with pytest.raises(Undecodable, match="not a complete MP4"):
         frames_of(path)
 
 
