@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.media.checksum import new_checksum
-from app.web.upload.receive_batching import AFTER_BYTES, GATHERED_BYTES
+from app.web.upload.receive_batching import BATCH_BYTES, START_AFTER_BYTES
 from app.web.upload.request_body import READ_SIZE
 from app.web.upload.substring import position
 
@@ -77,8 +77,8 @@ def received_with_duties(connection: socket.socket, file: int, begun: bytes, len
     checksum.update(begun)
     left = length - len(begun)
     while left:
-        gathers = length - left > AFTER_BYTES and left > GATHERED_BYTES
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, GATHERED_BYTES if gathers else 1)
+        gathers = length - left > START_AFTER_BYTES and left > BATCH_BYTES
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, BATCH_BYTES if gathers else 1)
         received = connection.recv_into(buffer, min(left, READ_SIZE))
         if not received:
             break

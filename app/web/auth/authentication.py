@@ -15,7 +15,7 @@ from jwt import InvalidSignatureError, PyJWTError
 from app.annotations.tokens import ACTOR
 from app.errors import Forbidden, Unauthorized
 from app.settings import TokenSettings
-from app.web.auth.jwks import LOOK_SECONDS, PublishedKeys
+from app.web.auth.jwks import FETCH_SECONDS, PublishedKeys
 from app.web.auth.jwks_document import IssuerDocument
 from app.web.auth.token_cache import Bearer, TokenCache
 from app.web.problems import check_schema
@@ -44,7 +44,7 @@ def install(app: Flask, tokens: TokenSettings) -> None:
     manager = JWTManager(app)
     app.extensions[EXTENSION] = TokenCache()
     if tokens.jwks_url is not None:
-        published = PublishedKeys(IssuerDocument(tokens.jwks_url, LOOK_SECONDS).fetch, tokens.algorithm)
+        published = PublishedKeys(IssuerDocument(tokens.jwks_url, FETCH_SECONDS).fetch, tokens.algorithm)
 
         @manager.decode_key_loader
         def _key_by_id(header: dict[str, Any], _payload: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""One look at an issuer's published keys: an exchange with a deadline and a limit, whatever the other side does."""
+"""Fetches an issuer's published keys with a deadline and a size limit."""
 
 import time
 from http import HTTPStatus
@@ -10,7 +10,7 @@ from app.http_exchange.resolver import Resolver
 from app.process.version import USER_AGENT
 
 MAX_BYTES = 256 * 1024
-"""Hundreds of keys; issuers publish a few."""
+"""Enough for hundreds of keys; issuers publish a few."""
 
 _HEADERS = {
     "Accept": "application/json",
@@ -21,10 +21,9 @@ _HEADERS = {
 
 
 class IssuerDocument:
-    """The document at `url`, each fetch of which ends within so many seconds.
+    """The document at `url`. Each fetch ends within `seconds`.
 
-    Redirects are not followed: which keys are trusted is the setting's to say, not that of whoever answers there.
-    Raises SettingsError for a bad URL.
+    Redirects are not followed, because the setting decides which keys are trusted. Raises SettingsError for a bad URL.
     """
 
     def __init__(self, url: str, seconds: float) -> None:
@@ -36,13 +35,15 @@ class IssuerDocument:
         self._resolver = Resolver()
 
     def fetch(self) -> bytes:
-        """The body of a 200, at most MAX_BYTES with its head. Raises TransportError, or ValueError for another answer
-        or a longer one."""
+        """Return the body of a 200 response, at most MAX_BYTES including its head.
+
+        Raises TransportError, or ValueError for another response or a longer one.
+        """
         with DeadlineSession(self._endpoint, self._resolver, self._seconds, self._tls, MAX_BYTES) as session:
             session.state.ends_at = time.monotonic() + self._seconds
             response = exchange(session, "GET", self._target, _HEADERS)
         if response.status != HTTPStatus.OK:
-            raise ValueError(f"the answer is {response.status}, not 200")
+            raise ValueError(f"the response is {response.status}, not 200")
         if response.cut:
-            raise ValueError(f"the answer has more than {MAX_BYTES} bytes")
+            raise ValueError(f"the response has more than {MAX_BYTES} bytes")
         return response.body

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from app.web.server.answer_socket import LOOK_SECONDS, AnswerSocket
+from app.web.server.answer_socket import CHECK_SECONDS, AnswerSocket
 from app.web.upload.receive_timeouts import ReaderTooSlow
 
 log = structlog.get_logger()
@@ -83,8 +83,8 @@ class AnswerDrain:
         self._make_room()
 
     def cut_off_late(self) -> None:
-        """Disconnect readers that are too slow. Call it often; it checks every LOOK_SECONDS."""
-        if not self._draining or self._clock() - self._checked_at < LOOK_SECONDS:
+        """Disconnect readers that are too slow. Call it often; it checks every CHECK_SECONDS."""
+        if not self._draining or self._clock() - self._checked_at < CHECK_SECONDS:
             return
         self._checked_at = self._clock()
         for draining in list(self._draining):

@@ -2,8 +2,8 @@
 
 If the request holds no slot, what the kernel does not accept at once is kept for the worker's main loop
 (`app.web.server.answer_drain`). If it holds one, its thread waits within the timeouts
-(`app.web.upload.receive_timeouts.ReaderPace`). They count what the client has acknowledged, because the kernel buffers
-megabytes that may never be read.
+(`app.web.upload.receive_timeouts.SendTimeouts`). These count what the client has acknowledged, because the kernel
+buffers megabytes that may never be read.
 """
 
 import fcntl
@@ -20,9 +20,9 @@ from wsgiref.types import WSGIEnvironment
 
 from app.process.timeval import timeval
 from app.web.server.gunicorn_internals import socket_in
-from app.web.upload.receive_timeouts import ReaderPace, ReaderTooSlow
+from app.web.upload.receive_timeouts import ReaderTooSlow, SendTimeouts
 
-LOOK_SECONDS = 0.25
+CHECK_SECONDS = 0.25
 """The longest wait without checking what was acknowledged.
 
 The kernel continues a wait only for a reader that frees a third of the send buffer in this time, which is faster than
@@ -41,8 +41,8 @@ class _Part(Protocol):
     left: int
     in_memory: bool
 
-    def write(self, sock: socket.socket, most: int, flags: int) -> None:
-        """Write what the kernel accepts, at most `most` bytes, with these flags of send(2).
+    def write(self, sock: socket.socket, limit: int, flags: int) -> None:
+        """Write what the kernel accepts, at limit `limit` bytes, with these flags of send(2).
 
         Raises BlockingIOError if it accepts nothing.
         """
@@ -60,8 +60,8 @@ class _Bytes:
         self._view = data
         self.left = len(data)
 
-    def write(self, sock: socket.socket, most: int, flags: int) -> None:
-        self._view = self._view[sock.send(self._view[:most], flags) :]
+    def write(self, sock: socket.socket, limit: int, flags: int) -> None:
+        self._view = self._view[sock.send(self._view[:limit], flags) :]
         self.left = len(self._view)
 
     def close(self) -> None:
@@ -78,8 +78,8 @@ class _FilePart:
         self._offset = offset
         self.left = count
 
-    def write(self, sock: socket.socket, most: int, _flags: int) -> None:
-        sent = os.sendfile(sock.fileno(), self._fd, self._offset, min(self.left, most, _MAX_SENDFILE_BYTES))
+    def write(self, sock: socket.socket, limit: int, _flags: int) -> None:
+        sent = os.sendfile(sock.fileno(), self._fd, self._offset, min(self.left, limit, _MAX_SENDFILE_BYTES))
         self._offset += sent
         self.left = self.left - sent if sent else 0  # a truncated file ends the response early
 
@@ -97,13 +97,13 @@ class AnswerSocket:
     It belongs to one thread at a time: the request's, then the main loop's.
     """
 
-    def __init__(self, sock: Any, pace: ReaderPace) -> None:
+    def __init__(self, sock: Any, timeouts: SendTimeouts) -> None:
         self.holds_slot = False
         """Whether the request holds a slot, so that its thread may wait for the reader."""
         self.acknowledged = 0
         """The number of response bytes that the client had acknowledged at the last check."""
         self._sock = sock
-        self._pace = pace
+        self._timeouts = timeouts
         self._rest: deque[_Part] = deque()
         self._written = 0
         self._is_limited = False
@@ -146,14 +146,14 @@ class AnswerSocket:
         if part.left:
             self._rest.append(part.with_own_descriptor())
 
-    def send_rest(self, most: int) -> None:
-        """Write about `most` bytes of the rest, as far as the kernel accepts them. The socket must be non-blocking.
+    def send_rest(self, limit: int) -> None:
+        """Write about `limit` bytes of the rest, as far as the kernel accepts them. The socket must be non-blocking.
 
         Raises OSError.
         """
         with suppress(BlockingIOError):
-            while self._rest and most > 0:
-                most -= self._write(self._rest[0], most, socket.MSG_DONTWAIT)
+            while self._rest and limit > 0:
+                limit -= self._write(self._rest[0], limit, socket.MSG_DONTWAIT)
                 if not self._rest[0].left:
                     self._rest.popleft().close()
 
@@ -163,7 +163,7 @@ class AnswerSocket:
         acknowledged = max(self.acknowledged, self._written - unacknowledged)
         newly, self.acknowledged = acknowledged - self.acknowledged, acknowledged
         try:
-            self._pace.waited(seconds, newly)
+            self._timeouts.waited(seconds, newly)
         except ReaderTooSlow:
             self.abort()
             raise
@@ -199,7 +199,7 @@ class AnswerSocket:
 
     def _write_waiting(self, part: _Part) -> None:
         if not self._is_limited:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(LOOK_SECONDS))
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(CHECK_SECONDS))
             self._is_limited = True
         while part.left:
             began = time.monotonic()
@@ -216,9 +216,9 @@ class AnswerSocket:
         self._written += sent
         return sent
 
-    def _write(self, part: _Part, most: int, flags: int) -> int:
+    def _write(self, part: _Part, limit: int, flags: int) -> int:
         before = part.left
-        part.write(self._sock, most, flags)
+        part.write(self._sock, limit, flags)
         written = before - part.left
         self._written += written
         return written
@@ -231,7 +231,7 @@ class TlsAnswerSocket(AnswerSocket):
         """Write these bytes. Raises OSError, including ReaderTooSlow."""
         view = memoryview(data)
         original = self._sock.gettimeout()
-        self._sock.settimeout(LOOK_SECONDS)
+        self._sock.settimeout(CHECK_SECONDS)
         try:
             while view:
                 view = view[self._send_record(view[:_TLS_RECORD]) :]
@@ -249,9 +249,9 @@ class TlsAnswerSocket(AnswerSocket):
         return sent
 
 
-def answer_socket(sock: Any, pace: ReaderPace) -> AnswerSocket:
+def answer_socket(sock: Any, timeouts: SendTimeouts) -> AnswerSocket:
     """Return the replacement of this socket for one response."""
-    return TlsAnswerSocket(sock, pace) if isinstance(sock, ssl.SSLSocket) else AnswerSocket(sock, pace)
+    return TlsAnswerSocket(sock, timeouts) if isinstance(sock, ssl.SSLSocket) else AnswerSocket(sock, timeouts)
 
 
 def answer_socket_of(environ: WSGIEnvironment) -> AnswerSocket | None:

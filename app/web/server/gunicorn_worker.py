@@ -22,7 +22,7 @@ from app.web.server.answer_socket import AnswerSocket, answer_socket
 from app.web.server.gunicorn_internals import GthreadWorker, is_off_the_connection, unread_bytes
 from app.web.server.lingering import LINGER_BYTES, Lingering
 from app.web.server.server_refusals import refusal
-from app.web.upload.receive_timeouts import ReaderPace
+from app.web.upload.receive_timeouts import SendTimeouts
 
 HEAD_BYTES = 64 * 1024
 """Longest head that is waited for. gunicorn.conf.py's limits on the line and the fields lie below."""
@@ -44,8 +44,8 @@ class HeadFirstWorker(GthreadWorker):
     head_seconds = 10.0
     """A head is one or two packets: the slowest link that can carry an upload brings it within this."""
 
-    reader_pace: Callable[[], ReaderPace] = ReaderPace
-    """Makes the pace of one answer's reader."""
+    send_timeouts: Callable[[], SendTimeouts] = SendTimeouts
+    """Creates the timeouts of one response."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -103,7 +103,7 @@ class HeadFirstWorker(GthreadWorker):
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Serve a parsed request, with an answer that waits for its reader only where it holds a slot."""
-        conn.answer = answer_socket(conn.sock, self.reader_pace())
+        conn.answer = answer_socket(conn.sock, self.send_timeouts())
         return super().handle_request(req, self.answering_to(conn, conn.answer))
 
     def finish_request(self, conn: Any, fs: Any) -> None:

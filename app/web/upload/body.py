@@ -14,7 +14,7 @@ from werkzeug.http import parse_options_header
 from app.errors import MalformedUpload, MediaTooLarge, UnsupportedMedia
 from app.web.upload.content_disposition import parse_content_disposition
 from app.web.upload.form import MAX_FORM_OVERHEAD, FormUpload, check_content_range, check_transfer_encoding
-from app.web.upload.receive_timeouts import Pace
+from app.web.upload.receive_timeouts import ReceiveTimeouts
 from app.web.upload.request_body import BodySource, content_length, open_source
 
 MINIMUM_BYTES_PER_SECOND = 1024.0
@@ -58,8 +58,10 @@ def open_part(environ: WSGIEnvironment, *, idle_timeout: float, check: Callable[
     `idle_timeout` is in seconds. `check` is called about every second until the body is read; its exception ends the
     body.
     """
-    pace = Pace(idle_timeout, grace=GRACE_SECONDS, bytes_per_second=MINIMUM_BYTES_PER_SECOND, check=check)
-    return open_source(environ, pace)
+    timeouts = ReceiveTimeouts(
+        idle_timeout, grace=GRACE_SECONDS, bytes_per_second=MINIMUM_BYTES_PER_SECOND, check=check
+    )
+    return open_source(environ, timeouts)
 
 
 def open_upload(
@@ -86,7 +88,7 @@ def open_upload(
     is_form = content_type == "multipart/form-data"
     if declared is not None and declared > max_bytes + (MAX_FORM_OVERHEAD if is_form else 0):
         raise _too_large(max_bytes)
-    source = open_source(environ, Pace(idle_timeout, grace=grace, bytes_per_second=bytes_per_second))
+    source = open_source(environ, ReceiveTimeouts(idle_timeout, grace=grace, bytes_per_second=bytes_per_second))
     if is_form:
         form = FormUpload(source, options.get("boundary", ""))
         return UploadBody(form.name, declared, _limited(form.content(), max_bytes))

@@ -10,7 +10,7 @@ from flask import request
 
 from app.current import get_services
 from app.errors import MalformedUpload, MediaTooLarge
-from app.web.upload.receive_timeouts import Pace
+from app.web.upload.receive_timeouts import ReceiveTimeouts
 from app.web.upload.request_body import content_length, open_source
 
 MAX_BYTES = 64 * 1024
@@ -42,7 +42,9 @@ def _content() -> bytes:
     if (content_length(request.environ) or 0) > MAX_BYTES:
         raise _too_large()
     idle_timeout = get_services().settings.upload_idle_timeout
-    source = open_source(request.environ, Pace(idle_timeout, grace=GRACE_SECONDS, bytes_per_second=BYTES_PER_SECOND))
+    source = open_source(
+        request.environ, ReceiveTimeouts(idle_timeout, grace=GRACE_SECONDS, bytes_per_second=BYTES_PER_SECOND)
+    )
     content = bytearray()
     while chunk := source.read():
         content += chunk

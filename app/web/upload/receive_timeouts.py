@@ -13,21 +13,21 @@ from app.errors import UploadTimedOut
 
 _Received = TypeVar("_Received")
 
-READER_IDLE_SECONDS = 30.0
-READER_GRACE_SECONDS = 60.0
-READER_BYTES_PER_SECOND = 1024.0
+SEND_IDLE_SECONDS = 30.0
+SEND_GRACE_SECONDS = 60.0
+SEND_BYTES_PER_SECOND = 1024.0
 
 CHECK_SECONDS = 1.0
 
-MOST_OWED_SECONDS = 600.0
+MAX_CREDIT_SECONDS = 600.0
 """The most time that fast bytes can earn: a gigabyte in a minute must not pay for twelve days of dripping."""
 
 
-class Pace:
+class ReceiveTimeouts:
     """The timeouts of one request body.
 
     A client may send nothing for `idle_timeout` seconds. In total it may take `grace` seconds plus one second for each
-    `bytes_per_second` received, of which at most `most_owed` seconds are left at any time. These limits end stalled
+    `bytes_per_second` received, of which at most `max_credit` seconds are left at any time. These limits end stalled
     clients, dripping clients, and clients that start fast and then drip.
 
     `check` is called every `check_seconds`, whether or not bytes arrive; its exception ends the body.
@@ -39,7 +39,7 @@ class Pace:
         *,
         grace: float,
         bytes_per_second: float,
-        most_owed: float = MOST_OWED_SECONDS,
+        max_credit: float = MAX_CREDIT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         check: Callable[[], None] | None = None,
         check_seconds: float = CHECK_SECONDS,
@@ -51,10 +51,10 @@ class Pace:
         self._grace = grace
         self._bytes_per_second = bytes_per_second
         self._clock = clock
-        self._most_owed = max(most_owed, grace)
+        self._max_credit = max(max_credit, grace)
         self._deadline: float | None = None
 
-    def next_wait(self) -> float:
+    def next_timeout(self) -> float:
         """Return the seconds to wait for the next byte. Raises UploadTimedOut if the time is used up."""
         now = self._clock()
         left = self._deadline_at(now) - now
@@ -66,15 +66,15 @@ class Pace:
         """Count received bytes."""
         now = self._clock()
         earned = self._deadline_at(now) + received / self._bytes_per_second
-        self._deadline = min(earned, now + self._most_owed)
-        self.look()
+        self._deadline = min(earned, now + self._max_credit)
+        self.run_check()
 
     @property
-    def longest_wait(self) -> float | None:
+    def check_interval(self) -> float | None:
         """Seconds after which a wait must be interrupted for `look`; None without `check`."""
         return None if self._check is None else self._check_seconds
 
-    def look(self, *, at_once: bool = False) -> None:
+    def run_check(self, *, at_once: bool = False) -> None:
         """Call `check` if it is due, or now with `at_once`."""
         if self._check is not None and (at_once or self._clock() - self._checked >= self._check_seconds):
             self._checked = self._clock()
@@ -90,25 +90,25 @@ class ReaderTooSlow(ConnectionResetError):
     """The client reads its response too slowly. gunicorn ignores it like a client that has left."""
 
 
-class ReaderPace:
+class SendTimeouts:
     """The timeouts of one response.
 
     A client may acknowledge nothing for `idle_timeout` seconds. In total it may take `grace` seconds plus one second
-    for each `bytes_per_second` acknowledged, of which at most `most_owed` seconds are left at any time. Only the time
+    for each `bytes_per_second` acknowledged, of which at most `max_credit` seconds are left at any time. Only the time
     in which the response waits for its reader counts, so that a quiet event stream is not ended.
     """
 
     def __init__(
         self,
-        idle_timeout: float = READER_IDLE_SECONDS,
+        idle_timeout: float = SEND_IDLE_SECONDS,
         *,
-        grace: float = READER_GRACE_SECONDS,
-        bytes_per_second: float = READER_BYTES_PER_SECOND,
-        most_owed: float = MOST_OWED_SECONDS,
+        grace: float = SEND_GRACE_SECONDS,
+        bytes_per_second: float = SEND_BYTES_PER_SECOND,
+        max_credit: float = MAX_CREDIT_SECONDS,
     ) -> None:
         self._idle_timeout = idle_timeout
         self._bytes_per_second = bytes_per_second
-        self._most_owed = max(most_owed, grace)
+        self._max_credit = max(max_credit, grace)
         self._idle = 0.0
         self._left = grace
 
@@ -116,7 +116,7 @@ class ReaderPace:
         """Count a wait in which that many bytes were acknowledged. Raises ReaderTooSlow if the time is used up."""
         self._idle = 0.0 if acknowledged else self._idle + seconds
         earned = acknowledged / self._bytes_per_second
-        self._left = min(self._left - seconds + earned, self._most_owed)
+        self._left = min(self._left - seconds + earned, self._max_credit)
         if self._idle >= self._idle_timeout:
             raise ReaderTooSlow(errno.ECONNRESET, f"the client read nothing for {self._idle:.3g} s")
         if self._left <= 0:
@@ -125,21 +125,23 @@ class ReaderPace:
             )
 
 
-def receive_paced(sock: socket.socket, pace: Pace, receive: Callable[[], _Received]) -> _Received:
+def receive_with_timeouts(
+    sock: socket.socket, timeouts: ReceiveTimeouts, receive: Callable[[], _Received]
+) -> _Received:
     """Return what `receive` returns, waiting as long as the timeouts allow. Raises UploadTimedOut beyond."""
-    wait = pace.next_wait()
+    wait = timeouts.next_timeout()
     usual = sock.gettimeout()
     left = wait
     try:
         while True:
-            piece = left if pace.longest_wait is None else min(left, pace.longest_wait)
-            sock.settimeout(piece)
+            part = left if timeouts.check_interval is None else min(left, timeouts.check_interval)
+            sock.settimeout(part)
             try:
                 return receive()
             except TimeoutError as error:
-                left -= piece
+                left -= part
                 if left <= 0:
                     raise UploadTimedOut(f"the client sent nothing for {wait:.3g} s") from error
-                pace.look(at_once=True)
+                timeouts.run_check(at_once=True)
     finally:
         sock.settimeout(usual)

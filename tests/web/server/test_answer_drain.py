@@ -9,7 +9,7 @@ import pytest
 
 from app.web.server.answer_drain import AnswerDrain
 from app.web.server.answer_socket import AnswerSocket
-from app.web.upload.receive_timeouts import ReaderPace
+from app.web.upload.receive_timeouts import SendTimeouts
 
 CONTENT = bytes(1 << 20)
 
@@ -34,7 +34,7 @@ class World:
 
     def add(self, name: str) -> socket.socket:
         server, client = map(self._stack.enter_context, socket.socketpair())
-        answer = AnswerSocket(server, ReaderPace())
+        answer = AnswerSocket(server, SendTimeouts())
         answer.sendall(CONTENT)
         assert answer.has_rest
 
@@ -128,7 +128,7 @@ def test_a_client_that_goes_frees_its_place(stack: ExitStack) -> None:
 def test_a_connection_that_was_closed_meanwhile_is_dropped(stack: ExitStack) -> None:
     world = World(stack)
     server, _client = map(stack.enter_context, socket.socketpair())
-    answer = AnswerSocket(server, ReaderPace())
+    answer = AnswerSocket(server, SendTimeouts())
     answer.sendall(CONTENT)
     server.close()
     world.drain.add(server, "gone", answer, then=lambda: None, dropped=lambda: world.dropped.append("gone"))

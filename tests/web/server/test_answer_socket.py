@@ -14,7 +14,7 @@ from typing import IO
 import pytest
 
 from app.web.server.answer_socket import AnswerSocket
-from app.web.upload.receive_timeouts import ReaderPace, ReaderTooSlow
+from app.web.upload.receive_timeouts import ReaderTooSlow, SendTimeouts
 
 CONTENT = bytes(range(256)) * (1 << 15)
 
@@ -24,8 +24,8 @@ class Connection:
     server: socket.socket
     client: socket.socket
 
-    def answer(self, pace: ReaderPace | None = None, *, holds_slot: bool = False) -> AnswerSocket:
-        answer = AnswerSocket(self.server, pace or ReaderPace())
+    def answer(self, timeouts: SendTimeouts | None = None, *, holds_slot: bool = False) -> AnswerSocket:
+        answer = AnswerSocket(self.server, timeouts or SendTimeouts())
         answer.holds_slot = holds_slot
         return answer
 
@@ -123,7 +123,7 @@ def test_what_the_kernel_has_taken_counts_only_once_the_client_has_it(connection
 def test_a_reader_that_stands_still_is_cut_off_and_the_kernel_forgets_what_it_had(
     connection: Connection, file: IO[bytes], kind: str
 ) -> None:
-    answer = connection.answer(ReaderPace(0.3), holds_slot=True)
+    answer = connection.answer(SendTimeouts(0.3), holds_slot=True)
     write = partial(answer.sendall, CONTENT) if kind == "bytes" else partial(answer.sendfile, file)
     with pytest.raises(ReaderTooSlow, match="read nothing"):
         write()
@@ -133,7 +133,7 @@ def test_a_reader_that_stands_still_is_cut_off_and_the_kernel_forgets_what_it_ha
 
 
 def test_a_dripping_reader_is_cut_off(connection: Connection) -> None:
-    answer = connection.answer(ReaderPace(20, grace=0.5, bytes_per_second=1e6), holds_slot=True)
+    answer = connection.answer(SendTimeouts(20, grace=0.5, bytes_per_second=1e6), holds_slot=True)
     over = threading.Event()
 
     def drip() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from app.errors import MalformedUpload, UploadTimedOut
 from app.web.server.gunicorn_internals import HeldContinue, is_off_the_connection
-from app.web.upload.receive_timeouts import Pace
+from app.web.upload.receive_timeouts import ReceiveTimeouts
 from app.web.upload.request_body import READ_SIZE, BodySource, open_source
 
 
@@ -28,8 +28,8 @@ class FakeClock:
         return self.now
 
 
-def pace(idle_timeout: float = 5.0, clock: FakeClock | None = None) -> Pace:
-    return Pace(idle_timeout, grace=10.0, bytes_per_second=1000.0, clock=clock or FakeClock())
+def timeouts(idle_timeout: float = 5.0, clock: FakeClock | None = None) -> ReceiveTimeouts:
+    return ReceiveTimeouts(idle_timeout, grace=10.0, bytes_per_second=1000.0, clock=clock or FakeClock())
 
 
 class MarkedAsTls(ssl.SSLSocket):
@@ -49,8 +49,8 @@ class Connection:
     client: socket.socket
     environ: dict[str, Any]
 
-    def source(self, at: Pace | None = None) -> BodySource:
-        return open_source(self.environ, at or pace())
+    def source(self, at: ReceiveTimeouts | None = None) -> BodySource:
+        return open_source(self.environ, at or timeouts())
 
     def left(self) -> bytes:
         """Return what remains for the next request."""
@@ -163,26 +163,26 @@ def test_a_silent_client_times_out_and_the_socket_keeps_its_own_timeout() -> Non
     with connection(10, arriving=b"12345") as at:
         at.unreader.sock.settimeout(7)
         with pytest.raises(UploadTimedOut, match=r"nothing for 0\.05 s"):
-            read_all(at.source(pace(idle_timeout=0.05)))
+            read_all(at.source(timeouts(idle_timeout=0.05)))
         assert at.unreader.sock.gettimeout() == 7
         assert not is_off_the_connection(at.body)
 
 
 def test_a_body_may_take_its_grace_and_a_second_for_each_unit_of_its_rate() -> None:
     clock = FakeClock()
-    patience = pace(idle_timeout=5.0, clock=clock)
-    assert patience.next_wait() == 5.0
+    patience = timeouts(idle_timeout=5.0, clock=clock)
+    assert patience.next_timeout() == 5.0
     clock.now += 8
-    assert patience.next_wait() == pytest.approx(2.0)
+    assert patience.next_timeout() == pytest.approx(2.0)
     patience.count(2_000)
-    assert patience.next_wait() == pytest.approx(4.0)
+    assert patience.next_timeout() == pytest.approx(4.0)
     clock.now += 4
     with pytest.raises(UploadTimedOut, match="slower than 1000 bytes a second"):
-        patience.next_wait()
+        patience.next_timeout()
 
 
 def test_the_clock_of_a_body_starts_at_its_first_read() -> None:
     clock = FakeClock()
-    patience = pace(clock=clock)
+    patience = timeouts(clock=clock)
     clock.now += 1_000
-    assert patience.next_wait() == 5.0
+    assert patience.next_timeout() == 5.0

@@ -22,7 +22,7 @@ from app.errors import DetectionsError, MalformedUpload, MediaTooLarge, Unauthor
 from app.web.server.answer_socket import answer_socket_of
 from app.web.server.gunicorn_worker import HeadFirstWorker
 from app.web.upload.body import open_upload
-from app.web.upload.receive_timeouts import ReaderPace
+from app.web.upload.receive_timeouts import SendTimeouts
 
 PATTERN = bytes(range(251)) * (1 << 15)
 PIECE = 100_000
@@ -39,7 +39,7 @@ class ImpatientWorker(HeadFirstWorker):
     """The project's worker with a short limit."""
 
     head_seconds = 0.5
-    reader_pace = staticmethod(partial(ReaderPace, 3.0, grace=2.0, bytes_per_second=64 * 1024))
+    send_timeouts = staticmethod(partial(SendTimeouts, 3.0, grace=2.0, bytes_per_second=64 * 1024))
 
 
 class Services:

@@ -17,12 +17,12 @@ from gunicorn.http.unreader import SocketUnreader
 from app.errors import MalformedUpload, UploadTimedOut
 from app.process.timeval import timeval
 from app.web.server.gunicorn_internals import is_off_the_connection
-from app.web.upload.receive_batching import AFTER_BYTES, GATHERED_BYTES, MOST_SECONDS
-from app.web.upload.receive_timeouts import Pace
+from app.web.upload.receive_batching import BATCH_BYTES, MAX_WAIT_SECONDS, START_AFTER_BYTES
+from app.web.upload.receive_timeouts import ReceiveTimeouts
 from app.web.upload.request_body import BodySource, open_source
 
 USUAL = timeval(7)
-LARGE = AFTER_BYTES + 64 * GATHERED_BYTES
+LARGE = START_AFTER_BYTES + 64 * BATCH_BYTES
 
 
 class Noting(socket.socket):
@@ -73,8 +73,8 @@ def upload(length: int, idle_timeout: float = 20.0) -> Iterator[Upload]:
     with client, Noting(accepted) as server:
         body = Body(LengthReader(SocketUnreader(server), length))
         environ = {"wsgi.input": body, "CONTENT_LENGTH": str(length)}
-        pace = Pace(idle_timeout, grace=60.0, bytes_per_second=1000.0)
-        yield Upload(server, client, body, open_source(environ, pace))
+        timeouts = ReceiveTimeouts(idle_timeout, grace=60.0, bytes_per_second=1000.0)
+        yield Upload(server, client, body, open_source(environ, timeouts))
 
 
 @contextmanager
@@ -101,21 +101,21 @@ def test_of_a_fast_client_pieces_are_large_and_what_follows_the_body_stays() -> 
         assert is_off_the_connection(it.body)
         assert it.options == (1, USUAL)
         assert it.server.recv(100) == b"next"
-        assert sum(len(piece) >= GATHERED_BYTES for piece in it.pieces) >= 8, [len(piece) for piece in it.pieces]
+        assert sum(len(piece) >= BATCH_BYTES for piece in it.pieces) >= 8, [len(piece) for piece in it.pieces]
 
 
 def test_a_body_that_ends_with_a_whole_piece_leaves_the_connection_as_it_was() -> None:
     with upload(LARGE) as it:
-        with sending(it.client, bytes(LARGE - GATHERED_BYTES)):
-            it.receive(LARGE - GATHERED_BYTES)
-        with sending(it.client, bytes(GATHERED_BYTES)):
+        with sending(it.client, bytes(LARGE - BATCH_BYTES)):
+            it.receive(LARGE - BATCH_BYTES)
+        with sending(it.client, bytes(BATCH_BYTES)):
             it.receive()
         assert it.received == bytes(LARGE)
         assert it.options == (1, USUAL)
 
 
 def test_a_client_that_slows_down_is_read_from_as_its_bytes_come() -> None:
-    beginning, dribble = bytes(AFTER_BYTES + 4 * GATHERED_BYTES), [b"%d" % number for number in range(10)]
+    beginning, dribble = bytes(START_AFTER_BYTES + 4 * BATCH_BYTES), [b"%d" % number for number in range(10)]
     with upload(len(beginning) + LARGE) as it:
         with sending(it.client, beginning):
             it.receive(len(beginning))
@@ -133,7 +133,7 @@ def test_a_fast_client_that_stops_is_given_up_after_the_idle_time_and_a_moment()
         began = time.monotonic()
         with pytest.raises(UploadTimedOut):
             it.receive()
-        assert time.monotonic() - began < 0.5 + MOST_SECONDS + 2
+        assert time.monotonic() - began < 0.5 + MAX_WAIT_SECONDS + 2
         assert it.received == bytes(LARGE)
         assert not is_off_the_connection(it.body)
 
