@@ -118,7 +118,7 @@ _SEND_SECONDS = 30
 def on_starting(server: Any) -> None:
     redaction.install()
     temp_folders.sweep(_PREFIX)  # of servers that were killed
-    gunicorn_hooks.prepare_figures(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+    gunicorn_hooks.prepare_metrics(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     # Here, because a worker that cannot start is started again for ever.
     gunicorn_hooks.prepare_master(server, wsgi_app)
 
@@ -142,7 +142,7 @@ def worker_exit(server: Any, worker: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    gunicorn_hooks.settle_figures(worker.pid)
+    gunicorn_hooks.drop_metrics_of(worker.pid)
 
 
 def on_exit(server: Any) -> None:

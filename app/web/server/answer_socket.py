@@ -121,7 +121,7 @@ class AnswerSocket:
     def sendall(self, data: bytes) -> None:
         """Write these bytes, or keep what the kernel does not accept. Raises OSError, including ReaderTooSlow."""
         sent = 0 if self._rest else self._send_now(data)
-        if sent == len(data):  # the original case
+        if sent == len(data):  # the usual case
             return
         part = _Bytes(memoryview(data)[sent:])
         if self.holds_slot:

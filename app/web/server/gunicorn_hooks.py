@@ -52,7 +52,7 @@ _NEW_OBJECTS_BETWEEN_COLLECTIONS = 20_000
 _HOST = re.compile(r"([A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 """uri-host with an optional port (RFC 3986); gunicorn refuses two Host headers itself."""
 
-_FIGURES = re.compile(r"(counter|histogram|summary|gauge_[a-z]+)_[0-9]+\.db")
+_METRIC_FILES = re.compile(r"(counter|histogram|summary|gauge_[a-z]+)_[0-9]+\.db")
 
 
 def limit_waits(listeners: Iterable[Any], *, receive: float, send: float) -> None:
@@ -119,16 +119,16 @@ def check_settings() -> None:
         sys.stderr.write(f"detections: {noticed}\n")
 
 
-def prepare_figures(folder: Path) -> None:
-    """Make the folder that the workers share their figures in, without those of servers before."""
+def prepare_metrics(folder: Path) -> None:
+    """Create the folder in which the workers share their metrics, and remove those of earlier servers."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in folder.iterdir():
-        if _FIGURES.fullmatch(left.name):  # nothing else: somebody may have named a folder that has other things in it
+        if _METRIC_FILES.fullmatch(left.name):  # the folder may contain other files
             left.unlink()
 
 
-def settle_figures(pid: int) -> None:
-    """A worker is gone: what it held is nothing now, what it has done stays counted."""
+def drop_metrics_of(pid: int) -> None:
+    """Remove the gauges of a worker that has ended; its counters stay."""
     mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
