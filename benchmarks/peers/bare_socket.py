@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.media.checksum import new_checksum
+from app.web.upload.memmem import find
 from app.web.upload.receive_batching import AFTER_BYTES, GATHERED_BYTES
 from app.web.upload.request_body import READ_SIZE
-from app.web.upload.substring import position
 
 BUFFER_BYTES = 1 << 20
 BOUNDARY = b"\r\n--------------------------0123456789abcdefghijkl"
@@ -83,7 +83,7 @@ def received_with_duties(connection: socket.socket, file: int, begun: bytes, len
         if not received:
             break
         piece = buffer[:received]
-        position(piece, BOUNDARY)
+        find(piece, BOUNDARY)
         os.write(file, piece)
         checksum.update(piece)
         left -= received

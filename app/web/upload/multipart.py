@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 from app.errors import MalformedUpload
 from app.web.upload.content_disposition import ContentDisposition, parse_content_disposition
-from app.web.upload.substring import position
+from app.web.upload.memmem import find
 
 MAX_BOUNDARY = 200
 MAX_PART_HEAD = 32 * 1024
@@ -93,7 +93,7 @@ class PartParser:
 
     def _up_to_boundary(self, data: memoryview) -> int:
         """Return how many bytes certainly precede the next boundary; the state changes if it was found."""
-        found = position(data, self._delimiter)
+        found = find(data, self._delimiter)
         if found >= 0:
             self._state = _State.BOUNDARY
             return found
