@@ -112,3 +112,11 @@ def test_every_alert_is_in_the_operators_table_and_every_row_has_its_rule() -> N
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_prometheus_takes_the_alerts() -> None:
     subprocess.run(["promtool", "check", "rules", str(ALERTS)], check=True, capture_output=True, timeout=30)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_every_alert_fires_on_its_fault_and_none_on_a_healthy_service() -> None:
+    cases = Path(__file__).with_name("alerts_test.yml")
+    tested = set(re.findall(r'alertname="(\w+)"', cases.read_text()))
+    assert tested == set(re.findall(r"- alert: (\w+)", ALERTS.read_text()))
+    subprocess.run(["promtool", "test", "rules", str(cases)], check=True, capture_output=True, timeout=60)
