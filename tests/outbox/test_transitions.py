@@ -5,9 +5,10 @@ import pytest
 from app.database.models import MediaStatus
 from app.errors import Unavailable
 from app.outbox.admin import retry_parked
-from app.outbox.decide import CONCLUDE_AFTER_SECONDS
+from app.outbox.decide import CONCLUDE_AFTER_SECONDS, Action, Transition
 from app.outbox.dispatcher import Dispatcher
-from app.outbox.messages import Classification, Outcome, Verdict
+from app.outbox.messages import Attempt, Claim, Classification, Outcome, Verdict
+from app.outbox.transitions import AppliedTransitions, apply_transitions
 from tests.conftest import Clock
 from tests.eventually import eventually
 from tests.outbox.world import (
@@ -304,6 +305,26 @@ def test_an_outcome_counts_once_though_its_commit_seemed_to_fail(world: World, c
     world.drive(dispatcher)
     assert world.stream(media_id).acked_seq == 2
     assert set(receiver.of(media_id)) == {1, 2}
+
+
+def test_a_delivery_that_is_applied_again_after_the_next_one_changes_nothing(world: World, clock: Clock) -> None:
+    media_id = world.media(PROCESSING, PROCESSED)
+    attempt = Attempt(OK, at=clock.seconds, duration=0.1)
+
+    def deliver(claim: Claim) -> AppliedTransitions:
+        transition = Transition(Action.DELIVERED, claim, attempt, continues=True)
+        with world.database.write_transaction() as session:
+            return apply_transitions(session, world.queue, [transition], LEASE)
+
+    with world.database.write_transaction() as session:
+        [first] = world.queue.claim(session, "owner", 1, LEASE)
+    continuing = deliver(first).continuing
+    with world.database.read_transaction() as reading:
+        [second] = world.queue.continue_with(reading, continuing)
+    assert len(deliver(second).applied) == 1
+    before = world.values(media_id)
+    assert [lost.claim for lost in deliver(first).lost] == [first]
+    assert world.values(media_id) == before
 
 
 def test_a_claim_goes_on_at_once_though_the_commit_before_seemed_to_fail(world: World) -> None:
