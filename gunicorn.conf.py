@@ -8,7 +8,6 @@ import shutil
 import sys
 import tempfile
 import uuid
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +119,8 @@ def on_starting(server: Any) -> None:
     redaction.install()
     temp_folders.sweep(_PREFIX)  # of servers that were killed
     gunicorn_hooks.prepare_figures(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
-    # Here, because a worker that cannot start is started again for ever. Another application has settings of its own.
-    if server.app.app_uri == wsgi_app:
-        gunicorn_hooks.check_settings()
-        server.handle_hup = partial(gunicorn_hooks.reload_if_fit, server, server.handle_hup)
+    # Here, because a worker that cannot start is started again for ever.
+    gunicorn_hooks.prepare_master(server, wsgi_app)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

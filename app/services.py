@@ -139,7 +139,7 @@ class Services:
 
     def speculative_run(self, wanted: RunRequest) -> SpeculativeRun:
         """Return the speculative run of one upload."""
-        return SpeculativeRun(self.runs, self.executor, wanted)
+        return SpeculativeRun(self.runs, wanted, owner=self.executor.owner, give=self.executor.begin_speculative)
 
     def dispatcher(self) -> Dispatcher | None:
         """Return a new dispatcher; None if no annotations service is configured."""

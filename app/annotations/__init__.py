@@ -1,7 +1,7 @@
 """The client of the annotations service: sends messages, classifies the answers and fetches records.
 
 `deliver` never raises for errors of the network or of the service. `app.annotations.classify` and
-`app.annotations.conflict` classify answers; `app.annotations.deadline` keeps requests within their deadlines.
+`app.annotations.conflict` classify answers; `app.http_exchange` keeps requests within their deadlines.
 """
 
 import json
@@ -14,13 +14,14 @@ from weakref import WeakSet
 
 from app.annotations.classify import REDIRECTS, SUCCESS, SentRequest, classify, classify_error
 from app.annotations.conflict import CONFLICT, Presence, RecordLookup, classify_conflict
-from app.annotations.deadline import DeadlineSession, Endpoint, create_tls_context
+from app.annotations.excerpts import presentable
 from app.annotations.exchange import Exchange
-from app.annotations.resolver import Resolver
-from app.annotations.responses import Response, TransportError, presentable
 from app.annotations.tokens import TokenSource
 from app.errors import RecordsNotReadable, Unavailable
 from app.formats.timestamps import rfc3339
+from app.http_exchange.deadline import DeadlineSession, Endpoint, create_tls_context
+from app.http_exchange.resolver import Resolver
+from app.http_exchange.responses import Response, TransportError
 from app.media.hashing import MEDIA_ID
 from app.outbox.messages import Classification, Message, MessageKind
 
@@ -52,7 +53,7 @@ class AnnotationsClient:
         resolver: Resolver | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._endpoint = Endpoint.parse(url)
+        self._endpoint = Endpoint.parse(url, "ANNOTATIONS_URL")
         self._tokens = tokens
         self._deadline_seconds = deadline_seconds
         self._connect_timeout = connect_timeout
@@ -165,7 +166,7 @@ class AnnotationsClient:
             with self._lock:
                 self._sessions.add(session)
                 self._of_thread.session = session
-        return Exchange(session, self._endpoint, self._tokens, user_id, ends_at=ends_at)
+        return Exchange(session, self._tokens, user_id, ends_at=ends_at)
 
 
 def _mismatch(response: Response, record: dict[str, Any] | None) -> str:

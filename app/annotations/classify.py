@@ -7,8 +7,8 @@ Errors of the network or of the annotations service never park a message; only a
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from app.annotations.responses import ConnectError, ProtocolError, Response, TLSError, TransportError
 from app.formats.retry_after import retry_after_seconds
+from app.http_exchange.responses import ConnectError, ProtocolError, Response, TLSError, TransportError
 from app.outbox.messages import Classification, Message, MessageKind, Outcome, Verdict
 
 SUCCESS = range(200, 300)

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import Any
 
 from app.annotations.classify import SUCCESS, Rule, SentRequest, classified, redirect_target
-from app.annotations.responses import Response, TransportError
+from app.http_exchange.responses import Response, TransportError
 from app.outbox.messages import Classification, MessageKind, Outcome, Verdict
 
 CONFLICT = 409

@@ -1,10 +1,9 @@
 """The requests of one delivery or lookup: for one user, with one deadline and one token, renewed once if refused."""
 
-import requests
-
-from app.annotations.deadline import DeadlineSession, Endpoint
-from app.annotations.responses import NETWORK_ERRORS, Response, TransportError, read_response, transport_error
 from app.annotations.tokens import TokenSource
+from app.http_exchange.deadline import DeadlineSession
+from app.http_exchange.exchange import exchange
+from app.http_exchange.responses import Response, TransportError
 from app.process.version import USER_AGENT
 
 UNAUTHORIZED = 401
@@ -17,11 +16,8 @@ class Exchange:
     no answer and was repeated.
     """
 
-    def __init__(
-        self, session: DeadlineSession, endpoint: Endpoint, tokens: TokenSource, user_id: str, *, ends_at: float
-    ) -> None:
+    def __init__(self, session: DeadlineSession, tokens: TokenSource, user_id: str, *, ends_at: float) -> None:
         self._session = session
-        self._endpoint = endpoint
         self._tokens = tokens
         self._user_id = user_id
         session.state.ends_at = ends_at
@@ -31,7 +27,7 @@ class Exchange:
 
     def call(self, method: str, path: str) -> str:
         """Return the method and path of a request, for people."""
-        return f"{method} {self._endpoint.base}{path}"
+        return f"{method} {self._session.endpoint.base}{path}"
 
     def send(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
@@ -50,34 +46,17 @@ class Exchange:
             "Accept": "application/json",
             "Accept-Encoding": "identity",
         }
-        request = self._prepared(method, path, common | headers, body)
         try:
-            return self._perform(request)
+            return self._perform(method, path, common | headers, body)
         except TransportError as error:
             if not error.stale:
                 raise
             # The repeated request has the same idempotency key, so it changes nothing if the first one arrived.
             self.outcome_unknown = True
-            return self._perform(request)
+            return self._perform(method, path, common | headers, body)
 
-    def _prepared(
-        self, method: str, path: str, headers: dict[str, str], body: bytes | None
-    ) -> requests.PreparedRequest:
-        """Prepare a request without parsing and quoting its URL again, which takes a tenth of the time of a request."""
-        request = requests.PreparedRequest()
-        request.method = method
-        request.url = f"{self._endpoint.origin}{self._endpoint.base}{path}"
-        request.prepare_headers(headers)
-        request.prepare_body(body, None)
-        return request
-
-    def _perform(self, request: requests.PreparedRequest) -> Response:
-        state = self._session.state
-        state.begin()
+    def _perform(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Response:
         try:
-            with self._session.send(request, stream=True, allow_redirects=False, timeout=state.time_left()) as response:
-                return read_response(response, state)
-        except NETWORK_ERRORS as error:
-            raise transport_error(error, state, self._endpoint.origin) from error
+            return exchange(self._session, method, path, headers, body)
         finally:
-            self.sent = self.sent or state.sent
+            self.sent = self.sent or self._session.state.sent

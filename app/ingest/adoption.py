@@ -27,7 +27,7 @@ FetchRecord = Callable[[str, str], dict[str, Any] | None]
 Unavailable.
 """
 
-SETTLE_SECONDS = 30.0
+LOCK_WAIT_SECONDS = 30.0
 """How long an adoption waits for an upload of the same file that is about to commit."""
 
 _MAX_USER = 255
@@ -43,12 +43,12 @@ class Adoption:
         storage: Storage,
         fetch_record: FetchRecord | None,
         *,
-        settle_seconds: float = SETTLE_SECONDS,
+        lock_wait_seconds: float = LOCK_WAIT_SECONDS,
     ) -> None:
         self._database = database
         self._storage = storage
         self._fetch_record = fetch_record
-        self._settle_seconds = settle_seconds
+        self._lock_wait_seconds = lock_wait_seconds
 
     def ensure_known(self, media_id: str, user_id: str) -> None:
         """Return if the media item is recorded here or was adopted.
@@ -63,7 +63,7 @@ class Adoption:
         if record is None:
             raise MediaNotFound(f"No media item {media_id!r} exists here or at the annotations service.")
         path = self._path_of(media_id, record)
-        with lock_orphan(path, wait=self._settle_seconds) as orphan:  # the lock keeps a sweep from removing it
+        with lock_orphan(path, wait=self._lock_wait_seconds) as orphan:  # the lock keeps a sweep from removing it
             self._adopt(self._check_and_sync(media_id, record, orphan))
 
     def _path_of(self, media_id: str, record: dict[str, Any]) -> Path:

@@ -27,7 +27,7 @@ from app.storage import Incoming, Storage, name_exists
 OnReceived = Callable[[Media, Path], None]
 """Called with a new media item and with its complete file, which stays while the upload lasts."""
 
-SETTLE_SECONDS = 30.0
+LOCK_WAIT_SECONDS = 30.0
 """How long an upload waits for another upload of the same id that is about to commit."""
 
 
@@ -61,13 +61,13 @@ class Ingest:
         queue: OutboxQueue,
         storage: Storage,
         *,
-        settle_seconds: float = SETTLE_SECONDS,
+        lock_wait_seconds: float = LOCK_WAIT_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._group_commit = GroupCommit(database, queue)
         self._storage = storage
-        self._settle_seconds = settle_seconds
+        self._lock_wait_seconds = lock_wait_seconds
         self._monotonic = monotonic
 
     def run(
@@ -100,7 +100,7 @@ class Ingest:
         on_received: OnReceived = lambda _media, _file: None,
     ) -> IngestResult:
         """Continue `run` with a file that is complete in `.incoming/` of its media type's folder."""
-        deadline = self._monotonic() + self._settle_seconds
+        deadline = self._monotonic() + self._lock_wait_seconds
         candidate = self._identify(received, in_transaction)
         # Check for a duplicate before the sync, because a duplicate need not be durable. If no file has
         # the name, the id is new or was recorded with another extension, which the commit detects.

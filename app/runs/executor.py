@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import structlog
 
@@ -36,10 +35,11 @@ from app.runs.claims import ClaimedRun
 from app.runs.detection_breaker import DetectionBreaker, may_work
 from app.runs.detector_process import DetectorProcess
 from app.runs.house_faults import FaultKind, detector_fault
+from app.runs.idle_detectors import IdleDetectors
 from app.runs.in_memory import BoundedQueue, JobResult, WaitingJob
 from app.runs.job_runner import JobRunner
 from app.runs.lifecycle import Runs
-from app.runs.speculative_job import IdleDetectors, SpeculativeJob
+from app.runs.speculative_run import SpeculativeRun
 
 log = structlog.get_logger()
 
@@ -92,7 +92,6 @@ class RunExecutor(Background):
         self._failures = FailureLog("run_worker_failed")
         self._renewal_failures = FailureLog("lease_not_renewed")
         self._idle = IdleDetectors()
-        self._speculative_jobs: set[SpeculativeJob] = set()
         self._workers = workers
         self._in_memory = BoundedQueue(WAITING_IN_MEMORY * workers)
         job_runner = JobRunner(runs, self._stopping.is_set, self._in_memory.has_jobs_of_others, max_boxes)
@@ -123,9 +122,7 @@ class RunExecutor(Background):
 
     def _interrupt(self) -> None:
         super()._interrupt()
-        self._idle.close()
-        for speculative_job in self._speculative_jobs.copy():
-            speculative_job.leave()
+        self._idle.call()
 
     def wake(self) -> None:
         """Check for work now, because a run was queued."""
@@ -141,15 +138,12 @@ class RunExecutor(Background):
         """The sandbox of the detectors, as one of them reported it; None before one was started."""
         return next((process.sandbox for process in self._processes if process.sandbox), None)
 
-    def begin_speculative(self, file: BinaryIO, confidence: float, frame_interval: float) -> SpeculativeJob | None:
-        """Let an idle detector begin with an open picture whose run is about to be recorded.
+    def begin_speculative(self, run: SpeculativeRun) -> bool:
+        """Let an idle detector begin with a picture whose run is about to be recorded.
 
-        Returns None if no detector is idle or other work may be waiting; `file` then stays the caller's to close.
+        Returns False if no detector is idle or other work may be waiting.
         """
-        if self.breaker.fault is not None:
-            return None
-        speculative_job = SpeculativeJob(file, confidence, frame_interval)
-        return speculative_job if self._idle.give(speculative_job) else None
+        return self.breaker.fault is None and not self._stopping.is_set() and self._idle.give(run)
 
     def ensure_capacity(self, user: str) -> None:
         """Raise Unavailable if `detect` would refuse a job of this user; to be called before a picture is received."""
@@ -190,39 +184,25 @@ class RunExecutor(Background):
                 seen = self._idle.calls
                 try:
                     worked = _take_turn(turns, process)
+                    self.breaker.reset(FaultKind.RESULTS)
+                    while not worked and (speculative_run := self._idle.wait(seen, POLL_SECONDS)):
+                        self._execute_speculative(process, speculative_run)
+                        worked = self.breaker.fault is not None
                 except RECORDING_ERRORS as error:
                     self.breaker.trip(HouseFault(FaultKind.RESULTS, str(error)))
-                    continue
                 except Exception as error:  # noqa: BLE001 (the next turn may succeed)
                     self._failures.failed(error)
                     self._stopping.wait(POLL_SECONDS)  # wake-ups do not shorten this pause
-                    continue
-                self.breaker.reset(FaultKind.RESULTS)
-                while not worked and (speculative_job := self._idle.wait(seen, POLL_SECONDS)):
-                    self._execute_speculative(process, speculative_job)
-                    worked = self.breaker.fault is not None
 
-    def _execute_speculative(self, process: DetectorProcess, speculative_job: SpeculativeJob) -> None:
-        self._speculative_jobs.add(speculative_job)
-        if self._stopping.is_set():
-            speculative_job.leave()
-        try:
-            self._begin_and_execute(process, speculative_job)
-        except Exception as error:  # noqa: BLE001 (the run is claimed again after its lease)
-            self._failures.failed(error)
-        finally:
-            speculative_job.leave()
-            self._speculative_jobs.discard(speculative_job)
-
-    def _begin_and_execute(self, process: DetectorProcess, speculative_job: SpeculativeJob) -> None:
-        job: Job | None = speculative_job.job
-        with speculative_job.file:
+    def _execute_speculative(self, process: DetectorProcess, run: SpeculativeRun) -> None:
+        job: Job | None = run.job
+        with run, run.file:
             try:
-                process.begin(speculative_job.job)
+                process.begin(run.job)
             except DetectorFailed as error:  # the recorded run begins the job again, and that attempt counts
                 log.warning("speculative_run_failed", reason=str(error))
                 job = None
-        claimed = speculative_job.run(self._speculative_seconds)
+            claimed = run.wait_until_recorded(self._speculative_seconds, self._stopping.is_set)
         if claimed is not None:
             self._do(process, claimed, job)
         elif job is not None and not self._stopping.is_set():

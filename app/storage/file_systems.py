@@ -110,8 +110,8 @@ def _create_locked(incoming: Path) -> tuple[Path, int]:
 
 def _check_names(first: Path, final: Path) -> None:
     """Raise _NotSupported unless hard links and locks behave as publishing needs."""
-    ours, theirs = first.stat(), final.stat()
-    if not os.path.samestat(ours, theirs) or ours.st_nlink < 2:
+    first_status, final_status = first.stat(), final.stat()
+    if not os.path.samestat(first_status, final_status) or first_status.st_nlink < 2:
         raise _NotSupported("hard links with a common inode number and link count")
     try:
         os.link(first, final)
@@ -138,10 +138,10 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def _require(what: str, call: str, refusals: Collection[int] = _UNSUPPORTED) -> Iterator[None]:
+def _require(what: str, call: str, error_numbers: Collection[int] = _UNSUPPORTED) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in refusals:
+        if error.errno in error_numbers:
             raise _NotSupported(f"{what} ({call}: {error.strerror})") from error
         raise

@@ -65,12 +65,12 @@ def same_content(fd: int, other: int) -> bool:
     size = os.fstat(fd).st_size
     if size != os.fstat(other).st_size:
         return False
-    ours, theirs = bytearray(COMPARE_BYTES), bytearray(COMPARE_BYTES)
+    buffer, other_buffer = bytearray(COMPARE_BYTES), bytearray(COMPARE_BYTES)
     offset = 0
     while offset < size:
-        count = os.preadv(fd, [ours], offset)
-        expected = memoryview(theirs)[:count]
-        if count == 0 or os.preadv(other, [expected], offset) != count or memoryview(ours)[:count] != expected:
+        count = os.preadv(fd, [buffer], offset)
+        expected = memoryview(other_buffer)[:count]
+        if count == 0 or os.preadv(other, [expected], offset) != count or memoryview(buffer)[:count] != expected:
             return False
         offset += count
     return True

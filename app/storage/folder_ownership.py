@@ -48,7 +48,7 @@ class FolderOwnership:
         self._database = database
         self._folders = dict(folders)
         self._instance: str | None = None
-        self._seen: dict[Path, tuple[str, _Version]] = {}
+        self._verified: dict[Path, tuple[str, _Version]] = {}
         self._reasons: dict[Path, str | None] = {}
 
     @property
@@ -104,10 +104,10 @@ class FolderOwnership:
 
     def _is_unchanged(self, folder: Path) -> bool:
         """Return whether the marker is the file last seen. Every upload calls this, so it must be quick."""
-        seen = self._seen.get(folder)
-        if seen is None or self._reasons.get(folder):
+        verified = self._verified.get(folder)
+        if verified is None or self._reasons.get(folder):
             return False
-        path, version = seen
+        path, version = verified
         try:
             return _version(os.stat(path)) == version  # noqa: PTH116 (Path.stat takes twice as long)
         except OSError:
@@ -123,7 +123,7 @@ class FolderOwnership:
             marker = folder_marker.read(folder)
             if marker is None or marker.instance != self._instance:
                 return _not_ours(folder.name, marker)
-            self._seen[folder] = str(path), version
+            self._verified[folder] = str(path), version
         except StorageFailed as error:
             missing = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
             return _not_ours(folder.name, None) if missing else str(error)

@@ -27,7 +27,7 @@ from app.media.hashing import MEDIA_ID
 from app.storage import Storage, lock_orphan
 
 PAGE = 500
-SETTLE_SECONDS = 30.0
+LOCK_WAIT_SECONDS = 30.0
 """How long to wait for a file without a row while an upload holds its lock."""
 
 OnProgress = Callable[[int, int], None]
@@ -60,11 +60,11 @@ class Finding:
 class Verification:
     """One verification. `checked` counts files with the right checksum, `recorded` those that were given one."""
 
-    def __init__(self, database: Database, storage: Storage, *, settle_seconds: float = SETTLE_SECONDS) -> None:
+    def __init__(self, database: Database, storage: Storage, *, lock_wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
         self._database = database
         self._queries = Queries(database)
         self._storage = storage
-        self._settle_seconds = settle_seconds
+        self._lock_wait_seconds = lock_wait_seconds
         self.checked = 0
         self.recorded = 0
 
@@ -151,7 +151,7 @@ class Verification:
         if path.is_symlink() or not path.is_file():
             return _orphan(path, "is not a regular file") if os.path.lexists(path) else None
         try:
-            with lock_orphan(path, wait=self._settle_seconds) as orphan:
+            with lock_orphan(path, wait=self._lock_wait_seconds) as orphan:
                 if orphan is None or self._named([path]):
                     return None
                 temporary_names = orphan.other_names()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.annotations.resolver import Resolver
+from app.http_exchange.resolver import Resolver
 from app.outbox.messages import Classification, Verdict
 from tests.annotations.conftest import MakeClient, message
 from tests.annotations.servers import Peer, Server, Step, answer, full_backlog

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from app.annotations.deadline import DeadlineSession, Endpoint
-from app.annotations.resolver import Resolver
 from app.errors import RecordsNotReadable, SettingsError, Unavailable
+from app.http_exchange.deadline import DeadlineSession, Endpoint
+from app.http_exchange.resolver import Resolver
 from app.outbox.messages import MessageKind, Verdict
 from tests.annotations.conftest import MEDIA, TOKEN, MakeClient, message
 from tests.annotations.servers import Peer, Server, answer
@@ -139,7 +139,7 @@ def test_a_closed_client_holds_no_connection_and_can_be_used_again(make_client: 
 def test_no_cookie_is_kept_or_sent(make_client: MakeClient) -> None:
     with (
         Server(answer(200, set_cookie="a=b")) as server,
-        DeadlineSession(Endpoint.parse(server.url), Resolver(), 3.0, None) as session,
+        DeadlineSession(Endpoint.parse(server.url, "ANNOTATIONS_URL"), Resolver(), 3.0, None) as session,
     ):
         client = make_client(server.url)
         client.deliver(message())

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.annotations.classify import SentRequest, classify_error
-from app.annotations.deadline import RequestState
-from app.annotations.responses import transport_error
+from app.http_exchange.deadline import RequestState
+from app.http_exchange.responses import transport_error
 from app.outbox.messages import Verdict
 from tests.annotations.conftest import MakeClient, message
 from tests.annotations.servers import Peer, Server, answer

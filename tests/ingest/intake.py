@@ -99,12 +99,12 @@ class Intake:
         assert self.creates() == len(rows)
 
 
-def open_intake(folder: Path, database: Database, *, settle_seconds: float = 5.0) -> Intake:
+def open_intake(folder: Path, database: Database, *, lock_wait_seconds: float = 5.0) -> Intake:
     """Return services over `folder`, which is created if it is missing."""
     storage = Storage({"Image": folder / "images", "Video": folder / "videos"})
     storage.prepare()
     queue = OutboxQueue(database.now)
-    ingest = Ingest(database, queue, storage, settle_seconds=settle_seconds)
+    ingest = Ingest(database, queue, storage, lock_wait_seconds=lock_wait_seconds)
     return Intake(folder, database, storage, ingest, Sweep(database, queue, storage))
 
 

@@ -34,7 +34,7 @@ def intake(tmp_path: Path, database: Database) -> Intake:
 @pytest.fixture
 def adopt(intake: Intake) -> Adopt:
     """Return an adoption to which the annotations service returns that record."""
-    return lambda record: Adoption(intake.database, intake.storage, lambda _id, _user: record, settle_seconds=0.2)
+    return lambda record: Adoption(intake.database, intake.storage, lambda _id, _user: record, lock_wait_seconds=0.2)
 
 
 def record_of(intake: Intake, **changes: Any) -> dict[str, Any]:

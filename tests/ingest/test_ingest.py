@@ -202,7 +202,7 @@ def test_a_foreign_file_with_other_bytes_is_never_touched(intake: Intake) -> Non
 def test_a_file_whose_lock_is_held_makes_the_upload_wait_and_then_come_back_later(
     tmp_path: Path, database: Database
 ) -> None:
-    intake = open_intake(tmp_path / "media", database, settle_seconds=0.3)
+    intake = open_intake(tmp_path / "media", database, lock_wait_seconds=0.3)
     orphan = intake.orphan(PHOTO)
     began = time.monotonic()
     with lock_orphan(orphan, wait=0), pytest.raises(Unavailable):
@@ -439,7 +439,7 @@ def test_the_patience_for_others_is_measured_on_the_clock_handed_in(tmp_path: Pa
     intake = open_intake(tmp_path / "media", database)
     ticks = iter(range(0, 100_000, 1000))
     ingest = Ingest(
-        database, OutboxQueue(database.now), intake.storage, settle_seconds=30, monotonic=lambda: float(next(ticks))
+        database, OutboxQueue(database.now), intake.storage, lock_wait_seconds=30, monotonic=lambda: float(next(ticks))
     )
     began = time.monotonic()
     with lock_orphan(intake.orphan(PHOTO), wait=0), pytest.raises(Unavailable):

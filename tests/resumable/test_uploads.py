@@ -184,7 +184,7 @@ class FullDisk(Ingest):
     def run_received(
         self, received: Received, in_transaction: InTransaction = print, *, on_received: OnReceived = print
     ) -> IngestResult:
-        raise StorageFull(f"no room for {received.name}")
+        raise StorageFull(f"no space for {received.name}")
 
 
 def test_a_full_disk_at_the_end_is_told_and_the_same_upload_goes_on_once_there_is_room(world: World) -> None:

@@ -18,8 +18,8 @@ from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.ingest import Upload
 from app.runs.detector_process import DetectorProcess
 from app.runs.executor import POLL_SECONDS, RunExecutor
+from app.runs.idle_detectors import IdleDetectors
 from app.runs.lifecycle import RunRequest
-from app.runs.speculative_job import IdleDetectors, SpeculativeJob
 from app.runs.speculative_run import SpeculativeRun
 from app.runs.waiters import RunWaiters
 from tests.conftest import Clock
@@ -70,7 +70,8 @@ class Desk:
         self, content: bytes = ASTRONAUT, wanted: RunRequest = WANTED, *, before: Step = nothing, after: Step = nothing
     ) -> tuple[str, int]:
         """Ingest a picture; `before` and `after` run in its transaction around the run. Returns both ids."""
-        with SpeculativeRun(self.world.runs, self.executor, wanted) as run:
+        executor = self.executor
+        with SpeculativeRun(self.world.runs, wanted, owner=executor.owner, give=executor.begin_speculative) as run:
 
             def record(connection: WriteTransaction, media: Media) -> None:
                 before(connection, media)
@@ -269,40 +270,39 @@ def test_a_detector_that_cannot_poll_for_runs_is_not_idle(sqlite_desk: Desk) -> 
 
 
 def test_a_detector_does_not_wait_for_a_recording_for_ever(tmp_path: Path, world: World) -> None:
-    world.runs.start_new(world.media(), WANTED)
-    claimed = world.claimed()
-    file = tmp_path / "picture"
-    file.touch()
-    with file.open("rb") as opened:
-        late, early = SpeculativeJob(opened, 0.45, 0.5), SpeculativeJob(opened, 0.45, 0.5)
-    assert late.run(0.01) is None
-    assert not late.confirm(claimed)
-    assert early.confirm(claimed)
-    early.leave()  # comes too late
-    assert early.run(0.01) is claimed
+    intake, runs = open_intake(tmp_path / "media", world.database), list[SpeculativeRun]()
+    for name in ("late", "early"):
+        run = SpeculativeRun(world.runs, WANTED, owner="one", give=lambda _run: True)
+        intake.ingest.run(Upload("photo.jpg", WANTED.user_id, [picture(name)]), run.record, on_received=run.begin)
+        run.file.close()
+        runs.append(run)
+    late, early = runs
+    assert late.wait_until_recorded(0.01, lambda: False) is None
+    assert world.run(late.recorded()).state == RunState.QUEUED, "the detector stopped waiting: the run was requeued"
+    run_id = early.recorded()
+    with early:
+        pass  # its end comes too late
+    claimed = early.wait_until_recorded(0.01, lambda: True)
+    assert claimed is not None
+    assert claimed.run_id == run_id
 
 
-def test_a_detector_that_is_called_to_something_else_is_given_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "picture"
-    file.touch()
+def test_a_detector_that_is_called_to_something_else_is_given_nothing(world: World) -> None:
+    run = SpeculativeRun(world.runs, WANTED, owner="one", give=lambda _run: True)
     idle = IdleDetectors()
-    with file.open("rb") as opened, ThreadPoolExecutor(1) as threads:
-        speculative_job = SpeculativeJob(opened, 0.45, 0.5)
-        assert not idle.give(speculative_job)  # nobody is there
+    with ThreadPoolExecutor(1) as threads:
+        assert not idle.give(run)  # nobody is there
         seen = idle.calls
         idle.call()
         assert idle.wait(seen, 30) is None  # called before it waited
         waiting = threads.submit(idle.wait, idle.calls, 30)
         eventually(lambda: len(idle) == 1)
-        assert idle.give(speculative_job)
-        assert not idle.give(speculative_job)
-        assert waiting.result(30) is speculative_job
+        assert idle.give(run)
+        assert not idle.give(run)
+        assert waiting.result(30) is run
         waiting = threads.submit(idle.wait, idle.calls, 30)
         eventually(lambda: len(idle) == 1)
         idle.call()
+        assert not idle.give(run)
         assert waiting.result(30) is None
-        waiting = threads.submit(idle.wait, idle.calls, 30)
-        eventually(lambda: len(idle) == 1)
-        idle.close()
-        assert not idle.give(speculative_job)
-        assert waiting.result(30) is None
+        assert len(idle) == 0

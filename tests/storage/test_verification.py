@@ -30,9 +30,9 @@ def silent(_done: int, _total: int) -> None:
 
 
 def verify(
-    intake: Intake, ids: Sequence[str] = (), *, record: bool = False, settle_seconds: float = 5.0
+    intake: Intake, ids: Sequence[str] = (), *, record: bool = False, lock_wait_seconds: float = 5.0
 ) -> tuple[Verification, list[Finding]]:
-    verification = Verification(intake.database, intake.storage, settle_seconds=settle_seconds)
+    verification = Verification(intake.database, intake.storage, lock_wait_seconds=lock_wait_seconds)
     found = list(verification.media(ids, record=record, on_progress=silent))
     return verification, found + ([] if ids else list(verification.orphans(on_progress=silent)))
 
@@ -169,8 +169,8 @@ def test_a_file_that_is_being_recorded_is_no_orphan(intake: Intake) -> None:
     with ThreadPoolExecutor(2) as pool:
         upload = pool.submit(intake.ingest.run, Upload("photo.jpg", "ada", [PHOTO]), pause)
         assert linked.wait(30)
-        assert verify(intake, settle_seconds=0.1)[1] == []
-        verifying = pool.submit(verify, intake, settle_seconds=30)
+        assert verify(intake, lock_wait_seconds=0.1)[1] == []
+        verifying = pool.submit(verify, intake, lock_wait_seconds=30)
         threading.Timer(0.2, go_on.set).start()
         assert verifying.result(60)[1] == []
         assert not upload.result(60).duplicate

@@ -5,7 +5,6 @@ Tokens come from another issuer: claims that only flask-jwt-extended writes (`ty
 """
 
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from flask import Flask, current_app, g, request
@@ -17,7 +16,7 @@ from app.annotations.tokens import ACTOR
 from app.errors import Forbidden, Unauthorized
 from app.settings import TokenSettings
 from app.web.auth.jwks import LOOK_SECONDS, PublishedKeys
-from app.web.auth.jwks_document import fetch_document
+from app.web.auth.jwks_document import IssuerDocument
 from app.web.auth.token_cache import Bearer, TokenCache
 from app.web.problems import check_schema
 
@@ -45,7 +44,7 @@ def install(app: Flask, tokens: TokenSettings) -> None:
     manager = JWTManager(app)
     app.extensions[EXTENSION] = TokenCache()
     if tokens.jwks_url is not None:
-        published = PublishedKeys(partial(fetch_document, tokens.jwks_url, LOOK_SECONDS), tokens.algorithm)
+        published = PublishedKeys(IssuerDocument(tokens.jwks_url, LOOK_SECONDS).fetch, tokens.algorithm)
 
         @manager.decode_key_loader
         def _key_by_id(header: dict[str, Any], _payload: dict[str, Any]) -> Any:

@@ -46,7 +46,7 @@ class _Draining:
 
 
 class AnswerDrain:
-    """The rest of responses, sent by draining thread as their readers accept them."""
+    """The rest of responses, sent by one thread as their readers accept them."""
 
     def __init__(
         self,

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import MalformedUpload, UploadTimedOut
+from app.web.server.gunicorn_internals import HeldContinue, is_off_the_connection
 from app.web.upload.receive_timeouts import Pace
-from app.web.upload.request_body import READ_SIZE, BodySource, HeldContinue, is_off_the_connection, open_source
+from app.web.upload.request_body import READ_SIZE, BodySource, open_source
 
 
 class FakeClock:

@@ -16,9 +16,10 @@ from gunicorn.http.unreader import SocketUnreader
 
 from app.errors import MalformedUpload, UploadTimedOut
 from app.process.timeval import timeval
+from app.web.server.gunicorn_internals import is_off_the_connection
 from app.web.upload.receive_batching import AFTER_BYTES, GATHERED_BYTES, MOST_SECONDS
 from app.web.upload.receive_timeouts import Pace
-from app.web.upload.request_body import BodySource, is_off_the_connection, open_source
+from app.web.upload.request_body import BodySource, open_source
 
 USUAL = timeval(7)
 LARGE = AFTER_BYTES + 64 * GATHERED_BYTES

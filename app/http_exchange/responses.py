@@ -1,30 +1,27 @@
-"""The result of a request: a Response or a TransportError; and how their texts are cleaned before they are stored."""
+"""The result of a request: a Response or a TransportError."""
 
 import json
-import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import quote
 
 import requests
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
-from app.annotations.deadline import NotHTTP, RequestState
+from app.http_exchange.deadline import NotHTTP, RequestState
 
 NETWORK_ERRORS = (RequestException, HTTPError, HTTPException, OSError)
 """All errors of the network and of the other side that a request can raise."""
 
 READ_SIZE = 16 * 1024
-JSON_WEB_TOKEN = re.compile(r"eyJ[\w-]{4,}(?:\.[\w-]*){0,4}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP response with its undecoded body; `cut` says that it was longer than MAX_RESPONSE_BYTES."""
+    """An HTTP response with its undecoded body; `cut` says that it was longer than its session reads."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -118,7 +115,7 @@ def transport_error(error: BaseException, state: RequestState, origin: str) -> T
 
 
 def read_response(response: requests.Response, state: RequestState) -> Response:
-    """Read the response, at most MAX_RESPONSE_BYTES of it. Raises one of NETWORK_ERRORS if it is cut off."""
+    """Read the response, at most as much of it as its session reads. Raises one of NETWORK_ERRORS if it is cut off."""
     body, cut = bytearray(), False
     try:
         while piece := response.raw.read(READ_SIZE, decode_content=False):
@@ -128,15 +125,6 @@ def read_response(response: requests.Response, state: RequestState) -> Response:
             raise
         cut = True
     return Response(response.status_code, response.headers, bytes(body), cut)
-
-
-def presentable(text: str, secrets: Iterable[str], limit: int) -> str:
-    """Return the first `limit` characters of a text on one line, printable, without secrets and JSON Web Tokens."""
-    for secret in secrets:
-        for spelling in (secret, json.dumps(secret)[1:-1], secret.replace("/", r"\/"), quote(secret, safe="")):
-            text = text.replace(spelling, "[token]")
-    text = JSON_WEB_TOKEN.sub("[token]", text)[: limit * 8]
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())[:limit]
 
 
 def _cause(error: BaseException) -> BaseException:

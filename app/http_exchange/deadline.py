@@ -24,8 +24,8 @@ from requests.cookies import RequestsCookieJar
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from app.annotations.resolver import Resolver
 from app.errors import SettingsError
+from app.http_exchange.resolver import Resolver
 
 MAX_RESPONSE_BYTES = 64 * 1024
 HTTP = b"HTTP/"
@@ -39,7 +39,7 @@ logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class ResponseTooLong(OSError):
-    """The response is longer than MAX_RESPONSE_BYTES; the rest is not read."""
+    """The response is longer than its session reads; the rest is not read."""
 
 
 class NotHTTP(OSError):
@@ -50,6 +50,7 @@ class NotHTTP(OSError):
 class RequestState:
     """The limits and the progress of the current request, which its socket updates and its client reads."""
 
+    max_bytes: int = MAX_RESPONSE_BYTES  # of a response, including its head
     ends_at: float = 0.0  # on the monotonic clock
     allowance: int = MAX_RESPONSE_BYTES
     connected_anew: bool = False
@@ -60,7 +61,7 @@ class RequestState:
 
     def begin(self) -> None:
         """Begin another request within the same deadline."""
-        self.allowance = MAX_RESPONSE_BYTES
+        self.allowance = self.max_bytes
         self.connected_anew = self.sent = self.ended = False
         self.received = 0
         self.first_bytes = b""
@@ -86,7 +87,7 @@ class RequestState:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The address of the annotations service; `base` is the prefix of its paths, without a trailing slash."""
+    """The address of another service; `base` is the prefix of its paths, without a trailing slash."""
 
     scheme: str
     host: str
@@ -94,16 +95,16 @@ class Endpoint:
     base: str
 
     @classmethod
-    def parse(cls, url: str) -> "Endpoint":
-        """Parse ANNOTATIONS_URL. Raises SettingsError unless it is a plain http or https URL."""
+    def parse(cls, url: str, setting: str) -> "Endpoint":
+        """Parse the value of a setting. Raises SettingsError unless it is a plain http or https URL."""
         try:
             parts = urlsplit(requests.Request("GET", url).prepare().url or "")
             port = parts.port or {"http": 80, "https": 443}[parts.scheme]
             (parts.hostname or "").encode("idna")  # the system's resolver would fail at each request
         except (requests.RequestException, ValueError, KeyError) as error:
-            raise SettingsError("ANNOTATIONS_URL must be an http:// or https:// URL with a proper host.") from error
+            raise SettingsError(f"{setting} must be an http:// or https:// URL with a proper host.") from error
         if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
-            raise SettingsError("ANNOTATIONS_URL must be a host and a path, without user, query and fragment.")
+            raise SettingsError(f"{setting} must be a host and a path, without user, query and fragment.")
         return cls(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))
 
     @property
@@ -114,15 +115,24 @@ class Endpoint:
 
 
 class DeadlineSession(requests.Session):
-    """A Session to one endpoint, with one connection, for one thread. Set `state.ends_at`, then send."""
+    """A Session to one endpoint, with one connection, for one thread. Set `state.ends_at`, then send.
+
+    `connect_timeout` is in seconds, `max_bytes` the most that is read of a response, including its head.
+    """
 
     def __init__(
-        self, endpoint: Endpoint, resolver: Resolver, connect_timeout: float, tls: ssl.SSLContext | None
+        self,
+        endpoint: Endpoint,
+        resolver: Resolver,
+        connect_timeout: float,
+        tls: ssl.SSLContext | None,
+        max_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         super().__init__()
+        self.endpoint = endpoint
         self.trust_env = False
         self.cookies = RequestsCookieJar(policy=DefaultCookiePolicy(allowed_domains=()))
-        self.state = RequestState()
+        self.state = RequestState(max_bytes=max_bytes, allowance=max_bytes)
         dialer = _Dialer(self.state, resolver, connect_timeout)
         pool: HTTPConnectionPool = (
             _TLSPool(endpoint.host, endpoint.port, maxsize=1, ssl_context=tls, dialer=dialer)
@@ -153,7 +163,7 @@ class _Socket(socket.socket):
     def recv_into(self, buffer: Any, nbytes: int | None = 0, flags: int = 0) -> int:
         state = self.state
         if state.allowance <= 0:
-            raise ResponseTooLong(f"the answer is longer than {MAX_RESPONSE_BYTES} bytes")
+            raise ResponseTooLong(f"the answer is longer than {state.max_bytes} bytes")
         self.settimeout(state.time_left())
         count = super().recv_into(buffer, min(nbytes or len(buffer), state.allowance), flags)
         state.note_received(memoryview(buffer)[: min(count, FIRST_BYTES)], count)

@@ -40,4 +40,4 @@ class Resolver:
     def _call(self, host: str, port: int) -> SingleFlight[Addresses]:
         lookup = partial(self._lookup, host, port, type=socket.SOCK_STREAM)
         with self._guard:
-            return self._calls.setdefault((host, port), SingleFlight(lookup, "annotations-resolver"))
+            return self._calls.setdefault((host, port), SingleFlight(lookup, "resolver"))

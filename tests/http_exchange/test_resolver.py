@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.annotations.resolver import Addresses, Resolver
+from app.http_exchange.resolver import Addresses, Resolver
 from tests.eventually import eventually
 
 FOUND: Addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))]
 
 
 def threads() -> int:
-    return sum(thread.name == "annotations-resolver" for thread in threading.enumerate())
+    return sum(thread.name == "resolver" for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
