@@ -1,10 +1,11 @@
 """Python programs without the time that their imports take: forked from a process that has imported the packages.
 
 Four fifths of a start of the service are imports of other people's packages, and the tests start it some hundred times.
-`Popen` and `run` are used as those of `subprocess`, and are these for anything but `python -m MODULE …`. The program's
-own modules are imported anew by each process; its packages have been imported once, but for prometheus_client, which
-decides at its import how it counts. A program that ends in the orderly way ends without taking its modules apart, which
-costs as much as its start. A test of what a start itself imports, costs or leaves uses `subprocess`.
+`Popen` and `run` are used as those of `subprocess`, and are these for anything but `python -m MODULE …`. What the
+service imports at a start has been imported once. Each process imports anew only prometheus_client, which decides at
+its import how it counts, and what rests on it; and in another folder than the checkout the whole application. A program
+that ends in the orderly way ends without taking its modules apart, which costs as much as its start. A test of what a
+start itself imports, costs or leaves uses `subprocess`.
 
 The processes are children of the caller and not of the fork server, so that their ends are waited for as usual.
 """
@@ -28,6 +29,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any, AnyStr
 
 from tests.paths import ROOT
@@ -53,6 +55,8 @@ _PACKAGES = (
     "tenacity",
     "xxhash",
 )
+_APPLICATION = ("app", "app.web.server.gunicorn_hooks", "app.web.server.gunicorn_worker", "app.web.server.gunicorn_log")
+_DECIDES_AT_ITS_IMPORT = "prometheus_client"
 _CLONE_PARENT = 0x8000
 _CLONE_NUMBER = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
 _MAX_REQUEST = 1 << 20
@@ -108,8 +112,9 @@ def _serves(env: Mapping[str, str]) -> bool:
 
 
 def _interpreter_s(env: Mapping[str, str]) -> dict[str, str]:
-    heeded = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "OPENSSL", "SSL_", "MALLOC_")
-    return {name: value for name, value in env.items() if name.startswith(heeded) and name != "PYTHONUNBUFFERED"}
+    heeded = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "OPENSSL", "MALLOC_")
+    found = {name: value for name, value in env.items() if name.startswith(heeded) and name != "PYTHONUNBUFFERED"}
+    return {"LANG": "C.UTF-8"} | found  # which Python takes where nothing is said
 
 
 class _Server:
@@ -200,6 +205,8 @@ def _become(request: dict[str, Any]) -> None:
     time.tzset()
     os.chdir(request["cwd"])
     sys.path[0] = request["cwd"]
+    if Path(request["cwd"]) != ROOT:
+        _forget(_own_modules())
     unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
     for number, name in enumerate(_STREAMS):
         raw = open(number, "wb" if number else "rb", 0 if number and unbuffered else -1, closefd=False)  # noqa: SIM115
@@ -235,11 +242,40 @@ def _end(code: int) -> None:
     os._exit(code & 0xFF)
 
 
+def _own_modules() -> set[str]:
+    return {name for name in sys.modules if name.partition(".")[0] == "app"}
+
+
+def _modules_that_rest_on(package: str) -> set[str]:
+    """The package's modules, and those of the application that have anything of theirs, or of one of those."""
+    found = {name for name in sys.modules if name.partition(".")[0] == package}
+    while more := {name for name in _own_modules() - found if _origins(sys.modules[name]) & found}:
+        found |= more
+    return found
+
+
+def _origins(module: ModuleType) -> set[str]:
+    """Where a module has what it names from: other modules, and those of classes, functions and objects."""
+    named = list(vars(module).values())
+    return {one.__name__ if isinstance(one, ModuleType) else str(getattr(one, "__module__", "")) for one in named}
+
+
+def _forget(modules: set[str]) -> None:
+    """Have these modules be imported anew by whoever asks for them."""
+    for name in modules:
+        package, _, own = name.rpartition(".")
+        if package in sys.modules:
+            vars(sys.modules[package]).pop(own, None)
+    for name in modules:
+        del sys.modules[name]
+
+
 def _main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group
     channel = socket.socket(fileno=int(sys.argv[1]))
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, *_APPLICATION):
         importlib.import_module(package)
+    _forget(_modules_that_rest_on(_DECIDES_AT_ITS_IMPORT))
     gc.collect()
     gc.freeze()  # or each process would copy all of it, at the first search for garbage
     with channel, suppress(ConnectionResetError):

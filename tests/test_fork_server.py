@@ -87,3 +87,17 @@ def test_a_program_that_ends_with_a_message_says_it(tmp_path: Path) -> None:
     ended = fork_server.run([sys.executable, "-m", "program"], cwd=tmp_path)
     assert ended.stderr == "in vain\n"
     assert ended.returncode == 1
+
+
+def test_another_folder_s_application_is_not_taken_for_the_checkout_s(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").write_text("WHERE = 'here'")
+    (tmp_path / "program.py").write_text("import app\nprint(app.WHERE)")
+    assert fork_server.run([sys.executable, "-m", "program"], cwd=tmp_path).stdout == "here\n"
+
+
+def test_how_metrics_are_counted_is_decided_by_each_program(tmp_path: Path) -> None:
+    tell = "import app.web.metrics.process; from prometheus_client import values; print(values.ValueClass.__name__)"
+    command = [sys.executable, "-m", "timeit", "-n1", "-r1", tell]
+    for shared, name in (({"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}, "MmapedValue"), ({}, "MutexValue")):
+        assert fork_server.run(command, env=os.environ | shared).stdout.splitlines()[0] == name

@@ -11,6 +11,9 @@ import numpy as np
 from av.video.stream import VideoStream
 from PIL import Image
 
+_written: dict[tuple[str, int], bytes] = {}
+"""What was encoded once is not encoded again."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -34,6 +37,14 @@ class Clip:
     def write(self, folder: Path, photo: Image.Image) -> Path:
         """Write the clip into the folder. A player shows the photo upright and not mirrored."""
         path = folder / self.name
+        key = (repr(self), hash((photo.size, photo.tobytes())))
+        if key not in _written:
+            self._write(path, photo)
+            _written[key] = path.read_bytes()
+        path.write_bytes(_written[key])
+        return path
+
+    def _write(self, path: Path, photo: Image.Image) -> None:
         with av.open(path, "w", options=self.options) as container:
             stream = container.add_stream(self.codec, rate=self.rate)
             assert isinstance(stream, VideoStream)
@@ -45,7 +56,6 @@ class Clip:
             if self.rotation or self.mirrored:
                 stream.set_display_rotation(self.rotation, hflip=self.mirrored)
             self._encode(container, stream, photo)
-        return path
 
     def _encode(self, container: av.container.OutputContainer, stream: VideoStream, photo: Image.Image) -> None:
         for number in range(self.frames):

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import pytest
 import xxhash
@@ -25,7 +24,6 @@ from app.resumable.maintenance import UploadMaintenance
 from app.resumable.parts import Part
 from app.resumable.records import UploadRecords
 from app.resumable.uploads import NewUpload, ResumableUploads
-from app.runs.executor import RunExecutor
 from app.runs.lifecycle import RunRequest, Runs
 from app.runs.speculative_run import SpeculativeRun
 from tests.conftest import Clock
@@ -213,10 +211,10 @@ class LosingRuns(Runs):
 
 def test_a_new_run_that_was_asked_for_begins_once_though_its_process_dies_before_it_answers(world: World) -> None:
     world.append(world.new(), 0, PHOTO)  # known by now
-    database, executor = world.intake.database, cast(RunExecutor, None)  # which has nothing to do for what is known
+    database = world.intake.database
 
     def uploads_with(runs: Runs) -> ResumableUploads:
-        run_of = partial(SpeculativeRun, runs, executor)
+        run_of = partial(SpeculativeRun, runs, owner="tests", give=lambda _run: False)
         finishing = Finishing(world.records, world.intake.ingest, runs, run_of, RunDefaults(0.5, 1.0))
         limits = Limits(max_bytes=1 << 20, per_user=10)
         return ResumableUploads(world.records, world.intake.storage, finishing, limits)
