@@ -11,7 +11,6 @@ import numpy as np
 from av.video.stream import VideoStream
 from PIL import Image
 
-
 _written: dict[tuple[str, int], bytes] = {}
 """What was encoded once is not encoded again."""
 
