@@ -8,7 +8,6 @@ import shutil
 import sys
 import tempfile
 import uuid
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ if _needs_folder:
 
 from app.process import logs, temp_folders  # noqa: E402
 from app.settings import LogSettings, server_processes  # noqa: E402
-from app.startup import ending_on_faults  # noqa: E402
+from app.startup import exit_on_error  # noqa: E402
 from app.web.server import check, gunicorn_hooks, gunicorn_log, redaction  # noqa: E402
 
 
@@ -62,12 +61,12 @@ bind = ["127.0.0.1:8000"]
 
 # One for each processor, on which it stays: one alone takes in no more photos than Python gets through on one. They
 # share the detectors out.
-with ending_on_faults():
+with exit_on_error():
     workers = server_processes()
 
 # Every line in the form that LOG_FORMAT names, gunicorn's own included.
 logger_class = gunicorn_log.OneFormatLogger
-with ending_on_faults():
+with exit_on_error():
     _logs = LogSettings.from_env()
     loglevel = _logs.level
     logs.configure(_logs)
@@ -120,10 +119,8 @@ def on_starting(server: Any) -> None:
     redaction.install()
     temp_folders.sweep(_PREFIX)  # of servers that were killed
     gunicorn_hooks.prepare_figures(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
-    # Here, because a worker that cannot start is started again for ever. Another application has settings of its own.
-    if server.app.app_uri == wsgi_app:
-        gunicorn_hooks.check_settings()
-        server.handle_hup = partial(gunicorn_hooks.reload_if_fit, server, server.handle_hup)
+    # Here, because a worker that cannot start is started again for ever.
+    gunicorn_hooks.prepare_master(server, wsgi_app)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -5,10 +5,10 @@ the commands alone, and each of them that needs the service says itself what is 
 """
 
 from app import create_app, create_command_app
-from app.cli import is_looked_up
+from app.cli import is_resolving_command
 from app.detection.sandbox.kernel import hide_memory
-from app.startup import ending_on_faults
+from app.startup import exit_on_error
 
 hide_memory()  # its environment has keys and passwords
-with ending_on_faults():
-    app = create_command_app() if is_looked_up() else create_app()
+with exit_on_error():
+    app = create_command_app() if is_resolving_command() else create_app()

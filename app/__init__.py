@@ -1,6 +1,6 @@
-"""The detections service: a media intake that cannot forget.
+"""The detections service: stores media, detects objects in it and reports both through a transactional outbox.
 
-This module is wiring only: settings in, a Flask application out.
+This module only wires the Flask application.
 """
 
 from flask import Flask
@@ -20,19 +20,19 @@ PARTS = (detect, media, uploads, links, outbox, health, openapi, docs, page)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The application; settings come from the environment unless given. Raises SettingsError if one is wrong.
+    """Return the application; `settings` default to those of the environment. Raises SettingsError.
 
-    Its background work begins with `app.extensions["detections"].start()`, in the process that serves.
+    The server process starts the background work with `app.extensions["detections"].start()`.
     """
     settings = settings or Settings.from_env()
     logs.configure(settings.logs)
     app = Flask(__name__, static_folder=None)
     app.extensions[EXTENSION] = Services(settings)
-    app.url_map.merge_slashes = False  # else a doubled slash is redirected to an address that the Host header names
+    app.url_map.merge_slashes = False  # otherwise a double slash redirects to the host of the Host header
     app.json.sort_keys = False  # type: ignore[attr-defined]
     tracing.install(app)
     security_headers.install(app)
-    process.install(app, settings.shared_figures_dir)
+    process.install(app, settings.shared_metrics_dir)
     health.install(app)
     problems.install(app)
     authentication.install(app, settings.tokens)
@@ -46,10 +46,10 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def create_command_app() -> Flask:
-    """The commands alone, for `flask` to find them: the services are made when one of them asks.
+    """Return an application with the commands only; a command creates the services when it needs them.
 
-    So those that need no service need no setting of it either, but those of its logs. Raises SettingsError if one of
-    these is wrong.
+    So a command without services needs no settings but those of the logs. Raises SettingsError if one of these is
+    wrong.
     """
     logs.configure(LogSettings.from_env())
     app = Flask(__name__, static_folder=None)

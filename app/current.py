@@ -1,4 +1,4 @@
-"""From the Flask application at hand to its services: the one way for views and commands."""
+"""The services of the current Flask application, for views and commands."""
 
 from flask import current_app
 
@@ -8,17 +8,16 @@ from app.settings import Settings
 EXTENSION = "detections"
 
 
-def services() -> Services:
-    """The services that the factory gave this application.
+def get_services() -> Services:
+    """Return the services of the current application; an application with commands only creates them at the first call.
 
-    One that only holds commands has none before the first of them asks; raises SettingsError if a setting is wrong, and
-    DatabaseUnfit where there is no database.
+    Creating them raises SettingsError if a setting is wrong, and DatabaseUnfit if there is no database.
     """
     extensions = current_app.extensions
     if EXTENSION not in extensions:
         made = Services(Settings.from_env())
-        made.database.ensure_there()
-        made.database.condition.is_logged = False
+        made.database.ensure_exists()
+        made.database.health.is_logged = False
         extensions[EXTENSION] = made
     found: Services = extensions[EXTENSION]
     return found

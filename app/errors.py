@@ -1,4 +1,4 @@
-"""What can go wrong, named once. Nothing here knows of HTTP: `app.web.problems` maps each class to its answer.
+"""The errors of the service, independent of HTTP; `app.web.problems` maps each class to its answer.
 
 DetectionsError
 ├── SettingsError            a setting is wrong or missing; the service does not start
@@ -7,47 +7,47 @@ DetectionsError
 ├── MediaTooLarge            more bytes or pixels than allowed
 ├── UnsupportedMedia         extension not allowed, or first bytes of another kind of file
 ├── Undecodable              stored and recorded, but the decoder rejects it
-├── Unauthorized             no acceptable token
-├── Forbidden                a token that does not allow this
-├── MediaNotFound            no media with that id
-│   └── NotParked            a known media, but nothing of it is parked
+├── Unauthorized             no valid token
+├── Forbidden                the token does not allow this
+├── MediaNotFound            no media item with that id
+│   └── NotParked            the media item is not parked
 ├── UploadNotFound           no resumable upload of this user with that id
-├── UploadGone               a resumable upload that has expired
-├── WrongOffset              a part of a resumable upload that does not begin where the last one ended
+├── UploadGone               the resumable upload has expired
+├── WrongOffset              a part of a resumable upload does not begin where the last one ended
 ├── UploadLocked             another request is writing the resumable upload
-│   └── UploadTakenOver      another request for the resumable upload has come meanwhile
-├── ChecksumMismatch         a part of a resumable upload whose bytes are not those that were meant
-├── UnsupportedProtocol      a version of the upload protocol that is not spoken here
-├── TooManyUploads           more unfinished uploads than one user may have
+│   └── UploadTakenOver      a newer request has taken over the resumable upload
+├── ChecksumMismatch         a part of a resumable upload does not match its checksum
+├── UnsupportedProtocol      a version of the upload protocol that is not supported
+├── TooManyUploads           the user has too many unfinished uploads
 ├── MediaIdCollision         the id exists with other content
-├── AlreadyProcessing        a run of that media is under way
-├── NotProcessing            no run of that media is under way
+├── AlreadyProcessing        a run of the media item is under way
+├── NotProcessing            no run of the media item is under way
 ├── Unavailable              busy beyond a limit, or shutting down; try again later
 │   ├── HouseFault           a run cannot reach its file or its detector; the media item may be sound
-│   ├── DatabaseUnfit        the database, or what stands before it, cannot be used until a person changes it
-│   ├── DatabaseFailed       the database's file is not at its place, is read-only, or its disk refuses
-│   │   ├── DatabaseDiskFailed  its disk refuses (EIO and the like)
-│   │   └── DatabaseDamaged  what the database reads is not what it wrote
-│   └── RecordsNotReadable   the annotations service lets nobody look at its records
-├── StorageFull              no room on the disk
-├── StorageFailed            the disk refused (EIO and the like)
-│   └── StoredFileUnreadable a stored file cannot be read to its end
-├── IllegalTransition        a status change that the contract does not allow
-└── DetectorFailed           the detector itself broke, not the media
-    └── DetectorNotReady     the detector broke before it had its model, whatever the media
+│   ├── DatabaseUnfit        a person must change the database, or the pooler before it, first
+│   ├── DatabaseFailed       the database's file is missing, replaced or read-only, or its disk failed
+│   │   ├── DatabaseDiskFailed  I/O error of the database's disk
+│   │   └── DatabaseDamaged  the database's content is damaged
+│   └── RecordsNotReadable   the annotations service does not let its records be read
+├── StorageFull              disk or quota full
+├── StorageFailed            I/O error of a media folder
+│   └── StoredFileUnreadable I/O error while a stored file is read
+├── IllegalTransition        a change of status that is not allowed
+└── DetectorFailed           the detector failed; the media item may be sound
+    └── DetectorNotReady     the detector failed before it loaded its model
 """
 
 
 class DetectionsError(Exception):
-    """Base of every error of this service; its text is fit to show to the client."""
+    """Base of all errors of the service; their texts may be shown to clients."""
 
 
 class SettingsError(DetectionsError):
-    """A setting is wrong or missing; the text names it, its value where that is no secret, and the remedy."""
+    """A setting is wrong or missing; the text names it, its value unless secret, and what to do."""
 
 
 class MalformedUpload(DetectionsError):
-    """The request does not carry one whole, well-formed file, or a parameter of it is wrong."""
+    """The request does not carry one complete, well-formed file, or a parameter is wrong."""
 
 
 class UploadTimedOut(DetectionsError):
@@ -55,7 +55,7 @@ class UploadTimedOut(DetectionsError):
 
 
 class MediaTooLarge(DetectionsError):
-    """More bytes or pixels than this service accepts; `media_id` where the media was stored before that was known."""
+    """More bytes or pixels than the service accepts; `media_id` is set if the media item is already stored."""
 
     def __init__(self, reason: str, media_id: str | None = None) -> None:
         super().__init__(reason)
@@ -67,7 +67,7 @@ class UnsupportedMedia(DetectionsError):
 
 
 class Undecodable(DetectionsError):
-    """The decoder rejects the content: the media is stored, and its status is Error."""
+    """The decoder rejects the content; the media item is stored with the status Error."""
 
     def __init__(self, reason: str, media_id: str | None = None) -> None:
         super().__init__(reason)
@@ -75,19 +75,19 @@ class Undecodable(DetectionsError):
 
 
 class Unauthorized(DetectionsError):
-    """The request carries no acceptable token."""
+    """The request has no valid token."""
 
 
 class Forbidden(DetectionsError):
-    """The token is good, but does not allow this."""
+    """The token is valid but does not allow the request."""
 
 
 class MediaNotFound(DetectionsError):
-    """No media has that id."""
+    """There is no media item with that id."""
 
 
 class NotParked(MediaNotFound):
-    """The media is known, but none of its messages waits for a person."""
+    """The media item exists, but its stream is not parked."""
 
 
 class UploadNotFound(DetectionsError):
@@ -99,7 +99,7 @@ class UploadGone(DetectionsError):
 
 
 class WrongOffset(DetectionsError):
-    """A part of a resumable upload does not begin where the last one ended, which is at `offset`."""
+    """A part of a resumable upload does not begin at `offset`, where the last one ended."""
 
     def __init__(self, offset: int, given: int) -> None:
         super().__init__(f"The upload has {offset} bytes; a part that begins at {given} does not follow them.")
@@ -107,27 +107,27 @@ class WrongOffset(DetectionsError):
 
 
 class UploadLocked(DetectionsError):
-    """Another request is writing the resumable upload, and has not let go of it in time."""
+    """Another request is writing the resumable upload and did not release it in time."""
 
 
 class UploadTakenOver(UploadLocked):
-    """Another request for the resumable upload has come while this one was writing it."""
+    """A newer request has taken over the resumable upload that this one was writing."""
 
 
 class ChecksumMismatch(DetectionsError):
-    """The bytes of a part are not those that its checksum was made of; none of them counts."""
+    """A part does not match its checksum; none of its bytes counts."""
 
 
 class UnsupportedProtocol(DetectionsError):
-    """The client speaks a version of the upload protocol that this service does not."""
+    """The client uses a version of the upload protocol that the service does not support."""
 
 
 class TooManyUploads(DetectionsError):
-    """The user has as many unfinished uploads as one may have."""
+    """The user has reached the limit of unfinished uploads."""
 
 
 class MediaIdCollision(DetectionsError):
-    """The id exists with other content; the stored file is untouched. `media_id` where a record has that id."""
+    """The id exists with other content; the stored file is unchanged. `media_id` is set if a record has the id."""
 
     def __init__(self, reason: str, media_id: str | None = None) -> None:
         super().__init__(reason)
@@ -135,11 +135,11 @@ class MediaIdCollision(DetectionsError):
 
 
 class AlreadyProcessing(DetectionsError):
-    """A run of that media is under way."""
+    """A run of the media item is under way."""
 
 
 class NotProcessing(DetectionsError):
-    """No run of that media is under way."""
+    """No run of the media item is under way."""
 
 
 class Unavailable(DetectionsError):
@@ -151,16 +151,16 @@ class Unavailable(DetectionsError):
 
 
 class DatabaseUnfit(Unavailable):
-    """The database, or a pooler before it, cannot be used as it is; the text says what a person has to change."""
+    """The database, or a pooler before it, cannot be used; the text says what a person must change."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, retry_after=30)
 
 
 class DatabaseFailed(Unavailable):
-    """The database cannot be used for a fault of its file or of its disk.
+    """The database's file or disk failed.
 
-    The text is for everybody; `advice`, for the log and for commands, also names paths and says what a person can do.
+    The text is for clients; `advice`, for the log and for commands, also names paths and says what a person can do.
     """
 
     def __init__(self, reason: str, advice: str | None = None) -> None:
@@ -169,52 +169,52 @@ class DatabaseFailed(Unavailable):
 
 
 class DatabaseDiskFailed(DatabaseFailed):
-    """The database's disk refuses; a commit that failed so may yet come true."""
+    """I/O error of the database's disk; a commit that failed with it may still be replayed after a crash."""
 
 
 class DatabaseDamaged(DatabaseFailed):
-    """What the database reads is not what it wrote: a person has to restore or to rescue it."""
+    """The database's content is damaged; a person must restore or rescue it."""
 
 
 class RecordsNotReadable(Unavailable):
-    """The annotations service has no GET for its records, or forbids it; what it has cannot be told."""
+    """The annotations service has no GET for its records, or forbids it."""
 
 
 class StorageFull(DetectionsError):
-    """No room on the disk; nothing was left behind."""
+    """Disk or quota full; nothing was left behind."""
 
 
 class StorageFailed(DetectionsError):
-    """The disk refused an operation (EIO and the like); the upload did not happen."""
+    """I/O error of a media folder; nothing was stored."""
 
 
 class StoredFileUnreadable(StorageFailed):
-    """The disk refused to read a stored file that could be opened."""
+    """I/O error while a stored file is read."""
 
 
 class IllegalTransition(DetectionsError):
-    """A change of status that the contract does not allow."""
+    """A change of status that is not allowed."""
 
 
 class DetectorFailed(DetectionsError):
-    """The detector broke (crashed, hung, ran out of its limits); the media may be sound."""
+    """The detector failed (crashed, hung or exceeded its limits); the media item may be sound."""
 
 
 class DetectorNotReady(DetectorFailed):
-    """The detector could not be started, or broke before its model was loaded: no media item is to blame.
+    """The detector could not be started, or failed before its model was loaded; the media item is not the cause.
 
-    `said` is what it wrote to its standard error, for the log.
+    `stderr` is the end of its standard error, for the log.
     """
 
-    def __init__(self, reason: str, said: str = "") -> None:
+    def __init__(self, reason: str, stderr: str = "") -> None:
         super().__init__(reason)
-        self.said = said
+        self.stderr = stderr
 
 
 class HouseFault(Unavailable):
-    """What keeps a run from its file or its detector although the media item may be sound; the run waits.
+    """A run cannot reach its file or its detector although the media item may be sound; the run waits.
 
-    `kind` is one of `app.runs.house_faults.Kind`; the text names no path, because /readyz tells it to everybody.
+    `kind` is a `app.runs.house_faults.FaultKind`. The text names no path, because /readyz shows it to everybody.
     """
 
     def __init__(self, kind: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What the API shows of media, runs and results: the JSON of contract §4."""
+"""The JSON of media items, runs and results in the API."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ from app.queries.media_items import MediaView
 
 
 def media(view: MediaView) -> dict[str, Any]:
-    """A media with its last run and its delivery state."""
+    """Serialize a media item with its last run and its delivery state."""
     row = view.media
     return {
         "id": row.id,
@@ -21,13 +21,13 @@ def media(view: MediaView) -> dict[str, Any]:
         "sizeBytes": row.size_bytes,
         "checksum": row.checksum,
         "createdAt": timestamp(row.created_at),
-        "run": run(view.run, view.all_wait_for),
+        "run": run(view.run, view.all_blocked_reason),
         "delivery": delivery(view.stream),
     }
 
 
-def run(row: DetectionRun | None, all_wait_for: str | None = None) -> dict[str, Any] | None:
-    """A detection run; `all_wait_for` is what keeps all runs that wait."""
+def run(row: DetectionRun | None, all_blocked_reason: str | None = None) -> dict[str, Any] | None:
+    """Serialize a run; `all_blocked_reason` is the reason that blocks all detection."""
     if row is None:
         return None
     return {
@@ -39,14 +39,14 @@ def run(row: DetectionRun | None, all_wait_for: str | None = None) -> dict[str, 
         "packetsSkipped": row.packets_skipped,
         "startedAt": timestamp(row.started_at),
         "finishedAt": timestamp(row.finished_at),
-        "waitingFor": row.waiting_for or (all_wait_for if row.state == RunState.QUEUED else None),
+        "waitingFor": row.waiting_for or (all_blocked_reason if row.state == RunState.QUEUED else None),
         "error": row.error,
         "warnings": row.warnings or [],
     }
 
 
 def delivery(stream: OutboxStream | None) -> dict[str, Any]:
-    """How far a media's messages have come; an adopted media may have none."""
+    """Serialize the delivery state of a stream; an adopted media item may have none."""
     if stream is None:
         return {
             "pending": 0,
@@ -69,20 +69,20 @@ def delivery(stream: OutboxStream | None) -> dict[str, Any]:
 
 
 def _waiting(stream: OutboxStream) -> dict[str, Any] | None:
-    """The message that the others wait behind: since when, whether it is being sent, and what was answered last."""
+    """Serialize the head message: since when it waits, whether it is being sent, and the last status answered."""
     if stream.last_seq == stream.acked_seq:
         return None
     return {
         "seq": stream.acked_seq + 1,
-        "since": timestamp(stream.head_since),
+        "since": timestamp(stream.waiting_since),
         "sending": stream.lease_owner is not None,
         "parkedAt": timestamp(stream.parked_at),
         "lastStatus": stream.last_status,
     }
 
 
-def annotations(results: Iterable[FrameResult]) -> list[dict[str, Any]]:
-    """Results by frame; boxes are fractions of the upright picture, times seconds."""
+def detections(results: Iterable[FrameResult]) -> list[dict[str, Any]]:
+    """Serialize results by frame, as the API's "annotations": boxes in fractions of the upright picture, seconds."""
     return [
         {
             "frame": result.index,

@@ -1,4 +1,4 @@
-"""The object graph: everything made once from the settings, for the web, the commands and the tests alike."""
+"""The object graph of a process, created from the settings for the web, the commands and the tests."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,9 +13,9 @@ from app.annotations.tokens import MintedTokens, StaticToken, TokenSource
 from app.database import Database, Queries, Topic, history
 from app.database.clock_guard import ClockGuard
 from app.database.schema_watch import SchemaWatch
+from app.detection.inference.model_file import BUILT_IN_MODEL, detector_name
 from app.detection.limits import MediaLimits
-from app.detection.model_file import BUILT_IN_MODEL, detector_name
-from app.detection.sandbox.policy import Sandbox, offered
+from app.detection.sandbox.policy import Sandbox, available
 from app.errors import DetectionsError
 from app.ingest import Ingest
 from app.ingest.adoption import Adoption
@@ -32,44 +32,44 @@ from app.outbox.queue import OutboxQueue
 from app.outbox.schedule import OUTBOX_BOUNDS
 from app.outbox.watch import ChangeWatcher
 from app.process.background import Background, Periodic
-from app.process.processors import stay_on
+from app.process.processors import pin_to
 from app.process.slots import ConcurrencyLimiter
 from app.resumable.finishing import Finishing, RunDefaults
 from app.resumable.limits import Limits
+from app.resumable.maintenance import UploadMaintenance
 from app.resumable.records import UploadRecords
-from app.resumable.upkeep import UploadUpkeep
 from app.resumable.uploads import ResumableUploads
+from app.runs.blocked_runs import BlockedRuns
 from app.runs.claims import RUN_BOUNDS
 from app.runs.detector_process import DetectorProcess
 from app.runs.executor import RunExecutor
 from app.runs.lifecycle import RunRequest, Runs
-from app.runs.put_off import PutOffRuns
 from app.runs.retention import RETENTION_EVERY, SupersededRuns
 from app.runs.speculative_run import SpeculativeRun
 from app.runs.waiters import RunWaiters
 from app.settings import DatabaseSettings, Settings
 from app.storage import Storage
-from app.storage.history_keeper import HistoryKeeper
-from app.storage.media_folders import MediaFolders
-from app.storage.sweep import SWEEP_EVERY, Sweep
+from app.storage.folder_ownership import FolderOwnership
+from app.storage.marker_writer import MarkerWriter
+from app.storage.sweep import SWEEP_SECONDS, Sweep
 from app.storage.verification import Verification
 
 log = structlog.get_logger()
 
 DEFAULT_THREADS = 16
 DEADLINE_MARGIN = 2.0
-"""Seconds by which an exchange with the annotations service may outlast its deadline: a lease must not end first."""
+"""Seconds by which a request to the annotations service may exceed its deadline before its lease ends."""
 
 
 def open_database(settings: DatabaseSettings, *, now: ColumnElement[float] | None = None) -> Database:
-    """The database of the settings; to be made after fork. `now` is its clock as an SQL expression, for tests."""
+    """Return the database of the settings; to be called after fork. `now` replaces its clock, for tests."""
     return Database(settings.url, now=now, pooler=settings.pooler, listen_url=settings.listen_url)
 
 
 class Services:
-    """One process's services. Made after fork; `start` begins the background work, `stop` ends it.
+    """The services of one process, created after fork. `start` begins the background work, `stop` ends it.
 
-    `now` is the database's clock as an SQL expression, for tests.
+    `now` replaces the database's clock, an SQL expression, for tests.
     """
 
     def __init__(self, settings: Settings, *, now: ColumnElement[float] | None = None) -> None:
@@ -79,7 +79,7 @@ class Services:
         self.queue = OutboxQueue(self.database.now)
         self.outbox_admin = OutboxAdmin(self.database)
         self.counts = OutboxCounts(self.database)
-        self.folders = MediaFolders(self.database, settings.media_folders)
+        self.folders = FolderOwnership(self.database, settings.media_folders)
         self.storage = Storage(settings.media_folders, self.folders.unusable_reason)
         self.slots = ConcurrencyLimiter(DEFAULT_THREADS)
         self.ingest = Ingest(self.database, self.queue, self.storage)
@@ -103,7 +103,7 @@ class Services:
                 options=settings.detector_options,
             ),
             workers=settings.detection_workers,
-            on_left=self.waiters.notify,
+            on_released=self.waiters.notify,
             max_boxes=settings.max_boxes_per_run,
             folder_reason=self.folders.unusable_reason,
         )
@@ -125,24 +125,24 @@ class Services:
             ),
         )
         self.annotations = _annotations_client(settings)
-        look = self.annotations.look if self.annotations else None
-        self.adoption = Adoption(self.database, self.storage, look)
+        fetch = self.annotations.fetch_for_adoption if self.annotations else None
+        self.adoption = Adoption(self.database, self.storage, fetch)
         url = settings.annotations.url
         self.breaker = CircuitBreaker(url, self.database.now) if url else None
         self.is_serving: Callable[[], bool] = lambda: True
-        """False once this process is about to end: what would go on for long ends by itself then."""
+        """Whether the process serves requests; once it returns False, long requests end by themselves."""
         self._background: list[Background] = []
 
     def detector_sandbox(self) -> Sandbox:
-        """What the detectors of this process are under, by their own word; by the kernel's before one was started."""
-        return self.executor.sandbox or offered(self.settings.detector_options)
+        """Return the sandbox that the detectors reported; before one was started, what the kernel supports."""
+        return self.executor.sandbox or available(self.settings.detector_options)
 
     def speculative_run(self, wanted: RunRequest) -> SpeculativeRun:
-        """The run of one upload."""
-        return SpeculativeRun(self.runs, self.executor, wanted)
+        """Return the speculative run of one upload."""
+        return SpeculativeRun(self.runs, wanted, owner=self.executor.owner, give=self.executor.begin_speculative)
 
     def dispatcher(self) -> Dispatcher | None:
-        """A dispatcher of its own for whoever asks; None where no annotations service is configured."""
+        """Return a new dispatcher; None if no annotations service is configured."""
         if self.annotations is None or self.breaker is None:
             return None
         limits = DispatcherLimits(
@@ -154,13 +154,13 @@ class Services:
     def flush(
         self, media_id: str | None = None, on_progress: Callable[[int, int], None] = lambda _done, _total: None
     ) -> Flush:
-        """A flush of everything pending, or of one media's messages."""
+        """Return a flush of all pending messages, or of one media item's."""
         return Flush(self.database, self.breaker, self.dispatcher(), media_id=media_id, on_progress=on_progress)
 
     def outbox_status(self, session: Session, counts: OutboxCounts | None = None) -> dict[str, Any]:
-        """How the outbox stands: what waits, how the circuit breaker stands, who is held, and the database's epoch.
+        """Return the serialized state of the outbox: counts, circuit, held users and the database's epoch.
 
-        With `counts` it costs the same however much waits.
+        With `counts` the cost does not depend on the backlog.
         """
         found = outbox_status(session, self.database.now, counts)
         circuit = self.breaker.fetch(session).endpoint.circuit if self.breaker else Circuit()
@@ -168,32 +168,35 @@ class Services:
         return serializers.status(found, circuit, held) | serializers.database(history.get(session))
 
     def auditor(self) -> RemoteAuditor | None:
-        """A comparison with what the annotations service has; None where none is configured."""
-        return RemoteAuditor(self.database, self.annotations.find) if self.annotations else None
+        """Return an auditor of the annotations service's records; None if no annotations service is configured."""
+        return RemoteAuditor(self.database, self.annotations.fetch_record) if self.annotations else None
 
     def verification(self) -> Verification:
-        """A reading back of the stored files."""
+        """Return a verification of the stored files."""
         return Verification(self.database, self.storage)
 
     def start(self, threads: int = DEFAULT_THREADS, processes: int = 1, processor: int | None = None) -> None:
-        """Begin to detect, dispatch and sweep in threads of this process, which is one of so many `processes` that
-        serve with so many `threads` each, all of them on that processor unless the settings want otherwise."""
+        """Start detection, delivery and upkeep in threads of this process.
+
+        The server has `processes` processes with `threads` threads each. The threads of this one are pinned to
+        `processor`, unless WORKER_PROCESSORS is "all".
+        """
         if processor is not None and self.settings.worker_processors == "one":
-            stay_on(processor)
+            pin_to(processor)
         self.slots.set_threads(threads)
         try:
             self.folders.open()
-        except DetectionsError as error:  # a server that runs says so at /readyz, and goes on by itself
+        except DetectionsError as error:  # /readyz reports it until the folders are usable
             log.error("media_folders_not_open", reason=str(error))
         if self.settings.detection == "embedded":
             self.executor.share(processes)
             self.executor.start()
-            self._background.append(self.put_off_runs())
+            self._background.append(self.blocked_runs_release())
         superseded = SupersededRuns(self.database, self.settings.outbox_retention_days)
         self._background += [
             self.schema,
             self.upload_upkeep(),
-            Periodic("sweep", lambda _is_stopping: self.sweep.run(), every=SWEEP_EVERY),
+            Periodic("sweep", lambda _is_stopping: self.sweep.run(), every=SWEEP_SECONDS),
             Periodic("retention", superseded.drop, every=RETENTION_EVERY),
         ]
         if self.settings.dispatcher == "embedded":
@@ -202,34 +205,33 @@ class Services:
         for part in self._background:
             part.start()
 
-    def detection(self) -> "tuple[ChangeWatcher, PutOffRuns, RunExecutor]":
-        """What does runs, what releases those that were put off, and what has it notice those that other processes
-        accepted; none started yet."""
-        return ChangeWatcher(self.database, self.executor.wake), self.put_off_runs(), self.executor
+    def detection(self) -> "tuple[ChangeWatcher, BlockedRuns, RunExecutor]":
+        """Return the watcher for runs of other processes, the release of blocked runs and the executor, not started."""
+        return ChangeWatcher(self.database, self.executor.wake), self.blocked_runs_release(), self.executor
 
-    def put_off_runs(self) -> PutOffRuns:
-        """What releases runs that a fault of the house keeps, not yet started."""
-        return PutOffRuns(self.database, self.executor.gate, self.folders.unusable_reason)
+    def blocked_runs_release(self) -> BlockedRuns:
+        """Return the background work that releases blocked runs, not started."""
+        return BlockedRuns(self.database, self.executor.breaker, self.folders.unusable_reason)
 
     def delivery(self) -> list[Background]:
-        """A dispatcher and what wakes it, not yet started; empty where nothing can be delivered."""
+        """Return a dispatcher and the watcher that wakes it, not started; empty without an annotations service."""
         dispatcher = self.dispatcher()
         if dispatcher is None:
             return []
         self.database.subscribe(Topic.MESSAGES, dispatcher.wake)
         return [ChangeWatcher(self.database, dispatcher.wake), dispatcher]
 
-    def upload_upkeep(self) -> UploadUpkeep:
-        """What expires resumable uploads and finishes those whose clients have left, not yet started."""
-        return UploadUpkeep(self.upload_records, self.resumable)
+    def upload_upkeep(self) -> UploadMaintenance:
+        """Return the background work that expires and finishes resumable uploads, not started."""
+        return UploadMaintenance(self.upload_records, self.resumable)
 
     def upkeep(self) -> list[Background]:
-        """What every process that works on the database does beside, not yet started; to be stopped last."""
+        """Return the background work of every process that uses the database, not started; to be stopped last."""
         guard = ClockGuard(self.database, [*OUTBOX_BOUNDS, *RUN_BOUNDS])
-        return [guard, HistoryKeeper(self.database, self.folders)]
+        return [guard, MarkerWriter(self.database, self.folders)]
 
     def stop(self) -> None:
-        """End the background work in an orderly way, and give back every connection."""
+        """Stop the background work and close every connection."""
         self.executor.stop()
         for part in self._background:
             part.stop()
@@ -237,7 +239,7 @@ class Services:
         self.close()
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Close every connection."""
         if self.annotations is not None:
             self.annotations.close()
         self.database.close()
@@ -251,7 +253,7 @@ def _annotations_client(settings: Settings) -> AnnotationsClient | None:
 
 
 def token_source(settings: Settings) -> TokenSource:
-    """Where the tokens for the annotations service come from, as the settings say."""
+    """Return the source of tokens for the annotations service."""
     tokens, annotations = settings.tokens, settings.annotations
     if annotations.token is not None or tokens.secret is None:
         return StaticToken(annotations.token or "")

@@ -1,5 +1,4 @@
-"""What the start of a server checks once, and how a start that cannot succeed ends: with one line that says why, and
-exit status 1."""
+"""Checks at the start of a server; a start that cannot succeed ends with one line and exit status 1."""
 
 import ipaddress
 import socket
@@ -11,7 +10,7 @@ from urllib.parse import urlsplit
 import structlog
 from sqlalchemy.engine import make_url
 
-from app.database.sqlite_engine import place_warning
+from app.database.sqlite_engine import location_warning
 from app.errors import DetectionsError
 from app.settings import DatabaseSettings, Settings
 from app.storage import Storage
@@ -20,8 +19,8 @@ log = structlog.get_logger()
 
 
 @contextmanager
-def ending_on_faults() -> Iterator[None]:
-    """A wrong setting, or a folder or file that refuses, ends this process, its text being all that is said."""
+def exit_on_error() -> Iterator[None]:
+    """Exit with status 1 and the error's text, if the block raises DetectionsError or OSError."""
     try:
         yield
     except (DetectionsError, OSError) as error:
@@ -29,28 +28,27 @@ def ending_on_faults() -> Iterator[None]:
 
 
 def check_file_systems(settings: Settings) -> None:
-    """Raise StorageFailed where the file system of a media folder cannot do what publishing needs."""
+    """Raise StorageFailed if the file system of a media folder lacks what publishing needs."""
     Storage(settings.media_folders).ensure_fit()
 
 
-def warn_of_place(settings: DatabaseSettings) -> None:
-    """Log where an SQLite database lies, if that follows from where this process was started, and a warning where it is
-    a file system that does not do for it."""
+def log_database_location(settings: DatabaseSettings) -> None:
+    """Log the path of an SQLite database if its setting is relative, and a warning if its file system is unsuitable."""
     url = make_url(settings.url)
     if url.get_backend_name() != "sqlite":
         return
     if settings.was_relative:
         log.info("database_file", path=url.database)
-    reason = place_warning(url)
+    reason = location_warning(url)
     if reason:
-        log.warning("database_place", reason=reason)
+        log.warning("database_location_unfit", reason=reason)
 
 
-def warn_of_plain_http(settings: Settings) -> None:
-    """Log one line for each address of another machine that is reached without TLS."""
+def warn_about_plain_http(settings: Settings) -> None:
+    """Log a warning for each URL of another machine without TLS."""
     addresses = {
-        "ANNOTATIONS_URL": (settings.annotations.url, "tokens and records can be read and changed on their way"),
-        "JWT_JWKS_URL": (settings.tokens.jwks_url, "whoever sits between can put in keys of their own"),
+        "ANNOTATIONS_URL": (settings.annotations.url, "tokens and records can be read and changed in transit"),
+        "JWT_JWKS_URL": (settings.tokens.jwks_url, "an attacker in between can replace the keys"),
     }
     for setting, (url, danger) in addresses.items():
         parts = urlsplit(url or "")
@@ -60,14 +58,14 @@ def warn_of_plain_http(settings: Settings) -> None:
             )
 
 
-def warn_of_nobody(settings: Settings) -> None:
-    """Log one line for each part of the work that nobody does as things are set."""
+def warn_about_disabled_work(settings: Settings) -> None:
+    """Log a warning for delivery and detection if this server does not do them."""
     if settings.annotations.url is None:
-        log.warning("nothing_is_delivered", setting="ANNOTATIONS_URL", advice="messages wait until it is set")
+        log.warning("delivery_disabled", setting="ANNOTATIONS_URL", advice="messages wait until it is set")
     elif settings.dispatcher == "off":
-        log.warning("not_delivered_here", setting="DISPATCHER=off", advice="`flask outbox run` is to run beside")
+        log.warning("delivery_elsewhere", setting="DISPATCHER=off", advice="run `flask outbox run` beside this server")
     if settings.detection == "off":
-        log.warning("not_detected_here", setting="DETECTION=off", advice="`flask detect run` is to run beside")
+        log.warning("detection_elsewhere", setting="DETECTION=off", advice="run `flask detect run` beside this server")
 
 
 def _is_this_machine(host: str) -> bool:

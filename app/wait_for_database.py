@@ -1,7 +1,7 @@
-"""`python -m app.wait_for_database`: returns once the database of DATABASE_URL can be reached.
+"""`python -m app.wait_for_database`: waits until the database of DATABASE_URL can be reached.
 
-A machine boots, and the database comes later. Waiting here says so at once and every minute; a start that failed each
-time would use up the starts that a supervisor allows. An SQLite database is a file, and not waited for.
+At boot the database may come up later than the service. Failing starts would use up those that a supervisor allows.
+There is no wait for an SQLite database, which is a file.
 """
 
 import sys
@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from app.database import Database
 from app.settings import DatabaseSettings
-from app.startup import ending_on_faults
+from app.startup import exit_on_error
 
-TRY_SECONDS = 2.0
-SAY_SECONDS = 60.0
+RETRY_SECONDS = 2.0
+REPORT_SECONDS = 60.0
 
 
 def wait(
@@ -23,20 +23,20 @@ def wait(
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Try every TRY_SECONDS; `say` is given a line at once where it cannot be reached, and every SAY_SECONDS."""
+    """Try to connect every RETRY_SECONDS; pass a line to `say` at the first failure and every REPORT_SECONDS."""
     said: float | None = None
     while reason := database.unreachable_reason():
-        if said is None or monotonic() - said >= SAY_SECONDS:
+        if said is None or monotonic() - said >= REPORT_SECONDS:
             said = monotonic()
             say(f"waiting for the database of DATABASE_URL: {' '.join(reason.split())}")
-        sleep(TRY_SECONDS)
+        sleep(RETRY_SECONDS)
     if said is not None:
         say("the database of DATABASE_URL can be reached")
 
 
 def main() -> None:
-    """Wait with the settings of the environment."""
-    with ending_on_faults():
+    """Wait for the database of the environment."""
+    with exit_on_error():
         settings = DatabaseSettings.from_env()
         database = Database(settings.url, pooler=settings.pooler)
     try:

@@ -47,8 +47,8 @@ INSERT INTO media (id, name, path, media_type, media_status, user_id, size_bytes
 """
 _STREAMS = """
 INSERT INTO outbox_stream
-    (media_id, user_id, last_seq, acked_seq, due_at, lease_epoch, attempts, failures, counted_attempts, uncertain,
-     head_since)
+    (media_id, user_id, last_seq, acked_seq, due_at, lease_epoch, attempts, failures, counted_attempts, outcome_unknown,
+     waiting_since)
 {numbers} SELECT {id}, :user, :history + 1, :history, 1.7e9 + i * 0.001, 0, 0, 0, 0, {false}, 1.7e9 FROM n
 """
 _MESSAGES = """
@@ -62,13 +62,13 @@ INSERT INTO outbox_message
 _WEEK = 7 * 86400
 _WAITING_STREAMS = """
 INSERT INTO outbox_stream
-    (media_id, user_id, last_seq, acked_seq, due_at, lease_epoch, attempts, failures, counted_attempts, uncertain,
-     head_since)
+    (media_id, user_id, last_seq, acked_seq, due_at, lease_epoch, attempts, failures, counted_attempts, outcome_unknown,
+     waiting_since)
 {numbers} SELECT {id}, :user, 1, 0, {now} + 3600 + i * 0.001, 3, 3, 3, 0, {false}, {now} - 3600 FROM n
 """
 _ENDED_STREAMS = """
 INSERT INTO outbox_stream
-    (media_id, user_id, last_seq, acked_seq, lease_epoch, attempts, failures, counted_attempts, uncertain)
+    (media_id, user_id, last_seq, acked_seq, lease_epoch, attempts, failures, counted_attempts, outcome_unknown)
 {numbers} SELECT {id}, :user, 3, 3, 3, 0, 0, 0, {false} FROM n
 """
 

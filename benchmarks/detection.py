@@ -24,12 +24,12 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from app.detection.images import decode_picture
-from app.detection.jobs import Job
+from app.detection.inference.model_file import BUILT_IN_MODEL
+from app.detection.inference.yolo import YoloDetector
 from app.detection.limits import MAX_PIXELS
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.pictures.decode import decode_picture
+from app.detection.protocol.requests import Job
 from app.detection.results import FrameResult
-from app.detection.yolo import YoloDetector
 from app.runs.detector_process import DetectorProcess
 from benchmarks.clips import PHOTO, write_clip
 from benchmarks.places import Places, places

@@ -22,11 +22,11 @@ import structlog
 
 from app.database import Database
 from app.database.models import DetectionRun, Media
+from app.detection.inference.model_file import BUILT_IN_MODEL
+from app.detection.inference.runtime import onnxruntime
+from app.detection.inference.yolo import YoloDetector
 from app.detection.limits import ProcessLimits
-from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.runtime import onnxruntime
-from app.detection.video import Video
-from app.detection.yolo import YoloDetector
+from app.detection.video.decode import Video
 from app.media.status import create_media
 from app.outbox.queue import OutboxQueue
 from app.runs.detector_process import DetectorProcess
@@ -84,7 +84,7 @@ def run(clip: Path, database_url: str) -> Callable[[], Frames]:
     runs = Runs(database, queue, "benchmark")
     ended = threading.Event()
     make = partial(DetectorProcess, BUILT_IN_MODEL, limits=ProcessLimits(niceness=0))
-    executor = RunExecutor(runs, make, workers=1, on_left=lambda _run_id, _ended: ended.set())
+    executor = RunExecutor(runs, make, workers=1, on_released=lambda _run_id, _ended: ended.set())
     executor.start()
 
     def whole() -> Frames:

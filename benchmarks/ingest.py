@@ -126,7 +126,7 @@ def photos(at: "Places", count: int = 2000, rounds: int = 5) -> list[Row]:
     """Ours, with one process and as many as it starts by itself, against FastAPI on the same disk, in random turn."""
     disk = at.folder(DISK)
     keep_apart(disk)
-    every = processors.to_serve_with()
+    every = processors.default_server_processes()
     with ExitStack() as stack:
         peer = stack.enter_context(servers.fastapi(at.folder(disk)))
         sent: dict[int, tuple[int, list[str]]] = {PEER: (peer.group, [peer.url.replace("upload", "forget")])}
@@ -185,13 +185,22 @@ def resumable(at: "Places", size: int, rounds: int) -> list[Row]:
 
 
 def parts(at: "Places", size: int = 10 << 30) -> list[Row]:
-    """What a part costs at the beginning and at the end of 10 GiB in 160 parts, but for the last, which publishes."""
+    """What a part costs at the beginning and at the end of 10 GiB in 160 parts, but for the last, which publishes; and
+    how much one worker's memory grows meanwhile."""
     file = at.sparse(size)
     with servers.ours(at.folder(DISK) / "ours") as service:
+        _warm(service)
+        worker = _worker(service)
+        before = resident_bytes(worker)
+        begin_peak(worker)
         *seconds, last = send_in_parts(f"{service.url}/uploads", file, size // 160, token())
+        grown = resident_bytes(worker, peak=True) - before
     first, end = statistics.median(seconds[:40]), statistics.median(seconds[-40:])
     figure = f"{first * 1000:.0f} ms at the beginning, {end * 1000:.0f} ms at the end, {last:.1f} s the last"
-    return [(f"one of 160 parts of {size / MIB:,.0f} MiB", figure, f"{first / end:.2f}")]
+    return [
+        (f"one of 160 parts of {size / MIB:,.0f} MiB", figure, f"{first / end:.2f}"),
+        (f"growth during {size / MIB:,.0f} MiB in parts", f"{grown / MIB:.1f} MiB", "under 16 MiB"),
+    ]
 
 
 def memory(at: "Places", size: int = 10 << 30) -> list[Row]:
@@ -326,7 +335,7 @@ def main() -> None:
     parser.add_argument("--media", type=int, default=10_000_000, help="media in the larger tables")
     parser.add_argument("--files", type=int, default=1_000_000, help="files in the larger folder")
     options = parser.parse_args()
-    parts: dict[str, Callable[[Places], list[Row]]] = {
+    measures: dict[str, Callable[[Places], list[Row]]] = {
         "upload": lambda at: upload(at, options.bytes, options.rounds),
         "photos": photos,
         "resumable": lambda at: resumable(at, options.bytes, options.rounds),
@@ -336,7 +345,7 @@ def main() -> None:
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever is stopped stops its servers, too
     with closing(Places()) as at:
-        for name, measure in parts.items():
+        for name, measure in measures.items():
             if options.only in (None, name):
                 _show(measure(at))
 

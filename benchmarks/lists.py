@@ -44,11 +44,11 @@ INSERT INTO media (id, name, path, media_type, media_status, user_id, size_bytes
 """
 _STREAMS = """
 INSERT INTO outbox_stream (media_id, user_id, last_seq, acked_seq, lease_epoch, attempts, failures, counted_attempts,
-    uncertain)
+    outcome_unknown)
 {numbers} SELECT {id}, 'ada', 0, 0, 0, 0, 0, 0, {false} FROM n
 """
 _RUNS = """
-INSERT INTO detection_run (media_id, user_id, detector, confidence, frame_interval, state, tries, lease_epoch,
+INSERT INTO detection_run (media_id, user_id, detector, confidence, frame_interval, state, attempts, lease_epoch,
     results_epoch, frames_done, boxes_done, packets_skipped, created_at)
 {numbers} SELECT {id}, 'ada', 'detector', 0.45, 0.5, 'queued', 0, 0, 0, 0, 0, 0, 1 FROM n
 """

@@ -30,7 +30,7 @@ from app.database import Database, WriteTransaction
 from app.database.models import Media
 from app.database.postgres_connection import PATIENT
 from app.media.status import NewMedia, create_all
-from app.outbox.circuit import Endpoint, Hold
+from app.outbox.circuit import EndpointState, Hold
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher, DispatcherLimits
 from app.outbox.queue import OutboxQueue
@@ -78,7 +78,7 @@ def held(at: Places, kind: str, waiting: int) -> list[Row]:
         with beside.write_transaction() as session:
             breaker = CircuitBreaker(ENDPOINT, beside.now)
             before = breaker.lock(session).endpoint
-            breaker.save(session, before, Endpoint(before.circuit, {"held": hold}))
+            breaker.save(session, before, EndpointState(before.circuit, {"held": hold}))
         times: dict[Database, list[float]] = {without: [], beside: []}
         for _round in range(100):
             for database, taken in times.items():

@@ -21,9 +21,9 @@ from sqlalchemy import BindParameter, Double, bindparam, make_url
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.database import Database
-from app.demo import reference_app
 from tests.api_description import sent_messages
 from tests.paths import ROOT
+from tests.reference import service
 from tests.servers.postgres import address, prepare_for_root, running_postgres
 from tests.servers.postgres_databases import Databases
 
@@ -82,9 +82,9 @@ def migrate(url: str, revision: str = "head") -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _observed_reference_service() -> Iterator[None]:
     """Whatever arrives at a reference service in this process is held against the description."""
-    reference_app.observers.append(_observe)
+    service.observers.append(_observe)
     yield
-    reference_app.observers.remove(_observe)
+    service.observers.remove(_observe)
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,7 @@
-"""The annotations service's client: one message in, what came of it out, classified.
+"""The client of the annotations service: sends messages, classifies the answers and fetches records.
 
-`deliver` never raises for trouble of the network or of the other service; what an answer means is decided in
-`app.annotations.classify` and `app.annotations.conflict`, and that no send outlasts its deadline is kept by
-`app.annotations.deadline`.
+`deliver` never raises for errors of the network or of the service. `app.annotations.classify` and
+`app.annotations.conflict` classify answers; `app.http_exchange` keeps requests within their deadlines.
 """
 
 import json
@@ -13,33 +12,34 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
-from app.annotations.classify import REDIRECTS, SUCCESS, Sent, classify, classify_error
-from app.annotations.conflict import CONFLICT, Look, Sight, classify_conflict
-from app.annotations.deadline import DeadlineSession, Endpoint, trusting_context
-from app.annotations.exchange import Conversation
-from app.annotations.replies import Response, TransportError, presentable
-from app.annotations.resolver import Resolver
+from app.annotations.classify import REDIRECTS, SUCCESS, SentRequest, classify, classify_error
+from app.annotations.conflict import CONFLICT, Presence, RecordLookup, classify_conflict
+from app.annotations.excerpts import presentable
+from app.annotations.exchange import Exchange
 from app.annotations.tokens import TokenSource
 from app.errors import RecordsNotReadable, Unavailable
 from app.formats.timestamps import rfc3339
+from app.http_exchange.deadline import DeadlineSession, Endpoint, create_tls_context
+from app.http_exchange.resolver import Resolver
+from app.http_exchange.responses import Response, TransportError
 from app.media.hashing import MEDIA_ID
-from app.outbox.messages import Classification, Kind, Message
+from app.outbox.messages import Classification, Message, MessageKind
 
 MAX_EXCERPT = 500
 MAX_DETAIL = 300
 NOT_FOUND = 404
-NOT_READABLE = (401, 403, 405, 501)
-"""Answers to a GET that say that nobody, or not this service, may look."""
+UNREADABLE_STATUSES = (401, 403, 405, 501)
+"""Answers to a GET that say that records cannot be read, or not by this service."""
 
-NOTHING_TO_SEE = (404, 405, 501)
-"""Answers to a GET that say that there is nothing there to ask, or nothing to see."""
+NO_RECORD_STATUSES = (404, 405, 501)
+"""Answers to a GET that say that there is no record, or no GET."""
 
 
 class AnnotationsClient:
-    """Delivers messages to the service at `url`, from any number of threads.
+    """Sends requests to the annotations service at `url`. Thread-safe.
 
-    A delivery, with all the requests that it takes, ends within `deadline_seconds`; connecting, within
-    `connect_timeout`. `ca_file` names authorities to trust beside the system's. Raises SettingsError for a bad URL.
+    All requests of one delivery together take up to `deadline_seconds`, connecting up to `connect_timeout` seconds.
+    `ca_file` names further trusted certificate authorities. Raises SettingsError for a malformed URL.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class AnnotationsClient:
         resolver: Resolver | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._endpoint = Endpoint.parse(url)
+        self._endpoint = Endpoint.parse(url, "ANNOTATIONS_URL")
         self._tokens = tokens
         self._deadline_seconds = deadline_seconds
         self._connect_timeout = connect_timeout
-        self._tls = trusting_context(ca_file) if self._endpoint.scheme == "https" else None
+        self._tls = create_tls_context(ca_file) if self._endpoint.scheme == "https" else None
         self._resolver = resolver or Resolver()
         self._clock = clock
         self._lock = threading.Lock()
@@ -68,105 +68,109 @@ class AnnotationsClient:
         return f"AnnotationsClient({self._endpoint.origin}{self._endpoint.base})"
 
     def deliver(self, message: Message) -> Classification:
-        """Send one message and classify what comes back."""
+        """Send a message and classify the answer, or its absence."""
         ends_at = time.monotonic() + self._deadline_seconds
-        talk = self._talk(message.user_id, ends_at)
+        exchange = self._exchange(message.user_id, ends_at)
         method, path = _target(message)
         try:
-            response = talk.ask(method, path, _headers(message), json.dumps(message.payload).encode())
+            response = exchange.send(method, path, _headers(message), json.dumps(message.payload).encode())
         except TransportError as error:
-            found = classify_error(self._sent(talk, message), error, sent_before=talk.sent)
+            found = classify_error(self._sent(exchange, message), error, sent_before=exchange.sent)
         else:
-            found = self._classified(talk, message, response, ends_at)
-        return _presentable(found, talk.tokens_used)
+            found = self._classified(exchange, message, response, ends_at)
+        return _presentable(found, exchange.tokens_used)
 
-    def look(self, media_id: str, user_id: str) -> dict[str, Any] | None:
-        """The service's record of a media; None if it has none, or cannot be looked at.
+    def fetch_for_adoption(self, media_id: str, user_id: str) -> dict[str, Any] | None:
+        """Return the service's record of a media item to adopt; None if it has none or has no GET.
 
-        Raises Unavailable where it gives no proper answer.
+        Raises Unavailable if the service does not answer, or not with a record.
         """
         if not MEDIA_ID.fullmatch(media_id):
             return None
         try:
-            reply = self._talk(user_id, time.monotonic() + self._deadline_seconds).ask("GET", _media_path(media_id))
+            response = self._exchange(user_id, time.monotonic() + self._deadline_seconds).send(
+                "GET", _media_path(media_id)
+            )
         except TransportError as error:
-            raise Unavailable("The annotations service, which may know this media, does not answer.") from error
-        if reply.status in NOTHING_TO_SEE:
+            raise Unavailable("The annotations service, which may know this media item, does not answer.") from error
+        if response.status in NO_RECORD_STATUSES:
             return None
-        record = reply.record() if reply.status in SUCCESS else None
+        record = response.record() if response.status in SUCCESS else None
         if record is None:
             raise Unavailable(
-                f"The annotations service, which may know this media, gave no proper answer ({reply.status})."
+                f"The annotations service, which may know this media item, answered {response.status} without a record."
             )
         return record
 
-    def find(self, media_id: str, user_id: str) -> dict[str, Any] | None:
-        """The service's record of a media item; None where it says that it has none.
+    def fetch_record(self, media_id: str, user_id: str) -> dict[str, Any] | None:
+        """Return the service's record of a media item; None if the service answers that it has none.
 
-        Raises RecordsNotReadable where it lets nobody look (no such call, forbidden, a redirect, a page for people, the
-        record of another item), Unavailable where it does not answer, or cannot now.
+        Raises RecordsNotReadable if the service does not let its records be read (no GET, forbidden, a redirect, HTML,
+        the record of another media item), and Unavailable if it does not answer or cannot now.
         """
         call = f"GET {self._endpoint.base}{_media_path(media_id)}"
         try:
-            reply = self._talk(user_id, time.monotonic() + self._deadline_seconds).ask("GET", _media_path(media_id))
+            response = self._exchange(user_id, time.monotonic() + self._deadline_seconds).send(
+                "GET", _media_path(media_id)
+            )
         except TransportError as error:
             raise Unavailable(f"{call}: {error.reason}") from error
-        record = reply.record()
-        if reply.status in SUCCESS and record is not None and record.get("id", media_id) == media_id:
+        record = response.record()
+        if response.status in SUCCESS and record is not None and record.get("id", media_id) == media_id:
             return record
-        if reply.status == NOT_FOUND and not reply.is_html:
+        if response.status == NOT_FOUND and not response.is_html:
             return None
-        refused = reply.status in (*SUCCESS, *REDIRECTS, NOT_FOUND, *NOT_READABLE)
+        refused = response.status in (*SUCCESS, *REDIRECTS, NOT_FOUND, *UNREADABLE_STATUSES)
         raise (RecordsNotReadable if refused else Unavailable)(
-            f"{call} answered {reply.status}{_unlike(reply, record)}"
+            f"{call} answered {response.status}{_mismatch(response, record)}"
         )
 
     def close(self) -> None:
-        """Close the idle connections. A request under way is finished; a later one opens a connection anew."""
+        """Close the idle connections. A request under way is finished; a later one opens a new connection."""
         with self._lock:
             sessions, self._sessions = list(self._sessions), WeakSet()
             self._of_thread = threading.local()
         for session in sessions:
             session.close()
 
-    def _sent(self, talk: Conversation, message: Message) -> Sent:
-        unknown = message.outcome_unknown or talk.outcome_unknown
-        call = talk.call(*_target(message))
-        return Sent(message, call, unknown, self._tokens.is_one_for_all, self._clock())
+    def _sent(self, exchange: Exchange, message: Message) -> SentRequest:
+        unknown = message.outcome_unknown or exchange.outcome_unknown
+        call = exchange.call(*_target(message))
+        return SentRequest(message, call, unknown, self._tokens.is_shared, self._clock())
 
-    def _classified(self, talk: Conversation, message: Message, response: Response, ends_at: float) -> Classification:
-        sent = self._sent(talk, message)
+    def _classified(self, exchange: Exchange, message: Message, response: Response, ends_at: float) -> Classification:
+        sent = self._sent(exchange, message)
         if response.status != CONFLICT:
             return classify(sent, response)
-        look = self._look(talk, message.media_id, message)
+        lookup = self._look_up(exchange, message.media_id, message)
         reference = None
-        if message.reference is not None and look.not_now is None and look.sight is not Sight.THERE:
-            theirs = self._talk(message.reference.user_id, ends_at)
-            reference = self._look(theirs, message.reference.media_id, message)
-            talk.tokens_used += theirs.tokens_used
-        return classify_conflict(sent, response, look, reference)
+        if message.reference is not None and lookup.retry_verdict is None and lookup.presence is not Presence.PRESENT:
+            theirs = self._exchange(message.reference.user_id, ends_at)
+            reference = self._look_up(theirs, message.reference.media_id, message)
+            exchange.tokens_used += theirs.tokens_used
+        return classify_conflict(sent, response, lookup, reference)
 
-    def _look(self, talk: Conversation, media_id: str, message: Message) -> Look:
+    def _look_up(self, exchange: Exchange, media_id: str, message: Message) -> RecordLookup:
         path = _media_path(media_id)
         found: Response | TransportError
         try:
-            found = talk.ask("GET", path, _tracing(message))
+            found = exchange.send("GET", path, _tracing(message))
         except TransportError as error:
             found = error
-        return Look(talk.call("GET", path), media_id, found)
+        return RecordLookup(exchange.call("GET", path), media_id, found)
 
-    def _talk(self, user_id: str, ends_at: float) -> Conversation:
+    def _exchange(self, user_id: str, ends_at: float) -> Exchange:
         session: DeadlineSession | None = getattr(self._of_thread, "session", None)
         if session is None:
             session = DeadlineSession(self._endpoint, self._resolver, self._connect_timeout, self._tls)
             with self._lock:
                 self._sessions.add(session)
                 self._of_thread.session = session
-        return Conversation(session, self._endpoint, self._tokens, user_id, ends_at=ends_at)
+        return Exchange(session, self._tokens, user_id, ends_at=ends_at)
 
 
-def _unlike(response: Response, record: dict[str, Any] | None) -> str:
-    """What is wrong with an answer that has the status of one that brings a record."""
+def _mismatch(response: Response, record: dict[str, Any] | None) -> str:
+    """Return what is wrong with an answer of status 2xx that is not the record, as a suffix for a text."""
     if response.is_html:
         return " with HTML"
     if response.status not in SUCCESS:
@@ -184,7 +188,7 @@ def _presentable(found: Classification, secrets: list[str]) -> Classification:
 
 
 def _target(message: Message) -> tuple[str, str]:
-    if message.kind is Kind.CREATE:
+    if message.kind is MessageKind.CREATE:
         return "POST", "/api/media"
     return "PUT", f"{_media_path(message.media_id)}/status"
 

@@ -1,22 +1,22 @@
-"""What an answer means for its message, but for a 409: the table of the design, as data. Nothing here does I/O.
+"""Classifies the answers to messages, except 409 (`app.annotations.conflict`), by rules for each status code. No I/O.
 
-Trouble of the network or of the other service never parks a message; only a refusal of this message may. How often an
-answer is asked for again before it counts is decided in `app.outbox.decide`.
+Errors of the network or of the annotations service never park a message; only a refusal of the message itself may.
+`app.outbox.decide` decides how often an answer must be repeated before it counts.
 """
 
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from app.annotations.replies import ConnectError, ProtocolError, Response, TLSError, TransportError
 from app.formats.retry_after import retry_after_seconds
-from app.outbox.messages import Classification, Kind, Message, Outcome, Verdict
+from app.http_exchange.responses import ConnectError, ProtocolError, Response, TLSError, TransportError
+from app.outbox.messages import Classification, Message, MessageKind, Outcome, Verdict
 
 SUCCESS = range(200, 300)
 REDIRECTS = range(300, 400)
 
 
 class Rule(NamedTuple):
-    """A verdict, and whether the other side may have acted on the request all the same."""
+    """A verdict, and whether the request may have been carried out nevertheless."""
 
     verdict: Verdict
     outcome_unknown: bool = False
@@ -24,21 +24,29 @@ class Rule(NamedTuple):
 
 DELIVERED, RETRY, LIMITED = Rule(Verdict.DELIVERED), Rule(Verdict.RETRY), Rule(Verdict.RETRY_LIMITED)
 REFUSED, HOLD, UNFIT = Rule(Verdict.REFUSED), Rule(Verdict.HOLD), Rule(Verdict.UNFIT)
-# A gateway says 5xx also for what the service behind it has done, or done half.
+# A gateway may answer 5xx although the service behind it has carried the request out, or half of it.
 RETRY_OUTCOME_UNKNOWN, UNFIT_OUTCOME_UNKNOWN = Rule(Verdict.RETRY, True), Rule(Verdict.UNFIT, True)
 
-ANY: dict[int, Rule] = {401: HOLD, 403: HOLD, 408: RETRY, 425: RETRY, 429: HOLD, 501: RETRY, 503: UNFIT_OUTCOME_UNKNOWN}
-CREATE = ANY | {404: UNFIT, 405: UNFIT, 501: UNFIT}
-STATUS = ANY | {404: LIMITED, 410: DELIVERED}
-BY_CLASS = {2: DELIVERED, 3: UNFIT, 4: REFUSED}
+COMMON_RULES: dict[int, Rule] = {
+    401: HOLD,
+    403: HOLD,
+    408: RETRY,
+    425: RETRY,
+    429: HOLD,
+    501: RETRY,
+    503: UNFIT_OUTCOME_UNKNOWN,
+}
+CREATE_RULES = COMMON_RULES | {404: UNFIT, 405: UNFIT, 501: UNFIT}
+STATUS_RULES = COMMON_RULES | {404: LIMITED, 410: DELIVERED}
+RULES_BY_CLASS = {2: DELIVERED, 3: UNFIT, 4: REFUSED}
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """A request as it was sent: `call` names it to people.
+class SentRequest:
+    """A request as it was sent; `call` is its method and path.
 
-    `outcome_unknown` says that an earlier attempt at the message may have been accepted; `one_token` that every user's
-    requests carry the same token; `now` is in seconds since the epoch.
+    `outcome_unknown` says that an earlier attempt may have been accepted, `one_token` that the requests of all users
+    carry the same token. `now` is in seconds since 1970.
     """
 
     message: Message
@@ -48,16 +56,16 @@ class Sent:
     now: float
 
 
-def classify(sent: Sent, response: Response) -> Classification:
-    """What the answer to a message means, but for 409, which is `app.annotations.conflict`'s."""
-    detail = f"{sent.call} answered {response.status}{elsewhere(response)}"
+def classify(sent: SentRequest, response: Response) -> Classification:
+    """Classify the answer to a message, except 409."""
+    detail = f"{sent.call} answered {response.status}{redirect_target(response)}"
     rule = _rule(sent.message.kind, response.status)
     if response.status in SUCCESS:
-        strange = _not_from_there(sent.message.media_id, response)
-        if strange is not None:
-            return classified(sent, UNFIT_OUTCOME_UNKNOWN, f"{detail} with {strange}", response)
+        foreign = _foreign_content(sent.message.media_id, response)
+        if foreign is not None:
+            return classified(sent, UNFIT_OUTCOME_UNKNOWN, f"{detail} with {foreign}", response)
     if rule is DELIVERED and response.status not in SUCCESS:
-        gone = f"{detail}: gone there for good, nothing more to tell"
+        gone = f"{detail}: the media item was deleted there, so no status is needed"
         return replace(classified(sent, rule, gone, response), outcome=Outcome.SUPERSEDED)
     found = classified(sent, rule, detail, response)
     if rule is LIMITED:
@@ -65,8 +73,8 @@ def classify(sent: Sent, response: Response) -> Classification:
     return found
 
 
-def classify_error(sent: Sent, error: TransportError, *, sent_before: bool) -> Classification:
-    """A request that brought no answer. `sent_before`: an earlier request of this attempt did arrive, or may have."""
+def classify_error(sent: SentRequest, error: TransportError, *, sent_before: bool) -> Classification:
+    """Classify a request without an answer. `sent_before`: an earlier request of this attempt may have arrived."""
     detail = f"{sent.call}: {error.reason}"
     if isinstance(error, ConnectError):
         return Classification(Verdict.UNFIT, detail, unsent=not sent_before, outcome_unknown=sent.outcome_unknown)
@@ -76,13 +84,15 @@ def classify_error(sent: Sent, error: TransportError, *, sent_before: bool) -> C
     return Classification(Verdict.UNFIT if unfit else Verdict.RETRY, detail, outcome_unknown=True)
 
 
-def _rule(kind: Kind, status: int) -> Rule:
-    rules = CREATE if kind is Kind.CREATE else STATUS
-    return rules.get(status) or BY_CLASS.get(status // 100, RETRY_OUTCOME_UNKNOWN)
+def _rule(kind: MessageKind, status: int) -> Rule:
+    rules = CREATE_RULES if kind is MessageKind.CREATE else STATUS_RULES
+    return rules.get(status) or RULES_BY_CLASS.get(status // 100, RETRY_OUTCOME_UNKNOWN)
 
 
-def classified(sent: Sent, rule: Rule, detail: str, response: Response, status: int | None = None) -> Classification:
-    """A response by its rule; `status` is that of the message's own answer, where this one is a look's."""
+def classified(
+    sent: SentRequest, rule: Rule, detail: str, response: Response, status: int | None = None
+) -> Classification:
+    """Classify a response by a rule; `status` replaces the response's own if the response is that of a lookup."""
     verdict = rule.verdict
     if verdict is Verdict.HOLD and sent.one_token:
         verdict = Verdict.UNFIT
@@ -98,14 +108,14 @@ def classified(sent: Sent, rule: Rule, detail: str, response: Response, status: 
     )
 
 
-def elsewhere(response: Response) -> str:
-    """Where a redirect leads, for people."""
+def redirect_target(response: Response) -> str:
+    """Return where a redirect leads, as a suffix for a text."""
     location = response.headers.get("Location")
     return f" to {location}" if location and response.status in REDIRECTS else ""
 
 
-def _not_from_there(media_id: str, response: Response) -> str | None:
-    """Why a 2xx cannot come from the annotations API, which answers with JSON or without a body; None where it can."""
+def _foreign_content(media_id: str, response: Response) -> str | None:
+    """Return what shows that a 2xx is not from the annotations API, which sends JSON or no body; None if it may be."""
     is_json = response.media_type == "application/json" or response.media_type.endswith("+json")
     if response.media_type == "application/problem+json":
         return "a problem document"
@@ -121,7 +131,7 @@ def _not_from_there(media_id: str, response: Response) -> str | None:
 
 
 def _is_error(media_id: str, content: Any) -> bool:
-    """Whether a JSON object tells of an error and is not the record of the media item, which may hold one."""
+    """Whether a JSON object reports an error. The media item's record may have a field "error" and is no report."""
     if not isinstance(content, dict) or content.get("id") == media_id:
         return False
     if any(content.get(name) for name in ("error", "errors")) or content.get("success") is False:

@@ -1,84 +1,62 @@
-"""The requests of one delivery or look: one user, one deadline, one token (and one fresh one, if that is refused)."""
+"""The requests of one delivery or lookup: for one user, with one deadline and one token, renewed once if refused."""
 
-import requests
-
-from app.annotations.deadline import DeadlineSession, Endpoint
-from app.annotations.replies import NETWORK_ERRORS, Response, TransportError, read_response, transport_error
 from app.annotations.tokens import TokenSource
+from app.http_exchange.deadline import DeadlineSession
+from app.http_exchange.exchange import exchange
+from app.http_exchange.responses import Response, TransportError
 from app.process.version import USER_AGENT
 
 UNAUTHORIZED = 401
 
 
-class Conversation:
-    """Ends at `ends_at` on the monotonic clock, whatever is asked in it.
+class Exchange:
+    """Requests for one user that all end by `ends_at` on the monotonic clock.
 
-    `tokens_used` are its secrets. `sent` says that some request may have arrived; `outcome_unknown` that one was sent
-    of which nothing was heard, though another followed it.
+    `tokens_used` are its secrets. `sent` says that some request may have arrived, `outcome_unknown` that a request got
+    no answer and was repeated.
     """
 
-    def __init__(
-        self, session: DeadlineSession, endpoint: Endpoint, tokens: TokenSource, user_id: str, *, ends_at: float
-    ) -> None:
+    def __init__(self, session: DeadlineSession, tokens: TokenSource, user_id: str, *, ends_at: float) -> None:
         self._session = session
-        self._endpoint = endpoint
         self._tokens = tokens
         self._user_id = user_id
-        session.exchange.ends_at = ends_at
+        session.state.ends_at = ends_at
         self.tokens_used = [tokens.token_for(user_id)]
         self.sent = False
         self.outcome_unknown = False
 
     def call(self, method: str, path: str) -> str:
-        """How a request is named to people."""
-        return f"{method} {self._endpoint.base}{path}"
+        """Return the method and path of a request, for people."""
+        return f"{method} {self._session.endpoint.base}{path}"
 
-    def ask(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None) -> Response:
-        """Send it, with a fresh token should the first be refused; raises TransportError."""
-        reply = self._ask(method, path, headers or {}, body)
-        if reply.status == UNAUTHORIZED and len(self.tokens_used) == 1:
+    def send(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> Response:
+        """Send a request, again with a fresh token if the first is refused. Raises TransportError."""
+        response = self._send_once(method, path, headers or {}, body)
+        if response.status == UNAUTHORIZED and len(self.tokens_used) == 1:
             self.tokens_used.append(self._tokens.token_for(self._user_id, fresh=True))
-            reply = self._ask(method, path, headers or {}, body)
-        return reply
+            response = self._send_once(method, path, headers or {}, body)
+        return response
 
-    def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Response:
+    def _send_once(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Response:
         common = {
             "Authorization": f"Bearer {self.tokens_used[-1]}",
             "User-Agent": USER_AGENT,
             "Accept": "application/json",
             "Accept-Encoding": "identity",
         }
-        request = self._prepared(method, path, common | headers, body)
         try:
-            return self._send(request)
+            return self._perform(method, path, common | headers, body)
         except TransportError as error:
             if not error.stale:
                 raise
-            # The same key again: a second one of what did arrive after all changes nothing.
+            # The repeated request has the same idempotency key, so it changes nothing if the first one arrived.
             self.outcome_unknown = True
-            return self._send(request)
+            return self._perform(method, path, common | headers, body)
 
-    def _prepared(
-        self, method: str, path: str, headers: dict[str, str], body: bytes | None
-    ) -> requests.PreparedRequest:
-        """As Request.prepare makes it, without taking apart and quoting again a URL whose parts are known to be good:
-        that took a tenth of the time of a send."""
-        request = requests.PreparedRequest()
-        request.method = method
-        request.url = f"{self._endpoint.origin}{self._endpoint.base}{path}"
-        request.prepare_headers(headers)
-        request.prepare_body(body, None)
-        return request
-
-    def _send(self, request: requests.PreparedRequest) -> Response:
-        exchange = self._session.exchange
-        exchange.begin()
+    def _perform(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Response:
         try:
-            with self._session.send(
-                request, stream=True, allow_redirects=False, timeout=exchange.time_left()
-            ) as response:
-                return read_response(response, exchange)
-        except NETWORK_ERRORS as error:
-            raise transport_error(error, exchange, self._endpoint.origin) from error
+            return exchange(self._session, method, path, headers, body)
         finally:
-            self.sent = self.sent or exchange.sent
+            self.sent = self.sent or self._session.state.sent

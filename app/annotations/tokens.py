@@ -1,7 +1,7 @@
-"""The tokens with which the dispatcher speaks to the annotations service.
+"""The tokens for requests to the annotations service.
 
-A token is made for each send and kept nowhere, so that none can be found at rest, and none goes stale in a backlog.
-No secret and no token appears in a repr or in the text of an error.
+A token is minted for each request and stored nowhere, so none can leak from the database or expire in the outbox. No
+secret or token appears in a repr or in an error's text.
 """
 
 import time
@@ -14,26 +14,26 @@ from app.errors import SettingsError
 
 MAX_LIFETIME_SECONDS = 300
 ACTOR = "detections"
-"""What the claim `act.sub` of a minted token says: who acts for its user."""
+"""The claim `act.sub` of a minted token: the service that acts for the user."""
 
 RESERVED_CLAIMS = frozenset({"act", "aud", "exp", "iat", "iss", "jti", "nbf"})
 
 
 class TokenSource(Protocol):
-    """Where a token for one send comes from; `is_one_for_all` says that it is the same for every user."""
+    """A source of tokens; `is_shared` says that all users have the same token."""
 
     @property
-    def is_one_for_all(self) -> bool: ...
+    def is_shared(self) -> bool: ...
 
     def token_for(self, user_id: str, *, fresh: bool = False) -> str:
-        """A token to act for that user; `fresh` says that the one given before was refused."""
+        """Return a token to act for a user; `fresh` says that the previous one was refused."""
         ...
 
 
 class StaticToken:
-    """One token for every user, as the settings give it; raises SettingsError if it cannot stand in a header."""
+    """One token for all users, from the settings. Raises SettingsError if it is not fit for a header."""
 
-    is_one_for_all = True
+    is_shared = True
 
     def __init__(self, token: str) -> None:
         if not token or not all("!" <= character <= "~" for character in token):
@@ -41,7 +41,7 @@ class StaticToken:
         self._token = token
 
     def token_for(self, user_id: str, *, fresh: bool = False) -> str:
-        """The one token: there is no fresher one."""
+        """Return the token; there is no fresher one."""
         return self._token
 
     def __repr__(self) -> str:
@@ -49,14 +49,14 @@ class StaticToken:
 
 
 class MintedTokens:
-    """Tokens signed with the secret that the suite shares, each valid for `lifetime` seconds from its `iat`.
+    """Tokens signed with the suite's shared secret, valid for `lifetime` seconds from `iat`.
 
-    `identity_claim` carries the user, `act.sub` says that this service acts for them. A fifth of the lifetime lies in
-    the past when the token is made: a service whose clock is behind ours by less than that still takes it. A clock
-    further off cannot be helped: dating tokens by the other side's word would let it ask for one that never expires.
+    `identity_claim` names the claim with the user id; `act.sub` says that this service acts for the user. `iat` is a
+    fifth of the lifetime in the past, so that a service whose clock is behind by less than that accepts the token.
+    Tokens are never dated by the other side's clock, because it could then ask for one that never expires.
     """
 
-    is_one_for_all = False
+    is_shared = False
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class MintedTokens:
         self._clock = clock
 
     def token_for(self, user_id: str, *, fresh: bool = False) -> str:
-        """A new token each time (about 15 µs), so a fresh one differs only in its times."""
+        """Return a new token; minting takes about 15 µs, so tokens are not cached."""
         issued_at = int(self._clock()) - self._lifetime // 5
         claims = {
             **self._addressing,

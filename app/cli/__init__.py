@@ -1,19 +1,19 @@
-"""The commands: `flask detect …`, `flask outbox …`, `flask media …` and `flask token`."""
+"""The commands `flask detect`, `flask outbox`, `flask media` and `flask token`."""
 
 import click
 
-from app.cli.detect import detect
-from app.cli.detect_cancel import cancel
-from app.cli.detect_file import detect_file
-from app.cli.media import media
-from app.cli.media_folders import accept_folders
-from app.cli.media_records import list_media, show_media
-from app.cli.media_relocate import relocate
-from app.cli.media_upload import upload
-from app.cli.media_verify import verify
-from app.cli.outbox import outbox
-from app.cli.outbox_resend import resend
-from app.cli.outbox_verify import verify as verify_outbox
+from app.cli.detect.cancel import cancel
+from app.cli.detect.file import detect_file
+from app.cli.detect.group import detect
+from app.cli.media.accept_folders import accept_folders
+from app.cli.media.group import media
+from app.cli.media.records import list_media, show_media
+from app.cli.media.relocate import relocate
+from app.cli.media.upload import upload
+from app.cli.media.verify import verify
+from app.cli.outbox.group import outbox
+from app.cli.outbox.resend import resend
+from app.cli.outbox.verify import verify as verify_outbox
 from app.cli.token import token
 
 for command in (detect_file, cancel):
@@ -24,13 +24,13 @@ for command in (resend, verify_outbox):
     outbox.add_command(command)
 
 COMMANDS: tuple[click.Command, ...] = (outbox, media, detect, token)
-"""What the factory gives to `flask`."""
+"""The commands that the factory adds to `flask`."""
 
 
-def is_looked_up() -> bool:
-    """Whether `flask` imports the application to find one of these commands, and not to serve or inspect it.
+def is_resolving_command() -> bool:
+    """Return whether `flask` imports the application only to resolve one of these commands.
 
-    The command's own context comes only when it has been found.
+    The command's own context exists only after it was resolved.
     """
     context = click.get_current_context(silent=True)
     return context is not None and context.parent is None

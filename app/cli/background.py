@@ -1,30 +1,30 @@
-"""Background work as a command of its own: it ends in order when a supervisor, or Ctrl-C, asks for it."""
+"""Runs background work as a command that stops in order at SIGTERM or SIGINT."""
 
 import signal
 import threading
 from collections.abc import Sequence
 
 from app.cli.output import note
-from app.current import services
+from app.current import get_services
 from app.process.background import Background
 
 
 def check_database() -> None:
-    """Say what is worth knowing about the database; raises DatabaseUnfit where a person has to change something."""
-    noticed = services().database.check()
-    if noticed:
-        note(noticed)
+    """Print the database's warning, if any. Raises DatabaseUnfit if a person has to change something."""
+    warning = get_services().database.check()
+    if warning:
+        note(warning)
 
 
-def run_until_stopped(parts: Sequence[Background], said: str) -> None:
-    """Start the parts, say so, and stop them in the same order at SIGTERM or SIGINT."""
+def run_until_stopped(parts: Sequence[Background], message: str) -> None:
+    """Start the parts, print `message`, and stop the parts in the same order at SIGTERM or SIGINT."""
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopped.set())
-    services().database.condition.is_logged = True  # this command does not end with what it meets
+    get_services().database.health.is_logged = True  # this command survives database errors, so log them
     for part in parts:
         part.start()
-    note(said)
+    note(message)
     stopped.wait()
     for part in parts:
         part.stop()

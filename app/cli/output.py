@@ -1,4 +1,4 @@
-"""How commands speak: results on standard output, as a table or one JSON document; all else on standard error."""
+"""Output of commands: results on standard output as a table or one JSON document, everything else on standard error."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,12 +22,12 @@ LABEL_COLUMN = Column(no_wrap=True, overflow="ellipsis", max_width=36)
 
 
 def show_json(document: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def stream_json(name: str, items: Iterable[Any], rest: Callable[[], dict[str, Any]]) -> None:
-    """One JSON document on standard output, whose list `name` is written as it comes; `rest` is asked at the end."""
+    """Print one JSON document whose list `name` is written item by item; `rest` gives the other members at the end."""
     click.echo(f'{{\n  "{name}": [', nl=False)
     separator = "\n"
     for item in items:
@@ -43,26 +43,26 @@ def show_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[object]],
     *,
-    spare: Sequence[str] = (),
+    optional: Sequence[str] = (),
     title: str | None = None,
     err: bool = False,
 ) -> None:
-    """A table, on standard error with `err`.
+    """Print a table, on standard error with `err`.
 
-    On a terminal only its last column may take several lines; where the others alone are too wide, the `spare` ones are
-    left out, the first of them first, and that is said. If that does not help, each row is shown as a block of its own,
-    one column a line. Where it is piped each row is one line, however long.
+    On a terminal only the last column wraps. If the others are too wide, columns of `optional` are omitted, first ones
+    first, with a note; if that is not enough, each row is printed as a block with one column per line. When piped, each
+    row is one line of any length.
     """
     console = Console(stderr=err, highlight=False, emoji=False)
     if not console.is_terminal:
         console = Console(stderr=err, highlight=False, emoji=False, width=PIPED_WIDTH)
     cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
-    left_out = _left_out(columns, cells, spare, console.width)
-    if left_out:
-        note(f"Too narrow for {', '.join(left_out)}; --json has all.")
-        cells = [[cell for column, cell in zip(columns, row, strict=True) if column not in left_out] for row in cells]
-        columns = [column for column in columns if column not in left_out]
-    if _narrowest(columns, cells) > console.width:
+    omitted = _omitted(columns, cells, optional, console.width)
+    if omitted:
+        note(f"Omitted for width: {', '.join(omitted)}; --json prints all columns.")
+        cells = [[cell for column, cell in zip(columns, row, strict=True) if column not in omitted] for row in cells]
+        columns = [column for column in columns if column not in omitted]
+    if _minimum_width(columns, cells) > console.width:
         content = _blocks(columns, cells)
     else:
         content = Table(box=None, pad_edge=False, show_header=any(columns))
@@ -75,19 +75,21 @@ def show_table(
     console.print(content, markup=False)
 
 
-def _narrowest(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """The width below which a table cannot be read."""
+def _minimum_width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Return the width below which the table cannot be read."""
     widths = [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
     return sum(widths[:-1]) + 2 * len(widths[:-1]) + min(widths[-1], READABLE_WIDTH)
 
 
-def _left_out(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], width: int) -> Sequence[str]:
-    """As many of `spare`, from its beginning, as must go; none where even that would not make room."""
-    for count in range(len(spare) + 1):
-        kept = [number for number, column in enumerate(columns) if column not in spare[:count]]
-        rest = [[row[number] for number in kept] for row in rows]
-        if _narrowest([columns[number] for number in kept], rest) <= width:
-            return spare[:count]
+def _omitted(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], optional: Sequence[str], width: int
+) -> Sequence[str]:
+    """Return the columns to omit: as few of `optional` as needed, or none if even all are not enough."""
+    for count in range(len(optional) + 1):
+        shown = [number for number, column in enumerate(columns) if column not in optional[:count]]
+        rest = [[row[number] for number in shown] for row in rows]
+        if _minimum_width([columns[number] for number in shown], rest) <= width:
+            return optional[:count]
     return ()
 
 
@@ -104,20 +106,21 @@ def _blocks(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def printable(text: str) -> str:
-    """The text on one line, without what would move a terminal's cursor or cannot be encoded."""
+    """Return the text on one line, without characters that move a terminal's cursor or cannot be encoded."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def note(text: str) -> None:
-    """Progress or a warning, on standard error."""
+    """Print progress or a warning on standard error."""
     click.echo(text, err=True)
 
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Gives a function to call with what is done and the total, None where that is unknown.
+    """Yield a function to call with the amount done and the total, None if unknown.
 
-    A bar on a terminal, with warnings above it in words; no bar, and the log as ever, where standard error is piped.
+    On a terminal it shows a bar, with warnings as sentences above it. When standard error is piped, there is no bar and
+    logs are unchanged.
     """
     console = Console(stderr=True)
     bar = Progress(
@@ -137,12 +140,12 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
 
 
 def _above(console: Console) -> Callable[[str], None]:
-    """Says things above a bar; what is said again and again, as at each try through an outage, is said once."""
-    said: set[str] = set()
+    """Return a function that prints above the bar, each text once however often it is repeated."""
+    printed: set[str] = set()
 
     def say(text: str) -> None:
-        if text not in said:
-            said.add(text)
+        if text not in printed:
+            printed.add(text)
             console.print(text, style="yellow", markup=False, highlight=False)
 
     return say

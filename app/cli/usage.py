@@ -1,12 +1,12 @@
-"""The end of every `--help`: examples that can be copied, and what the exit codes mean."""
+"""The end of each command's help: examples and exit codes."""
 
 from collections.abc import Mapping
 
-_ALWAYS = {1: "something failed; the one line on standard error says what", 2: "wrong usage"}
+_ALWAYS = {1: "failed; the line on standard error says why", 2: "wrong usage"}
 
 
 def usage(*examples: str, exits: Mapping[int, str]) -> str:
-    """An epilogue for click. `exits` adds to 1 (failed) and 2 (wrong usage), or says more about them."""
+    """Return an epilogue for click. `exits` adds exit codes or replaces the texts of 1 (failed) and 2 (wrong usage)."""
     codes = sorted({**_ALWAYS, **exits}.items())
     paragraphs = (
         ("Examples:", [f"  {example}" for example in examples]),

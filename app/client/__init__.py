@@ -1,4 +1,4 @@
-"""A client of this service's own HTTP API, for machines that have files and a bad link: nothing of the service is here.
+"""A client of this service's HTTP API, for machines with unreliable links.
 
-It knows no database, no settings and no Flask, so that it works on a laptop.
+It needs no database, settings or Flask, so that it also works on a laptop.
 """

@@ -1,4 +1,4 @@
-"""One request and its answer, with a deadline and a token; every failure is one of two exceptions."""
+"""One request and its response, with a timeout and a token. Every failure is one of two exceptions."""
 
 import json
 import time
@@ -15,18 +15,21 @@ from urllib3.exceptions import HTTPError
 from app.errors import DetectionsError
 from app.formats.retry_after import retry_after_seconds
 
-MAX_ANSWER_BYTES = 1 << 20
+MAX_RESPONSE_BYTES = 1 << 20
 
 Document = Mapping[str, Any]
 _NETWORK_ERRORS = (requests.RequestException, HTTPError, OSError)
 _SUCCESS = range(200, 300)
 _SERVER_ERRORS = range(500, 600)
-_MAY_PASS = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.LOCKED, HTTPStatus.TOO_MANY_REQUESTS)
+_TRANSIENT_STATUSES = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.LOCKED, HTTPStatus.TOO_MANY_REQUESTS)
 
 
-class ServiceRefused(DetectionsError):
-    """An answer that is no success. `retry_after` is in seconds, None where the service did not say; `offset` is the
-    one that a resumable upload has, in bytes, where the answer names it."""
+class ServiceError(DetectionsError):
+    """A response without a success status.
+
+    `retry_after` is in seconds, None if absent. `offset` is the offset of a resumable upload in bytes, if the response
+    has it.
+    """
 
     def __init__(
         self, status: int, reason: str, retry_after: float | None = None, *, offset: int | None = None
@@ -37,31 +40,31 @@ class ServiceRefused(DetectionsError):
         self.offset = offset
 
     @property
-    def may_pass(self) -> bool:
-        """The same request may succeed later without anybody doing anything."""
-        is_passing_failure = self.status in _SERVER_ERRORS and self.status != HTTPStatus.INSUFFICIENT_STORAGE
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed later."""
+        is_transient_server_error = self.status in _SERVER_ERRORS and self.status != HTTPStatus.INSUFFICIENT_STORAGE
         is_wrong_offset = self.status == HTTPStatus.CONFLICT and self.offset is not None
-        return self.status in _MAY_PASS or is_passing_failure or is_wrong_offset
+        return self.status in _TRANSIENT_STATUSES or is_transient_server_error or is_wrong_offset
 
 
-class ServiceSilent(DetectionsError):
-    """No whole answer came: no connection, a broken one, or silence."""
+class ServiceUnreachable(DetectionsError):
+    """No complete response was received: no connection, a broken connection or a timeout."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A success: its header fields, whose names compare without case, and its JSON; empty where it has none."""
+class Response:
+    """A successful response: its headers (case-insensitive) and its JSON object, empty if there is none."""
 
     headers: Mapping[str, str]
     document: Document
 
     def number(self, name: str) -> int | None:
-        """A header field that counts bytes; None where it is missing or says something else."""
+        """Return a header with a byte count, or None if it is missing or not a number."""
         return _number(self.headers.get(name))
 
 
 class _Bearer(AuthBase):
-    """As `auth`, so that no password of a .netrc file takes its place."""
+    """Authentication by token; as `auth`, so that requests does not use a password from .netrc."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -77,27 +80,27 @@ class _AuthorizedSession(requests.Session):
         self.auth = _Bearer(token)
 
 
-class Exchanges:
-    """Requests to the service at `url` with one token; `silence` is how many seconds of it end a request.
+class HttpSession:
+    """Requests to the service at `url` with one token. `timeout` is in seconds without any byte.
 
-    Proxies are used as the environment says.
+    Proxies of the environment are used.
     """
 
-    def __init__(self, url: str, token: str, silence: float) -> None:
+    def __init__(self, url: str, token: str, timeout: float) -> None:
         self._url = url.rstrip("/")
-        self._silence = silence
+        self._timeout = timeout
         self._session = _AuthorizedSession(token)
 
     def close(self) -> None:
         self._session.close()
 
-    def ask(self, method: str, path: str, *, patience: float = 0.0, **options: Any) -> Answer:
-        """Send a request, with `patience` more seconds for its answer, and `options` as `requests` takes them.
+    def request(self, method: str, path: str, *, extra_timeout: float = 0.0, **options: Any) -> Response:
+        """Send a request. `extra_timeout` is added to `timeout` for the response; `options` are those of requests.
 
-        Raises ServiceRefused or ServiceSilent.
+        Raises ServiceError or ServiceUnreachable.
         """
-        # The first of the two also bounds each write, so a stalled upload ends as well.
-        timeouts = (self._silence, self._silence + patience)
+        # The connect timeout also bounds each write, so a stalled upload ends too.
+        timeouts = (self._timeout, self._timeout + extra_timeout)
         try:
             response = self._session.request(
                 method,
@@ -108,30 +111,30 @@ class Exchanges:
                 **options,
             )
             with closing(response):
-                content = response.raw.read(MAX_ANSWER_BYTES, decode_content=True)
+                content = response.raw.read(MAX_RESPONSE_BYTES, decode_content=True)
         except _NETWORK_ERRORS as error:
-            raise ServiceSilent(_reason(error)) from error
-        document = _parsed(content)
+            raise ServiceUnreachable(_reason(error)) from error
+        document = _parse(content)
         if response.status_code not in _SUCCESS:
-            raise _refusal(response, document)
-        return Answer(response.headers, document)
+            raise _error_of_response(response, document)
+        return Response(response.headers, document)
 
 
 def expect(document: object, *names: str) -> Document:
-    """The document, which must have these members; raises ServiceRefused."""
+    """Return the document if it has these members. Raises ServiceError otherwise."""
     if not isinstance(document, Mapping) or not all(name in document for name in names):
-        raise ServiceRefused(HTTPStatus.OK, "the answer is not one of this service; is the address right?")
+        raise ServiceError(HTTPStatus.OK, "the response is not from this service; check the address")
     return document
 
 
-def refusal_of(problem: Document) -> ServiceRefused:
-    """The refusal that a problem document tells of, as if it were the answer."""
+def error_of_problem(problem: Document) -> ServiceError:
+    """Return the error that a problem document describes."""
     status = problem.get("status")
     status = status if isinstance(status, int) else HTTPStatus.BAD_REQUEST
-    return ServiceRefused(status, f"{status}: {_said(problem) or 'no reason given'}")
+    return ServiceError(status, f"{status}: {_description(problem) or 'no reason given'}")
 
 
-def _parsed(content: bytes) -> Document:
+def _parse(content: bytes) -> Document:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
@@ -139,16 +142,16 @@ def _parsed(content: bytes) -> Document:
     return document if isinstance(document, dict) else {}
 
 
-def _refusal(response: requests.Response, document: Document) -> ServiceRefused:
+def _error_of_response(response: requests.Response, document: Document) -> ServiceError:
     headers, status = response.headers, response.status_code
-    said = _said(document) or response.reason or "no reason given"
+    reason = _description(document) or response.reason or "no reason given"
     if "Location" in headers and status in range(300, 400):
-        said = f"the address leads on to {headers['Location']}; give the one that it ends at"
+        reason = f"the address redirects to {headers['Location']}; use that address"
     wait = retry_after_seconds(headers.get("Retry-After"), headers.get("Date"), time.time())
-    return ServiceRefused(status, f"{status}: {said}", wait, offset=_number(headers.get("Upload-Offset")))
+    return ServiceError(status, f"{status}: {reason}", wait, offset=_number(headers.get("Upload-Offset")))
 
 
-def _said(document: Document) -> object:
+def _description(document: Document) -> object:
     return document.get("detail") or document.get("title")
 
 
@@ -157,10 +160,10 @@ def _number(text: str | None) -> int | None:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost words: the outer ones repeat the address and name classes of the library."""
+    """Return the message of the innermost error; outer ones repeat the address and name library classes."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "no response in time"
     words = error.strerror if isinstance(error, OSError) and error.errno else str(error)
     return words or type(error).__name__

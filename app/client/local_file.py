@@ -1,4 +1,4 @@
-"""A file about to be sent: checked as the service would, identified, and read from disk piece by piece."""
+"""A local file to upload: checked as the service would, identified, and read in chunks."""
 
 import os
 import stat
@@ -13,16 +13,16 @@ from app.media.hashing import media_id_of_file
 from app.media.types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 
 OnBytes = Callable[[int], None]
-"""Called with how many bytes of the file have been read for sending, counted from the file's start."""
+"""Called with the number of bytes read for sending, counted from the file's start."""
 
 
-class FileUnfit(DetectionsError):
-    """The file cannot be uploaded, whatever the network does."""
+class UnusableFile(DetectionsError):
+    """The file cannot be uploaded, regardless of the network."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """An open file with its id; `size` is in bytes, `modified_ns` the time of its last change, in ns since 1970."""
+    """An open file with its id. `size` is in bytes; `modified_ns` is its modification time in ns since 1970."""
 
     name: str
     content_type: str
@@ -32,25 +32,25 @@ class LocalFile:
     _fd: int
 
     def checksum(self) -> str:
-        """The checksum that the service keeps of such a file; reads the whole of it. Raises FileUnfit."""
+        """Return the checksum that the service keeps of the file; reads the whole file. Raises UnusableFile."""
         try:
             return checksum_of_file(self._fd)
         except OSError as error:
-            raise FileUnfit(f"cannot be read: {error.strerror}") from error
+            raise UnusableFile(f"cannot be read: {error.strerror}") from error
 
     def body(self, on_bytes: OnBytes, offset: int = 0, size: int | None = None) -> "FileBody":
-        """Its bytes from `offset` on, `size` of them or all, for one request."""
+        """Return a request body with its bytes from `offset` on: `size` of them, or all."""
         return FileBody(self._fd, offset, self.size if size is None else offset + size, on_bytes)
 
     def check_unchanged(self) -> None:
-        """Raise FileUnfit where the file is no longer the one that was opened: parts of two states are no file."""
+        """Raise UnusableFile if the file has changed since it was opened, because parts of two versions are no file."""
         status = os.fstat(self._fd)
         if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
-            raise FileUnfit("was changed while it was sent")
+            raise UnusableFile("changed while it was sent")
 
 
 class FileBody:
-    """What `requests` takes as a body of known length; the file is never in memory as a whole."""
+    """A request body of known length for requests; the file is never completely in memory."""
 
     def __init__(self, fd: int, start: int, end: int, on_bytes: OnBytes) -> None:
         self._fd = fd
@@ -63,47 +63,47 @@ class FileBody:
         return self._size
 
     def __iter__(self) -> Iterator[bytes]:
-        while piece := self.read(1 << 16):
-            yield piece
+        while chunk := self.read(1 << 16):
+            yield chunk
 
     def read(self, size: int) -> bytes:
-        """The next bytes, none of them past the length that was announced. Raises FileUnfit."""
-        wanted = min(size, self._end - self._position)
+        """Return the next bytes within the announced length. Raises UnusableFile."""
+        count = min(size, self._end - self._position)
         try:
-            piece = os.pread(self._fd, wanted, self._position)
+            chunk = os.pread(self._fd, count, self._position)
         except OSError as error:
-            raise FileUnfit(f"cannot be read: {error.strerror}") from error
-        if wanted and not piece:
-            raise FileUnfit(f"was cut to {self._position} bytes while it was sent")
-        self._position += len(piece)
+            raise UnusableFile(f"cannot be read: {error.strerror}") from error
+        if count and not chunk:
+            raise UnusableFile(f"was truncated to {self._position} bytes while it was sent")
+        self._position += len(chunk)
         self._on_bytes(self._position)
-        return piece
+        return chunk
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[LocalFile]:
-    """The file, checked and identified; raises FileUnfit, or UnsupportedMedia where the service would not take it."""
+def open_local_file(path: Path) -> Iterator[LocalFile]:
+    """Open, check and identify a file. Raises UnusableFile, or UnsupportedMedia if the service would refuse it."""
     extension = extension_of(path.name)
     try:
-        # A pipe of that name would have opening wait for a writer.
+        # O_NONBLOCK, because opening a named pipe would wait for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise FileUnfit(f"cannot be opened: {error.strerror}") from error
+        raise UnusableFile(f"cannot be opened: {error.strerror}") from error
     try:
-        yield _identified(fd, path.name, extension)
+        yield _identify(fd, path.name, extension)
     finally:
         os.close(fd)
 
 
-def _identified(fd: int, name: str, extension: str) -> LocalFile:
+def _identify(fd: int, name: str, extension: str) -> LocalFile:
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise FileUnfit("is no file with content of its own")
+            raise UnusableFile("is not a regular file")
         if not status.st_size:
-            raise FileUnfit("is empty")
+            raise UnusableFile("is empty")
         check_first_bytes(extension, os.pread(fd, HEAD_BYTES, 0))
         content_type = MEDIA_TYPES[extension].content_type
         return LocalFile(name, content_type, media_id_of_file(fd), status.st_size, status.st_mtime_ns, fd)
     except (OSError, EOFError) as error:
-        raise FileUnfit(f"cannot be read: {error}") from error
+        raise UnusableFile(f"cannot be read: {error}") from error

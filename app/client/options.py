@@ -1,4 +1,4 @@
-"""What a client wants done with a file once the service has it."""
+"""What the service should do with an uploaded file."""
 
 import base64
 import os
@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadOptions:
-    """Whether objects are detected, above which confidence (a fraction), in a frame every so many seconds of a video,
-    and in a new run even where there is a result; None leaves the choice to the service."""
+    """Options of an upload; None leaves the choice to the service.
+
+    `detect` starts a run, with detections of at least `confidence` (0..1) in a frame every `frame_interval` seconds of
+    a video. `rerun` starts a new run even if there is a result.
+    """
 
     detect: bool = True
     confidence: float | None = None
@@ -17,17 +20,17 @@ class UploadOptions:
     rerun: bool = False
 
     def parameters(self) -> dict[str, str]:
-        """As the query of a request that detects."""
-        return dict(self._told())
+        """Return the query parameters of a detection request."""
+        return dict(self._set_parameters())
 
     def metadata(self, name: str) -> str:
-        """As `Upload-Metadata`, together with the file's name; bytes of the name that are not UTF-8 become U+FFFD."""
-        # A tus client says UTF-8, and a file of an old disk or camera may be named in another encoding.
-        told = {"filename": os.fsencode(name).decode(errors="replace"), "detect": str(self.detect).lower()}
-        pairs = (told | self.parameters()).items()
+        """Return `Upload-Metadata` with the file's name; bytes that are not UTF-8 become U+FFFD."""
+        # tus requires UTF-8, but names from old disks or cameras may use another encoding.
+        values = {"filename": os.fsencode(name).decode(errors="replace"), "detect": str(self.detect).lower()}
+        pairs = (values | self.parameters()).items()
         return ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in pairs)
 
-    def _told(self) -> Iterator[tuple[str, str]]:
+    def _set_parameters(self) -> Iterator[tuple[str, str]]:
         if not self.detect:
             return
         if self.confidence is not None:

@@ -1,16 +1,16 @@
-"""What is told of a file on its way, to whoever shows it."""
+"""The interface for reporting an upload's progress."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told as an upload goes on; nothing may be raised."""
+    """Receives an upload's progress. Its methods must not raise."""
 
     def sent(self, count: int) -> None:
-        """So many bytes from the file's start are on their way or there; 0 where it begins anew."""
+        """`count` bytes from the file's start were sent; 0 when it starts again."""
 
     def resumed(self, offset: int) -> None:
-        """The upload goes on behind this many bytes, which the service has already."""
+        """The upload continues after `offset` bytes that the service already has."""
 
-    def waits(self, why: str, seconds: float) -> None:
-        """An attempt failed, and the next one begins after so many seconds."""
+    def waits(self, reason: str, seconds: float) -> None:
+        """An attempt failed; the next one starts in `seconds`."""

@@ -1,4 +1,4 @@
-"""Which files are meant: those named, and those with a known extension below folders that are named."""
+"""Selects the files to upload: those named, and those with a known extension in named folders."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,34 +8,33 @@ from app.errors import UnsupportedMedia
 from app.media.types import extension_of
 
 
-def selected(paths: Sequence[Path]) -> tuple[list[Path], int]:
-    """Files in the order given, each once, a folder's by name; and how many in folders were passed over.
+def select_files(paths: Sequence[Path]) -> tuple[list[Path], int]:
+    """Return the files in the given order, each once, and the number of files in folders that were skipped.
 
-    Hidden files and folders are no part of a folder's files, and links to folders are not followed. A file that is
-    named itself is taken whatever its extension, so that it is reported and not passed over. Raises OSError where a
-    folder cannot be listed.
+    A folder's files are sorted by name. Hidden files and folders are skipped, and links to folders are not followed. A
+    named file is selected whatever its extension, so that it is reported. Raises OSError if a folder cannot be listed.
     """
     files: dict[Path, None] = {}
-    others = 0
+    skipped = 0
     for path in paths:
         if not path.is_dir():
             files[path] = None
             continue
-        for file in _below(path):
+        for file in _files_below(path):
             if _has_known_extension(file):
                 files[file] = None
             else:
-                others += 1
-    return list(files), others
+                skipped += 1
+    return list(files), skipped
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder, onerror=_stop):
+def _files_below(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
 
 
-def _stop(error: OSError) -> None:
+def _raise(error: OSError) -> None:
     raise error
 
 

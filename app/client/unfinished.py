@@ -1,7 +1,7 @@
-"""Which resumable uploads are unfinished, remembered from one run of a command to the next.
+"""Remembers unfinished resumable uploads between runs of the command.
 
-Below the user's state folder each of them has a file of a few bytes, the upload's id; nothing of what is uploaded is in
-it. Its lock keeps a second command that sends the same file from going on with the same upload.
+Each has a small file in the user's state folder that contains the upload's id and nothing of the uploaded content. Its
+lock prevents a second command that sends the same file from using the same upload.
 """
 
 import fcntl
@@ -12,16 +12,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-FORGOTTEN_AFTER = 30 * 86400.0
-"""Seconds after which no service has an unfinished upload any more."""
+MAX_AGE_SECONDS = 30 * 86400.0
+"""Seconds after which no service still has an unfinished upload."""
 
 _MAX_ID_BYTES = 200
 
 
-class Remembered:
-    """The id of one upload, None where there is none yet; on disk as well where `fd` is a file.
+class SavedUpload:
+    """The id of one upload, None if there is none; also stored in the file `fd`, if given.
 
-    A disk that refuses costs a later run its progress, and no more.
+    Disk errors are ignored: they only cost a later run its progress.
     """
 
     def __init__(self, fd: int | None) -> None:
@@ -31,15 +31,15 @@ class Remembered:
             with suppress(OSError):
                 self.upload_id = os.pread(fd, _MAX_ID_BYTES, 0).decode(errors="replace") or None
 
-    def remember(self, upload_id: str) -> None:
-        """An upload was begun."""
+    def save(self, upload_id: str) -> None:
+        """Save the id of a new upload."""
         self.upload_id = upload_id
         if self._fd is not None:
             with suppress(OSError):
                 os.pwrite(self._fd, upload_id.encode(), 0)
 
-    def forget(self) -> None:
-        """The upload has ended."""
+    def delete(self) -> None:
+        """Delete the id, because the upload has ended."""
         self.upload_id = None
         if self._fd is not None:
             with suppress(OSError):
@@ -47,28 +47,28 @@ class Remembered:
 
 
 class UnfinishedUploads:
-    """The folder with a file for each of them; without a folder they are remembered while the command runs only."""
+    """The folder of saved uploads. Without a folder they are kept only while the command runs."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
     @contextmanager
-    def remembered(self, *key: object) -> Iterator[Remembered]:
-        """What is remembered of the upload that has this key, and is noted of it from here on."""
+    def open(self, *key: object) -> Iterator[SavedUpload]:
+        """Open the saved upload with that key."""
         name = hashlib.sha256("\0".join(map(str, key)).encode(errors="surrogateescape")).hexdigest()[:32]
-        path, fd = self._locked(name)
+        path, fd = self._lock(name)
         if path is None or fd is None:
-            yield Remembered(None)
+            yield SavedUpload(None)
             return
-        found = Remembered(fd)
+        saved = SavedUpload(fd)
         try:
-            yield found
+            yield saved
         finally:
-            if found.upload_id is None:
+            if saved.upload_id is None:
                 path.unlink(missing_ok=True)
             os.close(fd)
 
-    def _locked(self, name: str) -> tuple[Path | None, int | None]:
+    def _lock(self, name: str) -> tuple[Path | None, int | None]:
         if self._folder is None:
             return None, None
         path = self._folder / name
@@ -76,7 +76,7 @@ class UnfinishedUploads:
             path.parent.mkdir(0o700, parents=True, exist_ok=True)
             _sweep(path.parent)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:  # a home that is full or cannot be written to
+        except OSError:  # the home folder is full or not writable
             return None, None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,18 +87,18 @@ class UnfinishedUploads:
 
 
 def state_folder(environment: Mapping[str, str]) -> Path | None:
-    """Where a user's unfinished uploads are remembered, as the XDG base directories say; None without a home."""
-    given = Path(environment.get("XDG_STATE_HOME", ""))
-    if not given.is_absolute():  # which the standard wants ignored
+    """Return the folder for unfinished uploads by the XDG base directory specification; None without a home."""
+    base = Path(environment.get("XDG_STATE_HOME", ""))
+    if not base.is_absolute():  # to be ignored by the specification
         try:
-            given = Path.home() / ".local" / "state"
+            base = Path.home() / ".local" / "state"
         except RuntimeError:
             return None
-    return given / "detections" / "uploads"
+    return base / "detections" / "uploads"
 
 
 def _sweep(folder: Path) -> None:
-    limit = time.time() - FORGOTTEN_AFTER
+    limit = time.time() - MAX_AGE_SECONDS
     for path in folder.iterdir():
         if path.stat().st_mtime < limit:
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The database: the two ways to a transaction on it, its tables, and what its failures mean."""
+"""Database access: read and write transactions, tables, leases, and the meaning of database errors."""
 
 from app.database.engine import Database
 from app.database.queries import Queries

@@ -1,7 +1,7 @@
-"""Notices that the database's clock was set back, by any amount: nothing waits for a time that is too far ahead.
+"""Corrects stored times that lie too far ahead because the database's clock was set back.
 
-A clock that is set forward needs nothing: what waits is due early, and an early end of a lease is fenced by its epoch.
-This module begins transactions.
+A clock that is set forward needs no correction: streams are due early, and leases that expire early are fenced by their
+epochs. This module begins transactions.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ CHECK_SECONDS = 5.0
 
 
 class ClockGuard(BackgroundWork):
-    """Enforces `bounds` every few seconds: at its first round for what was written before this process started."""
+    """Enforces `bounds` at its start and then every `every` seconds."""
 
     def __init__(self, database: Database, bounds: Sequence[TimeBound], *, every: float = CHECK_SECONDS) -> None:
         super().__init__("clock-guard", pause=every)
@@ -31,10 +31,7 @@ class ClockGuard(BackgroundWork):
         self._bounds = bounds
 
     def work(self) -> None:
-        """Look, and correct what lies too far ahead.
-
-        A database that is away is looked at in the next round: /readyz and the log tell of it without this.
-        """
+        """Correct times that exceed a bound. /readyz and the log report an unreachable database."""
         with suppress(DetectionsError, DBAPIError):
             if not Queries(self._database).fetch(any_exceeded, self._database.now, self._bounds):
                 return

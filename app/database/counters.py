@@ -1,6 +1,6 @@
-"""Counters of deliveries and of runs, kept in the database so that they are right across processes and restarts.
+"""Counters of deliveries and runs, stored in the database so that they are exact across processes and restarts.
 
-Each is added to in the transaction that records what it counts. Nothing here begins or commits one.
+A counter is added to in the transaction that records what it counts. Nothing here begins or commits a transaction.
 """
 
 from bisect import bisect_left
@@ -14,7 +14,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
 from app.database import WriteTransaction
-from app.database.models import OutboxTally
+from app.database.models import CounterShard
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0, 86400.0, float("inf"))
 """Upper bounds, in seconds, of the time from a message's commit to its acknowledgement."""
@@ -26,86 +26,85 @@ ATTEMPTS, LATENCY, LATENCY_SUM, LEASES_LOST = "attempts", "latency", "latency_su
 FRAMES, RUN_SECONDS, RUN_SECONDS_SUM, RUN_LEASES_LOST = "frames", "run_seconds", "run_seconds_sum", "run_leases_lost"
 _SEPARATOR = ":"
 
-_ADD_TO_THE_ROW = sqlite.insert(OutboxTally).values(name=bindparam("name"), slot=0, value=bindparam("value"))
+_ADD_TO_SHARD = sqlite.insert(CounterShard).values(name=bindparam("name"), shard=0, value=bindparam("value"))
 _ADD: dict[str, Executable] = {
-    "sqlite": _ADD_TO_THE_ROW.on_conflict_do_update(
-        index_elements=[OutboxTally.name, OutboxTally.slot],
-        set_={"value": OutboxTally.value + _ADD_TO_THE_ROW.excluded.value},
-    ).returning(OutboxTally.name),  # with RETURNING, many rows are one statement
-    # These rows are everybody's, and whoever counted stands before a commit: one that somebody holds is passed over for
-    # another of its name, and where none is free a new one begins. So nobody is waited for, and there are as many rows
-    # as ever counted at once.
+    "sqlite": _ADD_TO_SHARD.on_conflict_do_update(
+        index_elements=[CounterShard.name, CounterShard.shard],
+        set_={"value": CounterShard.value + _ADD_TO_SHARD.excluded.value},
+    ).returning(CounterShard.name),  # with RETURNING, many rows are one statement
+    # A counter has several rows, its shards. A transaction adds to a shard that no other transaction has locked, or
+    # inserts a new one, so writers never wait for each other.
     "postgresql": text(
         """
-        WITH given AS (SELECT name, value FROM json_to_recordset(:figures) AS given(name text, value float)),
+        WITH given AS (SELECT name, value FROM json_to_recordset(:increments) AS given(name text, value float)),
         free AS (
-            SELECT given.name, given.value, row.slot
+            SELECT given.name, given.value, row.shard
             FROM given CROSS JOIN LATERAL (
-                SELECT slot FROM outbox_tally WHERE outbox_tally.name = given.name
-                ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED
+                SELECT shard FROM counter_shard WHERE counter_shard.name = given.name
+                ORDER BY shard LIMIT 1 FOR UPDATE SKIP LOCKED
             ) AS row
         ),
         counted AS (
-            UPDATE outbox_tally SET value = outbox_tally.value + free.value FROM free
-            WHERE outbox_tally.name = free.name AND outbox_tally.slot = free.slot
+            UPDATE counter_shard SET value = counter_shard.value + free.value FROM free
+            WHERE counter_shard.name = free.name AND counter_shard.shard = free.shard
         )
-        INSERT INTO outbox_tally (name, slot, value)
+        INSERT INTO counter_shard (name, shard, value)
         SELECT name, floor(random() * 1e18)::bigint, value FROM given WHERE name NOT IN (SELECT name FROM free)
         """
-    ).bindparams(bindparam("figures", type_=JSON())),
+    ).bindparams(bindparam("increments", type_=JSON())),
 }
 
 
 def of_attempts(attempts: Iterable[tuple[str, str]]) -> Counter[str]:
-    """One for each attempt, by the message's kind and the verdict."""
+    """Return the counter increments of attempts, given as (message kind, verdict)."""
     return Counter(_SEPARATOR.join((ATTEMPTS, kind, verdict)) for kind, verdict in attempts)
 
 
 def of_latencies(seconds: Iterable[float]) -> Mapping[str, float]:
-    """Each latency in its bucket, and their sum."""
+    """Return the increments of the latency histogram."""
     return in_buckets((LATENCY,), (LATENCY_SUM,), LATENCY_BUCKETS, seconds)
 
 
 def of_frames(frames: int) -> Mapping[str, float]:
-    """Frames that were looked at, whatever becomes of their run."""
+    """Return the increment of the number of processed frames."""
     return {FRAMES: float(frames)} if frames else {}
 
 
 def of_ended_run(state: str, seconds: float) -> Mapping[str, float]:
-    """One run that has ended in that state, so many seconds after its last start."""
+    """Return the increments of one run that ended in `state`, `seconds` after its last start."""
     return in_buckets((RUN_SECONDS, state), (RUN_SECONDS_SUM, state), RUN_BUCKETS, [seconds])
 
 
 def in_buckets(
     name: Sequence[str], sum_name: Sequence[str], bounds: Sequence[float], seconds: Iterable[float]
 ) -> Mapping[str, float]:
-    """Each time in the first bucket whose upper bound holds it, and their sum; names are given in parts."""
-    figures: dict[str, float] = {}
+    """Return the increments of a histogram: each time in the bucket of its upper bound, and the sum of all times."""
+    increments: dict[str, float] = {}
     for one in seconds:
         bucket = _SEPARATOR.join((*name, str(bounds[bisect_left(bounds, one)])))
         for key, amount in ((bucket, 1.0), (_SEPARATOR.join(sum_name), max(0.0, one))):
-            figures[key] = figures.get(key, 0.0) + amount
-    return figures
+            increments[key] = increments.get(key, 0.0) + amount
+    return increments
 
 
 def cumulative(
-    figures: Mapping[tuple[str, ...], float], name: Sequence[str], bounds: Sequence[float]
+    increments: Mapping[tuple[str, ...], float], name: Sequence[str], bounds: Sequence[float]
 ) -> list[tuple[str, float]]:
-    """The buckets as Prometheus wants them: each bound with everything up to it."""
-    counts = accumulate(figures.get((*name, str(bound)), 0.0) for bound in bounds)
+    """Return (upper bound, count of all times up to it) for each bucket, as Prometheus expects."""
+    counts = accumulate(increments.get((*name, str(bound)), 0.0) for bound in bounds)
     return [("+Inf" if isinf(bound) else str(bound), count) for bound, count in zip(bounds, counts, strict=True)]
 
 
-def add(session: WriteTransaction, figures: Mapping[str, float]) -> None:
-    """Add to the counters of these names, which begin at nothing."""
-    if not figures:
+def add(session: WriteTransaction, increments: Mapping[str, float]) -> None:
+    """Add to counters by name, in the caller's transaction; new counters start at 0."""
+    if not increments:
         return
-    rows = [{"name": name, "value": value} for name, value in figures.items()]
+    rows = [{"name": name, "value": value} for name, value in increments.items()]
     dialect = session.core.dialect.name
-    session.core.execute(_ADD[dialect], rows if dialect == "sqlite" else {"figures": rows})
+    session.core.execute(_ADD[dialect], rows if dialect == "sqlite" else {"increments": rows})
 
 
 def read(session: Session) -> dict[tuple[str, ...], float]:
-    """Every counter, by the parts of its name."""
-    rows = session.execute(select(OutboxTally.name, func.sum(OutboxTally.value)).group_by(OutboxTally.name))
+    """Return every counter's value by the parts of its name."""
+    rows = session.execute(select(CounterShard.name, func.sum(CounterShard.value)).group_by(CounterShard.name))
     return {tuple(name.split(_SEPARATOR)): float(value) for name, value in rows}

@@ -1,13 +1,13 @@
-"""What an error of a database means for the caller: the one place that translates, for both kinds of database.
+"""Translates errors of drivers and SQLAlchemy into errors of this service, for both kinds of database.
 
-| what happens | SQLite | PostgreSQL | raised |
+| cause | SQLite | PostgreSQL | raised |
 |---|---|---|---|
-| no room, or no quota left | FULL, a failed write with no room beside it | 53100 | StorageFull |
-| somebody's lock, too many connections, a server that is away | BUSY, LOCKED | 55P03, 57…, 08…, silence | Unavailable |
-| the file is not at its place | NotAtItsPlace | | DatabaseFailed |
+| disk or quota full | FULL, a failed write on a full disk | 53100 | StorageFull |
+| lock timeout, too many connections, unreachable server | BUSY, LOCKED | 55P03, 57…, 08…, no answer | Unavailable |
+| file missing or replaced | DatabaseFileError | | DatabaseFailed |
 | read-only | READONLY, PERM | 25006 | DatabaseFailed |
-| the disk refuses | IOERR, CANTOPEN | 58… | DatabaseDiskFailed |
-| damaged | CORRUPT, NOTADB | XX001, XX002 | DatabaseDamaged |
+| I/O error | IOERR, CANTOPEN | 58… | DatabaseDiskFailed |
+| damaged data | CORRUPT, NOTADB | XX001, XX002 | DatabaseDamaged |
 """
 
 import sqlite3
@@ -17,94 +17,94 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.database.sqlite_file import NotAtItsPlace
+from app.database.sqlite_file import DatabaseFileError
 from app.errors import DatabaseDamaged, DatabaseDiskFailed, DatabaseFailed, DetectionsError, StorageFull, Unavailable
 
 RETRY_AFTER_SECONDS = 5.0
 
 READ_ONLY = "25006"
-"""PostgreSQL's code where a transaction may not write: a standby, or a server that was set so, as for a full disk."""
+"""PostgreSQL's code for a transaction that may not write: on a standby, or on a server set to read-only."""
 
-RESCUE = 'docs/operations.md, "A damaged database", says how to rescue what can be read'
+RESCUE = 'docs/operations.md, "A damaged database", describes how to rescue what can be read'
 
 _FULL = "53100"
 _BUSY = ("55P03", "57014", "40001", "40P01", "25P03")  # locks, time limits, serialization, deadlock, idle too long
 _BUSY_CLASSES = ("57", "53", "08")  # the server is stopping, has no room, or the connection broke
 _PREPARED_ELSEWHERE = ("26000", "42P05")  # a statement is not there, or is there already, in this server's session
 _DAMAGED = ("XX001", "XX002")
-_DISK_REFUSES = "58"
+_IO_ERROR_CLASS = "58"
 _SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOMEM)
 _SQLITE_READ_ONLY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
-_SQLITE_REFUSED = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+_SQLITE_IO_ERROR = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 _SQLITE_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @contextmanager
-def translate_db_errors(has_room: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Raise one of the errors above in place of the driver's or SQLAlchemy's exception, where it means that.
+def translate_db_errors(has_disk_space: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Raise one of the errors above instead of the exception of the driver or of SQLAlchemy.
 
-    `has_room` tells whether SQLite's folder lets a file grow: of a quota that is used up, SQLite says only that the
-    write failed. What remains SQLAlchemy's (IntegrityError, a missing table) is for the caller to handle.
+    `has_disk_space` tells whether a file in SQLite's folder can grow: for an exhausted quota SQLite only reports a
+    failed write. Other errors of SQLAlchemy (IntegrityError, a missing table) pass through.
     """
     try:
         yield
     except PoolTimeout as error:
-        raise Unavailable("Every connection to the database is taken; try again.", RETRY_AFTER_SECONDS) from error
+        raise Unavailable("All connections to the database are in use; try again.", RETRY_AFTER_SECONDS) from error
     except (DBAPIError, sqlite3.Error) as error:
-        meaning = _meaning(error, has_room)
-        if meaning is None:
+        translated = _translated(error, has_disk_space)
+        if translated is None:
             raise
-        raise meaning from error
+        raise translated from error
 
 
 def sqlstate(error: BaseException | None) -> str | None:
-    """PostgreSQL's code of an error of its driver; None where the error is another's, or the server said nothing."""
+    """Return the PostgreSQL error code of a driver's error; None for other errors and without a server's answer."""
     state: str | None = getattr(error, "sqlstate", None)
     return state
 
 
-def _meaning(error: DBAPIError | sqlite3.Error, has_room: Callable[[], bool]) -> DetectionsError | None:
+def _translated(error: DBAPIError | sqlite3.Error, has_disk_space: Callable[[], bool]) -> DetectionsError | None:
     original = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(original, NotAtItsPlace):
+    if isinstance(original, DatabaseFileError):
         return DatabaseFailed(str(original), original.advice)
     code = getattr(original, "sqlite_errorcode", 0)  # SQLite's extended result code; 0 where the error is not SQLite's
     if code:
-        return _meaning_of_sqlite(code, f"{original} ({getattr(original, 'sqlite_errorname', code)})", has_room)
-    return _meaning_on_postgres(error, sqlstate(original)) if isinstance(error, DBAPIError) else None
+        return _translated_sqlite(code, f"{original} ({getattr(original, 'sqlite_errorname', code)})", has_disk_space)
+    return _translated_postgres(error, sqlstate(original)) if isinstance(error, DBAPIError) else None
 
 
-def _meaning_of_sqlite(code: int, words: str, has_room: Callable[[], bool]) -> DetectionsError | None:
+def _translated_sqlite(code: int, words: str, has_disk_space: Callable[[], bool]) -> DetectionsError | None:
     kind = code & 0xFF
-    if kind == sqlite3.SQLITE_FULL or (kind in _SQLITE_REFUSED and not has_room()):
+    if kind == sqlite3.SQLITE_FULL or (kind in _SQLITE_IO_ERROR and not has_disk_space()):
         return _full()
     if kind in _SQLITE_BUSY:
         return Unavailable("The database is busy: another program holds its lock; try again.", RETRY_AFTER_SECONDS)
     if kind in _SQLITE_READ_ONLY:
         return DatabaseFailed(
             "The database is read-only; try again.",
-            f"The database's file, its log or its folder may not be written ({words}): check their owner and rights, "
-            "and whether the file system is mounted read-only.",
+            f"The database's file, its log or its folder is not writable ({words}): check owner and permissions, and "
+            "whether the file system is mounted read-only.",
         )
-    if kind in _SQLITE_REFUSED:
+    if kind in _SQLITE_IO_ERROR:
         return DatabaseDiskFailed(
-            "The database's disk refuses; whether anything was stored is not known.",
-            f"The database's disk refuses ({words}): check the disk, and the system's log.",
+            "The database's disk failed; whether anything was stored is unknown.",
+            f"The database's disk failed ({words}): check the disk and the system's log.",
         )
     return _damaged(words) if kind in _SQLITE_DAMAGED else None
 
 
-def _meaning_on_postgres(error: DBAPIError, state: str | None) -> DetectionsError | None:
-    """None where the same call would fail again for a reason of its own."""
+def _translated_postgres(error: DBAPIError, state: str | None) -> DetectionsError | None:
+    """Return the translated error; None if the cause is the statement itself."""
     if state == _FULL:
         return _full()
     if state in _DAMAGED:
         return _damaged(str(error.orig))
     if state == READ_ONLY:
-        return DatabaseFailed("The database is read-only (a standby, or set so); try again.")
-    if str(state)[:2] == _DISK_REFUSES:
+        return DatabaseFailed("The database is read-only (a standby, or set to read-only); try again.")
+    if str(state)[:2] == _IO_ERROR_CLASS:
         return DatabaseDiskFailed(
-            "The database's disk refuses; whether anything was stored is not known.",
-            f"The database server's disk refuses: {error.orig}",
+            "The database's disk failed; whether anything was stored is unknown.",
+            f"The database server's disk failed: {error.orig}",
         )
     reason = _why_unavailable(error, state)
     return None if reason is None else Unavailable(reason, RETRY_AFTER_SECONDS)
@@ -113,12 +113,12 @@ def _meaning_on_postgres(error: DBAPIError, state: str | None) -> DetectionsErro
 def _why_unavailable(error: DBAPIError, state: str | None) -> str | None:
     if state in _PREPARED_ELSEWHERE:
         return (
-            "A pooler gives each transaction another session of the database, where what was prepared is not:"
-            " set DATABASE_POOLER=transaction."
+            "A pooler gives each transaction another session of the database, which lacks the prepared statements: "
+            "set DATABASE_POOLER=transaction."
         )
     silent = isinstance(error, OperationalError) and state is None
     if silent or error.connection_invalidated or state in _BUSY or str(state)[:2] in _BUSY_CLASSES:
-        return "The database is busy or out of reach; try again."
+        return "The database is busy or unreachable; try again."
     return None
 
 
@@ -128,6 +128,6 @@ def _full() -> StorageFull:
 
 def _damaged(words: str) -> DatabaseDamaged:
     return DatabaseDamaged(
-        "The database is damaged; nothing is taken in until it is restored.",
-        f"The database is damaged ({words}): `flask outbox verify` says where; {RESCUE}.",
+        "The database is damaged; nothing is accepted until it is restored.",
+        f"The database is damaged ({words}): `flask outbox verify` shows where; {RESCUE}.",
     )

@@ -1,10 +1,9 @@
-"""Which database this is, how far its history has come, and whether it was restored from an earlier copy.
+"""The database's identity and the position of its history; detects that it was restored from an earlier copy.
 
-Every message that is sent carries the epoch (`X-Outbox-Epoch`). A database that is restored from a copy goes on with
-sequence numbers that the annotations service has seen before on other messages, so it must go on in a new epoch. What
-tells is the marker of a media folder, which is not restored with it: `compare` holds one against the other. It serves
-the start, and every later moment at which the database may have become another one.
-Nothing here begins or commits a transaction.
+Every message carries the database's epoch (`X-Outbox-Epoch`). A restored database would use sequence numbers again that
+the annotations service has seen on other messages, so it continues in a new epoch. The marker in each media folder is
+not restored with the database: `compare` finds a database that is behind it, at the start and whenever the database may
+have been replaced. Nothing here begins or commits a transaction.
 """
 
 import uuid
@@ -24,8 +23,8 @@ _ROW = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """What the database says of itself; `restored_at` is in seconds since 1970."""
+class DatabaseIdentity:
+    """The database's own row; `restored_at` is in seconds since 1970."""
 
     instance: str
     reached: Reached
@@ -33,20 +32,24 @@ class Stored:
 
     @property
     def marker(self) -> Marker:
+        """The marker that media folders get."""
         return Marker(self.instance, self.reached)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`foreign` are folders whose marker is missing (None) or another database's; `ahead` is the highest that a marker
-    of this database says, where the database itself is behind that."""
+    """The comparison of a database with its folders' markers.
+
+    `foreign` are folders whose marker is missing (None) or belongs to another database. `ahead` is the highest position
+    in a marker of this database if the database itself is behind it.
+    """
 
     foreign: Mapping[Path, Marker | None]
     ahead: Reached | None
 
 
-def compare(stored: Stored, markers: Mapping[Path, Marker | None]) -> Comparison:
-    """Hold a database against the markers of its media folders, which were read before it was."""
+def compare(stored: DatabaseIdentity, markers: Mapping[Path, Marker | None]) -> Comparison:
+    """Compare a database with the markers of its media folders, which must be read before its row."""
     ours = [marker for marker in markers.values() if marker and marker.instance == stored.instance]
     highest = max((marker.reached for marker in ours), default=stored.reached)
     return Comparison(
@@ -55,8 +58,8 @@ def compare(stored: Stored, markers: Mapping[Path, Marker | None]) -> Comparison
     )
 
 
-def get(session: Session) -> Stored | None:
-    """The database's own row; None until the first start, or the first command that needs one, makes it."""
+def get(session: Session) -> DatabaseIdentity | None:
+    """Return the database's own row; None before the first start or command that makes it."""
     row = session.execute(
         select(
             DatabaseInstance.instance_id,
@@ -65,11 +68,11 @@ def get(session: Session) -> Stored | None:
             DatabaseInstance.restored_at,
         )
     ).first()
-    return None if row is None else Stored(row.instance_id, Reached(row.epoch, row.counter), row.restored_at)
+    return None if row is None else DatabaseIdentity(row.instance_id, Reached(row.epoch, row.counter), row.restored_at)
 
 
-def make(session: WriteTransaction) -> Stored:
-    """The database's own row, made where there is none. Of several processes at once one makes it."""
+def make(session: WriteTransaction) -> DatabaseIdentity:
+    """Return the database's own row, inserted if it is missing; concurrent processes get the same row."""
     new = upsert(session, DatabaseInstance).values(id=_ROW, instance_id=str(uuid.uuid4()), epoch=1, counter=0)
     session.execute(new.on_conflict_do_nothing())
     made = get(session)
@@ -77,8 +80,8 @@ def make(session: WriteTransaction) -> Stored:
     return made
 
 
-def advance(session: WriteTransaction) -> Stored | None:
-    """Count on, because messages were committed; None where the database has no row of its own yet."""
+def advance(session: WriteTransaction) -> DatabaseIdentity | None:
+    """Increment the counter, because messages were committed; return the row, None if there is none yet."""
     session.execute(
         update(DatabaseInstance)
         .values(counter=DatabaseInstance.counter + 1)
@@ -87,8 +90,8 @@ def advance(session: WriteTransaction) -> Stored | None:
     return get(session)
 
 
-def begin_epoch(session: WriteTransaction, now: ColumnElement[float], seen: Iterable[Reached]) -> Stored:
-    """Go on in an epoch that is higher than the database's own and than every one in `seen`."""
+def begin_epoch(session: WriteTransaction, now: ColumnElement[float], seen: Iterable[Reached]) -> DatabaseIdentity:
+    """Begin an epoch above the database's own and all in `seen`, and set `restored_at`; return the row."""
     session.execute(select(DatabaseInstance.id).with_for_update()).all()
     stored = make(session)
     highest = max([stored.reached, *seen])
@@ -103,5 +106,5 @@ def begin_epoch(session: WriteTransaction, now: ColumnElement[float], seen: Iter
 
 
 def note_reconciled(session: WriteTransaction) -> None:
-    """The annotations service was sent all that it lacked: a restoration needs nobody's attention any more."""
+    """Clear `restored_at`, because everything that the annotations service lacked was resent."""
     session.execute(update(DatabaseInstance).values(restored_at=null()).execution_options(synchronize_session=False))

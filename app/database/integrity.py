@@ -1,8 +1,7 @@
-"""Whether an SQLite database is sound: its pages as SQLite checks them, and each index against its table.
+"""Finds damage in an SQLite database: checks the pages of each table and compares each index with its table.
 
-Each table is a portion, and so are some thousand of its rows where they are looked up in its indexes: no snapshot is
-held for long. SQLite's quick check does not compare indexes with tables, and its full one holds one snapshot for all
-of it. Nothing here begins or commits a transaction.
+SQLite's quick_check does not compare indexes with tables, and integrity_check holds one snapshot for all of it. Here
+each table, and each batch of rows, has a session of its own. Nothing here begins or commits a transaction.
 """
 
 import re
@@ -16,18 +15,18 @@ from sqlalchemy.orm import Session
 
 from app.errors import DatabaseDamaged
 
-PORTION = 5000
-SHOWN = 20
-"""How many problems of a table are named."""
+BATCH_ROWS = 5000
+MAX_REPORTED = 20
+"""Problems that are reported for each table."""
 
 _PAGE = re.compile(r"page (\d+)")
 
-Opened = Callable[[], AbstractContextManager[Session]]
+OpenSession = Callable[[], AbstractContextManager[Session]]
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What is wrong, and in which table; the text names the page where SQLite does."""
+    """A problem of a table; the text names the page if SQLite does."""
 
     table: str
     problem: str
@@ -37,15 +36,15 @@ class Damage:
 class _Index:
     name: str
     matches: str
-    """Compares the row `x`, found by the index, with the row `t` of the table."""
+    """SQL that compares the row `x`, found by the index, with the row `t` of the table."""
     condition: str
-    """Which rows it holds, as SQL."""
+    """SQL of the rows that the index holds."""
 
 
 def find_damage(
-    opened: Opened, on_progress: Callable[[int, int], None] = lambda _done, _total: None
+    opened: OpenSession, on_progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> Iterator[Damage]:
-    """Everything that is found damaged. `opened` gives a session for each portion; progress is told in rows."""
+    """Yield all damage found. `opened` returns a session for one batch; `on_progress(done, total)` counts rows."""
     try:
         with opened() as session:
             tables = _tables(session.connection())
@@ -57,13 +56,13 @@ def find_damage(
         found = list(_checked(opened, table))
         if not found:
             found = list(_compared(opened, table, lambda count: on_progress(min(done + count, total), total)))  # noqa: B023
-        yield from found[:SHOWN]
+        yield from found[:MAX_REPORTED]
         done += rows
         on_progress(done, total)
 
 
 def _tables(connection: Connection) -> dict[str, int]:
-    """Every table, with a guess at how many rows it has; damage there is told later, by name."""
+    """Return every table with an estimate of its number of rows."""
     named = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").scalars()
     return {name: _last(connection, name) for name in named if not name.startswith("sqlite_")}
 
@@ -71,12 +70,12 @@ def _tables(connection: Connection) -> dict[str, int]:
 def _last(connection: Connection, table: str) -> int:
     try:
         return connection.exec_driver_sql(f'SELECT max(rowid) FROM "{table}" NOT INDEXED').scalar() or 0  # noqa: S608
-    except DBAPIError:  # its check says what is wrong
+    except DBAPIError:  # the check of the table reports the damage
         return 0
 
 
-def _checked(opened: Opened, table: str) -> Iterator[Damage]:
-    """What SQLite's quick check says of a table and its indexes: one problem for each page."""
+def _checked(opened: OpenSession, table: str) -> Iterator[Damage]:
+    """Yield the problems that quick_check finds in a table and its indexes, one for each page."""
     try:
         with opened() as session:
             said = session.connection().exec_driver_sql(f'PRAGMA quick_check("{table}")').scalars().all()
@@ -93,8 +92,8 @@ def _checked(opened: Opened, table: str) -> Iterator[Damage]:
         yield Damage(table, line)
 
 
-def _compared(opened: Opened, table: str, on_rows: Callable[[int], None]) -> Iterator[Damage]:
-    """Each row must be found by each index, and an index hold no more than the rows."""
+def _compared(opened: OpenSession, table: str, on_rows: Callable[[int], None]) -> Iterator[Damage]:
+    """Yield indexes that miss rows of their table or hold more entries than it has rows."""
     try:
         with opened() as session:
             indexes = _indexes(session.connection(), table)
@@ -103,12 +102,12 @@ def _compared(opened: Opened, table: str, on_rows: Callable[[int], None]) -> Ite
         after, done = -1, 0
         while True:
             with opened() as session:
-                last = _portion_end(session.connection(), table, after)
+                last = _batch_end(session.connection(), table, after)
                 if last is None:
                     return
                 for index in indexes:
                     yield from _missing(session.connection(), table, index, (after, last))
-            after, done = last, done + PORTION
+            after, done = last, done + BATCH_ROWS
             on_rows(done)
     except DatabaseDamaged as error:
         yield Damage(table, str(error.__cause__ or error))
@@ -138,11 +137,11 @@ def _counted(connection: Connection, table: str, index: _Index) -> Iterator[Dama
         yield Damage(table, f"the index {index.name} has {by_index} entries for {by_table} rows")
 
 
-def _portion_end(connection: Connection, table: str, after: int) -> int | None:
-    """The rowid of the last row of the portion after that one; None where there is no more."""
+def _batch_end(connection: Connection, table: str, after: int) -> int | None:
+    """Return the last rowid of the batch of rows after `after`; None if there are no more."""
     found: int | None = connection.exec_driver_sql(
         f'SELECT max(rowid) FROM (SELECT rowid FROM "{table}" NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?)',  # noqa: S608
-        (after, PORTION),
+        (after, BATCH_ROWS),
     ).scalar()
     return found
 

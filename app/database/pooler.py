@@ -1,4 +1,4 @@
-"""Whether something stands between us and PostgreSQL, and whether a session of the server stays ours behind it."""
+"""Detects poolers between this process and PostgreSQL, and whether they give each transaction another session."""
 
 import uuid
 from contextlib import closing
@@ -8,23 +8,23 @@ import psycopg
 from app.database.postgres_connection import Connector, PostgresConnection
 from app.errors import DatabaseUnfit
 
-_TRIES = 3
-"""A pool that is busy meanwhile may hide once what it does; hardly three times."""
+_ATTEMPTS = 3
+"""A busy transaction pooler may return the same session by chance, but hardly three times."""
 
 
 def check_pooler(connector: Connector, setting: str, remedy: str) -> str | None:
-    """Look for a pooler where the URL of a setting leads; returns a line about one that does no harm, if there is one.
+    """Check the URL of a setting for a pooler; return a line about a harmless one, None without a pooler.
 
-    Raises DatabaseUnfit where one gives each transaction another session and the settings do not say so, with the
-    `remedy`; psycopg's OperationalError where the database is out of reach.
+    Raises DatabaseUnfit, with the `remedy`, if a pooler gives each transaction another session and the settings do not
+    say so, and psycopg's OperationalError if the database is unreachable.
     """
     with closing(connector.connect()) as connection:
-        # A pooler must give a key of its own by which to cancel: it cannot say what server's session will be used.
+        # A pooler sends a backend id of its own for cancellation, because it cannot know which session will be used.
         backend = connection.execute("SELECT pg_backend_pid()").fetchone()
         if not connector.own_sessions or backend == (connection.info.backend_pid,):
             return None
         host = f"{connection.info.host}:{connection.info.port}"
-    if any(_shares_sessions(connector) for _ in range(_TRIES)):
+    if any(_shares_sessions(connector) for _ in range(_ATTEMPTS)):
         raise DatabaseUnfit(
             f"{setting} leads to a pooler at {host} that gives each transaction another session of the database:"
             f" {remedy}."
@@ -33,7 +33,7 @@ def check_pooler(connector: Connector, setting: str, remedy: str) -> str | None:
 
 
 def _shares_sessions(connector: Connector) -> bool:
-    """Does what one connection keeps in its session show in another's, or get lost?"""
+    """Whether a session variable of one connection appears in another's session or is lost."""
     mark = uuid.uuid4().hex
     with closing(connector.connect()) as first:
         first.execute("SELECT set_config('detections.mark', %s, false)", (mark,))
@@ -44,7 +44,7 @@ def _shares_sessions(connector: Connector) -> bool:
                     return True
                 second.execute("COMMIT")
                 return _mark(second) == mark
-        except psycopg.OperationalError:  # no session was left for the second, because the first keeps its own
+        except psycopg.OperationalError:  # the first connection keeps the only session
             return False
 
 

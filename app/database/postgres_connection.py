@@ -1,11 +1,10 @@
-"""A connection to PostgreSQL as this service needs it, whatever its role, database, server or pooler would have.
+"""Connections to PostgreSQL with the settings that this service needs, whatever role, database or server set.
 
-A pooler refuses what it does not know of a connection's start, so nothing is asked for there but the encoding, which
-every pooler knows. What must hold is said in SQL: once, where the server's session is ours for as long as the
-connection; in the words that begin each transaction, where a pooler gives each of them another session.
+A pooler refuses startup parameters that it does not know, so only the encoding is one. All other settings are made in
+SQL: once for a connection with a session of its own, and with the BEGIN of each transaction behind a pooler.
 
-No exchange goes on for ever: a server that is there and silent (stopped, on a hung disk, behind a balancer that forgot
-us) is given up after `TimeLimits.exchange`, and the connection with it.
+Every exchange with the server has a deadline: if a server stays silent (stopped, on a hung disk, behind a balancer that
+dropped the connection), the connection is closed after `TimeLimits.exchange`.
 """
 
 import re
@@ -26,10 +25,10 @@ from app.errors import DatabaseUnfit, SettingsError
 RV = TypeVar("RV")
 
 CONNECT_SECONDS = 3
-"""How long each host of the URL has to answer."""
+"""Time limit for connecting to each host of the URL."""
 
 IDLE_SECONDS = 3.0
-"""How long a process of ours may stand still within a transaction, while others wait for its locks."""
+"""How long a transaction may be idle before the server ends it, because others may wait for its locks."""
 
 _VANISHED_HOST = {
     "tcp_user_timeout": 20_000,
@@ -37,10 +36,10 @@ _VANISHED_HOST = {
     "keepalives_interval": 5,
     "keepalives_count": 2,
 }
-"""How libpq notices a server whose host has gone without a word while nothing is asked of it: within 20 s."""
+"""libpq notices within 20 s that the host of an idle connection has vanished."""
 
 _PREPARE_AFTER = 5
-"""Executions after which psycopg has the server prepare a statement: its own default."""
+"""Executions after which psycopg prepares a statement; its default."""
 
 _TOKEN = re.compile(r"(?:\\.|[^\\\s])+", re.DOTALL)
 _ASSIGNMENT = re.compile(r"(?:-c|--)([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
@@ -48,10 +47,10 @@ _ASSIGNMENT = re.compile(r"(?:-c|--)([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Seconds that the server spends on us before it gives up: waiting for a lock, on a statement, and for our next
-    word within a transaction, whose locks keep others waiting; and those that we wait for an answer of the server.
+    """Time limits in seconds; None for no limit.
 
-    None: for ever.
+    The server limits the wait for a `lock`, a `statement`, and the `idle` time within a transaction. The client limits
+    its wait for an answer: an `exchange`.
     """
 
     lock: float | None
@@ -61,48 +60,51 @@ class TimeLimits:
 
     @classmethod
     def within(cls, busy_seconds: float) -> Self:
-        """What fits a service in which nobody waits for a lock longer than `busy_seconds`."""
+        """Return limits for a service in which nobody waits for a lock longer than `busy_seconds`."""
         return cls(busy_seconds, 3 * busy_seconds, IDLE_SECONDS, 3 * busy_seconds + 1)
 
 
 PATIENT = TimeLimits(lock=20, statement=None, idle=60, exchange=None)
-"""For migrations, whose statements may take as long as the tables are large."""
+"""For migrations, whose statements take longer the larger the tables are."""
 
 
 class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
-    """One connection. Its transactions begin by `begin`; a statement outside one is a transaction of its own."""
+    """A connection in autocommit mode; `begin` begins a transaction."""
 
     begin_statement = "BEGIN"
     exchange_seconds: float | None = None
-    notice: str | None = None
-    """A statement that the next commit makes with it, in one exchange."""
+    notify_statement: str | None = None
+    """A statement that the next commit sends together with COMMIT."""
 
     def begin(self) -> None:
-        """Begin a transaction that reads what is committed and holds to the limits."""
-        self.notice = None
+        """Begin a READ COMMITTED transaction with the time limits."""
+        self.notify_statement = None
         self.execute(self.begin_statement.encode(), prepare=False)
 
     def commit(self) -> None:
-        """Commit, with the notice if there is one."""
-        if self.notice is None:
+        """Commit, together with `notify_statement` if it is set."""
+        if self.notify_statement is None:
             super().commit()
         else:
-            self.execute(f"{self.notice}; COMMIT".encode(), prepare=False)
+            self.execute(f"{self.notify_statement}; COMMIT".encode(), prepare=False)
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """Psycopg's, which everything that asks the server goes through; closes this connection if no answer comes."""
+        """Wait for the server, as every call of psycopg does; close the connection if no answer comes in time."""
         try:
             return super().wait(gen, interval, self.exchange_seconds if timeout is None else timeout)
         except _WaitTimeout:
-            if timeout is not None:  # the caller's own, for which silence is an answer
+            if timeout is not None:  # the caller's own timeout, as in `notifies`
                 raise
             self.close()
-            raise OperationalError(f"no answer within {self.exchange_seconds:g} s") from None
+            raise OperationalError(f"the server did not answer within {self.exchange_seconds:g} s") from None
 
 
 class Connector:
-    """Makes connections to the hosts of a URL. `own_sessions` is False behind a pooler that gives each transaction
-    another session of the server: nothing is prepared or kept in one then."""
+    """Makes connections to the hosts of a URL.
+
+    `own_sessions` is False behind a pooler that gives each transaction another session of the server; then statements
+    are not prepared.
+    """
 
     def __init__(self, url: str | URL, limits: TimeLimits, *, own_sessions: bool = True) -> None:
         _, parameters = PGDialect_psycopg(dbapi=psycopg).create_connect_args(make_url(url))  # type: ignore[no-untyped-call]
@@ -114,11 +116,11 @@ class Connector:
         self.own_sessions = own_sessions
 
     def connect(self) -> PostgresConnection:
-        """A new connection, ready for use. Raises psycopg's OperationalError, or DatabaseUnfit."""
+        """Return a new connection. Raises psycopg's OperationalError, or DatabaseUnfit unless the encoding is UTF8."""
         connection = PostgresConnection.connect(
             **self._parameters,
             client_encoding="utf8",
-            autocommit=True,  # so that transactions begin in our words
+            autocommit=True,  # transactions begin with `begin_statement`
             prepare_threshold=_PREPARE_AFTER if self.own_sessions else None,
         )
         try:
@@ -144,9 +146,9 @@ class Connector:
 
 
 def settings_in(options: str) -> dict[str, str]:
-    """The settings that a URL's `options` ask for, split as the server splits them.
+    """Return the settings in a URL's `options`, split as the server splits them.
 
-    Raises SettingsError for options that are no settings.
+    Raises SettingsError for options that are not settings.
     """
     tokens = [re.sub(r"\\(.)", r"\1", token, flags=re.DOTALL) for token in _TOKEN.findall(options)]
     found, words = {}, iter(tokens)
@@ -161,13 +163,13 @@ def settings_in(options: str) -> dict[str, str]:
 
 
 def _settings(limits: TimeLimits) -> dict[str, str]:
-    """What must hold whatever a role, a database or a server has set for everybody."""
+    """Return the settings that override those of role, database and server."""
     return {
         "search_path": '"$user", public',
         "lock_timeout": _milliseconds(limits.lock),
         "statement_timeout": _milliseconds(limits.statement),
         "idle_in_transaction_session_timeout": _milliseconds(limits.idle),
-        "extra_float_digits": "1",  # a time that is read must be the one that was written
+        "extra_float_digits": "1",  # so that a float is read exactly as it was written
     }
 
 
@@ -176,8 +178,10 @@ def _milliseconds(seconds: float | None) -> str:
 
 
 def _set(settings: Mapping[str, str], connection: PostgresConnection, *, local: bool) -> str:
-    """Statements that set these, for the transaction or for the session. A search path is a list, which SET would take
-    for one name where it is quoted."""
+    """Return statements that set these settings, for the transaction (`local`) or the session.
+
+    A search path is a list, and SET would take a quoted list for a single name; set_config does not.
+    """
     path = sql.Literal(settings["search_path"]).as_string(connection)
     words = [
         f"SET {'LOCAL' if local else 'SESSION'} {name} = {sql.Literal(value).as_string(connection)}"
@@ -189,10 +193,10 @@ def _set(settings: Mapping[str, str], connection: PostgresConnection, *, local: 
 
 def _check_encoding(connection: PostgresConnection) -> None:
     encoding = connection.info.parameter_status("server_encoding")
-    if encoding is None:  # a pooler may keep it to itself
+    if encoding is None:  # some poolers do not pass it on
         (encoding,) = connection.execute("SHOW server_encoding").fetchone() or (None,)
     if encoding != "UTF8":
         raise DatabaseUnfit(
-            f"The database {connection.info.dbname!r} is encoded in {encoding}, which cannot store every name and every"
-            " answer: make one with ENCODING 'UTF8' TEMPLATE template0, and migrate that."
+            f"The database {connection.info.dbname!r} has the encoding {encoding}, which cannot store every text: "
+            "create one with ENCODING 'UTF8' TEMPLATE template0, and migrate that."
         )

@@ -1,4 +1,4 @@
-"""Engines for PostgreSQL: how connections are pooled, when one is let go, and how transactions begin."""
+"""SQLAlchemy engines for PostgreSQL: pooling, pings, and how transactions begin."""
 
 from select import POLLIN, poll
 
@@ -12,24 +12,23 @@ from app.database.error_translation import READ_ONLY, sqlstate
 from app.database.postgres_connection import Connector, PostgresConnection
 
 POOL_SECONDS = 5.0
-"""How long a thread waits for one of the pool's connections."""
+"""How long a thread waits for a connection of the pool."""
 
 
 def make(url: URL, connector: Connector, pool_seconds: float = POOL_SECONDS) -> tuple[Engine, Engine]:
-    """An engine for transactions, and one whose every statement is a transaction of its own; both share their pool.
+    """Return an engine for transactions and one in autocommit mode, which share a pool.
 
-    Behind a pooler that gives each transaction another session they are the same: a statement needs its transaction
-    there, because what must hold is said with it.
+    Behind a transaction pooler both are the same engine, because the settings are part of each transaction's BEGIN.
     """
     transactions = create_engine(
         url,
         creator=lambda: connect(connector),
         pool_pre_ping=True,
-        pool_use_lifo=True,  # the last one used knows its statements, and has its server's caches warm
+        pool_use_lifo=True,  # the last connection used has its statements prepared and the server's caches warm
         pool_size=16,
         max_overflow=16,
         pool_timeout=pool_seconds,
-        use_native_hstore=False,  # it would be asked for at each start
+        use_native_hstore=False,  # saves a query for each new connection
     )
     _adapt(transactions)
     transactions.dialect.do_begin = _begin  # type: ignore[assignment,method-assign]
@@ -41,10 +40,10 @@ def make(url: URL, connector: Connector, pool_seconds: float = POOL_SECONDS) -> 
 
 
 def connect(connector: Connector) -> PostgresConnection:
-    """A new connection, to the server that the database was last used with, or in a new epoch."""
+    """Return a new connection, after beginning a new epoch if the server is another one than before."""
     connection = connector.connect()
     try:
-        postgres_failover.notice(connection)
+        postgres_failover.detect_failover(connection)
     except BaseException:
         connection.close()
         raise
@@ -58,16 +57,15 @@ def _begin(connection: PoolProxiedConnection) -> None:
 
 
 def _adapt(engine: Engine) -> None:
-    """Let go of connections to a server that does not write, and ask whether a pooled one still works only where that
-    is not plain without a journey to the server.
+    """Drop connections to a read-only server, and ping a pooled connection only if its socket has something to read.
 
-    A server that ends a connection says so, and one whose host has vanished is noticed by the kernel: either way there
-    is something to be read from the socket, where an idle connection has nothing.
+    A server that ends a connection sends a message, and the kernel reports a vanished host; an idle connection has
+    nothing to read.
     """
     ask, is_broken = engine.dialect.do_ping, engine.dialect.is_disconnect
 
     def ping(dbapi_connection: DBAPIConnection) -> bool:
-        return not _has_something_to_say(dbapi_connection.fileno()) or ask(dbapi_connection)
+        return not _is_readable(dbapi_connection.fileno()) or ask(dbapi_connection)
 
     def is_disconnect(
         error: DBAPIModule.Error, connection: PoolProxiedConnection | DBAPIConnection | None, cursor: DBAPICursor | None
@@ -78,7 +76,7 @@ def _adapt(engine: Engine) -> None:
     engine.dialect.is_disconnect = is_disconnect  # type: ignore[assignment,method-assign]
 
 
-def _has_something_to_say(fd: int) -> bool:
-    look = poll()
-    look.register(fd, POLLIN)
-    return bool(look.poll(0))
+def _is_readable(fd: int) -> bool:
+    poller = poll()
+    poller.register(fd, POLLIN)
+    return bool(poller.poll(0))

@@ -1,10 +1,9 @@
-"""Notices that another PostgreSQL server goes on with the database: a standby that was promoted, a copy put back.
+"""Detects that another PostgreSQL server has taken over: a promoted standby or a restored copy.
 
-A standby that follows without being waited for may lack the last moments when it is promoted. The database then goes on
-with sequence numbers that the annotations service has seen on other messages, so it must do that in a new epoch
-(`app.database.history`), and before anything else is done with it. What tells is the server's history: its system
-identifier, and its timeline, which is another one after each promotion and each restored copy. Each new connection
-compares it with the one that the database was last used with; whoever is first begins the epoch, in the same statement.
+An asynchronous standby may lack the last commits when it is promoted. The database would then use sequence numbers
+again, so it begins a new epoch (`app.database.history`) before it is used. The server's system identifier and timeline
+tell: every promotion and every restored copy begins another timeline. Each new connection compares them with those that
+the database was last used with, and the first one to differ begins the epoch in the same statement.
 """
 
 from typing import Any
@@ -16,9 +15,9 @@ from psycopg import errors
 log = structlog.get_logger()
 
 AFTER_RESTORE = ("flask outbox verify --remote", "flask outbox resend --missing", "flask media verify")
-"""What a person runs once a database was restored from a copy, or may have lost its last moments."""
+"""The commands for a person to run after a database was restored or may have lost its last commits."""
 
-_GO_ON = b"""
+_TAKE_OVER = b"""
 UPDATE database_instance SET server_history = server.history,
   epoch = epoch + CASE WHEN server_history IS NULL THEN 0 ELSE 1 END,
   counter = counter + CASE WHEN server_history IS NULL THEN 0 ELSE 1 END,
@@ -32,14 +31,14 @@ RETURNING epoch, server.before, server.history
 """
 
 
-def notice(connection: psycopg.Connection[Any]) -> None:
-    """Begin a new epoch where another server goes on, and say so in one line.
+def detect_failover(connection: psycopg.Connection[Any]) -> None:
+    """Begin a new epoch if another server has taken over, and log it.
 
-    Does nothing where the server is a standby or does not tell its history, and before the database's first start or
-    migration: who uses the connection is told of those.
+    Does nothing on a standby, on a server that hides its history, and before the first migration and start; the first
+    statement on the connection reports those.
     """
     try:
-        row = connection.execute(_GO_ON, prepare=False).fetchone()
+        row = connection.execute(_TAKE_OVER, prepare=False).fetchone()
     except (errors.InternalError, errors.NotSupportedError, errors.ProgrammingError, errors.LockNotAvailable):
         return
     if row is None or row[1] is None:
@@ -47,8 +46,8 @@ def notice(connection: psycopg.Connection[Any]) -> None:
     epoch, before, history = row
     log.error(
         "database_failed_over",
-        detail="Another database server goes on, perhaps without the last moments of the one before. Messages go on in "
-        f"epoch {epoch}. Run: {'; '.join(AFTER_RESTORE)}.",
+        detail="Another database server has taken over, perhaps without the last commits. Messages continue in epoch "
+        f"{epoch}. Run: {'; '.join(AFTER_RESTORE)}.",
         epoch=epoch,
         before=before,
         now=history,

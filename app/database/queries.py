@@ -1,7 +1,6 @@
-"""Reads of the database outside of the use cases that change it, each in a read transaction of its own.
+"""Runs queries, each in a read transaction of its own.
 
-A query is a function that takes the open transaction and returns what it read; nothing of the transaction outlives it.
-This module begins transactions.
+A query is a function that takes the open transaction and returns what it read. This module begins transactions.
 """
 
 from collections.abc import Callable
@@ -15,13 +14,13 @@ T = TypeVar("T")
 
 
 class Queries:
-    """Asks one database. `statement_seconds` is how long a statement may take, where that is more than usual."""
+    """Runs queries on one database. `statement_seconds` replaces the time limit of their statements."""
 
     def __init__(self, database: Database, *, statement_seconds: float | None = None) -> None:
         self._database = database
         self._statement_seconds = statement_seconds
 
     def fetch(self, query: Callable[Concatenate[ReadTransaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `query` returns for these arguments. Raises what it does, and what a read transaction does."""
+        """Call `query(transaction, *args, **kwargs)` and return its result. Raises as a read transaction does."""
         with self._database.read_transaction(statement_seconds=self._statement_seconds) as transaction:
             return query(transaction, *args, **kwargs)

@@ -1,7 +1,7 @@
-"""Notices a database that was migrated beneath this process, or was not migrated to what this code needs.
+"""Watches for a schema that this code does not fit, before the start or after a migration beneath the process.
 
-Calls are then refused with what /readyz says, where they would fail in some statement or other, or write what a later
-schema has another place for.
+Calls are then refused with the reason that /readyz gives. Otherwise some statement would fail, or write what a later
+schema stores elsewhere.
 """
 
 import structlog
@@ -19,21 +19,21 @@ EVERY_SECONDS = 5.0
 
 
 class SchemaWatch(BackgroundWork):
-    """Looks every few seconds; `trouble` is what is wrong, None where nothing is."""
+    """Checks every `every` seconds; `mismatch` is how the schema differs from this code's, or None."""
 
     def __init__(self, database: Database, *, every: float = EVERY_SECONDS) -> None:
         super().__init__("schema-watch", pause=every)
         self._queries = Queries(database)
-        self.trouble: str | None = None
+        self.mismatch: str | None = None
 
     def work(self) -> None:
-        """Look, and log a change. A database that is away tells nothing, and is told of elsewhere."""
+        """Check the schema and log a change. /readyz and the log report an unreachable database."""
         try:
-            found = self._queries.fetch(schema.trouble)
+            found = self._queries.fetch(schema.mismatch)
         except (DetectionsError, DBAPIError):
             return
-        if found != self.trouble:
-            self.trouble = found
+        if found != self.mismatch:
+            self.mismatch = found
             if found:
                 log.error("schema_does_not_fit", reason=found)
             else:

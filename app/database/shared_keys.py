@@ -1,7 +1,6 @@
-"""Secrets that every process on one database shares, and nobody else: made when first needed, kept in a table.
+"""Secrets shared by the processes on one database, created when first needed and stored in a table.
 
-A key is asked for anew at each use, which is one row by its primary key: deleting the row is all that a rotation takes.
-Nothing here begins or commits a transaction.
+A key is read at each use, so deleting its row rotates it. Nothing here begins or commits a transaction.
 """
 
 import secrets
@@ -17,12 +16,12 @@ SECRET_BYTES = 32
 
 
 def find(session: Session, purpose: str) -> str | None:
-    """The key for that purpose, as hex digits; None where none was made yet."""
+    """Return the key for a purpose as hex digits; None if none was created yet."""
     return session.scalar(select(SharedKey.secret).where(SharedKey.purpose == purpose))
 
 
 def make(session: WriteTransaction, purpose: str) -> str:
-    """The key for that purpose, made if there is none. Of several processes at once one makes it; all get the same."""
+    """Return the key for a purpose, created if it is missing; concurrent processes get the same key."""
     new = upsert(session, SharedKey).values(purpose=purpose, secret=secrets.token_hex(SECRET_BYTES))
     session.execute(new.on_conflict_do_nothing())
     return session.scalars(select(SharedKey.secret).where(SharedKey.purpose == purpose)).one()

@@ -11,9 +11,9 @@ from sqlalchemy.sql.functions import GenericFunction
 
 
 class database_now(GenericFunction[float]):  # noqa: N801 (named as the SQL function it stands for)
-    """The database's clock, in seconds since 1970 UTC: the one clock that all processes and hosts share.
+    """The database's clock in seconds since 1970 UTC, which all processes and hosts share.
 
-    One occurrence in a statement has one value throughout the statement.
+    Each occurrence in a statement has one value throughout the statement.
     """
 
     type = Double()
@@ -27,28 +27,28 @@ def _sqlite_now(_element: database_now, _compiler: SQLCompiler, **_options: Any)
 
 @compiles(database_now, "postgresql")
 def _postgres_now(_element: database_now, _compiler: SQLCompiler, **_options: Any) -> str:
-    # In a SELECT of its own it is asked once for a statement, and may bound an index scan. By itself it is volatile: a
-    # comparison with it is a filter, for which the index is read to its end.
+    # As a scalar subselect it is evaluated once and can bound an index scan. clock_timestamp() alone is volatile, so a
+    # comparison with it is a filter, and the index is read to its end.
     return "(SELECT extract(epoch from clock_timestamp())::double precision)"
 
 
-class whole(GenericFunction[int]):  # noqa: N801 (named as the SQL functions are)
-    """The whole part of a number that is not negative."""
+class floor_to_int(GenericFunction[int]):  # noqa: N801 (named as the SQL functions are)
+    """The integer part of a number that is not negative."""
 
     type = BigInteger()
     inherit_cache = True
 
 
-@compiles(whole, "sqlite")
-def _sqlite_whole(element: whole, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"  # floor() is not in every build
+@compiles(floor_to_int, "sqlite")
+def _sqlite_floor(element: floor_to_int, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"  # some builds lack floor()
 
 
-@compiles(whole, "postgresql")
-def _postgres_whole(element: whole, compiler: SQLCompiler, **options: Any) -> str:
+@compiles(floor_to_int, "postgresql")
+def _postgres_floor(element: floor_to_int, compiler: SQLCompiler, **options: Any) -> str:
     return f"floor({compiler.process(element.clauses, **options)})::bigint"  # a cast alone would round
 
 
 def upsert(session: Session, table: type[DeclarativeBase]) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that knows ON CONFLICT, in the words of the session's database."""
+    """Return an INSERT that supports ON CONFLICT, for the session's SQL dialect."""
     return postgresql.insert(table) if session.get_bind().dialect.name == "postgresql" else sqlite.insert(table)

@@ -1,9 +1,9 @@
-"""Connections to SQLite, and how a writer waits for its turn among processes.
+"""SQLAlchemy engines for SQLite, and how a writer waits for those of other processes.
 
-SQLite lets one transaction write at a time. Its own waiting sleeps for milliseconds, longer each time, and finds the
-next writer there when it looks again: two processes that take photos in lost a sixth of their time to it. So a writer
-of ours looks often, and less often the longer it has waited. The writers of one process queue before that, see
-`app.database.engine`: one connection is enough for them.
+SQLite lets one transaction write at a time. Its busy handler sleeps for milliseconds, longer each time, and often finds
+the next writer when it tries again: two processes that ingest photos lost a sixth of their time to it. So this module
+retries more often, at intervals that grow with the time waited. The writers of one process share one connection and
+queue on `app.database.writer_lock`.
 """
 
 import sqlite3
@@ -16,31 +16,31 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import PoolProxiedConnection
 
-from app.database.sqlite_file import DatabaseFile, PlacedConnection
+from app.database.sqlite_file import DatabaseFile, TrackedConnection
 from app.storage.file_systems import network_kind_of
 
-SHORTEST_PAUSE = 0.0003
-LONGEST_PAUSE = 0.01
-LOOKS = 20
-"""A pause is this part of what was waited already: who has waited for 200 ms looks every 10."""
+SHORTEST_PAUSE_SECONDS = 0.0003
+LONGEST_PAUSE_SECONDS = 0.01
+PAUSE_DIVISOR = 20
+"""A pause is the time waited so far divided by this: after 200 ms a writer retries every 10 ms."""
 
 
 def reader(url: URL, file: DatabaseFile, busy_seconds: float) -> Engine:
-    """Its transactions read one state of the database."""
+    """Return the engine for read transactions, each of which reads one snapshot."""
     engine = create_engine(
         url,
         creator=partial(file.open, busy_seconds),
         pool_size=32,
         max_overflow=32,
         pool_timeout=busy_seconds,
-        pool_use_lifo=True,  # the one used last still has the database's pages
+        pool_use_lifo=True,  # the last connection used has the database's pages cached
     )
     _adapt(engine, file, lambda connection: connection.execute("BEGIN"))
     return engine
 
 
 def writer(url: URL, file: DatabaseFile, busy_seconds: float, left: Callable[[], float]) -> Engine:
-    """Its transactions write; each waits as many seconds for those of other processes as are `left` when it begins."""
+    """Return the engine for write transactions; each waits up to `left()` seconds for writers of other processes."""
     engine = create_engine(
         url,
         creator=partial(file.open, busy_seconds, "busy_timeout=0"),
@@ -51,15 +51,15 @@ def writer(url: URL, file: DatabaseFile, busy_seconds: float, left: Callable[[],
     return engine
 
 
-def place_warning(url: URL) -> str | None:
-    """Say what is risky about where the database lies; None where nothing is."""
+def location_warning(url: URL) -> str | None:
+    """Return what is risky about the database's file system; None if nothing is."""
     folder = Path(url.database or "").absolute().parent
     kind = network_kind_of(folder)
     if kind is None:
         return None
     return (
-        f"The SQLite database in {folder} lies on a file system of the type {kind}: its write-ahead log needs memory "
-        "that all processes share, which only a local disk is sure to give. Move it to one, or use PostgreSQL."
+        f"The SQLite database in {folder} is on a file system of the type {kind}: its write-ahead log needs memory "
+        "shared between processes, which only a local disk provides for sure. Move it to one, or use PostgreSQL."
     )
 
 
@@ -69,7 +69,7 @@ def begin_writing(
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """BEGIN IMMEDIATE on a connection that does not wait by itself. Raises OperationalError where no turn comes."""
+    """BEGIN IMMEDIATE on a connection without a busy handler. Raises OperationalError after `busy_seconds`."""
     began = monotonic()
     while True:
         try:
@@ -78,16 +78,16 @@ def begin_writing(
             waited = monotonic() - began
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or waited >= busy_seconds:
                 raise
-            sleep(min(max(waited / LOOKS, SHORTEST_PAUSE), LONGEST_PAUSE))
+            sleep(min(max(waited / PAUSE_DIVISOR, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS))
         else:
             return
 
 
 def _adapt(engine: Engine, file: DatabaseFile, begin: Callable[[sqlite3.Connection], object]) -> None:
-    """Begin transactions so, and have the file looked at when one has begun and after its commit.
+    """Begin transactions with `begin`, and check the file after each begin and each commit.
 
-    A listener to the engine's "begin" would cost every statement of it as much as SQLite spends on one: SQLAlchemy asks
-    for listeners at each step once an engine has any.
+    This replaces methods of the dialect, because any event listener slows every statement of the engine down by as much
+    as SQLite spends on it.
     """
     commit_as_usual = engine.dialect.do_commit
 
@@ -104,6 +104,6 @@ def _adapt(engine: Engine, file: DatabaseFile, begin: Callable[[sqlite3.Connecti
     engine.dialect.do_commit = do_commit  # type: ignore[assignment,method-assign]
 
 
-def _placed(connection: object) -> PlacedConnection:
-    assert isinstance(connection, PlacedConnection)
+def _placed(connection: object) -> TrackedConnection:
+    assert isinstance(connection, TrackedConnection)
     return connection

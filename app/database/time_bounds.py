@@ -1,8 +1,8 @@
-"""How far ahead of the database's clock a stored time can lie, and how one that lies further ahead is corrected.
+"""Bounds on how far stored times may lie ahead of the database's clock, and their correction.
 
-Such a time was written while the clock was ahead, and the clock has been set back since. A wait becomes due at once. A
-lease becomes one that begins now, because its owner may be alive: a living owner renews it or ends it, and the lease of
-a dead one runs out in its usual time. Nothing here begins or commits a transaction.
+A time beyond its bound was written before the clock was set back. A wait becomes due now. A lease begins anew, because
+its owner may be alive: a living owner renews or releases it, and that of a dead one expires in its usual time. Nothing
+here begins or commits a transaction.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,10 @@ from app.database.transactions import WriteTransaction
 
 @dataclass(frozen=True, slots=True)
 class TimeBound:
-    """`column` holds times at most `longest` seconds ahead in rows that are `among`; `lease` says that it is one."""
+    """A bound: the times in `column` are at most `longest` seconds ahead, in rows that satisfy `among`.
+
+    `lease` says that the times are ends of leases.
+    """
 
     column: Column[float | None]
     longest: float
@@ -24,17 +27,17 @@ class TimeBound:
     among: ColumnElement[bool] | None = None
 
     def exceeded(self, now: float) -> ColumnElement[bool]:
-        """Whether a row's time lies too far ahead of `now`, in seconds since 1970; an index condition."""
+        """Return the condition that a row's time exceeds the bound at `now`, in seconds since 1970."""
         too_far = self.column > literal(now + self.longest)
         return too_far if self.among is None else too_far & self.among
 
     def corrected(self, now: float) -> float:
-        """The time that such a row gets."""
+        """Return the corrected time at `now`."""
         return now + self.longest if self.lease else now
 
 
 def any_exceeded(session: Session, clock: ColumnElement[float], bounds: Iterable[TimeBound]) -> bool:
-    """Whether any row lies beyond one of the bounds: one search of an index for each."""
+    """Whether any row exceeds one of the bounds; costs one index lookup for each."""
     now = session.scalars(select(clock)).one()
     return any(
         session.execute(select(literal(1)).select_from(bound.column.table).where(bound.exceeded(now)).limit(1)).first()
@@ -43,7 +46,7 @@ def any_exceeded(session: Session, clock: ColumnElement[float], bounds: Iterable
 
 
 def enforce(session: WriteTransaction, clock: ColumnElement[float], bounds: Iterable[TimeBound]) -> int:
-    """Correct every row that lies beyond one of the bounds, in the caller's transaction; returns how many did."""
+    """Correct every row that exceeds one of the bounds, in the caller's transaction; return how many."""
     now = session.scalars(select(clock)).one()
     corrected = 0
     for bound in bounds:

@@ -1,34 +1,37 @@
-"""The two kinds of transaction, as the objects that run statements in them.
+"""The two kinds of transaction, which `Database.read_transaction` and `Database.write_transaction` begin and end.
 
-`Database.read_transaction` and `Database.write_transaction` begin and end them. A function that only reads takes any
-Session; one that writes takes a WriteTransaction, so its signature says that it changes something.
+A function that only reads takes a Session; one that writes takes a WriteTransaction, so its signature shows that it
+changes something.
+
+Both are sessions over one connection, `core`, which runs the frequent statements about tables: a session's handling of
+mapped objects costs more than SQLite spends on such a statement.
 """
 
 from enum import Enum
 from typing import NoReturn
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import ORMExecuteState, Session
 
 
 class Topic(Enum):
-    """What a transaction adds for others to work on."""
+    """What a commit adds that others work on."""
 
     MESSAGES = "messages"
     RUNS = "runs"
 
 
 class ReadTransaction(Session):
-    """Runs statements that change nothing; one that would change something raises InvalidRequestError.
+    """Runs statements that change nothing; others raise InvalidRequestError.
 
-    On SQLite all of them see one state of the database. On PostgreSQL each sees what is committed when it begins, and
-    is a transaction of its own on the server: there is nothing to begin and to roll back, after which psycopg would
-    forget every statement that it has prepared.
+    On SQLite all statements read one snapshot. On PostgreSQL each statement reads its own snapshot, in autocommit mode:
+    a rollback at the end would make psycopg forget its prepared statements.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, autoflush=False, expire_on_commit=False)
+    def __init__(self, core: Connection) -> None:
+        super().__init__(core, autoflush=False, expire_on_commit=False)
+        self.core = core
 
     def flush(self, objects: object = None) -> NoReturn:
         """Refuse to write objects that were added or changed."""
@@ -36,16 +39,14 @@ class ReadTransaction(Session):
 
 
 class WriteTransaction(Session):
-    """Runs statements that are committed together, and takes note of whom to notify once they are.
+    """Runs statements that are committed together, and notifies subscribers of topics after the commit.
 
-    `core` runs those of the hot path, which are about tables: what a session adds for mapped objects costs each as much
-    as SQLite spends on it.
+    It never commits or rolls back by itself: it ends with the transaction of its connection.
     """
 
-    core: Connection
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, autoflush=False, expire_on_commit=False)
+    def __init__(self, core: Connection) -> None:
+        super().__init__(core, autoflush=False, expire_on_commit=False, join_transaction_mode="rollback_only")
+        self.core = core
         self.topics: set[Topic] = set()
 
     def notify(self, topic: Topic) -> None:

@@ -11,101 +11,110 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import requests
 
-from app.demo.console import Narration
-from app.demo.environment import Stage
-from app.demo.failure import StepFailed
+from app.demo.console import Console
+from app.demo.environment import Environment
 from app.demo.folder import DemoFolder
 from app.demo.interruptions import Interrupted, Interruptions
 from app.demo.picture import can_be_written, write_picture
-from app.demo.process import ROOT
-from app.demo.scenario import ASTRONAUT, Performance, perform
+from app.demo.process import ROOT, StepFailed
+from app.demo.scenario import ASTRONAUT, Scenario
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Perform. Returns the exit code: 0, 1 after a failed step, 128 and the signal's number after a signal."""
     options = _parse(arguments)
-    show, interruptions = Narration(), Interruptions()
+    console, interruptions = Console(), Interruptions()
     interruptions.install()
     try:
-        return _run(options, show, interruptions)
+        return _run(options, console, interruptions)
     except Interrupted as interruption:
-        show.complain(f"demo: ended by {interruption}; nothing is left behind")
+        console.complain(f"demo: ended by {interruption}; nothing is left behind")
         return 128 + interruption.number
     except OSError as error:
-        show.complain(f"demo: cleaning up failed: {error}")
+        console.complain(f"demo: cleaning up failed: {error}")
         return 1
 
 
-def _run(options: argparse.Namespace, show: Narration, interruptions: Interruptions) -> int:
+def _run(options: argparse.Namespace, console: Console, interruptions: Interruptions) -> int:
     began = time.monotonic()
-    stage: Stage | None = None
+    environment: Environment | None = None
     with ExitStack() as cleanup:
         try:
-            show.step = "make a folder for it"
+            console.step = "make a folder for it"
             with interruptions.held():
                 folder = DemoFolder.named(options.keep) if options.keep else DemoFolder.temporary()
                 cleanup.callback(folder.remove)
-                stage = Stage(folder, interruptions, options.model)
-                cleanup.callback(stage.close)
-            performance = perform(stage, show)
-            show.begin(f"draw the boxes into {_shown(options.out)}")
-            write_picture(options.out, performance.photos)
+                environment = Environment(folder, interruptions, options.model)
+                cleanup.callback(environment.close)
+            told = _perform(Scenario(environment, console), options, console)
             if options.keep:
                 with interruptions.held():
-                    processes = stage.leave_running()
+                    processes = environment.leave_running()
                     cleanup.pop_all()
-                _tell_how_to_go_on(show, stage, folder, processes)
-            show.end(*_summary(performance, options.out, time.monotonic() - began, kept=bool(options.keep)))
+                _tell_how_to_go_on(console, environment, folder, processes)
+            rest = "Everything goes on running." if options.keep else "Nothing else is left behind."
+            console.end(*told, f"It took {time.monotonic() - began:.0f} s. {rest}")
         except (StepFailed, OSError, requests.RequestException) as error:
-            _explain(show, stage, error)
+            _explain(console, environment, error)
             return 1
         finally:
             interruptions.ignore()
     return 0
 
 
-def _explain(show: Narration, stage: Stage | None, error: Exception) -> None:
-    show.complain("", f"demo: this step failed: {show.step}", f"demo: {error}")
+def _perform(scenario: Scenario, options: argparse.Namespace, console: Console) -> list[str]:
+    """Play the acts that are asked for; returns what to say of them in the end."""
+    scenario.set_up()
+    if options.resumable:
+        scenario.resumable_upload()
+        return ["The file is whole, and no byte that HEAD had told was sent again."]
+    scenario.upload()
+    scenario.upload_in_outage()
+    scenario.check_order()
+    picture = options.out.relative_to(Path.cwd()) if options.out.is_relative_to(Path.cwd()) else options.out
+    console.begin(f"draw the boxes into {picture}")
+    write_picture(options.out, scenario.photos)
+    found = sum(len(detections) for _, detections in scenario.photos)
+    return [
+        f"{len(scenario.photos)} photos, {found} objects detected, {scenario.arrived} messages arrived in order.",
+        f"Half of them came after an outage of {scenario.outage:.0f} s. The picture is {picture}.",
+    ]
+
+
+def _explain(console: Console, environment: Environment | None, error: Exception) -> None:
+    console.complain("", f"demo: this step failed: {console.step}", f"demo: {error}")
     process = error.process if isinstance(error, StepFailed) else None
-    for concerned in stage.concerned(process) if stage else []:
+    for concerned in environment.concerned(process) if environment else []:
         condition = "" if concerned.exit_code is None else f", which has ended with exit code {concerned.exit_code}"
-        show.complain(
+        console.complain(
             f"demo: the last lines of {concerned.log.name} (process {concerned.pid}{condition}):",
             *(f"  {one}" for one in concerned.last_lines()),
         )
 
 
-def _tell_how_to_go_on(show: Narration, stage: Stage, folder: DemoFolder, processes: Sequence[int]) -> None:
+def _tell_how_to_go_on(
+    console: Console, environment: Environment, folder: DemoFolder, processes: Sequence[int]
+) -> None:
     settings, python = shlex.quote(str(folder.settings)), shlex.quote(sys.executable)
-    annotations = f"{python} {shlex.join(stage.annotations_arguments())}"
-    show.act("Everything goes on running")
-    show.say(f"page:                 {stage.service_url}/  (sign in there with one of the tokens)")
-    show.say(f"administrator, a day: {stage.admin_token()}")
-    show.say(f"user, for a day:      {stage.token()}")
-    show.say(
-        f"curl:                 curl -H 'Authorization: Bearer {stage.token()}' -F file=@{shlex.quote(str(ASTRONAUT))}"
-        f" {stage.service_url}/detect"
-    )
-    show.say(f"annotations service:  {stage.annotations_url}  (what has arrived: {stage.annotations_url}/_log)")
-    show.say(f"files and logs:       {folder.path}")
-    show.say("In the checkout:")
-    show.say(f"commands:             (set -a; . {settings}; {python} -m flask outbox status)")
-    show.say(f"an outage:            kill {processes[-1]}")
-    show.say(f"its end:              (. {settings}; ANNOTATIONS_SECRET=$JWT_SECRET_KEY exec {annotations})")
-    show.say(f"stop:                 kill {' '.join(map(str, processes))}")
-
-
-def _summary(performance: Performance, picture: Path, seconds: float, *, kept: bool) -> tuple[str, str]:
-    found = sum(len(detections) for _, detections in performance.photos)
-    rest = "everything goes on running" if kept else "nothing else is left behind"
-    told = (
-        f"{len(performance.photos)} photos, {found} objects detected, {performance.arrived} messages arrived in order,"
-        f" half of them after an outage of {performance.outage:.0f} s. It took {seconds:.0f} s."
-    )
-    return told, f"The picture is {_shown(picture)}; {rest}."
+    annotations = f"{python} {shlex.join(environment.annotations_arguments())}"
+    url, token, photo = environment.service_url, environment.token(), shlex.quote(str(ASTRONAUT))
+    log = f"{environment.annotations_url}/_log"
+    console.act("Everything goes on running")
+    console.say(f"page:                 {url}/  (sign in there with one of the tokens)")
+    console.say(f"administrator, a day: {environment.token(is_admin=True)}")
+    console.say(f"user, for a day:      {token}")
+    console.say(f"curl:                 curl -H 'Authorization: Bearer {token}' -F file=@{photo} {url}/detect")
+    console.say(f"annotations service:  {environment.annotations_url}  (what has arrived: {log})")
+    console.say(f"files and logs:       {folder.path}")
+    console.say("In the checkout:")
+    console.say(f"commands:             (set -a; . {settings}; {python} -m flask outbox status)")
+    console.say(f"an outage:            kill {processes[-1]}")
+    console.say(f"its end:              (. {settings}; ANNOTATIONS_SECRET=$JWT_SECRET_KEY exec {annotations})")
+    console.say(f"stop:                 kill {' '.join(map(str, processes))}")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -114,41 +123,23 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="The service under gunicorn beside a reference annotations service: uploads become detections and"
         " statuses that arrive, through an outage too. Settings of the environment are not heeded.",
     )
-    parser.add_argument(
-        "--out",
-        type=_absolute,
-        default=ROOT / "var" / "demo.png",
-        metavar="FILE",
-        help="where the picture with the boxes goes (default: var/demo.png in the checkout)",
-    )
-    parser.add_argument(
+    paths: dict[str, Any] = {"type": lambda path: Path(path).absolute(), "metavar": "FILE"}
+    add = parser.add_argument
+    add("--out", default=ROOT / "var" / "demo.png", help="the picture with the boxes (default: var/demo.png)", **paths)
+    add("--model", help="weights to detect with (YOLO's ONNX) instead of the built-in ones", **paths)
+    add("--resumable", action="store_true", help="instead: a large upload that survives three cuts and a kill -9")
+    add(
         "--keep",
-        type=_absolute,
         nargs="?",
         const=ROOT / "var" / "demo",
-        metavar="FOLDER",
         help="leave everything running, with its files in FOLDER (default: var/demo in the checkout), and tell how the"
         " page, the API and the commands are tried on it",
-    )
-    parser.add_argument(
-        "--model",
-        type=_absolute,
-        metavar="FILE",
-        help="weights to detect with (YOLO's ONNX) instead of the built-in ones",
+        **paths | {"metavar": "FOLDER"},
     )
     options = parser.parse_args(arguments)
     if not can_be_written(options.out):
         parser.error(f"--out {options.out.name}: no kind of picture has this ending")
     return options
-
-
-def _shown(path: Path) -> Path:
-    """The path as seen from the working folder, where it lies below that."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _absolute(path: str) -> Path:
-    return Path(path).absolute()
 
 
 if __name__ == "__main__":

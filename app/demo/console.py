@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich import console
 from rich.padding import Padding
 from rich.table import Table
 
@@ -14,12 +14,12 @@ STATUS_NAMES = {1: "New", 2: "AIProcessing", 3: "AIProcessed", 6: "Error"}
 _LINE_LIMIT = 400
 
 
-class Narration:
+class Console:
     """`step` is the last step that began; `began` the moment, in seconds since 1970, that arrivals count from."""
 
     def __init__(self) -> None:
-        self._results = Console(highlight=False)
-        self._messages = Console(stderr=True, highlight=False)
+        self._results = console.Console(highlight=False)
+        self._messages = console.Console(stderr=True, highlight=False)
         self.step = "begin"
         self.began = 0.0
 

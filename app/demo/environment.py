@@ -8,43 +8,31 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from app.demo.client import admin_token, answers, user_token
-from app.demo.failure import StepFailed
+from app.demo.client import answers, user_token
 from app.demo.folder import DemoFolder
 from app.demo.interruptions import Interruptions
-from app.demo.process import HOST, HeldPort, Process
+from app.demo.process import HOST, POLL_SECONDS, HeldPort, Process, StepFailed
 
 _SURROUNDINGS = ("PATH", "HOME", "LANG", "LANGUAGE", "TERM", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
 _SURROUNDINGS_BEGIN = ("LC_", "COVERAGE_")
 _START_SECONDS = 30.0
 _COMMAND_SECONDS = 60.0
-_POLL_SECONDS = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a command ended: its exit code, what it printed, and the process that it was."""
-
-    exit_code: int | None
-    output: str
-    process: Process
-
-
-class Stage:
+class Environment:
     """The service and the reference annotations service, each on a port of its own, with one random secret."""
 
     def __init__(self, folder: DemoFolder, interruptions: Interruptions, model: Path | None = None) -> None:
         self._folder = folder
         self._interruptions = interruptions
-        self._processes: list[Process] = []
+        self._started: list[Process] = []
+        self._servers: dict[str, Process] = {}
         self._service_port, self._annotations_port = HeldPort(), HeldPort()
+        self.service_url, self.annotations_url = self._service_port.url, self._annotations_port.url
         self._secret = secrets.token_urlsafe(32)
-        self._service: Process | None = None
-        self._annotations: Process | None = None
         self._settings = {
             "DATABASE_URL": f"sqlite:///{folder.path / 'detections.db'}",
             "IMAGES_DIR": str(folder.path / "images"),
@@ -52,138 +40,117 @@ class Stage:
             "ANNOTATIONS_URL": self.annotations_url,
             "JWT_SECRET_KEY": self._secret,
             "DETECTION_WORKERS": "1",
-        }
-        if model is not None:
-            self._settings["DETECTOR_MODEL"] = str(model)
+        } | ({} if model is None else {"DETECTOR_MODEL": str(model)})
 
     @property
-    def service_url(self) -> str:
-        return self._service_port.url
+    def folder(self) -> Path:
+        return self._folder.path
 
-    @property
-    def annotations_url(self) -> str:
-        return self._annotations_port.url
-
-    def token(self) -> str:
-        """A user's token."""
-        return user_token(self._secret)
-
-    def admin_token(self) -> str:
-        """An administrator's token."""
-        return admin_token(self._secret)
-
-    def servers(self) -> list[Process]:
-        """The service and the annotations service, those of them that were started and not ended."""
-        return [server for server in (self._service, self._annotations) if server is not None]
+    def token(self, *, is_admin: bool = False) -> str:
+        """A user's token, or an administrator's."""
+        return user_token(self._secret, is_admin=is_admin)
 
     def images(self) -> list[Path]:
         """The files in IMAGES_DIR, by name."""
-        return sorted(path for path in (self._folder.path / "images").iterdir() if path.is_file())
+        return sorted(path for path in (self.folder / "images").iterdir() if path.is_file())
 
     def migrate(self) -> None:
         """Bring the database to the newest revision. Raises StepFailed."""
-        done = self._run("alembic", "-m", "alembic", "upgrade", "head")
-        if done.exit_code != 0:
-            raise StepFailed(f"alembic ended with exit code {done.exit_code}", done.process)
+        self._run("alembic", "-m", "alembic", "upgrade", "head")
 
     def start_annotations(self) -> None:
         """Start the reference annotations service, also again, on the same port and with the same data."""
-        self._annotations = self._launch(
-            "annotations", self.annotations_arguments(), {"ANNOTATIONS_SECRET": self._secret}
-        )
-        self._await(self._annotations, f"{self.annotations_url}/_log")
+        secret = {"ANNOTATIONS_SECRET": self._secret}
+        self._serve("annotations", self.annotations_arguments(), secret, f"{self.annotations_url}/_log")
 
     def annotations_arguments(self) -> list[str]:
         """What Python is given to start it; the environment has the secret."""
-        database, port = str(self._folder.path / "annotations.db"), str(self._annotations_port.number)
+        database, port = str(self.folder / "annotations.db"), str(self._annotations_port.number)
         return ["-m", "app.demo.annotations", "--database", database, "--port", port]
 
     def stop_annotations(self) -> None:
         """End it; connections to its port are refused from now on, until it is started again."""
-        if self._annotations is not None:
-            with self._interruptions.held():
-                self._annotations.stop()
-            self._annotations = None
+        with self._interruptions.held():
+            self._servers.pop("annotations").stop()
 
     def start_service(self) -> None:
-        """Start the service under gunicorn, as bin/serve does."""
+        """Start the service under gunicorn, as bin/serve does; also again, on the same port."""
         bind = f"{HOST}:{self._service_port.number}"
-        self._service = self._launch(
-            "service", ["-m", "gunicorn", "-c", "gunicorn.conf.py", "-b", bind, "wsgi:app"], self._settings
-        )
-        self._await(self._service, f"{self.service_url}/readyz")
+        command = ["-m", "gunicorn", "-c", "gunicorn.conf.py", "-b", bind, "wsgi:app"]
+        self._serve("service", command, self._settings, f"{self.service_url}/readyz")
 
-    def flask(self, *arguments: str, meanwhile: Callable[[], None] = lambda: None) -> Outcome:
-        """Run `flask …` with the service's settings, calling `meanwhile` every few milliseconds until it has ended.
+    def kill_service(self) -> None:
+        """End it and its processes by SIGKILL."""
+        with self._interruptions.held():
+            self._servers.pop("service").kill()
 
-        Raises StepFailed where it takes more than a minute.
-        """
+    def flask(self, *arguments: str, meanwhile: Callable[[], None] = lambda: None) -> str:
+        """Run `flask …` with the service's settings, calling `meanwhile` every few milliseconds until it has ended;
+        returns what it printed. Raises StepFailed where it fails, or takes more than a minute."""
         return self._run("flask", "-m", "flask", *arguments, meanwhile=meanwhile)
 
     def concerned(self, failed: Process | None) -> list[Process]:
         """The processes whose logs may tell why a step failed: that one, servers that died, or else the service."""
-        named = [] if failed is None else [failed]
-        dead = [server for server in self.servers() if server.has_ended and server is not failed]
-        return [*named, *dead] or [server for server in [self._service] if server is not None]
+        dead = [server for server in self._servers.values() if server.exit_code is not None and server is not failed]
+        named = dead if failed is None else [failed, *dead]
+        return named or [server for name, server in self._servers.items() if name == "service"]
 
     def leave_running(self) -> list[int]:
         """Let everything go on without this process; returns the ids of the processes to end one day."""
-        processes = [server.pid for server in self.servers()]
-        self._folder.keep_settings(self._settings)
-        self._folder.note(processes)
-        self._folder.leave()
+        processes = [self._servers[name].pid for name in ("service", "annotations")]
+        self._folder.leave(self._settings, processes)
         self._close_ports()
         return processes
 
     def close(self) -> None:
         """End every process."""
-        for process in reversed(self._processes):
+        for process in reversed(self._started):
             process.stop()
         self._close_ports()
 
-    def _run(self, name: str, *arguments: str, meanwhile: Callable[[], None] = lambda: None) -> Outcome:
-        output = self._folder.path / f"{name}.out"
+    def _serve(self, name: str, arguments: Sequence[str], settings: Mapping[str, str], address: str) -> None:
+        server = self._servers[name] = self._launch(name, arguments, settings)
+        self._wait(name, server, _START_SECONDS, lambda: answers(address))
+
+    def _run(self, name: str, *arguments: str, meanwhile: Callable[[], None] = lambda: None) -> str:
+        output = self.folder / f"{name}.out"
+        output.unlink(missing_ok=True)
         process = self._launch(name, arguments, self._settings, output)
-        deadline = time.monotonic() + _COMMAND_SECONDS
-        while not process.has_ended:
-            if time.monotonic() > deadline:
-                raise StepFailed(f"{name} did not end within {_COMMAND_SECONDS:g} s", process)
+
+        def has_ended() -> bool:
             meanwhile()
-            time.sleep(_POLL_SECONDS)
-        return Outcome(process.exit_code, output.read_text(), process)
+            return process.exit_code == 0
+
+        self._wait(name, process, _COMMAND_SECONDS, has_ended)
+        return output.read_text()
 
     def _launch(
-        self, name: str, arguments: Iterable[str], settings: Mapping[str, str], output: Path | None = None
+        self, name: str, arguments: Sequence[str], settings: Mapping[str, str], output: Path | None = None
     ) -> Process:
+        surroundings = {
+            name: value for name, value in os.environ.items()
+            if name in _SURROUNDINGS or name.startswith(_SURROUNDINGS_BEGIN)
+        }  # fmt: skip
         with self._interruptions.held():
             process = Process(
-                name,
                 [sys.executable, *arguments],
-                {**_surroundings(), **settings},
-                self._folder.path / f"{name}.log",
+                {**surroundings, **settings},
+                self.folder / f"{name}.log",
                 output=output,
-                keep_open=[] if self._folder.lock is None else [self._folder.lock],
+                keep_open=self._folder.lock,
             )
-            self._processes.append(process)
+            self._started.append(process)
         return process
 
-    def _await(self, server: Process, address: str) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while not answers(address):
-            if server.has_ended:
-                raise StepFailed(f"{server.name} ended with exit code {server.exit_code}", server)
+    def _wait(self, name: str, process: Process, seconds: float, is_done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + seconds
+        while not is_done():
+            if process.exit_code:
+                raise StepFailed(f"{name} ended with exit code {process.exit_code}", process)
             if time.monotonic() > deadline:
-                raise StepFailed(f"{server.name} did not answer within {_START_SECONDS:g} s", server)
-            time.sleep(_POLL_SECONDS)
+                raise StepFailed(f"{name} took more than {seconds:g} s", process)
+            time.sleep(POLL_SECONDS)
 
     def _close_ports(self) -> None:
         self._service_port.close()
         self._annotations_port.close()
-
-
-def _surroundings() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in _SURROUNDINGS or name.startswith(_SURROUNDINGS_BEGIN)
-    }

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from app.demo.failure import StepFailed
+from app.demo.process import StepFailed
 from app.process import temp_folders
 
 _LOCK = "processes"
@@ -20,11 +20,11 @@ _TEMPORARY = "detections-demo-"
 
 
 class DemoFolder:
-    """An empty folder for this demo alone. `lock` is a descriptor that its processes must be given, if there is one."""
+    """An empty folder for this demo alone. `lock` is the descriptor that its processes must be given, until `leave`."""
 
-    def __init__(self, path: Path, lock: int | None = None) -> None:
+    def __init__(self, path: Path, lock: int) -> None:
         self.path = path
-        self.lock = lock
+        self.lock = [lock]
 
     @classmethod
     def temporary(cls) -> "DemoFolder":
@@ -55,29 +55,25 @@ class DemoFolder:
 
     @property
     def settings(self) -> Path:
-        """Where `keep_settings` writes."""
+        """Where `leave` writes the settings."""
         return self.path / "settings"
 
-    def keep_settings(self, settings: Mapping[str, str]) -> None:
-        """Write the service's settings down, for a shell of this user to read."""
+    def leave(self, settings: Mapping[str, str], processes: Iterable[int]) -> None:
+        """Let it be, for the processes that go on: write down the service's settings, for a shell of this user to
+        read, and who holds the lock, for whoever wants the folder next."""
         self.settings.touch(mode=0o600)
-        lines = (f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
-        self.settings.write_text("".join(lines))
-
-    def note(self, processes: Iterable[int]) -> None:
-        """Write down who holds the lock, for whoever wants the folder next."""
+        self.settings.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items()))
         (self.path / _LOCK).write_text(" ".join(map(str, processes)))
-
-    def leave(self) -> None:
-        """Let it be, for the processes that go on."""
-        if self.lock is not None:
-            os.close(self.lock)
-            self.lock = None
+        self._unlock()
 
     def remove(self) -> None:
         """Remove it and everything in it."""
         shutil.rmtree(self.path)
-        self.leave()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        while self.lock:
+            os.close(self.lock.pop())
 
     def _clear(self) -> None:
         for entry in self.path.iterdir():

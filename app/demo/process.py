@@ -10,17 +10,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
+POLL_SECONDS = 0.02
 
-_POLL_SECONDS = 0.02
 _TAIL_BYTES = 16 * 1024
 
 
 class Process:
-    """Running from its making on, in a session of its own: a Ctrl-C in the terminal is the demo's to pass on."""
+    """Running from its making on, in a session of its own: a Ctrl-C in the terminal is the demo's to pass on.
+
+    Both its outputs go to `log`, or the standard one to `output`. Raises OSError where it cannot be started.
+    """
 
     def __init__(
         self,
-        name: str,
         arguments: Sequence[str],
         environment: Mapping[str, str],
         log: Path,
@@ -28,13 +30,8 @@ class Process:
         output: Path | None = None,
         keep_open: Sequence[int] = (),
     ) -> None:
-        """Start it in the checkout. Both its outputs go to `log`, or the standard one to `output`.
-
-        Raises OSError where it cannot be started.
-        """
-        self.name = name
         self.log = log
-        with log.open("ab") as messages, output.open("wb") if output else log.open("ab") as results:
+        with log.open("ab") as messages, (output or log).open("ab") as results:
             self._process = subprocess.Popen(
                 arguments,
                 cwd=ROOT,
@@ -45,14 +42,7 @@ class Process:
                 start_new_session=True,
                 pass_fds=keep_open,
             )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def has_ended(self) -> bool:
-        return self.exit_code is not None
+        self.pid = self._process.pid
 
     @property
     def exit_code(self) -> int | None:
@@ -71,8 +61,12 @@ class Process:
             return
         os.kill(self.pid, signal.SIGTERM)
         deadline = time.monotonic() + patience
-        while not self.has_ended and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
+        while self.exit_code is None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and all that it started, as `kill -9` does."""
         os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
@@ -81,6 +75,14 @@ class Process:
         with self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
             return log.read().decode(errors="replace").splitlines()[-count:]
+
+
+class StepFailed(Exception):
+    """Why a step of the demo cannot go on, in words, and the process whose log tells more, where there is one."""
+
+    def __init__(self, reason: str, process: Process | None = None) -> None:
+        super().__init__(reason)
+        self.process = process
 
 
 class HeldPort:
@@ -95,10 +97,7 @@ class HeldPort:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind((HOST, 0))
         self.number: int = self._socket.getsockname()[1]
-
-    @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self.number}"
+        self.url = f"http://{HOST}:{self.number}"
 
     def close(self) -> None:
         self._socket.close()

@@ -1,4 +1,4 @@
-"""The reference annotations service as a Flask application: routes, request log, planted failures, problems.
+"""The reference annotations service as a Flask application: routes, request log, problems.
 
 It stands for the service that the detections service reports to, so that delivery can be tested and shown over
 real HTTP against something that knows the contract as well as the sender does.
@@ -6,36 +6,21 @@ real HTTP against something that knows the contract as well as the sender does.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from flask import Blueprint, Flask, Request, Response, g, jsonify, request
+from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from app.demo import faults, rules
+from app.demo import rules
 from app.demo.bearer import BearerRule
-from app.demo.faults import FaultQueue, KeysAtWork
-from app.demo.loopback_server import DROP_CONNECTION, MAX_BODY_BYTES
 from app.demo.reference_store import Arrival, ReferenceStore, Reply
 from app.demo.rules import Refusal
 
+MAX_BODY_BYTES = 64 * 1024
 _MAX_LOGGED_ID = 64
-
-observers: list[Callable[[Request, Response], object]] = []
-"""Called with every request of the media routes and with its answer, before that is sent: for tests."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the application is made of, at `app.extensions["annotations"]`."""
-
-    store: ReferenceStore
-    faults: FaultQueue
-    bearer: BearerRule
-    at_work: KeysAtWork
 
 
 def create_annotations_app(
@@ -51,32 +36,50 @@ def create_annotations_app(
     """Return the application with its data in the SQLite file `database`, made where it is missing.
 
     It accepts JWTs of HS256 with `secret` (and `audience` and `issuer` where given) that are valid by `clock`, or
-    exactly `static_token`.
+    exactly `static_token`. Its ReferenceStore is `app.extensions["annotations"]`.
     """
-    parts = Parts(
-        ReferenceStore(database),
-        FaultQueue(),
-        BearerRule(secret, static_token, identity_claim, audience, issuer, clock),
-        KeysAtWork(),
-    )
+    store = ReferenceStore(database)
     app = Flask("annotations")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    app.extensions["annotations"] = parts
-    app.register_blueprint(_media_routes(parts))
-    app.register_blueprint(_control_routes(parts))
+    app.extensions["annotations"] = store
+    bearer = BearerRule(secret, static_token, identity_claim, audience, issuer, clock)
+    app.register_blueprint(_media_routes(store, bearer))
     app.register_error_handler(Refusal, _refused)
     app.register_error_handler(HTTPException, _refused_by_flask)
-    app.before_request(lambda: _arrive(parts))
-    app.after_request(lambda response: _leave(parts, response))
+
+    @app.before_request
+    def arrive() -> None:
+        """Log the request before anything is checked."""
+        if is_logged():
+            g.index = store.arrived(arrival())
+
+    @app.after_request
+    def leave(response: Response) -> Response:
+        if is_logged():
+            store.answered(g.index, None if "unanswered" in g else response.status_code)
+        return response
+
+    @app.get("/_log")
+    def log() -> Response:
+        after = request.args.get("after", "0")
+        if not after.isdecimal():
+            raise Refusal(400, "invalid-parameter", "'after' must be an index.", "after")
+        return jsonify(store.log(int(after)))
+
     return app
 
 
-def _media_routes(parts: Parts) -> Blueprint:
+def is_logged() -> bool:
+    """Whether the request at hand is one of the service's, and not about the service itself."""
+    return not request.path.startswith("/_")
+
+
+def _media_routes(store: ReferenceStore, bearer: BearerRule) -> Blueprint:
     routes = Blueprint("media", __name__, url_prefix="/api/media")
 
     @routes.post("")
     def create() -> Response:
-        caller = parts.bearer.caller(request.headers.get("Authorization"))
+        caller = bearer.caller(request.headers.get("Authorization"))
         record = rules.message_body(request.mimetype, request.get_data(), rules.CREATE_FIELDS)
         key = rules.idempotency_key(request.headers.get("Idempotency-Key"))
         seq = None
@@ -84,91 +87,32 @@ def _media_routes(parts: Parts) -> Blueprint:
             seq = rules.sequence_number(request.headers.get("X-Outbox-Seq"))
         if caller.delegated and caller.identity != record["userId"]:
             raise Refusal(403, "other-identity", "The token acts for another identity than userId.", "userId")
-        return _accepted(parts.store.create(g.index, key, record, seq, _epoch()))
+        return _accepted(store.create(g.index, key, record, seq, _epoch()))
 
     @routes.put("/<media_id>/status")
     def change_status(media_id: str) -> Response:
-        parts.bearer.caller(request.headers.get("Authorization"))
+        bearer.caller(request.headers.get("Authorization"))
         body = rules.message_body(request.mimetype, request.get_data(), rules.STATUS_FIELDS)
         key = rules.idempotency_key(request.headers.get("Idempotency-Key"))
         seq = rules.sequence_number(request.headers.get("X-Outbox-Seq"))
-        reply = parts.store.change_status(g.index, key, media_id, body["mediaStatus"], seq, _epoch())
+        reply = store.change_status(g.index, key, media_id, body["mediaStatus"], seq, _epoch())
         return _accepted(reply)
 
     @routes.get("/<media_id>")
     def show(media_id: str) -> Response:
-        parts.bearer.caller(request.headers.get("Authorization"))
-        return jsonify(parts.store.record(media_id))
+        bearer.caller(request.headers.get("Authorization"))
+        return jsonify(store.record(media_id))
 
     @routes.get("")
     def index() -> Response:
-        parts.bearer.caller(request.headers.get("Authorization"))
-        return jsonify(parts.store.records())
+        bearer.caller(request.headers.get("Authorization"))
+        return jsonify(store.records())
 
     return routes
 
 
-def _control_routes(parts: Parts) -> Blueprint:
-    routes = Blueprint("control", __name__)
-
-    @routes.get("/_log")
-    def log() -> Response:
-        after = request.args.get("after", "0")
-        if not after.isdecimal():
-            raise Refusal(400, "invalid-parameter", "'after' must be an index.", "after")
-        return jsonify(parts.store.log(int(after)))
-
-    @routes.post("/_control")
-    def control() -> Response:
-        faults.obey(parts.faults, request.get_json(force=True))
-        return jsonify({"waiting": parts.faults.waiting()})
-
-    return routes
-
-
-def _arrive(parts: Parts) -> Response | None:
-    """Log the request before anything is judged, and let a planted failure happen to it."""
-    g.fault = g.key = None
-    if request.blueprint == "control":
-        return None
-    arrival = _arrival()
-    g.index = parts.store.arrived(arrival)
-    if arrival.idempotency_key:
-        if not parts.at_work.begin(arrival.idempotency_key):
-            return _problem(409, "key-at-work", "A request with this Idempotency-Key is still being worked on.")
-        g.key = arrival.idempotency_key
-    g.fault = fault = parts.faults.take(arrival.method, arrival.media_id)
-    if fault is None:
-        return None
-    g.interrupted = not parts.faults.pause(fault.delay)
-    if g.interrupted or fault.ends_the_request:
-        return Response(status=HTTPStatus.SERVICE_UNAVAILABLE)  # replaced in _leave
-    return None
-
-
-def _leave(parts: Parts, response: Response) -> Response:
-    if request.blueprint == "control":
-        return response
-    for observe in observers:
-        observe(request, response)
-    fault = g.fault
-    if g.key:
-        parts.at_work.end(g.key)
-    if fault is not None and (fault.close or g.interrupted):
-        parts.store.answered(g.index, None)
-        request.environ[DROP_CONNECTION]()
-        return response
-    if fault is not None:
-        if fault.status is not None:
-            response = _problem(fault.status, "planted-failure", "This failure was asked for.")
-        if fault.body is not None:
-            response.set_data(fault.body)
-        response.headers.update(fault.headers)
-    parts.store.answered(g.index, response.status_code)
-    return response
-
-
-def _arrival() -> Arrival:
+def arrival() -> Arrival:
+    """The request at hand."""
     try:
         raw = request.get_data()
     except RequestEntityTooLarge:
@@ -211,15 +155,16 @@ def _accepted(reply: Reply) -> Response:
 
 
 def _refused(refusal: Refusal) -> Response:
-    return _problem(refusal.status, refusal.kind, refusal.detail, refusal.field)
+    return problem(refusal.status, refusal.kind, refusal.detail, refusal.field)
 
 
 def _refused_by_flask(error: HTTPException) -> Response:
     code = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
-    return _problem(code, error.name.lower().replace(" ", "-"), error.description or error.name)
+    return problem(code, error.name.lower().replace(" ", "-"), error.description or error.name)
 
 
-def _problem(status: int, kind: str, detail: str, field: str | None = None) -> Response:
+def problem(status: int, kind: str, detail: str, field: str | None = None) -> Response:
+    """A refusal as this service tells it."""
     document = {
         "type": f"/problems/{kind}",
         "title": kind.replace("-", " ").capitalize(),

@@ -7,7 +7,7 @@ import requests
 Entry = dict[str, Any]
 
 
-class Arrivals:
+class RequestLog:
     """Its log so far, of requests that it has answered, in the order of their arrival."""
 
     def __init__(self, url: str) -> None:
@@ -29,8 +29,6 @@ class Arrivals:
         self.seen += entries
         return [entry for entry in entries if entry["seq"] is not None]
 
-    def statuses(self, media_id: str) -> list[int]:
-        """The statuses of a media that were accepted so far, in order."""
-        return [
-            entry["body"]["mediaStatus"] for entry in self.seen if entry["applied"] and entry["mediaId"] == media_id
-        ]
+    def applied(self, media_id: str) -> list[Entry]:
+        """The messages of a media item that were accepted so far, in order."""
+        return [entry for entry in self.seen if entry["applied"] and entry["mediaId"] == media_id]

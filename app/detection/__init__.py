@@ -1,1 +1,1 @@
-"""Detection: frames in, boxes out, each run a leased row in the database."""
+"""The detector process: decoding media, running the model, and the protocol that its parent speaks with it."""

@@ -1,9 +1,10 @@
-"""Where a detector process begins: a script, run by its path in a Python that heeds neither variables nor folders.
+"""The script that a detector process starts with, run by its path in an isolated Python.
 
     python -I -S child.py FD PATH…
 
-FD is its end of the channel, PATH what its parent has on `sys.path`. The packages whose import would wire up the whole
-service are entered without running them: nothing of it has a place here, and their import takes longer than all else.
+FD is this process's end of the channel; each PATH is an entry of the parent's `sys.path`. The packages `app` and
+`app.settings` are registered without running their `__init__`, which would import the whole service: the detector needs
+none of it, and importing it takes longer than everything else here.
 """
 
 import importlib
@@ -12,13 +13,13 @@ from pathlib import Path
 from types import ModuleType
 
 APP = Path(__file__).parents[1]
-BARE = {"app": APP, "app.settings": APP / "settings"}
+NAMESPACE_PACKAGES = {"app": APP, "app.settings": APP / "settings"}
 
 
 def main() -> None:
-    """Serve until the other end of the channel is closed."""
+    """Serve requests until the parent closes its end of the channel."""
     channel, *sys.path[:] = sys.argv[1:]
-    for name, folder in BARE.items():
+    for name, folder in NAMESPACE_PACKAGES.items():
         package = ModuleType(name)
         package.__path__ = [str(folder)]
         sys.modules[name] = package

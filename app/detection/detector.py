@@ -1,4 +1,4 @@
-"""The seam between runs and models: what a frame is, what a detection is, and what a detector must do."""
+"""The interface between runs and models: a frame, a detected object and the Detector protocol."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,10 +16,10 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of a media. `index` counts the sampled frames from 0; `time` is seconds from the start.
+    """One decoded frame.
 
-    `source_frame` counts all frames of a video in the order of time; it is 0 for a picture. `warnings` say what of a
-    picture is missing.
+    `index` counts the sampled frames from 0. `time` is in seconds from the start. `source_frame` counts all frames of a
+    video in order of presentation and is 0 for a picture. `warnings` describe what is missing from a damaged picture.
     """
 
     index: int
@@ -30,11 +30,11 @@ class Frame:
 
 
 class Detector(Protocol):
-    """A model, loaded and ready. `name` changes whenever results may, so that they can be told apart."""
+    """A loaded model. `name` differs whenever the same media could give different detections."""
 
     name: str
     labels: dict[int, str]
 
     def detect(self, picture: Picture, confidence: float) -> list[DetectedObject]:
-        """Boxes of at least `confidence`, most confident first."""
+        """Return detections of at least `confidence` (0..1), most confident first."""
         ...

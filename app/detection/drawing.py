@@ -1,4 +1,4 @@
-"""Pictures with what was found on them: a box and a label for each object."""
+"""Draws detections onto a picture or a video's frame."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -8,33 +8,33 @@ from typing import BinaryIO
 from PIL import Image, ImageDraw, ImageFont
 
 from app.detection.detector import DetectedObject, Picture
-from app.detection.images import decode_picture
-from app.detection.jobs import Drawing
 from app.detection.limits import MediaLimits
-from app.detection.video import Video
+from app.detection.pictures.decode import decode_picture
+from app.detection.protocol.requests import Drawing
+from app.detection.video.decode import Video
 from app.errors import Undecodable
 
 FORMATS: Mapping[str, str] = MappingProxyType({".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"})
-"""Pillow's name of a format, by the ending of a file that holds it."""
+"""Pillow's format names by file extension."""
 
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080")
 _PADDING = 3
 
 
 def draw_boxes(image: Image.Image, objects: Sequence[DetectedObject]) -> None:
-    """Draw each object's box on the upright picture, its label above it, or inside where there is no room.
+    """Draw each object's box on the upright picture, with its label above the box or, without room there, inside.
 
-    The first lies on top. Lines and letters grow with the picture, but stay small enough for the small objects of large
-    ones.
+    The first object is drawn on top. Line width and font size grow with the picture up to a limit, so that small
+    objects in large pictures stay visible.
     """
     draw = ImageDraw.Draw(image)
     side = min(image.size)
     thickness, font = min(6, max(2, side // 150)), ImageFont.load_default(min(32, max(12, side // 26)))
-    for found in reversed(objects):
-        colour = _COLOURS[found.class_num % len(_COLOURS)]
-        left, top, right, bottom = _corners(found, image.size)
+    for detection in reversed(objects):
+        colour = _COLOURS[detection.class_num % len(_COLOURS)]
+        left, top, right, bottom = _corners(detection, image.size)
         draw.rectangle((left, top, right, bottom), outline=colour, width=thickness)
-        text = f"{found.label} {found.confidence:.2f}"
+        text = f"{detection.label} {detection.confidence:.2f}"
         x0, y0, x1, y1 = draw.textbbox((0, 0), text, font=font)
         width, height = x1 - x0 + 2 * _PADDING, y1 - y0 + 2 * _PADDING
         left = max(0.0, min(left, image.width - width))
@@ -44,12 +44,14 @@ def draw_boxes(image: Image.Image, objects: Sequence[DetectedObject]) -> None:
 
 
 def draw(drawing: Drawing, file: BinaryIO, limits: MediaLimits, on_packet: Callable[[], None]) -> bytes:
-    """The drawing of an open media file, as the content of a file. Raises Undecodable or MediaTooLarge; `on_packet` is
-    called for each packet of a video."""
+    """Return the requested drawing as the content of an image file.
+
+    `on_packet` is called for each packet of a video. Raises Undecodable or MediaTooLarge.
+    """
     image = Image.fromarray(_picture(drawing, file, limits, on_packet))
     draw_boxes(image, drawing.objects)
     content = io.BytesIO()
-    image.save(content, format=FORMATS[drawing.ending])
+    image.save(content, format=FORMATS[drawing.extension])
     return content.getvalue()
 
 
@@ -63,13 +65,13 @@ def _picture(drawing: Drawing, file: BinaryIO, limits: MediaLimits, on_packet: C
     raise Undecodable(f"the video has no frame {drawing.index} any more")
 
 
-def _corners(found: DetectedObject, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom in pixels, within the picture."""
+def _corners(detection: DetectedObject, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom in pixels, clipped to the picture."""
     width, height = size
-    half_width, half_height = found.width / 2, found.height / 2
+    half_width, half_height = detection.width / 2, detection.height / 2
     return (
-        max(0.0, found.center_x - half_width) * (width - 1),
-        max(0.0, found.center_y - half_height) * (height - 1),
-        min(1.0, found.center_x + half_width) * (width - 1),
-        min(1.0, found.center_y + half_height) * (height - 1),
+        max(0.0, detection.center_x - half_width) * (width - 1),
+        max(0.0, detection.center_y - half_height) * (height - 1),
+        min(1.0, detection.center_x + half_width) * (width - 1),
+        min(1.0, detection.center_y + half_height) * (height - 1),
     )

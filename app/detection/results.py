@@ -1,11 +1,11 @@
-"""What a detection found, in plain numbers: nothing here needs numpy, so the web process can hold results too."""
+"""Results of a detection as plain numbers. The web process imports this module, so it needs no numpy."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class DetectedObject:
-    """One box. Centre, width and height are fractions 0..1 of the upright picture; confidence is 0..1."""
+    """One detected object. Centre, width and height are fractions 0..1 of the upright picture; confidence is 0..1."""
 
     class_num: int
     label: str
@@ -18,10 +18,10 @@ class DetectedObject:
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
-    """What was found on one frame.
+    """The objects detected on one frame.
 
-    `index` counts the frames looked at. `source_frame` counts all frames of a video in the order of time and is 0 for a
-    picture; None where nobody counted, in results of before the schema's third version.
+    `index` counts the sampled frames from 0; `time` is in seconds. `source_frame` counts all frames of a video in order
+    of presentation and is 0 for a picture; it is None in results stored before the column existed.
     """
 
     index: int

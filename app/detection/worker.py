@@ -1,7 +1,7 @@
-"""The inside of a detector process: jobs come in one at a time, results go out as they are found.
+"""The inside of a detector process: it takes requests one at a time and sends events as frames are processed.
 
-Imported only there, because it brings the decoders and the model's runtime with it. The process owns nothing that
-outlives it: whatever happens in here, its parent can kill it and start another.
+Only `child.py` imports this module, because it brings in the decoders and onnxruntime. The process owns nothing that
+outlives it, so its parent can kill it at any time and start another.
 """
 
 import errno
@@ -24,36 +24,43 @@ import numpy as np
 import PIL
 
 import app.detection
-from app.detection import orders
-from app.detection.channel import Channel
 from app.detection.drawing import draw
-from app.detection.external_data import external_files
-from app.detection.images import decode_picture
-from app.detection.jobs import (
-    Beat,
-    Drawing,
-    Drawn,
+from app.detection.inference.external_data import external_files
+from app.detection.inference.runtime import onnxruntime
+from app.detection.inference.yolo import YoloDetector
+from app.detection.limits import MediaLimits, ProcessLimits
+from app.detection.pictures.decode import decode_picture
+from app.detection.protocol import requests
+from app.detection.protocol.channel import Channel
+from app.detection.protocol.events import (
+    DrawingReady,
+    Event,
     Failure,
-    Fault,
+    FailureKind,
     Finished,
-    Job,
-    Loaded,
-    Message,
-    OpenFile,
-    Pause,
+    FrameCount,
+    Heartbeat,
+    ModelLoaded,
     Paused,
-    Sealed,
-    Total,
+    SandboxApplied,
     encode,
 )
-from app.detection.limits import MediaLimits, ProcessLimits
-from app.detection.orders import MAX_CONTENT_BYTES, MAX_ORDER_BYTES, Load, Order, Source, Start
-from app.detection.prefetch import ahead
+from app.detection.protocol.requests import (
+    MAX_CONTENT_BYTES,
+    MAX_REQUEST_BYTES,
+    Drawing,
+    Job,
+    Load,
+    OpenFile,
+    Pause,
+    Request,
+    Source,
+    Start,
+)
 from app.detection.results import FrameResult
-from app.detection.runtime import onnxruntime
 from app.detection.sandbox import policy
-from app.detection.video import Video
-from app.detection.yolo import YoloDetector
+from app.detection.video.decode import Video
+from app.detection.video.prefetch import prefetch
 from app.errors import DetectionsError, MediaTooLarge, SettingsError, Undecodable
 
 if TYPE_CHECKING:
@@ -61,35 +68,35 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _LIBRARIES = (app.detection, av, np, onnxruntime, PIL)
-_BEAT_SECONDS = 1.0
-_ONE_PIECE = 1 << 20
-_BEATS_BEFORE_A_STALL = 4
-_LOOK_SECONDS = 0.05
-"""How often a video looks for a Pause."""
-_DISK_REFUSES = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.EREMOTEIO, errno.ETIMEDOUT, errno.EACCES)
-_FAULTS: dict[type[DetectionsError], Fault] = {
-    Undecodable: Fault.UNDECODABLE,
-    MediaTooLarge: Fault.TOO_LARGE,
-    SettingsError: Fault.UNFIT_MODEL,
+_HEARTBEAT_SECONDS = 1.0
+_DRAWING_CHUNK_BYTES = 1 << 20
+_HEARTBEATS_PER_STALL_LIMIT = 4
+_PAUSE_POLL_SECONDS = 0.05
+"""How often a video checks for a Pause request."""
+_DISK_ERRNOS = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.EREMOTEIO, errno.ETIMEDOUT, errno.EACCES)
+_FAILURE_KINDS: dict[type[DetectionsError], FailureKind] = {
+    Undecodable: FailureKind.UNDECODABLE,
+    MediaTooLarge: FailureKind.TOO_LARGE,
+    SettingsError: FailureKind.UNFIT_MODEL,
 }
 
 
 def serve(fd: int) -> None:
-    """Answer the orders that come through a channel, until its other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
+    """Handle the requests of a channel until its other end is closed. `fd` is the channel's file descriptor."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C signals the whole process group; the parent decides
     channel = Channel(socket.socket(fileno=fd))
     try:
-        start = orders.decode(channel.receive(MAX_ORDER_BYTES))
+        start = requests.decode(channel.receive(MAX_REQUEST_BYTES))
         assert isinstance(start, Start)
         _limit(start.limits, start)
-        sealed = _seal(start)
-        channel.send(encode(sealed))
-        if isinstance(sealed, Failure):
+        applied = _enter_sandbox(start)
+        channel.send(encode(applied))
+        if isinstance(applied, Failure):
             return
         threading.Thread(target=_end_with_the_parent, args=(channel,), daemon=True).start()
         worker = Worker(channel, start)
         while True:
-            worker.answer(_received(channel))
+            worker.handle(_receive_request(channel))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
@@ -104,76 +111,76 @@ def _limit(limits: ProcessLimits, start: Start) -> None:
     warnings.filterwarnings("ignore", module="PIL")
 
 
-def _seal(start: Start) -> Sealed | Failure:
-    """Give up what is not needed; a failure where all of that is required and cannot be."""
+def _enter_sandbox(start: Start) -> SandboxApplied | Failure:
+    """Enter the sandbox. Returns Failure if the whole sandbox is required but not available."""
     if start.options.sandbox == "off":
-        return Sealed(policy.NONE)
+        return SandboxApplied(policy.NO_SANDBOX)
     readable = [*policy.libraries(_LIBRARIES), start.model]
-    with suppress(OSError):  # a model that cannot be read is told of when it is loaded
+    with suppress(OSError):  # reported when the model is loaded
         readable += external_files(start.model)
     try:
-        sealed = Sealed(policy.seal(readable, start.options))
+        applied = SandboxApplied(policy.restrict(readable, start.options))
     except OSError as error:
-        sealed = Sealed(policy.NONE, f"it cannot be applied: {error.strerror or error}")
-    if start.options.sandbox == "required" and not sealed.sandbox.is_whole:
-        reasons = [sealed.reason] if sealed.reason else sealed.sandbox.missing
-        return Failure(Fault.NO_SANDBOX, f"DETECTOR_SANDBOX is required, but {' and '.join(reasons)}.")
-    return sealed
+        applied = SandboxApplied(policy.NO_SANDBOX, f"the sandbox cannot be applied: {error.strerror or error}")
+    if start.options.sandbox == "required" and not applied.sandbox.is_complete:
+        reasons = [applied.reason] if applied.reason else applied.sandbox.missing
+        return Failure(FailureKind.NO_SANDBOX, f"DETECTOR_SANDBOX is required, but {' and '.join(reasons)}.")
+    return applied
 
 
-def _received(channel: Channel) -> Order:
-    order: Order = Pause()
-    while isinstance(order, Pause):  # one may come behind the end of the video that it was meant for
-        message, fd = channel.receive_with_file(MAX_ORDER_BYTES)
+def _receive_request(channel: Channel) -> Request:
+    request: Request = Pause()
+    while isinstance(request, Pause):  # the video that it was meant for may have ended
+        event, fd = channel.receive_with_file(MAX_REQUEST_BYTES)
         source: Source | None = None if fd is None else OpenFile(fd)
-        if source is None and orders.has_source(message):
+        if source is None and requests.has_source(event):
             source = channel.receive(MAX_CONTENT_BYTES)
-        order = orders.decode(message, source)
-    return order
+        request = requests.decode(event, source)
+    return request
 
 
 def _end_with_the_parent(channel: Channel) -> None:
-    channel.wait_for_the_end()
+    channel.wait_until_closed()
     os._exit(1)
 
 
 class Worker:
-    """Runs jobs with a model that is loaded at the first one."""
+    """Handles requests. The model is loaded by the first request that needs it."""
 
     def __init__(self, channel: Channel, start: Start) -> None:
         self._channel = channel
         self._start = start
         self._limits: MediaLimits = start.media_limits
-        self._beat_seconds = min(_BEAT_SECONDS, start.limits.stall_seconds / _BEATS_BEFORE_A_STALL)
-        self._sending = threading.Lock()
-        self._last_sent = self._last_look = time.monotonic()
+        self._heartbeat_seconds = min(_HEARTBEAT_SECONDS, start.limits.stall_seconds / _HEARTBEATS_PER_STALL_LIMIT)
+        self._send_lock = threading.Lock()
+        self._last_sent = self._last_pause_poll = time.monotonic()
         self._detector: YoloDetector | None = None
 
-    def answer(self, order: Order) -> None:
-        """Send everything that the order gives, and how it ended."""
+    def handle(self, request: Request) -> None:
+        """Send the events of a request, the last of which says how it ended."""
         try:
-            match order:
+            match request:
                 case Load() if self._detector is not None:
-                    self._send(Loaded())
+                    self._send(ModelLoaded())
                 case Load():
-                    self._loaded()
+                    self._get_detector()
                 case Job():
-                    self._run(order, self._loaded())
+                    self._run(request, self._get_detector())
                 case Drawing():
-                    self._draw(order)
+                    self._draw(request)
         except (BrokenPipeError, ConnectionResetError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the parent is told
+        except Exception as error:  # noqa: BLE001 - the parent learns of any error
             self._send(_failure(error))
 
-    def _loaded(self) -> YoloDetector:
+    def _get_detector(self) -> YoloDetector:
         if self._detector is None:
             self._detector = YoloDetector(self._start.model, self._start.options)
-            self._send(Loaded())
+            self._send(ModelLoaded())
         return self._detector
 
     def _run(self, job: Job, detector: YoloDetector) -> None:
-        with _opened(job.source) as file:
+        with _open_source(job.source) as file:
             try:
                 if job.media_type == "Image":
                     self._run_picture(job, detector, file)
@@ -184,10 +191,10 @@ class Worker:
                 raise
 
     def _run_picture(self, job: Job, detector: YoloDetector, file: BinaryIO) -> None:
-        with _processor_time(self._start.limits.picture_seconds):
+        with _limit_processor_time(self._start.limits.picture_seconds):
             frame = decode_picture(file, max_pixels=self._limits.picture_pixels, fit=detector.useful_side)
-        self._send(Total(1))
-        objects = tuple(detector.detect(frame.picture, job.confidence, self._beat))
+        self._send(FrameCount(1))
+        objects = tuple(detector.detect(frame.picture, job.confidence, self._heartbeat))
         _check_disk(file)
         self._send(FrameResult(frame.index, frame.time, objects))
         self._send(Finished(skipped=0, warnings=frame.warnings))
@@ -202,56 +209,58 @@ class Worker:
             position=job.position,
         ) as video:
             try:
-                self._look_through(video, detector, job.confidence)
+                self._detect_frames(video, detector, job.confidence)
             except Exception:
-                self._send(Beat(video.skipped))
+                self._send(Heartbeat(video.skipped))
                 raise
             _check_disk(file)
             self._send(Paused(video.position, video.skipped) if video.is_paused else Finished(video.skipped))
 
-    def _look_through(self, video: Video, detector: YoloDetector, confidence: float) -> None:
+    def _detect_frames(self, video: Video, detector: YoloDetector, confidence: float) -> None:
         skipped = 0
-        with closing(ahead(video.frames(on_found=lambda: self._send(Total(video.total))))) as frames:
+        with closing(prefetch(video.frames(on_start=lambda: self._send(FrameCount(video.total))))) as frames:
             for frame in frames:
-                objects = tuple(detector.detect(frame.picture, confidence, lambda: self._beat(video.skipped)))
+                objects = tuple(detector.detect(frame.picture, confidence, lambda: self._heartbeat(video.skipped)))
                 if video.skipped != skipped:
                     skipped = video.skipped
-                    self._send(Beat(skipped))
+                    self._send(Heartbeat(skipped))
                 self._send(FrameResult(frame.index, frame.time, objects, frame.source_frame))
 
     def _draw(self, drawing: Drawing) -> None:
         seconds = self._start.limits.picture_seconds if drawing.media_type == "Image" else 0
-        with _opened(drawing.source) as file, _processor_time(seconds):
-            picture = memoryview(draw(drawing, file, self._limits, self._beat))
-        self._send(Drawn(len(picture)))
-        for start in range(0, len(picture), _ONE_PIECE):
-            self._channel.send(bytes(picture[start : start + _ONE_PIECE]))
+        with _open_source(drawing.source) as file, _limit_processor_time(seconds):
+            picture = memoryview(draw(drawing, file, self._limits, self._heartbeat))
+        self._send(DrawingReady(len(picture)))
+        for start in range(0, len(picture), _DRAWING_CHUNK_BYTES):
+            self._channel.send(bytes(picture[start : start + _DRAWING_CHUNK_BYTES]))
 
     def _on_packet(self, video: Video) -> None:
-        """Called in the thread that decodes: the only one that receives while a video is under way."""
-        self._beat(video.skipped)
+        """Send a heartbeat and check for Pause. Runs in the decoding thread, which alone receives during a video."""
+        self._heartbeat(video.skipped)
         now = time.monotonic()
-        if now - self._last_look >= _LOOK_SECONDS:
-            self._last_look = now
+        if now - self._last_pause_poll >= _PAUSE_POLL_SECONDS:
+            self._last_pause_poll = now
             if self._channel.wait(0):
-                self._channel.receive(MAX_ORDER_BYTES)  # a Pause: nothing else is sent during a job
+                self._channel.receive(MAX_REQUEST_BYTES)  # a Pause; no other request is sent during a job
                 video.pause()
 
-    def _beat(self, skipped: int = 0) -> None:
-        """Called for each packet and for each pass of the model, from two threads."""
-        if time.monotonic() - self._last_sent >= self._beat_seconds:
-            self._send(Beat(skipped))
+    def _heartbeat(self, skipped: int = 0) -> None:
+        """Send a heartbeat if one is due. Called for each packet and each pass of the model, from two threads."""
+        if time.monotonic() - self._last_sent >= self._heartbeat_seconds:
+            self._send(Heartbeat(skipped))
 
-    def _send(self, message: Message) -> None:
-        with self._sending:
-            self._channel.send(encode(message))
+    def _send(self, event: Event) -> None:
+        with self._send_lock:
+            self._channel.send(encode(event))
             self._last_sent = time.monotonic()
 
 
 @contextmanager
-def _processor_time(seconds: float) -> Iterator[None]:
-    """Have the kernel end this process where the block takes more time of processors than that, 0 for any: a decoder
-    that goes on and on gives no sign of life, and heeds none."""
+def _limit_processor_time(seconds: float) -> Iterator[None]:
+    """Have the kernel end this process if the block takes more than `seconds` of processor time; 0 for no limit.
+
+    A decoder in an endless loop neither sends heartbeats nor reacts to requests.
+    """
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
@@ -259,45 +268,45 @@ def _processor_time(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _opened(source: Path | Source) -> BinaryIO:
+def _open_source(source: Path | Source) -> BinaryIO:
     match source:
         case bytes():
             return io.BytesIO(source)
         case OpenFile(fd):
             return io.BufferedReader(_StoredFile(fd))
         case Path():
-            raise ValueError("a path, where an open file was to come")
+            raise ValueError("a stored file was not passed as an open file")
 
 
 class _StoredFile(io.FileIO):
-    """Keeps the error with which the disk refused to be read: decoders take it for damage or the end of the media."""
+    """Remembers the disk's read error, which decoders report as damage or as the end of the file."""
 
-    refused: OSError | None = None
+    read_error: OSError | None = None
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
         try:
             return super().readinto(buffer)
         except OSError as error:
-            self.refused = error
+            self.read_error = error
             raise
 
 
 def _check_disk(file: BinaryIO) -> None:
-    """Raise what the disk refused with, where it did."""
+    """Raise the error that the disk gave while the file was read, if any."""
     raw = getattr(file, "raw", None)
-    if isinstance(raw, _StoredFile) and raw.refused is not None:
-        raise raw.refused
+    if isinstance(raw, _StoredFile) and raw.read_error is not None:
+        raise raw.read_error
 
 
 def _failure(error: Exception) -> Failure:
     if isinstance(error, MemoryError):
-        return Failure(Fault.OUT_OF_MEMORY, "decoding this media takes more memory than one run may have")
-    for kind, fault in _FAULTS.items():
-        if isinstance(error, kind):
-            return Failure(fault, str(error))
-    if isinstance(error, OSError) and error.errno in _DISK_REFUSES:
-        return Failure(Fault.UNREADABLE, f"the stored file cannot be read: {error.strerror}")
-    _LOG.error("the detector broke", exc_info=error)
-    if isinstance(error, OSError):  # its text would name the file
-        return Failure(Fault.BROKEN, f"the media cannot be read: {error.strerror}")
-    return Failure(Fault.BROKEN, f"the detector broke ({type(error).__name__})")
+        return Failure(FailureKind.OUT_OF_MEMORY, "decoding this file takes more memory than a detector may use")
+    for error_type, kind in _FAILURE_KINDS.items():
+        if isinstance(error, error_type):
+            return Failure(kind, str(error))
+    if isinstance(error, OSError) and error.errno in _DISK_ERRNOS:
+        return Failure(FailureKind.UNREADABLE, f"the stored file cannot be read: {error.strerror}")
+    _LOG.error("detector failed unexpectedly", exc_info=error)
+    if isinstance(error, OSError):  # the error's text would name the file
+        return Failure(FailureKind.BROKEN, f"the file cannot be read: {error.strerror}")
+    return Failure(FailureKind.BROKEN, f"the detector failed unexpectedly ({type(error).__name__})")

@@ -1,1 +1,1 @@
-"""Texts that come and go: times, cursors of lists, parameters, Retry-After."""
+"""Parsing and formatting of timestamps, cursors, parameters and Retry-After."""

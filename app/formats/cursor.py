@@ -1,4 +1,4 @@
-"""Cursors of lists: the place of a page's last item, in a text that fits a URL and is read back exactly."""
+"""Cursors of lists: the position of a page's last item, as a text for URLs that is parsed back exactly."""
 
 import re
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ _TEXT = re.compile(rf"([a-z]+)_(0x[01]\.[0-9a-f]{{1,13}}p-?[0-9]{{1,3}})_({MEDIA
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The place behind one item of the list `of`: what it is ordered by, in seconds since 1970, and what tells it from
-    others of that time."""
+    """The position after an item of the list `of`: its time in seconds since 1970, media id and sequence number."""
 
     of: str
     at: float
@@ -26,8 +25,8 @@ class Cursor:
 
     @classmethod
     def parse(cls, of: str, text: str) -> Self:
-        """The cursor that a page of that list gave; raises MalformedUpload for any other text."""
+        """Parse a cursor of the list `of`. Raises MalformedUpload for any other text."""
         parts = _TEXT.fullmatch(text)
         if parts is None or parts[1] != of:
-            raise MalformedUpload(f"cursor {text[:80]!r} is not one that a page of this list gave.")
+            raise MalformedUpload(f"cursor must be the nextCursor of a page of this list, not {text[:80]!r}.")
         return cls(of, float.fromhex(parts[2]), parts[3], int(parts[4]))

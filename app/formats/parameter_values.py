@@ -1,4 +1,4 @@
-"""Parameters as clients write them, parsed strictly: what is not understood is refused by its name."""
+"""Strict parsers for clients' parameters; errors name the parameter and its value."""
 
 import math
 
@@ -8,7 +8,7 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def parse_flag(name: str, text: str) -> bool:
-    """A value that is true or false; raises MalformedUpload."""
+    """Parse true, false, 1 or 0. Raises MalformedUpload for anything else."""
     if text.lower() not in _FLAGS:
         raise MalformedUpload(f"{name} must be true or false, not {text[:80]!r}.")
     return _FLAGS[text.lower()]
@@ -17,7 +17,7 @@ def parse_flag(name: str, text: str) -> bool:
 def parse_number(
     name: str, text: str, *, above: float = -math.inf, least: float = -math.inf, maximum: float = math.inf
 ) -> float:
-    """A number within bounds: above one, or at least one, and at most another; raises MalformedUpload."""
+    """Parse a number in (above, maximum], or in [least, maximum]. Raises MalformedUpload for anything else."""
     try:
         value = float(text)
     except ValueError:

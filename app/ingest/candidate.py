@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.database.models import Media
-from app.ingest.group_commit import InTransaction, Recording
+from app.ingest.group_commit import InTransaction, PendingMedia
 from app.storage import Incoming, same_content, translate_os_errors
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file that is whole, in `.incoming/`, locked; and the media that it becomes unless its id is known."""
+    """A complete, locked file in `.incoming/`, and the media row to create unless the id is recorded already."""
 
     incoming: Incoming
     media: Media
@@ -19,14 +19,14 @@ class Candidate:
 
     @property
     def path(self) -> Path:
-        """The final name, which the row names."""
+        """The final path, as in the row."""
         return Path(self.media.path)
 
-    def as_recording(self) -> Recording:
-        """What is committed for it."""
-        return Recording(self.media, self.path.parent, self.request_id, self.in_transaction)
+    def to_pending(self) -> PendingMedia:
+        """Return what is to be committed."""
+        return PendingMedia(self.media, self.path.parent, self.request_id, self.in_transaction)
 
     def has_content_of(self, fd: int) -> bool:
-        """Compare byte by byte with another open file."""
+        """Compare the file byte by byte with another open file."""
         with translate_os_errors(self.path):
             return same_content(self.incoming.fd, fd)

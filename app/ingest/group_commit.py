@@ -1,19 +1,19 @@
-"""Group commit: published files that wait at the same time share one sync of their folder and one commit.
+"""Group commit: published files that wait at the same time share one folder sync and one commit.
 
-SQLite lets in one writer at a time, and each commit waits for the disk. So one thread records for all: it takes every
-recording that waits, syncs their folders and commits their rows in one transaction. Each caller returns only once its
-own row is durable, and learns its own outcome: where one cannot be recorded, the others of its group are recorded
-without it. PostgreSQL lets commits in together and shares their syncs by itself, so there each caller commits its own.
+SQLite allows one writer at a time, and each commit waits for the disk. One thread therefore takes all waiting files,
+syncs their folders and commits their rows in one transaction. Each caller returns once its own row is durable or its
+own commit failed; a row that cannot be committed does not affect the others. PostgreSQL commits concurrently and shares
+syncs itself, so there each caller commits alone.
+
 This module begins transactions.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -30,12 +30,12 @@ InTransaction = Callable[[WriteTransaction, Media], object]
 
 
 class CommitUnknown(Exception):
-    """The commit failed in a way that does not tell whether it came true; its cause says how."""
+    """The commit failed and may or may not have succeeded; `__cause__` is the error."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
-    """A media item whose file is published under its final name, in `folder`: what is to be committed for it."""
+class PendingMedia:
+    """A media item whose file is published in `folder`, waiting to be committed."""
 
     media: Media
     folder: Path
@@ -44,105 +44,115 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """A recording that waits, since when on the monotonic clock, and its outcome: an error, or none once committed."""
+class _Waiter:
+    """A waiting media item and its result. `since` is a time on the monotonic clock."""
 
-    recording: Recording
+    pending: PendingMedia
     since: float = field(default_factory=time.monotonic)
-    outcome: "Future[None]" = field(default_factory=Future)
+    result: "Future[None]" = field(default_factory=Future)
 
     def finish(self, error: BaseException | None) -> None:
         if error is None:
-            self.outcome.set_result(None)
+            self.result.set_result(None)
         else:
-            self.outcome.set_exception(error)
+            self.result.set_exception(error)
 
 
-class Recorder:
-    """Commits recordings, for all threads of a process."""
+class GroupCommit:
+    """Commits media items for all threads of a process."""
 
     def __init__(self, database: Database, queue: OutboxQueue) -> None:
         self._database = database
         self._queue = queue
         self._now = select(database.now)
-        self._waiting: SimpleQueue[_Entry] = SimpleQueue()
-        # The one thread begins with the first recording, and ends with this object.
+        self._guard = threading.Lock()
+        self._waiting: list[_Waiter] = []
+        self._is_writing = False
+        # The thread starts with the first item and ends with this object.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="group-commit")
 
-    def record(self, recording: Recording) -> None:
-        """Make the folder's names durable, then the rows; returns once both are. The media item gets its `created_at`.
+    def commit(self, pending: PendingMedia) -> None:
+        """Make the folder's names durable, then the row, and return. Sets `created_at` of the media item.
 
-        Raises CommitUnknown where nobody can tell; after any other error nothing is recorded: IntegrityError where
-        the id is taken, StorageFull, StorageFailed, Unavailable, and whatever the recording's `in_transaction` raises.
+        Raises CommitUnknown if the commit may have succeeded. After any other error nothing is recorded: IntegrityError
+        if the id exists, StorageFull, StorageFailed, Unavailable, or what `in_transaction` raises.
         """
-        entry = _Entry(recording)
+        waiter = _Waiter(pending)
         try:
-            error = self._record_in_group(entry) if self._database.is_sqlite else self._record_alone(entry)
-        except BaseException as interruption:  # a signal's: how far it came is not looked into
+            error = self._commit_in_group(waiter) if self._database.is_sqlite else self._commit_alone(waiter)
+        except BaseException as interruption:  # raised by a signal handler; the commit's progress is unknown
             raise CommitUnknown from interruption
         if error is not None:
             raise error
 
-    def add(self, transaction: WriteTransaction, recordings: Sequence[Recording]) -> None:
-        """Add the rows of recordings, in the caller's transaction."""
+    def add(self, transaction: WriteTransaction, pending_media: Sequence[PendingMedia]) -> None:
+        """Add the rows to the caller's transaction."""
         now = transaction.core.scalars(self._now).one()
-        for one in recordings:
-            one.media.created_at = now
-        create_all(transaction, self._queue, [NewMedia(one.media, one.request_id) for one in recordings], now)
-        for one in recordings:
-            one.in_transaction(transaction, one.media)
+        for pending in pending_media:
+            pending.media.created_at = now
+        create_all(
+            transaction, self._queue, [NewMedia(pending.media, pending.request_id) for pending in pending_media], now
+        )
+        for pending in pending_media:
+            pending.in_transaction(transaction, pending.media)
 
-    def _record_alone(self, entry: _Entry) -> BaseException | None:
-        self._record([entry])
-        return entry.outcome.exception()
+    def _commit_alone(self, waiter: _Waiter) -> BaseException | None:
+        self._commit_group([waiter])
+        return waiter.result.exception()
 
-    def _record_in_group(self, entry: _Entry) -> BaseException | None:
-        self._waiting.put(entry)
-        self._writer.submit(self._record_waiting)
+    def _commit_in_group(self, waiter: _Waiter) -> BaseException | None:
+        with self._guard:
+            self._waiting.append(waiter)
+            start, self._is_writing = not self._is_writing, True
+        if start:
+            self._writer.submit(self._commit_waiting)
         try:
-            return entry.outcome.exception()
+            return waiter.result.exception()
         except BaseException:
-            if not entry.outcome.cancel():  # while the thread records it, its file must stay locked
-                entry.outcome.exception()
+            if not waiter.result.cancel():  # the file must stay locked during the commit
+                waiter.result.exception()
             raise
 
-    def _record_waiting(self) -> None:
-        """Record every entry that waits; none may, where an earlier call has recorded them all."""
-        group: list[_Entry] = []
-        with suppress(Empty):
-            while True:
-                entry = self._waiting.get_nowait()
-                if entry.outcome.set_running_or_notify_cancel():
-                    group.append(entry)
-        try:
-            self._record(group)
-        except BaseException as error:
-            for entry in group:
-                if not entry.outcome.done():
-                    entry.finish(_unknown(error))
-            raise
+    def _commit_waiting(self) -> None:
+        """Commit the waiting items, group by group, until none waits."""
+        while group := self._take_waiting():
+            group = [waiter for waiter in group if waiter.result.set_running_or_notify_cancel()]
+            try:
+                self._commit_group(group)
+            except BaseException as error:  # noqa: BLE001 (each caller raises it again)
+                for waiter in group:
+                    if not waiter.result.done():
+                        waiter.finish(_unknown(error))
 
-    def _record(self, group: Sequence[_Entry]) -> None:
-        ready = _with_synced_folders(group)
+    def _take_waiting(self) -> list[_Waiter]:
+        with self._guard:
+            group, self._waiting = self._waiting, []
+            self._is_writing = bool(group)
+        return group
+
+    def _commit_group(self, group: Sequence[_Waiter]) -> None:
+        ready = _sync_folders(group)
         if not ready:
             return
-        error, concerns_all = self._commit(ready, waiting_since=min(entry.since for entry in ready))
-        for entry in ready:
-            if not concerns_all:  # what failed may be one recording's own: each is tried alone
-                error, _ = self._commit([entry])
-                concerns_all = isinstance(error, Unavailable)
-            entry.finish(error)
+        error, applies_to_all = self._commit(ready, waiting_since=min(waiter.since for waiter in ready))
+        for waiter in ready:
+            if not applies_to_all:  # one item may have caused the failure, so commit each alone
+                error, _ = self._commit([waiter])
+                applies_to_all = isinstance(error, Unavailable)
+            waiter.finish(error)
 
-    def _commit(self, group: Sequence[_Entry], waiting_since: float | None = None) -> tuple[BaseException | None, bool]:
-        """Commit them in one transaction; returns the error, if there is one, and whether it is each entry's outcome.
+    def _commit(
+        self, group: Sequence[_Waiter], waiting_since: float | None = None
+    ) -> tuple[BaseException | None, bool]:
+        """Commit the group in one transaction. Return the error, if any, and whether it applies to each item.
 
-        An IntegrityError and a full disk say for sure that a commit did not happen.
+        An IntegrityError or a full disk means that nothing was committed.
         """
         begun = committing = False
         try:
             with self._database.write_transaction(waiting_since=waiting_since) as transaction:
                 begun = True
-                self.add(transaction, [entry.recording for entry in group])
+                self.add(transaction, [waiter.pending for waiter in group])
                 committing = True
         except Exception as error:  # noqa: BLE001 (each caller raises it again)
             if committing and not isinstance(error, IntegrityError | StorageFull):
@@ -157,16 +167,16 @@ def _unknown(error: BaseException) -> CommitUnknown:
     return unknown
 
 
-def _with_synced_folders(group: Sequence[_Entry]) -> list[_Entry]:
-    """Those whose names are durable: one sync that begins after all of them were given covers them all."""
+def _sync_folders(group: Sequence[_Waiter]) -> list[_Waiter]:
+    """Return the items whose names are durable: one sync covers all names created before it."""
     synced: set[Path] = set()
-    for folder in {entry.recording.folder for entry in group}:
+    for folder in {waiter.pending.folder for waiter in group}:
         try:
             sync_folder(folder)
         except DetectionsError as error:
-            for entry in group:
-                if entry.recording.folder == folder:
-                    entry.finish(error)
+            for waiter in group:
+                if waiter.pending.folder == folder:
+                    waiter.finish(error)
         else:
             synced.add(folder)
-    return [entry for entry in group if entry.recording.folder in synced]
+    return [waiter for waiter in group if waiter.pending.folder in synced]

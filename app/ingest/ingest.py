@@ -1,8 +1,8 @@
 """Ingest in one page: receive, identify, sync, publish, commit, answer.
 
-The order is the promise: content synced, published by link, folder synced, and only then one short transaction. So a
-row never lacks its file, and a file that lacks its row is an orphan of a crash that carries its proof with it. What a
-kill after each step leaves, and who cleans up, is the crash table of docs/reliability.md.
+The order guarantees durability: the content is synced, published by link, and the folder is synced before one short
+transaction. A row therefore never lacks its file, and a file without a row is the orphan of a crash whose temporary
+name identifies it. The crash table in docs/reliability.md lists what a kill after each step leaves and what removes it.
 """
 
 import time
@@ -15,25 +15,25 @@ from app.database.models import Media, MediaStatus
 from app.errors import Unavailable
 from app.ingest.candidate import Candidate
 from app.ingest.commit import commit_media
-from app.ingest.group_commit import InTransaction, Recorder
-from app.ingest.known import IngestResult, find_known
+from app.ingest.duplicates import IngestResult, find_duplicate
+from app.ingest.group_commit import GroupCommit, InTransaction
 from app.ingest.orphans import take_over_orphan
 from app.media.display_name import clean_name
 from app.media.hashing import media_id_of_file
 from app.media.types import HEAD_BYTES, MEDIA_TYPES, check_first_bytes, extension_of
 from app.outbox.queue import OutboxQueue
-from app.storage import Incoming, Storage, is_taken
+from app.storage import Incoming, Storage, name_exists
 
 OnReceived = Callable[[Media, Path], None]
-"""Called with a media that is not known yet, and with the file that holds all of it while the upload lasts."""
+"""Called with a new media item and with its complete file, which stays while the upload lasts."""
 
-SETTLE_SECONDS = 30.0
-"""How long an upload waits for another one of the same id that is about to commit."""
+LOCK_WAIT_SECONDS = 30.0
+"""How long an upload waits for another upload of the same id that is about to commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One file as a client sends it. `declared_bytes` is an upper bound known before it comes, if any."""
+    """One file as a client sends it. `declared_bytes` is an upper bound of its size, None if unknown."""
 
     name: str
     user_id: str
@@ -44,7 +44,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One file whose bytes have all come; `name` is the client's, not cleaned."""
+    """One completely received file. `name` is the client's file name, not yet cleaned."""
 
     name: str
     user_id: str
@@ -53,7 +53,7 @@ class Received:
 
 
 class Ingest:
-    """The use case of every call that brings a file."""
+    """The use case behind every upload."""
 
     def __init__(
         self,
@@ -61,13 +61,13 @@ class Ingest:
         queue: OutboxQueue,
         storage: Storage,
         *,
-        settle_seconds: float = SETTLE_SECONDS,
+        lock_wait_seconds: float = LOCK_WAIT_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
-        self._recorder = Recorder(database, queue)
+        self._group_commit = GroupCommit(database, queue)
         self._storage = storage
-        self._settle_seconds = settle_seconds
+        self._lock_wait_seconds = lock_wait_seconds
         self._monotonic = monotonic
 
     def run(
@@ -77,12 +77,14 @@ class Ingest:
         *,
         on_received: OnReceived = lambda _media, _file: None,
     ) -> IngestResult:
-        """Store the file and record it; `in_transaction` adds to the transaction that records a new media.
+        """Store the file and record it.
 
-        `on_received` is called before that file is durable, and may begin what takes nothing for granted yet. A file
-        that a row lacks is put back where its size and checksum are the row's: a duplicate. Raises UnsupportedMedia,
-        MediaIdCollision, StorageFull, StorageFailed, Unavailable, and whatever `upload.chunks` raises; after any of
-        them nothing is recorded.
+        `in_transaction` adds to the transaction that records a new media item. `on_received` is called before the file
+        is durable and may begin speculative work. If a row's file is missing and the upload has its size and checksum,
+        the upload replaces it and counts as a duplicate.
+
+        Raises UnsupportedMedia, MediaIdCollision, StorageFull, StorageFailed, Unavailable, and what `upload.chunks`
+        raises. Nothing is recorded after an error.
         """
         extension = extension_of(clean_name(upload.name))
         with self._storage.incoming(MEDIA_TYPES[extension].kind, upload.declared_bytes) as incoming:
@@ -97,28 +99,28 @@ class Ingest:
         *,
         on_received: OnReceived = lambda _media, _file: None,
     ) -> IngestResult:
-        """As `run`, from where all bytes are in `.incoming/`, in the folder of their media type."""
-        deadline = self._monotonic() + self._settle_seconds
+        """Continue `run` with a file that is complete in `.incoming/` of its media type's folder."""
+        deadline = self._monotonic() + self._lock_wait_seconds
         candidate = self._identify(received, in_transaction)
-        # A duplicate is not kept, and need not be durable. No row is without its file: where none has the name, the id
-        # is unknown, or known by another spelling of the extension, which the commit will tell.
-        result = find_known(self._database, candidate) if is_taken(candidate.path) else None
+        # Check for a duplicate before the sync, because a duplicate need not be durable. If no file has
+        # the name, the id is new or was recorded with another extension, which the commit detects.
+        result = find_duplicate(self._database, candidate) if name_exists(candidate.path) else None
         if result is not None:
             return result
         on_received(candidate.media, candidate.incoming.path)
         candidate.incoming.sync()
         while True:
             if candidate.incoming.publish(candidate.path):
-                result = commit_media(self._database, self._recorder, candidate)
+                result = commit_media(self._database, self._group_commit, candidate)
             else:
                 wait = max(0.0, deadline - self._monotonic())
-                result = take_over_orphan(self._database, self._recorder, candidate, wait)
-            result = result or find_known(self._database, candidate)
+                result = take_over_orphan(self._database, self._group_commit, candidate, wait)
+            result = result or find_duplicate(self._database, candidate)
             if result is not None:
                 return result
             if self._monotonic() >= deadline:
                 media_id = candidate.media.id
-                raise Unavailable(f"Other uploads of media {media_id} are in the way; try again.", retry_after=5)
+                raise Unavailable(f"Other uploads of media {media_id} are being recorded; try again.", retry_after=5)
 
     def _identify(self, received: Received, in_transaction: InTransaction) -> Candidate:
         name, incoming = clean_name(received.name), received.incoming
@@ -139,10 +141,10 @@ class Ingest:
 
 
 def receive(chunks: Iterable[bytes | memoryview], incoming: Incoming, extension: str | None) -> None:
-    """Write the chunks as they come, and check the file's first bytes as soon as they are there, or at the end.
+    """Write the chunks, and check the file's first bytes as soon as they have arrived, or at the end.
 
-    With `extension` None nothing is checked. Raises UnsupportedMedia, StorageFull, StorageFailed, and whatever
-    `chunks` raises.
+    With `extension` None nothing is checked. Raises UnsupportedMedia, StorageFull, StorageFailed, and what `chunks`
+    raises.
     """
     is_checked = extension is None
     for chunk in chunks:

@@ -1,1 +1,1 @@
-"""What a media item is: its id, type, name, checksum, status and signed links."""
+"""Media items: id, type, display name, checksum, status and signed links."""

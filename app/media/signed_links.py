@@ -1,7 +1,7 @@
-"""Short-lived links to the bytes of one media, for who cannot send a header: the `<img>` and `<video>` of a page.
+"""Short-lived signed links to one media item's content, for `<img>` and `<video>`, which cannot send a header.
 
-A link says which media, and for which user it was made, under a signature by a key that all processes share; nothing
-is stored for it. Time is the database's, which all processes and hosts share too.
+A link names the media item and the user it was made for, signed with a key that all processes share; nothing is stored
+for it. Times come from the database's clock.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.database import Database, Queries, shared_keys
 from app.errors import Unauthorized
-from app.media import upkeep
+from app.media import updates
 
 PURPOSE = "media-links"
 LIFETIME_SECONDS = 900
@@ -22,39 +22,39 @@ LIFETIME_SECONDS = 900
 
 @dataclass(frozen=True, slots=True)
 class MediaLink:
-    """`expires_at` is in seconds since 1970."""
+    """A signature and its expiry in seconds since 1970."""
 
     signature: str
     expires_at: float
 
 
 class MediaLinks:
-    """Makes and checks the signatures."""
+    """Creates and verifies signatures."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def sign(self, media_id: str, user_id: str) -> MediaLink:
-        """A link to that media for that user, good for LIFETIME_SECONDS."""
+        """Return a link to the media item for that user, valid for LIFETIME_SECONDS."""
         key, now = self._key_and_time()
         if key is None:
-            key = upkeep.make_shared_key(self._database, PURPOSE)
+            key = updates.make_shared_key(self._database, PURPOSE)
         signature = _serializer(key, now).dumps([media_id, user_id])
         return MediaLink(str(signature), now + LIFETIME_SECONDS)
 
     def user_of(self, media_id: str, signature: str) -> str:
-        """For whom the link to that media was made; raises Unauthorized for one that is not good, or no longer."""
+        """Return the user that the link was made for. Raises Unauthorized if it is invalid or expired."""
         key, now = self._key_and_time()
         if key is None:
-            raise _refusal()
+            raise _invalid_link()
         try:
             signed_for, user_id = _serializer(key, now).loads(signature, max_age=LIFETIME_SECONDS)
         except SignatureExpired as error:
-            raise Unauthorized("The link has expired; ask for a new one.") from error
+            raise Unauthorized("The link has expired; request a new one.") from error
         except BadSignature as error:
-            raise _refusal() from error
+            raise _invalid_link() from error
         if signed_for != media_id:
-            raise _refusal()
+            raise _invalid_link()
         return str(user_id)
 
     def _key_and_time(self) -> tuple[str | None, int]:
@@ -66,7 +66,7 @@ def _key_and_time(session: Session, now: ColumnElement[float]) -> tuple[str | No
 
 
 class _SignerAt(TimestampSigner):
-    """Takes its time from whoever makes it."""
+    """A signer with a fixed time."""
 
     def __init__(self, *arguments: Any, now: int, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -81,5 +81,5 @@ def _serializer(key: str, now: int) -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(key, salt=PURPOSE, signer=_SignerAt, signer_kwargs=options)
 
 
-def _refusal() -> Unauthorized:
-    return Unauthorized("The link's signature is not good for this media; ask for a new link.")
+def _invalid_link() -> Unauthorized:
+    return Unauthorized("The link's signature is not valid for this media item; request a new link.")

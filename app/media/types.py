@@ -1,8 +1,7 @@
-"""Which files are taken in: an allow-list of extensions, and first bytes that agree with them.
+"""The accepted file types: an allow-list of extensions, and the first bytes that each must start with.
 
-The check of the first bytes keeps a renamed file from being stored under a type it does not have; whether the
-content decodes is the detection's business. Extensions of one container share a family, because cameras and
-programs use them as one (a `.mov` named `.mp4` plays everywhere).
+The first bytes prevent a renamed file from being stored under a wrong type; whether the content decodes is decided by
+the detection. Extensions of one container share a family, because cameras and programs mix them (`.mov` and `.mp4`).
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from typing import Literal
 from app.errors import UnsupportedMedia
 
 HEAD_BYTES = 4096
-"""How many first bytes tell every family apart: MPEG-TS that was cut at any byte shows a row of packets in them."""
+"""First bytes of a file that tell every family apart, including MPEG-TS that starts in the middle of a packet."""
 
 Kind = Literal["Image", "Video"]
 Family = Literal[
@@ -36,7 +35,7 @@ Family = Literal[
 
 @dataclass(frozen=True, slots=True)
 class MediaType:
-    """What an extension stands for; `content_type` is what the file is served as."""
+    """The meaning of an extension; `content_type` is used to serve the file."""
 
     kind: Kind
     content_type: str
@@ -72,14 +71,14 @@ MEDIA_TYPES: Mapping[str, MediaType] = MappingProxyType(
         "wmv": MediaType("Video", "video/x-ms-wmv", "Windows Media"),
         "flv": MediaType("Video", "video/x-flv", "Flash Video"),
         "3gp": MediaType("Video", "video/3gpp", "MP4/QuickTime"),
-        "insv": MediaType("Video", "video/mp4", "MP4/QuickTime"),  # Insta360's recordings
-        "lrf": MediaType("Video", "video/mp4", "MP4/QuickTime"),  # the small copies that DJI's cameras keep
+        "insv": MediaType("Video", "video/mp4", "MP4/QuickTime"),  # recordings of Insta360 cameras
+        "lrf": MediaType("Video", "video/mp4", "MP4/QuickTime"),  # low-resolution copies of DJI cameras
     }
 )
 
 
 def extension_of(name: str) -> str:
-    """The lowercase extension of a file name, without its dot. Raises UnsupportedMedia if it is not allowed."""
+    """Return the lowercase extension of a file name without its dot. Raises UnsupportedMedia if it is not allowed."""
     _, dot, extension = name.rpartition(".")
     extension = extension.lower()
     if dot and extension in MEDIA_TYPES:
@@ -89,14 +88,14 @@ def extension_of(name: str) -> str:
 
 
 def check_first_bytes(extension: str, head: bytes) -> None:
-    """Raise UnsupportedMedia unless `head`, the first HEAD_BYTES of the file, is of the extension's family.
+    """Raise UnsupportedMedia unless the file's first bytes belong to the extension's family.
 
-    `extension` is one that `extension_of` returned; `head` is shorter only where the file is.
+    `extension` comes from `extension_of`. `head` holds the first HEAD_BYTES, or the whole file if it is shorter.
     """
     expected = MEDIA_TYPES[extension].family
     if not _SIGNATURES[expected](head):
         found = _family_of(head)
-        are = f"are of {found}" if found else "are of no kind of file accepted here"
+        are = f"are those of {found}" if found else "match no accepted file type"
         raise UnsupportedMedia(f"the file is named .{extension} ({expected}), but its first bytes {are}")
 
 
@@ -107,17 +106,15 @@ def _family_of(head: bytes) -> Family | None:
 _BMP_INFO_HEADER_SIZES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _STILL_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif"})
-# Sequences are a picture or a video by the name of their file.
-_SEQUENCE_BRANDS = frozenset(
-    {b"hevc", b"hevx", b"hevm", b"hevs", b"msf1", b"avis"}
-)  # a picture or a video, by its name
+# An image sequence counts as a picture or a video depending on its extension.
+_SEQUENCE_BRANDS = frozenset({b"hevc", b"hevx", b"hevm", b"hevs", b"msf1", b"avis"})
 _OTHER_BRANDS = frozenset({b"crx ", b"jp2 ", b"jpx ", b"jxl "})
-# QuickTime before 2001 has no `ftyp`: such a file begins with whichever of these its writer put first.
+# QuickTime before 2001 has no `ftyp` box and starts with any of these.
 _FIRST_BOXES = frozenset({b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot"})
 _TS_SYNC = b"G"
 _TS_PACKETS = (188, 192, 204)
-_TS_PACKETS_IN_A_ROW = 5  # five letters G at such distances are no accident; a short file may have fewer
-_MPEG_STARTS = (b"\0\0\1\xba", b"\0\0\1\xb3")  # a program stream's pack, or a bare video's sequence header
+_TS_PACKETS_IN_A_ROW = 5  # sync bytes (the letter G) that rule out chance; a short file may have fewer
+_MPEG_STARTS = (b"\0\0\1\xba", b"\0\0\1\xb3")  # a program stream's pack header, or a raw video's sequence header
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 
 
@@ -130,7 +127,7 @@ def _is_riff(head: bytes, form: bytes) -> bool:
 
 
 def _brand(head: bytes) -> bytes | None:
-    """The major brand of an ISO base media file that says what it is."""
+    """Return the major brand of an ISO base media file, or None."""
     size, box = int.from_bytes(head[:4], "big"), head[4:8]
     return head[8:12] if box == b"ftyp" and size >= 16 else None
 
@@ -140,14 +137,14 @@ def _is_iso_video(head: bytes) -> bool:
     if brand is not None:
         return brand not in _STILL_BRANDS | _OTHER_BRANDS
     size, box = int.from_bytes(head[:4], "big"), head[4:8]
-    # 0: the box goes on to the end of the file; 1: its size is 64 bits wide and stands behind its name.
+    # Size 0: the box extends to the end of the file. Size 1: a 64-bit size follows the name.
     return box in _FIRST_BOXES and (size in (0, 1) or size >= 8)
 
 
 def _is_transport_stream(head: bytes) -> bool:
-    """A sync byte at the start of some packets in a row, wherever the first is: recordings are cut at any byte.
+    """Return whether several packets in a row start with a sync byte, at any offset of the first packet.
 
-    M2TS puts 4 bytes before each packet.
+    Recordings may start in the middle of a packet. M2TS puts 4 bytes before each packet.
     """
     if _has_syncs(head[::188]) or _has_syncs(head[4::192]):
         return True
@@ -160,7 +157,7 @@ def _is_transport_stream(head: bytes) -> bool:
 
 
 def _has_syncs(first_bytes: bytes) -> bool:
-    """Whether they are sync bytes to the last, of two packets at least: a short file has no more."""
+    """Return whether all bytes, at least two, are sync bytes, as in a short file."""
     return len(first_bytes) > 1 and first_bytes == _TS_SYNC * len(first_bytes)
 
 

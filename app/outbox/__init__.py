@@ -1,1 +1,1 @@
-"""A transactional outbox: messages committed with the change they tell of, delivered in order for each media."""
+"""A transactional outbox: messages are committed with the change they report and delivered in order per media item."""

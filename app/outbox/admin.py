@@ -1,4 +1,4 @@
-"""What a person may do to the outbox: retry, skip, prune, have it checked, and have a flush bring everything forward.
+"""What administrators do to the outbox: retry and skip parked messages, prune delivered ones, check invariants.
 
 This module begins transactions.
 """
@@ -30,47 +30,49 @@ from app.outbox.messages import Outcome
 
 DAY = 86400.0
 ALL_SECONDS = 600.0
-"""How long a statement about everything that waits or is parked may take: a person waits for it."""
-PORTION_SECONDS = 30.0
-"""How long a statement of a check may take."""
+"""Time limit of a statement that a person waits for and that changes every pending or parked stream."""
+
+CHECK_SECONDS = 30.0
+"""Time limit of one statement of a check."""
+
 PRUNE_BATCH = 500
+"""Messages deleted in one transaction."""
 
 T = TypeVar("T")
 OnProgress = Callable[[int, int], None]
 
-NEW_HEAD: dict[str, Any] = {
+NO_ATTEMPTS: dict[str, Any] = {
     "attempts": 0,
     "failures": 0,
     "counted_attempts": 0,
     "refused_since": null(),
-    "uncertain": literal(False),
+    "outcome_unknown": literal(False),
     "last_status": null(),
     "last_error": null(),
 }
-"""The columns of a stream that tell of its head's attempts, for a head of which there were none."""
+"""The values that a stream's attempt columns have while its head message has not been sent."""
 
 
 class OutboxAdmin:
-    """The use case of commands and of the administrators' pages."""
+    """The administrator's use cases, for the commands and for the API."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def retry(self, media_ids: Sequence[str] | None, *, reason: str | None = None) -> list[str]:
-        """Put parked media items back to pending, as `retry_parked`."""
+        """Return parked media items to pending; see `retry_parked`."""
         with self._database.write_transaction(statement_seconds=ALL_SECONDS) as transaction:
             return retry_parked(transaction, self._database.now, media_ids, reason=reason)
 
     def skip(self, media_id: str) -> int:
-        """Drop the head message of a parked media item, as `skip_head`."""
+        """Drop the head message of a parked media item; see `skip_head`."""
         with self._database.write_transaction() as transaction:
             return skip_head(transaction, self._database.now, media_id)
 
     def prune(self, *, older_than_days: float, sleep: Callable[[float], None] = time.sleep) -> int:
-        """Delete delivered messages past their retention; returns how many.
+        """Delete messages delivered more than `older_than_days` days ago; return how many were deleted.
 
-        It pauses after each batch for as long as the batch took, so that uploads have the database at least half of
-        the time.
+        After each batch it sleeps for as long as the batch took, which leaves uploads at least half of the time.
         """
         total = 0
         while True:
@@ -83,28 +85,28 @@ class OutboxAdmin:
             sleep(time.monotonic() - started)
 
     def apply(self, change: Callable[[WriteTransaction], T]) -> T:
-        """Make one change of everything that waits, in a transaction of its own."""
+        """Run `change` in one write transaction whose statements may take ALL_SECONDS; return its result."""
         with self._database.write_transaction(statement_seconds=ALL_SECONDS) as transaction:
             return change(transaction)
 
     def find_damage(self, on_progress: OnProgress) -> list[Damage]:
-        """What is damaged in SQLite's pages and indexes."""
-        return list(find_damage(self._reading, on_progress))
+        """Return the damage found in SQLite's pages and indexes."""
+        return list(find_damage(self._open_session, on_progress))
 
     def find_broken_invariants(self, on_progress: OnProgress) -> list[dict[str, str]]:
-        """The invariants that the stored rows break, as `app.outbox.invariants.walk`."""
-        return walk(Queries(self._database, statement_seconds=PORTION_SECONDS).fetch, on_progress)
+        """Return the invariants that stored rows violate; see `app.outbox.invariants.walk`."""
+        return walk(Queries(self._database, statement_seconds=CHECK_SECONDS).fetch, on_progress)
 
-    def _reading(self) -> AbstractContextManager[ReadTransaction]:
-        return self._database.read_transaction(statement_seconds=PORTION_SECONDS)
+    def _open_session(self) -> AbstractContextManager[ReadTransaction]:
+        return self._database.read_transaction(statement_seconds=CHECK_SECONDS)
 
 
 def retry_parked(
     session: WriteTransaction, now: ColumnElement[float], media_ids: Sequence[str] | None, *, reason: str | None = None
 ) -> list[str]:
-    """Put parked media back to pending, all of them where `media_ids` is None; returns which were put back.
+    """Return parked media items to pending and return their ids.
 
-    With `reason`, only those whose park reason contains that text, whatever its case.
+    `media_ids` limits the change to these items, `reason` to those whose park reason contains the text, in any case.
     """
     chosen: ColumnElement[bool] = OutboxStream.parked_at.is_not(None)
     if media_ids is not None:
@@ -132,9 +134,9 @@ def retry_parked(
 
 
 def skip_head(session: WriteTransaction, now: ColumnElement[float], media_id: str) -> int:
-    """Drop the head message of a parked media, recorded as skipped, and go on with the next; returns its number.
+    """Record the head message of a parked stream as skipped, unpark the stream and return the message's number.
 
-    Raises NotParked where that media is not parked, MediaNotFound where it never had a message.
+    Raises NotParked if the media item is not parked and MediaNotFound if it has no stream.
     """
     more = OutboxStream.last_seq > OutboxStream.acked_seq + 1
     seq = session.scalar(
@@ -143,18 +145,19 @@ def skip_head(session: WriteTransaction, now: ColumnElement[float], media_id: st
         .values(
             acked_seq=OutboxStream.acked_seq + 1,
             due_at=case((more, now)),
-            head_since=case((more, now)),
+            waiting_since=case((more, now)),
             parked_at=null(),
             park_reason=null(),
-            **NEW_HEAD,
+            **NO_ATTEMPTS,
         )
         .returning(OutboxStream.acked_seq)
         .execution_options(synchronize_session=False)
     )
     if seq is None:
         known = session.get(OutboxStream, media_id) is not None
-        trouble = NotParked if known else MediaNotFound
-        raise trouble(f"Media {media_id!r} is not parked, so there is nothing to skip.")
+        if not known:
+            raise MediaNotFound(f"The outbox has no messages of media item {media_id!r}.")
+        raise NotParked(f"Media item {media_id!r} is not parked, so there is nothing to skip.")
     session.execute(
         update(OutboxMessage)
         .where(OutboxMessage.media_id == media_id, OutboxMessage.seq == seq)
@@ -168,31 +171,32 @@ def skip_head(session: WriteTransaction, now: ColumnElement[float], media_id: st
 _DELETE = delete(OutboxMessage).where(
     OutboxMessage.media_id == bindparam("media"), OutboxMessage.seq == bindparam("number")
 )
-"""One message, by its key: for a list of keys SQLite reads the whole table."""
+"""Deletes one message by its key; with a list of keys SQLite would scan the table."""
 
 
 def prune(session: WriteTransaction, now: ColumnElement[float], *, older_than_days: float, batch: int) -> int:
-    """Delete one batch of delivered messages past retention; returns how many, 0 once none are left.
+    """Delete up to `batch` messages delivered more than `older_than_days` days ago; return how many were deleted.
 
-    Messages behind which something is parked stay: they tell a person what had arrived before. Of one media the first
-    go first, whatever the clock did when they were delivered: a gap in what is left would tell of a loss.
+    A parked stream keeps its delivered messages, because they show a person what arrived before. Within a stream
+    deletion follows the sequence numbers, even if the clock was set back between deliveries: a gap in the remaining
+    numbers would look like a lost message.
     """
-    kept_after = now - older_than_days * DAY
+    cutoff = now - older_than_days * DAY
     before = aliased(OutboxMessage)
     first_to_stay = and_(
         before.media_id == OutboxMessage.media_id,
         before.seq < OutboxMessage.seq,
-        before.delivered_at >= kept_after,
+        before.delivered_at >= cutoff,
     )
     old = (
         select(OutboxMessage.media_id, OutboxMessage.seq)
         .join(OutboxStream, OutboxStream.media_id == OutboxMessage.media_id)
-        .where(OutboxMessage.delivered_at < kept_after, OutboxStream.parked_at.is_(None))
+        .where(OutboxMessage.delivered_at < cutoff, OutboxStream.parked_at.is_(None))
         .where(~select(before.seq).where(first_to_stay).exists())
         .order_by(OutboxMessage.delivered_at, OutboxMessage.media_id, OutboxMessage.seq)
         .limit(batch)
     )
-    victims = [{"media": row.media_id, "number": row.seq} for row in session.execute(old)]
-    if victims:
-        session.connection().execute(_DELETE, victims)
-    return len(victims)
+    keys = [{"media": row.media_id, "number": row.seq} for row in session.execute(old)]
+    if keys:
+        session.connection().execute(_DELETE, keys)
+    return len(keys)

@@ -1,6 +1,6 @@
-"""The endpoint's circuit breaker and the holds on users, as values, and what a row of exchanges says of the endpoint.
+"""The values of the endpoint's circuit breaker: its state, the holds on users, and the window of recent exchanges.
 
-Pure: no clock is read and nothing is stored here. Times are seconds since 1970 on the database's clock.
+Nothing here reads a clock or the database. Times are seconds since 1970 on the database's clock.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,19 +9,21 @@ from enum import Enum, StrEnum, auto
 
 from app.outbox.retry_policy import LONGEST_RETRY_AFTER
 
-FEW, MANY = 5, 20
-"""The circuit opens when the last FEW exchanges were all unfit, or MOST of the last MANY."""
+CONSECUTIVE_THRESHOLD, WINDOW_SIZE = 5, 20
+"""The circuit opens when the last CONSECUTIVE_THRESHOLD exchanges were all unfit, or WINDOW_THRESHOLD of the last
+WINDOW_SIZE."""
 
-MOST = 16
+WINDOW_THRESHOLD = 16
 RECENT_SECONDS = 30.0
-"""Of the last MANY only those of the last half minute count."""
+"""Only exchanges of the last RECENT_SECONDS count towards WINDOW_THRESHOLD."""
 
 LONGEST_WAIT = LONGEST_RETRY_AFTER + 60.0
-"""No circuit and no hold waits longer, jitter and a probe's lease included: what does was written by a clock that has
-been set back since, and is due now."""
+"""The longest wait of a circuit or hold, including jitter and a probe's lease. A time further ahead was written before
+the clock was set back; it counts as due now."""
 
 STREAK_MARGIN_SECONDS = 5.0
-"""What was parked so shortly before a streak of refusals, perhaps by another process, was refused by the same cause."""
+"""Messages parked up to this long before a streak of refusals count as part of it: another process may have parked
+them."""
 
 
 class CircuitState(StrEnum):
@@ -34,8 +36,11 @@ class CircuitState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """`failures` counts openings and failed probes in a row. `refusing_since` is set where everything is refused: what
-    was parked from then on goes back when the circuit closes."""
+    """The state of one endpoint's circuit breaker.
+
+    `failures` counts the opening and the failed probes since. `refusing_since` is set if the endpoint refuses every
+    message: streams parked since then are unparked when the circuit closes.
+    """
 
     state: CircuitState = CircuitState.CLOSED
     failures: int = 0
@@ -53,26 +58,26 @@ class Circuit:
         return self.refusing_since is not None
 
     def wait(self, now: float) -> float:
-        """Seconds until the next probe; 0 where one may go, or where messages flow."""
+        """Return the seconds until the next probe; 0 if one may be sent now or the circuit is closed."""
         seconds = (self.retry_at or now) - now
         return seconds if 0 < seconds <= LONGEST_WAIT else 0.0
 
     def opened(self, now: float, delay: float, reason: str, *, refusing_since: float | None = None) -> "Circuit":
-        """Nothing but probes from now on."""
+        """Return the circuit opened now, with the first probe after `delay` seconds."""
         return Circuit(CircuitState.OPEN, 1, now + delay, reason, now, refusing_since)
 
     def probe_failed(self, now: float, delay: float, reason: str) -> "Circuit":
-        """Open for longer."""
+        """Return the circuit after a failed probe, with the next one after `delay` seconds."""
         return replace(self, state=CircuitState.OPEN, failures=self.failures + 1, retry_at=now + delay, reason=reason)
 
-    def probe_given_up(self, now: float) -> "Circuit":
-        """Its probe was never sent: another may go at once."""
+    def probe_unsent(self, now: float) -> "Circuit":
+        """Return the circuit after a probe that was never sent; another one may be sent at once."""
         return replace(self, state=CircuitState.OPEN, retry_at=now)
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A user of whom nothing is sent until `until`, when one message probes."""
+    """A user whose messages are suspended until `until`, when one of them is sent as a probe."""
 
     since: float
     until: float
@@ -81,34 +86,34 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """The endpoint's condition: its circuit breaker, and the holds on those users that were asked for."""
+class EndpointState:
+    """An endpoint's circuit and the holds on its users, by user id."""
 
     circuit: Circuit = field(default_factory=Circuit)
     holds: Mapping[str, Hold] = field(default_factory=dict)
 
 
-class Vote(Enum):
-    """What one exchange says of the endpoint."""
+class Signal(Enum):
+    """What one exchange says about the endpoint."""
 
-    FIT = auto()
-    UNFIT = auto()
-    REFUSED = auto()
+    FIT = auto()  # it works
+    UNFIT = auto()  # it does not work
+    REFUSED = auto()  # it refused this message; it is unfit only if it refuses every message
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
-    """A request with its answer, or without one."""
+class Sample:
+    """One exchange with the endpoint, as the window keeps it."""
 
-    vote: Vote
+    signal: Signal
     media_id: str
     user_id: str
     at: float
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
-    """Whose message is under way."""
+class InFlight:
+    """A message whose answer has not been recorded yet."""
 
     media_id: str
     user_id: str
@@ -116,45 +121,50 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The last MANY exchanges of one dispatcher, the newest last."""
+    """The last WINDOW_SIZE exchanges of one dispatcher, newest last."""
 
-    exchanges: Sequence[Exchange] = ()
+    samples: Sequence[Sample] = ()
 
-    def with_exchanges(self, new: Iterable[Exchange]) -> "Window":
-        """This window moved on."""
-        return Window((*self.exchanges, *new)[-MANY:])
+    def with_samples(self, new: Iterable[Sample]) -> "Window":
+        """Return the window with `new` added."""
+        return Window((*self.samples, *new)[-WINDOW_SIZE:])
 
-    def opening_vote(self, under_way: Iterable[Sender], now: float) -> Vote | None:
-        """Why the circuit is to open: UNFIT, or REFUSED where everything is refused; None where it is not.
+    def opening_signal(self, in_flight: Iterable[InFlight], now: float) -> Signal | None:
+        """Return the reason to open the circuit, UNFIT or REFUSED; None if it stays closed.
 
-        `under_way` are messages whose answers are still to come: through one user's or one media item's answers alone
-        the circuit does not open while others are among them.
+        Answers about a single user or media item do not open the circuit while messages of others are `in_flight`.
         """
-        others = list(under_way)
-        last = self.exchanges[-FEW:]
-        if len(last) == FEW and all(one.vote is Vote.UNFIT for one in last) and _concerns_all(last, others):
-            return Vote.UNFIT
-        if len({one.media_id for one in last if one.vote is Vote.REFUSED}) == FEW and _concerns_all(last, others):
-            return Vote.REFUSED
-        recent = [one for one in self.exchanges if abs(now - one.at) <= RECENT_SECONDS]
-        unfit = [one for one in recent if one.vote is Vote.UNFIT]
-        if len(recent) == MANY and len(unfit) >= MOST and _concerns_all(unfit, others):
-            return Vote.UNFIT
+        others = list(in_flight)
+        last = self.samples[-CONSECUTIVE_THRESHOLD:]
+        if (
+            len(last) == CONSECUTIVE_THRESHOLD
+            and all(sample.signal is Signal.UNFIT for sample in last)
+            and _concerns_all(last, others)
+        ):
+            return Signal.UNFIT
+        if len(
+            {sample.media_id for sample in last if sample.signal is Signal.REFUSED}
+        ) == CONSECUTIVE_THRESHOLD and _concerns_all(last, others):
+            return Signal.REFUSED
+        recent = [sample for sample in self.samples if abs(now - sample.at) <= RECENT_SECONDS]
+        unfit = [sample for sample in recent if sample.signal is Signal.UNFIT]
+        if len(recent) == WINDOW_SIZE and len(unfit) >= WINDOW_THRESHOLD and _concerns_all(unfit, others):
+            return Signal.UNFIT
         return None
 
     @property
     def refusing_since(self) -> float:
-        """When the refusals that end this window began, less what other processes may have been ahead."""
-        began = self.exchanges[-1].at
-        for one in reversed(self.exchanges):
-            if one.vote is not Vote.REFUSED:
+        """When the refusals at the end of this window began, less STREAK_MARGIN_SECONDS."""
+        began = self.samples[-1].at
+        for sample in reversed(self.samples):
+            if sample.signal is not Signal.REFUSED:
                 break
-            began = one.at
+            began = sample.at
         return began - STREAK_MARGIN_SECONDS
 
 
-def _concerns_all(votes: Sequence[Exchange], under_way: Sequence[Sender]) -> bool:
-    media, users = {one.media_id for one in votes}, {one.user_id for one in votes}
-    others_media = len(media) == 1 and any(one.media_id not in media for one in under_way)
-    others_users = len(users) == 1 and any(one.user_id not in users for one in under_way)
+def _concerns_all(samples: Sequence[Sample], in_flight: Sequence[InFlight]) -> bool:
+    media, users = {sample.media_id for sample in samples}, {sample.user_id for sample in samples}
+    others_media = len(media) == 1 and any(message.media_id not in media for message in in_flight)
+    others_users = len(users) == 1 and any(message.user_id not in users for message in in_flight)
     return not (others_media or others_users)

@@ -1,9 +1,9 @@
-"""The endpoint's circuit breaker and the holds on its users in the database, shared by every dispatcher.
+"""The endpoint's circuit breaker and the holds on its users, stored in the database and shared by every dispatcher.
 
-While the circuit is not closed nothing is sent but one probe at a time. The prober takes it by moving `retry_at` on in
-one UPDATE, so of several dispatchers just one wins, and one that dies with its probe only costs that much time. A held
-user's probe is taken the same way. A row due later than the longest wait there is was written by a clock that has been
-set back since: it is due now. Nothing here begins or commits a transaction.
+While the circuit is not closed, one probe at a time is sent. A dispatcher takes the probe with one UPDATE that moves
+`retry_at` ahead by the probe's lease: one dispatcher wins, and if it dies the next probe follows after the lease. A
+held user's probe is taken in the same way. A time further ahead than LONGEST_WAIT was written before the clock was set
+back and counts as due now. Nothing here begins or commits a transaction.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,11 +15,11 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from app.database import Topic, WriteTransaction
 from app.database.models import OutboxCircuit, OutboxHold, OutboxStream
 from app.database.sql_functions import upsert
-from app.outbox.circuit import LONGEST_WAIT, Circuit, CircuitState, Endpoint, Hold
+from app.outbox.circuit import LONGEST_WAIT, Circuit, CircuitState, EndpointState, Hold
 
 _C, _H = OutboxCircuit, OutboxHold
 
-# One entry of the index, however much waits of the user: an EXISTS lets PostgreSQL choose to read them all.
+# Reads one index entry however many streams of the user wait; for EXISTS PostgreSQL may choose to read all of them.
 _FIRST_DUE = (
     select(OutboxStream.due_at)
     .where(OutboxStream.user_id == _H.user_id, OutboxStream.due_at.is_not(None))
@@ -31,17 +31,17 @@ _FIRST_DUE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """The endpoint as it was found at `now`, seconds since 1970 by the database's clock; `holds_any` user at all."""
+class EndpointSnapshot:
+    """The endpoint's state at `now`, in seconds since 1970; `holds_any` says whether any user is held."""
 
     now: float
-    endpoint: Endpoint
+    endpoint: EndpointState
     holds_any: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HeldUser:
-    """A held user for people: `waiting` messages of theirs wait."""
+    """A held user with the number of the user's `waiting` messages."""
 
     user_id: str
     hold: Hold
@@ -60,19 +60,19 @@ class CircuitBreaker:
             clock.c.now, holds_any, _C.state, _C.failures, _C.retry_at, _C.reason, _C.opened_at, _C.refusing_since
         ).select_from(clock.outerjoin(_C, _C.endpoint == endpoint))
 
-    def fetch(self, session: Session, users: Collection[str] = ()) -> Condition:
-        """How the endpoint stands; of the holds those on `users`."""
-        return self._condition(session, session.execute(self._fetch).one(), users)
+    def fetch(self, session: Session, users: Collection[str] = ()) -> EndpointSnapshot:
+        """Return the endpoint's state, including the holds on `users`."""
+        return self._snapshot(session, session.execute(self._fetch).one(), users)
 
-    def lock(self, session: WriteTransaction, users: Collection[str] = ()) -> Condition:
-        """How the endpoint stands, and will until this transaction ends: no other dispatcher decides it meanwhile."""
+    def lock(self, session: WriteTransaction, users: Collection[str] = ()) -> EndpointSnapshot:
+        """Lock the endpoint's row until the transaction ends, and return the endpoint's state."""
         never_opened = upsert(session, _C).values(endpoint=self.endpoint, state=CircuitState.CLOSED, failures=0)
         session.execute(never_opened.on_conflict_do_nothing())
         session.execute(select(_C.endpoint).where(_C.endpoint == self.endpoint).with_for_update()).all()
         return self.fetch(session, users)
 
-    def save(self, session: WriteTransaction, before: Endpoint, after: Endpoint) -> None:
-        """Write what a decision changed, under `lock`; every dispatcher is told of what flows again."""
+    def save(self, session: WriteTransaction, before: EndpointState, after: EndpointState) -> None:
+        """Write the changes between two states, under `lock`, and wake the dispatchers if the circuit is closed."""
         if after.circuit != before.circuit:
             self._save_circuit(session, after.circuit)
             if after.circuit.is_closed and before.circuit.refusing_since is not None:
@@ -87,7 +87,7 @@ class CircuitBreaker:
             session.notify(Topic.MESSAGES)
 
     def take_probe(self, session: WriteTransaction, lease: float) -> bool:
-        """Win the right to send one probe, if it is time for one; the next may go `lease` seconds from now."""
+        """Take the probe that is due, leased for `lease` seconds; return whether this dispatcher got it."""
         row = session.execute(
             update(_C)
             .where(_C.endpoint == self.endpoint, _C.state != CircuitState.CLOSED, self._is_due(_C.retry_at))
@@ -98,7 +98,7 @@ class CircuitBreaker:
         return row is not None
 
     def probe_now(self, session: WriteTransaction) -> None:
-        """Let the next probe go at once: there was nothing to send with this one, or a person asked."""
+        """Make the next probe due now, because the last one was not sent or a person asked for it."""
         session.execute(
             update(_C)
             .where(_C.endpoint == self.endpoint, _C.state != CircuitState.CLOSED)
@@ -109,8 +109,11 @@ class CircuitBreaker:
     def take_user_probes(
         self, session: WriteTransaction, lease: float, limit: int, *, user_id: str | None = None
     ) -> Sequence[str]:
-        """Win the right to send one message each of held users whose time it is (of one user only, if given), who have
-        one that is due; holds on users of whom nothing waits any more are dropped."""
+        """Take the probes of up to `limit` held users who have a message due; return the users' ids.
+
+        Each probe is leased for `lease` seconds. `user_id` limits the call to that user. Expired holds on users
+        without waiting messages are deleted.
+        """
         session.execute(
             delete(_H)
             .where(_H.endpoint == self.endpoint, self._is_due(_H.until), _FIRST_DUE.is_(None))
@@ -138,7 +141,7 @@ class CircuitBreaker:
         return list(taken)
 
     def next_user_probe_in(self, session: Session) -> float | None:
-        """Seconds until a held user with something due may be probed, negative if overdue; None where there is none."""
+        """Return the seconds until a held user with a due message may be probed; None without such a user."""
         until = case((self._is_due(_H.until), self._now), else_=_H.until)
         found: float | None = session.scalar(
             select(func.min(until) - self._now).where(_H.endpoint == self.endpoint, self._now >= _FIRST_DUE)
@@ -146,7 +149,7 @@ class CircuitBreaker:
         return found
 
     def probe_users_now(self, session: WriteTransaction) -> None:
-        """Let every held user be probed at once, because a person asked."""
+        """Make the probes of all held users due now, because a person asked for it."""
         session.execute(
             update(_H)
             .where(_H.endpoint == self.endpoint, _H.until > self._now)
@@ -155,7 +158,7 @@ class CircuitBreaker:
         )
 
     def held_users(self, session: Session) -> Sequence[HeldUser]:
-        """Every held user, the longest held first, with what waits of theirs."""
+        """Return every held user with the number of waiting messages, the longest held first."""
         waiting = (
             select(func.coalesce(func.sum(OutboxStream.last_seq - OutboxStream.acked_seq), 0))
             .where(OutboxStream.user_id == _H.user_id, OutboxStream.due_at.is_not(None))
@@ -173,11 +176,11 @@ class CircuitBreaker:
     ) -> ColumnElement[bool]:
         return or_(column <= self._now, column > self._now + literal(LONGEST_WAIT))
 
-    def _condition(self, session: Session, row: Row[*tuple[object, ...]], users: Collection[str]) -> Condition:
+    def _snapshot(self, session: Session, row: Row[*tuple[object, ...]], users: Collection[str]) -> EndpointSnapshot:
         now, holds_any, state, *rest = row
         circuit = Circuit() if state is None else Circuit(CircuitState(state), *rest)  # type: ignore[arg-type]
         holds = self._holds(session, users) if holds_any and users else {}
-        return Condition(float(now), Endpoint(circuit, holds), bool(holds_any))  # type: ignore[arg-type]
+        return EndpointSnapshot(float(now), EndpointState(circuit, holds), bool(holds_any))  # type: ignore[arg-type]
 
     def _holds(self, session: Session, users: Collection[str]) -> Mapping[str, Hold]:
         rows = session.execute(
@@ -215,7 +218,7 @@ class CircuitBreaker:
         )
 
     def _unpark(self, session: WriteTransaction, since: float) -> None:
-        """Put back what was parked while everything was refused: none of it was the media items' own fault."""
+        """Unpark the streams parked while the endpoint refused every message."""
         session.execute(
             update(OutboxStream)
             .where(OutboxStream.parked_at >= since)

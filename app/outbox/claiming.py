@@ -1,4 +1,4 @@
-"""Which messages may be sent next: all that is due while the circuit is closed, else one probe; of held users, a probe.
+"""Claims the messages that may be sent: due ones while the circuit is closed, otherwise one probe; one per held user.
 
 Nothing here begins or commits a transaction.
 """
@@ -17,15 +17,15 @@ from app.outbox.messages import Claim
 from app.outbox.queue import OutboxQueue
 from app.outbox.statements import USERS_AT_ONCE
 
-LOOK_BACK_SECONDS = 10.0
-"""How far back streams are looked for: for longer than a transaction may take that adds messages, due now."""
+LOOKBACK_SECONDS = 10.0
+"""How far before now the search for due streams starts; longer than a transaction that adds a due message may take."""
 
-LOOK_AT_ALL_SECONDS = 5.0
-"""How often all are looked for, whenever they were due."""
+FULL_SCAN_SECONDS = 5.0
+"""How often the search starts at the earliest due time instead."""
 
 
 class Claiming:
-    """Claims for one dispatcher, `owner`, each leased for `lease` seconds."""
+    """Claims messages for the dispatcher `owner`, each leased for `lease` seconds."""
 
     def __init__(self, queue: OutboxQueue, breaker: CircuitBreaker, owner: str, lease: float) -> None:
         self._queue = queue
@@ -34,7 +34,7 @@ class Claiming:
         self._lease = lease
         self._last_user = ""
         self._since = 0.0
-        self._looked_at = 0.0
+        self._full_scan_at = 0.0
 
     def claim(
         self,
@@ -46,22 +46,22 @@ class Claiming:
         holds_any: bool,
         media_id: str | None = None,
     ) -> list[Claim]:
-        """Up to `limit` claims that may be sent (of one media item only, if given), `circuit` and holds permitting."""
+        """Claim up to `limit` messages that circuit and holds allow, of one media item if `media_id` is given."""
         if limit <= 0:
             return []
-        self._bound(session, now)
+        self._set_scan_start(session, now)
         if circuit.is_closed:
             claims = self._pick(session, limit, media_id, holds_any=holds_any)
         elif not self._breaker.take_probe(session, self._lease):
             return []
         else:
-            claims = [replace(one, is_probe=True) for one in self._pick(session, 1, media_id, holds_any=holds_any)]
+            claims = [replace(claim, is_probe=True) for claim in self._pick(session, 1, media_id, holds_any=holds_any)]
             if not claims:
                 self._breaker.probe_now(session)
-        return [self.with_reference(session, one, now) for one in claims]
+        return [self.with_reference(session, claim, now) for claim in claims]
 
     def with_reference(self, session: Session, claim: Claim, now: float) -> Claim:
-        """The claim with what it takes to come to a conclusion, where its next answer may be the last one."""
+        """Return the claim with a reference item if its next answer may decide about the message."""
         waited = 0.0 if claim.refused_since is None else now - claim.refused_since
         if not may_conclude(claim, waited):
             return claim
@@ -69,11 +69,11 @@ class Claiming:
         return replace(claim, message=replace(claim.message, reference=reference))
 
     def due_in(self, session: Session, *, now: float, holds_any: bool, media_id: str | None = None) -> float | None:
-        """Seconds until the first claim may be taken, circuit permitting; None where nothing waits.
+        """Return the seconds until a message may be claimed, leaving the circuit aside; None if nothing waits.
 
-        Where a user is held that is not asked of every user: 0 if somebody's is due, else a second at most.
+        While any user is held, the result is 0 if a message of another user is due and otherwise at most 1.
         """
-        self._bound(session, now)
+        self._set_scan_start(session, now)
         due_in = self._queue.next_due_in(session, since=self._since, media_id=media_id)
         if due_in is None or due_in > 0 or not holds_any:
             return due_in
@@ -82,17 +82,17 @@ class Claiming:
         probe_in = self._breaker.next_user_probe_in(session)
         return min(1.0, 1.0 if probe_in is None else max(0.0, probe_in))
 
-    def _bound(self, session: Session, now: float) -> None:
-        """Have streams be looked for from the first one that waits, or from a little while ago.
+    def _set_scan_start(self, session: Session, now: float) -> None:
+        """Set the due time at which claims start to read the index.
 
-        What was delivered leaves its place in the index to the vacuum of PostgreSQL, which removes nothing while a long
-        report or backup holds its snapshot: from the start, each claim would pass over all of that.
+        PostgreSQL keeps index entries of delivered messages until a vacuum, and a long report or backup delays that.
+        Claims that start at the beginning of the index would skip all of these entries each time.
         """
-        if session.get_bind().dialect.name == "sqlite" or 0 <= now - self._looked_at < LOOK_AT_ALL_SECONDS:
+        if session.get_bind().dialect.name == "sqlite" or 0 <= now - self._full_scan_at < FULL_SCAN_SECONDS:
             return
         first = self._queue.next_due_in(session)
-        self._since = now + min(0.0 if first is None else first, -LOOK_BACK_SECONDS)
-        self._looked_at = now
+        self._since = now + min(0.0 if first is None else first, -LOOKBACK_SECONDS)
+        self._full_scan_at = now
 
     def _pick(self, session: WriteTransaction, limit: int, media_id: str | None, *, holds_any: bool) -> list[Claim]:
         if not holds_any:
@@ -125,13 +125,13 @@ class Claiming:
         return self._probes(claims) if held else claims
 
     def _probes(self, claims: list[Claim]) -> list[Claim]:
-        return [replace(one, probes_user=True) for one in claims]
+        return [replace(claim, probes_user=True) for claim in claims]
 
     def _users(self, session: Session, limit: int) -> list[str]:
-        """Whose turn it is among users with something due who are not held, beginning behind those of the last turn."""
+        """Return up to `limit` users who have a due message and are not held, starting after those of the last turn."""
         endpoint = self._breaker.endpoint
         users = self._queue.users_waiting(session, endpoint, after=self._last_user, limit=limit, since=self._since)
         if len(users) < limit and self._last_user:
             first = self._queue.users_waiting(session, endpoint, after="", limit=limit, since=self._since)
-            users += [one for one in first if one not in users][: limit - len(users)]
+            users += [user for user in first if user not in users][: limit - len(users)]
         return users

@@ -1,9 +1,9 @@
-"""The dispatcher: collects what came back, decides, applies, claims what is due, and has it sent.
+"""The dispatcher: collects results, decides, applies the transitions, claims due messages and has them sent.
 
-One thread does all the database's work in turns. A turn is one short transaction that records every outcome there is
-and claims what the delivery workers can take, so outcomes share a commit while messages of one media item stay in
-order: the next is claimed only where the one before was delivered. No transaction is open while anything is sent.
-This module begins transactions.
+One thread does all database work in turns. A turn is one short transaction that records all results and claims as many
+messages as the delivery workers can take, so results share commits. Messages of one media item stay in order, because
+the next one is claimed only after the one before was delivered. No transaction is open while a message is sent. This
+module begins transactions.
 """
 
 import threading
@@ -20,9 +20,9 @@ from app.errors import DatabaseDamaged, StorageFailed, StorageFull, Unavailable
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.claiming import Claiming
 from app.outbox.delivery_workers import DeliveryWorkers
-from app.outbox.messages import Claim, Deliver, Returned
+from app.outbox.messages import Claim, Deliver, SendResult
 from app.outbox.queue import OutboxQueue
-from app.outbox.recording import Recorded, Recording, in_plain_text
+from app.outbox.recording import Recorded, Recording, as_ascii
 from app.outbox.retry_policy import RetryPolicy
 from app.process.background import Background
 from app.process.failure_log import FailureLog
@@ -30,20 +30,21 @@ from app.process.failure_log import FailureLog
 log = structlog.get_logger()
 
 POLL_SECONDS = 5.0
-"""A turn at least this often, in seconds, should a wake-up ever be missed."""
+"""Longest time between two turns, in case a wake-up is missed."""
 
-AFTER_FAILURE_SECONDS = 1.0
+FAILURE_PAUSE_SECONDS = 1.0
+"""Pause after a turn that failed."""
 
-WHILE_LOCKED_SECONDS = 0.1
-"""Until another turn, where what is due was locked by another's transaction at that moment."""
+LOCKED_RETRY_SECONDS = 0.1
+"""Pause if another transaction held the locks of all due streams."""
 
-_OF_THE_DATABASE = (Unavailable, StorageFull, StorageFailed)
-"""Failures that would meet any other outcome as well."""
+_DATABASE_ERRORS = (Unavailable, StorageFull, StorageFailed)
+"""Errors that would also occur with any other result."""
 
 
 @dataclass(frozen=True, slots=True)
 class DispatcherLimits:
-    """`workers` messages at once; `lease` and `deadline` (of one send) in seconds."""
+    """The number of `workers`, and the seconds of a claim's `lease` and of one send, its `deadline`."""
 
     workers: int = 8
     lease: float = 30.0
@@ -51,7 +52,7 @@ class DispatcherLimits:
 
 
 class Dispatcher(Background):
-    """Delivers the outbox through `deliver`. One `turn` at a time; `start` and `stop` run turns in a thread."""
+    """Delivers the outbox through `deliver`. `start` and `stop` run turns in a thread; `turn` runs a single one."""
 
     def __init__(
         self,
@@ -83,24 +84,24 @@ class Dispatcher(Background):
             count=limits.workers,
             lease=limits.lease,
             deadline=limits.deadline,
-            on_returned=self.wake,
+            on_results=self.wake,
             monotonic=monotonic,
         )
 
     def wake(self) -> None:
-        """Take a turn now: something was committed, or came back."""
+        """Start the next turn now, because a message was committed or a result came back."""
         self._woken.set()
 
     def stop(self) -> None:
-        """Claim no more, wait for the sends under way, record them, and let go of every lease."""
+        """Stop claiming, wait for the requests under way, record their results and release every lease."""
         super().stop()
         self.finish()
 
     def finish(self) -> None:
-        """Wait for the sends under way and record them, where turns are run by the caller."""
+        """Wait for the requests under way and record their results, if the caller runs the turns."""
         self._stopping.set()
         self._workers.close()
-        while self._workers.collectable:
+        while self._workers.has_results:
             try:
                 self._record(self._workers.collect())
             except Exception:
@@ -116,103 +117,103 @@ class Dispatcher(Background):
         self.wake()
 
     def run(self) -> None:
-        """Turn after turn until stopped; a failing database is waited out, and no wake-up shortens that."""
+        """Run turns until stopped. After a failed turn it pauses, and wake-ups do not shorten the pause."""
         while not self._stopping.is_set():
             try:
                 pause = self.turn()
             except Exception as error:  # noqa: BLE001 (the next turn may succeed)
                 self._failures.failed(error)
-                self._stopping.wait(AFTER_FAILURE_SECONDS)
+                self._stopping.wait(FAILURE_PAUSE_SECONDS)
             else:
                 self._failures.succeeded()
                 self.sleep(pause)
 
     def sleep(self, seconds: float) -> None:
-        """Wait that long, or until woken."""
+        """Sleep for `seconds`, at most POLL_SECONDS, or until `wake` is called."""
         self._woken.wait(min(seconds, POLL_SECONDS))
         self._woken.clear()
 
     def turn(self, media_id: str | None = None) -> float:
-        """Record what came back and send what is due (of one media item only, if given).
+        """Record the results and send due messages, of one media item if `media_id` is given.
 
-        Returns the seconds after which a turn may find something to do, if nothing wakes it before.
+        Returns the seconds to wait before the next turn, unless `wake` is called.
         """
-        returned = self._workers.collect()
-        if not returned:
-            pause = self._nothing_for(media_id)
+        results = self._workers.collect()
+        if not results:
+            pause = self._idle_seconds(media_id)
             if pause > 0:
                 return pause
-        claims = self._record(returned, claim_more=True, media_id=media_id)
+        claims = self._record(results, claim_more=True, media_id=media_id)
         self._workers.submit(claims)
-        return 0.0 if claims or returned else WHILE_LOCKED_SECONDS
+        return 0.0 if claims or results else LOCKED_RETRY_SECONDS
 
-    def _nothing_for(self, media_id: str | None) -> float:
+    def _idle_seconds(self, media_id: str | None) -> float:
         if self._workers.free <= 0:
             return POLL_SECONDS
         return Queries(self._database).fetch(self._due_in, media_id)
 
     def _due_in(self, session: Session, media_id: str | None) -> float:
-        condition = self._breaker.fetch(session)
-        due_in = self._claiming.due_in(session, now=condition.now, holds_any=condition.holds_any, media_id=media_id)
+        snapshot = self._breaker.fetch(session)
+        due_in = self._claiming.due_in(session, now=snapshot.now, holds_any=snapshot.holds_any, media_id=media_id)
         if due_in is None:
             return POLL_SECONDS
-        return max(due_in, condition.endpoint.circuit.wait(condition.now))
+        return max(due_in, snapshot.endpoint.circuit.wait(snapshot.now))
 
     def _record(
-        self, returned: Sequence[Returned], *, claim_more: bool = False, media_id: str | None = None
+        self, results: Sequence[SendResult], *, claim_more: bool = False, media_id: str | None = None
     ) -> list[Claim]:
-        """Record outcomes, all together where that can be; returns what to send next."""
+        """Record results, in one transaction if possible; return the messages to send next."""
         try:
-            return self._record_together(returned, claim_more=claim_more, media_id=media_id)
-        except DatabaseDamaged:  # the claim, or one of them, reads what is damaged: the others may not
-            if not returned:
+            return self._record_together(results, claim_more=claim_more, media_id=media_id)
+        except DatabaseDamaged:  # one of the claims reads a damaged page; the others may not
+            if not results:
                 raise
-        except _OF_THE_DATABASE:
-            self._workers.put_back(returned)
+        except _DATABASE_ERRORS:
+            self._workers.put_back(results)
             raise
         except Exception as error:
-            if not returned:
+            if not results:
                 raise
-            log.warning("outbox_outcomes_recorded_one_by_one", count=len(returned), error=_one_line(error))
+            log.warning("outbox_results_recorded_one_by_one", count=len(results), error=_one_line(error))
         claims: list[Claim] = []
-        for position, one in enumerate(returned):
+        for position, result in enumerate(results):
             try:
-                claims += self._record_alone(one)
-            except _OF_THE_DATABASE:
-                self._workers.put_back(returned[position:])
+                claims += self._record_alone(result)
+            except _DATABASE_ERRORS:
+                self._workers.put_back(results[position:])
                 self._workers.submit(claims)
                 raise
         return claims
 
-    def _record_alone(self, one: Returned) -> list[Claim]:
-        """Record one outcome; one that cannot be stored in plain text either is left to its lease."""
+    def _record_alone(self, result: SendResult) -> list[Claim]:
+        """Record one result, in ASCII if need be. If that fails too, the message is claimed again after its lease."""
         reason = ""
-        for version in (one, in_plain_text(one)):
+        for version in (result, as_ascii(result)):
             try:
                 return self._record_together([version])
             except DatabaseDamaged as error:
                 reason = _one_line(error)
-            except _OF_THE_DATABASE:
+            except _DATABASE_ERRORS:
                 raise
-            except Exception as error:  # noqa: BLE001 (whatever keeps it from its record stops nobody else)
+            except Exception as error:  # noqa: BLE001 (a result that cannot be recorded must not stop the others)
                 reason = _one_line(error)
-        message, epoch = one.claim.message, one.claim.epoch
-        log.error("outcome_left_to_its_lease", media_id=message.media_id, seq=message.seq, epoch=epoch, error=reason)
+        message, epoch = result.claim.message, result.claim.epoch
+        log.error("result_not_recorded", media_id=message.media_id, seq=message.seq, epoch=epoch, error=reason)
         return []
 
     def _record_together(
-        self, returned: Sequence[Returned], *, claim_more: bool = False, media_id: str | None = None
+        self, results: Sequence[SendResult], *, claim_more: bool = False, media_id: str | None = None
     ) -> list[Claim]:
         with self._database.write_transaction() as session:
             recorded = self._recording.record(
-                session, returned, under_way=self._workers.under_way, stopping=self._stopping.is_set()
+                session, results, in_flight=self._workers.in_flight, stopping=self._stopping.is_set()
             )
-            leased_at = self._monotonic()  # the first statement above may have waited long for its turn
-            claims = self._queue.continue_with(session, recorded.applied.going_on)
+            leased_at = self._monotonic()  # the first statement above may have waited for a lock
+            claims = self._queue.continue_with(session, recorded.applied.continuing)
             if claim_more:
                 claims += self._claim(session, recorded, self._workers.free - len(claims), media_id)
             self._recording.count(session, recorded)
-        self._recording.tell(recorded)
+        self._recording.after_commit(recorded)
         return [replace(claim, leased_at=leased_at) for claim in claims]
 
     def _claim(self, session: WriteTransaction, recorded: Recorded, free: int, media_id: str | None) -> list[Claim]:

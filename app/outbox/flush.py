@@ -1,7 +1,7 @@
-"""`flask outbox flush`: try everything that was pending at its start, now, whatever its backoff.
+"""`flask outbox flush`: send every message that is pending at the start now, regardless of backoff.
 
-It works beside running dispatchers, and what is enqueued meanwhile does not keep it: the media and sequence numbers
-of the start are its whole task.
+A flush runs beside other dispatchers. It ignores messages added later: it is done when the sequence numbers that were
+pending at its start are delivered or parked.
 """
 
 import time
@@ -20,13 +20,13 @@ from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.schedule import OUTBOX_BOUNDS
 
-BRING_FORWARD_EVERY = 2.0
-LOOK_EVERY = 0.1
+BRING_FORWARD_SECONDS = 2.0
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class FlushReport:
-    """`total`, `delivered` and `pending` count messages of the start; `parked` counts media."""
+    """`total`, `delivered` and `pending` count messages that were pending at the start; `parked` counts media items."""
 
     total: int
     delivered: int
@@ -36,7 +36,7 @@ class FlushReport:
 
 
 class _Target(NamedTuple):
-    """One media's head as it was at the start."""
+    """The head of one stream at the start."""
 
     acked: int
     last: int
@@ -48,11 +48,11 @@ class _Progress:
     delivered: int
     pending: int
     parked_media: int
-    unsettled: bool  # something was not tried yet, or is being tried
+    awaits_attempt: bool  # some message has not been sent yet, or is being sent
 
 
 class Flush:
-    """One flush. `on_progress` is given (delivered, total) as it goes."""
+    """One flush. `on_progress(delivered, total)` is called while it runs."""
 
     def __init__(
         self,
@@ -72,10 +72,10 @@ class Flush:
         self._media_id = media_id
         self._on_progress = on_progress
         self._monotonic = monotonic
-        self._has_asked_for_probe = breaker is None
+        self._has_requested_probe = breaker is None
 
     def run(self, *, wait: bool, timeout: float | None) -> FlushReport:
-        """Deliver what is pending now; with `wait`, until drained or `timeout` seconds have passed."""
+        """Send every pending message once; with `wait`, until all are delivered or parked, or for `timeout` seconds."""
         deadline = None if timeout is None else self._monotonic() + timeout
         targets, started = self._admin.apply(self._bring_forward)
         total = sum(target.last - target.acked for target in targets.values())
@@ -84,7 +84,7 @@ class Flush:
                 self._deliver(self._dispatcher, targets, started, total, wait=wait, deadline=deadline)
             finally:
                 self._dispatcher.finish()
-        progress = self._look(targets, started)
+        progress = self._fetch_progress(targets, started)
         self._on_progress(progress.delivered, total)
         timed_out = progress.pending > 0 and self._is_past(deadline)
         return FlushReport(total, progress.delivered, progress.pending, progress.parked_media, timed_out)
@@ -100,26 +100,26 @@ class Flush:
         deadline: float | None,
     ) -> None:
         brought_forward = self._monotonic()
-        look_again = 0.0
-        progress = self._look(targets, started)
-        while (progress.pending > 0 if wait else progress.unsettled) and not self._is_past(deadline):
+        next_poll = 0.0
+        progress = self._fetch_progress(targets, started)
+        while (progress.pending > 0 if wait else progress.awaits_attempt) and not self._is_past(deadline):
             pause = dispatcher.turn(self._media_id)
-            dispatcher.sleep(min(pause, LOOK_EVERY))
-            if self._monotonic() - brought_forward > BRING_FORWARD_EVERY:
+            dispatcher.sleep(min(pause, POLL_SECONDS))
+            if self._monotonic() - brought_forward > BRING_FORWARD_SECONDS:
                 self._bring_forward_again(wait=wait)
                 brought_forward = self._monotonic()
-            if self._monotonic() >= look_again:
+            if self._monotonic() >= next_poll:
                 asked = self._monotonic()
-                progress = self._look(targets, started)
-                # Looking at a long backlog takes its time: it must not become the main work.
-                look_again = self._monotonic() + max(LOOK_EVERY, 5 * (self._monotonic() - asked))
+                progress = self._fetch_progress(targets, started)
+                # Counting a long backlog takes time; it may take up to a sixth of this thread's.
+                next_poll = self._monotonic() + max(POLL_SECONDS, 5 * (self._monotonic() - asked))
                 self._on_progress(progress.delivered, total)
 
     def _is_past(self, deadline: float | None) -> bool:
         return deadline is not None and self._monotonic() >= deadline
 
     def _bring_forward(self, session: WriteTransaction) -> tuple[dict[str, _Target], float]:
-        """Make every waiting stream due, but those being sent at this moment; returns what is pending."""
+        """Make every waiting stream due that is not leased; return the pending streams and the database's time."""
         stream = OutboxStream
         now = self._now(session)
         enforce(session, self._database.now, OUTBOX_BOUNDS)
@@ -129,7 +129,7 @@ class Flush:
             .values(due_at=now)
             .execution_options(synchronize_session=False)
         )
-        self._ask_for_probe(session)
+        self._request_probe(session)
         session.notify(Topic.MESSAGES)
         rows = session.execute(
             select(stream.media_id, stream.acked_seq, stream.last_seq, stream.lease_epoch).where(
@@ -141,28 +141,28 @@ class Flush:
     def _bring_forward_again(self, *, wait: bool) -> None:
         if wait:
             self._admin.apply(self._bring_forward)
-        elif not self._has_asked_for_probe:
-            self._admin.apply(self._ask_for_probe)
+        elif not self._has_requested_probe:
+            self._admin.apply(self._request_probe)
 
-    def _ask_for_probe(self, session: WriteTransaction) -> None:
-        """Let an open circuit and held users be probed now, but never beside a probe that may be under way."""
+    def _request_probe(self, session: WriteTransaction) -> None:
+        """Make the probes of an open circuit and of held users due, unless a message is being sent."""
         now = self._now(session)
         stream = OutboxStream
         under_way = select(stream.media_id).where(stream.due_at > now, stream.lease_owner.is_not(None)).limit(1)
         if self._breaker and session.scalar(under_way) is None:
             self._breaker.probe_now(session)
             self._breaker.probe_users_now(session)
-            self._has_asked_for_probe = True
+            self._has_requested_probe = True
 
     def _now(self, session: Session) -> float:
         return float(session.scalar(select(self._database.now)) or 0.0)
 
-    def _look(self, targets: dict[str, _Target], started: float) -> _Progress:
+    def _fetch_progress(self, targets: dict[str, _Target], started: float) -> _Progress:
         return self._queries.fetch(self._progress, targets, started)
 
     def _progress(self, session: Session, targets: dict[str, _Target], started: float) -> _Progress:
         delivered = sum(target.last - target.acked for target in targets.values())
-        pending, parked, unsettled = 0, 0, False
+        pending, parked, awaits_attempt = 0, 0, False
         now = self._now(session)
         suspended = self._suspended(session, now)
         for row in self._unfinished(session):
@@ -174,9 +174,9 @@ class Flush:
             delivered -= left
             if row.parked_at is None:
                 pending += left
-                unsettled |= _is_unsettled(row, target, started, now, suspended)
-        probe_is_due = suspended.probe_is_due or (suspended.any and not self._has_asked_for_probe)
-        return _Progress(delivered, pending, parked, unsettled or (pending > 0 and probe_is_due))
+                awaits_attempt |= _awaits_attempt(row, target, started, now, suspended)
+        probe_is_due = suspended.probe_is_due or (suspended.any and not self._has_requested_probe)
+        return _Progress(delivered, pending, parked, awaits_attempt or (pending > 0 and probe_is_due))
 
     def _suspended(self, session: Session, now: float) -> "_Suspended":
         if self._breaker is None:
@@ -203,7 +203,7 @@ _Row = Row[str, str, int, float | None, float | None, str | None, int]
 
 @dataclass(frozen=True, slots=True)
 class _Suspended:
-    """Whether the circuit is not closed, which users are held, and whether a probe for either may go."""
+    """Whether the circuit is open or half-open, which users are held, and whether a probe of either is due."""
 
     is_open: bool
     users: frozenset[str]
@@ -214,11 +214,11 @@ class _Suspended:
         return self.is_open or bool(self.users)
 
 
-def _is_unsettled(row: _Row, target: _Target, started: float, now: float, suspended: _Suspended) -> bool:
-    """No attempt was made since the start although it may be, or the first since then is under way."""
+def _awaits_attempt(row: _Row, target: _Target, started: float, now: float, suspended: _Suspended) -> bool:
+    """Whether the message was not sent since the start although it may be, or is being sent for the first time."""
     due_at = row.due_at or 0.0
     flows = not suspended.is_open and row.user_id not in suspended.users
     if row.lease_owner is None:
         return due_at <= started and flows
-    # Later attempts at what has failed are not waited for, nor is a lease whose owner died while nothing flows.
+    # A flush does not wait for later attempts, nor for a lease whose owner died while nothing may be sent.
     return row.lease_epoch <= target.epoch + 1 and (due_at > now or flows)

@@ -1,7 +1,7 @@
-"""`flask outbox verify`: the invariants, asked of the rows themselves. Each query finds what must not be there.
+"""`flask outbox verify`: queries that find rows which violate the outbox's invariants.
 
-Media are walked in the order of their ids, a portion at a time, so no query and no snapshot takes longer the more there
-are. Nothing here commits a transaction, and nothing is repaired: a broken invariant is a defect for a person.
+Media items are checked in batches in the order of their ids, so that no query and no snapshot grows with the database.
+Nothing here commits a transaction, and nothing is repaired: a violated invariant is a defect for a person to examine.
 """
 
 from array import array
@@ -15,11 +15,11 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.database.models import DetectionRun, Media, OutboxMessage, OutboxStream, RunState
 
-SHOWN = 20
-"""How many broken rows of each kind are named."""
+MAX_REPORTED = 20
+"""Rows that are reported for each invariant."""
 
-PORTION = 5000
-"""Media that are checked together."""
+BATCH_SIZE = 5000
+"""Media items that are checked in one transaction."""
 
 _SHARED = "two messages share an idempotency key"
 _STREAM, _MESSAGE = OutboxStream, OutboxMessage
@@ -27,8 +27,8 @@ _ON_STREAM = _MESSAGE.media_id == _STREAM.media_id
 
 
 def _unnumbered() -> Select[str, str]:
-    """Waiting messages must be exactly acked+1 … last (delivered ones may have been pruned)."""
-    waiting = func.count(case((_MESSAGE.delivered_at.is_(None), _MESSAGE.seq)))  # a stream without any has no seq
+    """Streams whose waiting messages are not numbered acked_seq + 1 to last_seq; delivered ones may be pruned."""
+    waiting = func.count(case((_MESSAGE.delivered_at.is_(None), _MESSAGE.seq)))  # seq is NULL without messages
     lowest = func.min(case((_MESSAGE.delivered_at.is_(None), _MESSAGE.seq)))
     return (
         select(_STREAM.media_id, literal("the waiting messages are not the ones between acked_seq and last_seq"))
@@ -45,7 +45,7 @@ def _unnumbered() -> Select[str, str]:
 
 
 def _gap() -> Select[str, str]:
-    """Pruning takes the first ones of a media, so what is left is without a gap."""
+    """Streams with a gap in the numbers. Pruning leaves none, because it deletes the first messages of a stream."""
     return (
         select(_MESSAGE.media_id, literal("there is a gap in the numbers of the messages"))
         .group_by(_MESSAGE.media_id)
@@ -70,7 +70,7 @@ def _delivered_above() -> Select[str, str]:
 
 
 def _status_disagrees() -> Select[str, str]:
-    """The last message of a media carries the status that its row has."""
+    """Media items whose status differs from the status in their last message."""
     newest = aliased(OutboxMessage)
     return (
         select(Media.id, literal("the media's status is not the one of its last message"))
@@ -104,31 +104,31 @@ CHECKS: tuple[_Check, ...] = (
     (_status_disagrees, Media.id),
     (_processing_without_run, Media.id),
 )
-"""Each with the column by which its rows belong to a portion."""
+"""The checks, each with the column that assigns its rows to a batch."""
 
 
 Fetch = Callable[..., Any]
-"""Runs a query, with its arguments, in a read transaction: `Queries.fetch`."""
+"""Runs a query with its arguments in a read transaction, as `Queries.fetch` does."""
 
 
 def walk(fetch: Fetch, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> list[dict[str, str]]:
-    """Every broken invariant found, as {"mediaId", "problem"}, at most SHOWN of each kind.
+    """Return the violations as {"mediaId", "problem"}, at most MAX_REPORTED for each invariant.
 
-    Each portion is a transaction; `on_progress` is told how many media are done, and of how many.
+    Each batch is a transaction of its own. `on_progress(done, total)` is called with numbers of media items.
     """
     found: list[tuple[str, str]] = []
     keys, done, total, after = _Keys(), 0, fetch(_count), ""
-    while ids := fetch(_portion, after):
+    while ids := fetch(_batch, after):
         found += fetch(_broken, after, ids[-1])
         keys.add(key for key, _media_id in fetch(_keys, after, ids[-1]))
         after, done = ids[-1], done + len(ids)
         on_progress(done, total)
-    found += [(media_id, _SHARED) for media_id in _holders(fetch, keys.met_twice())]
+    found += [(media_id, _SHARED) for media_id in _holders(fetch, keys.duplicates())]
     return _shown(found)
 
 
 def broken_invariants(session: Session) -> list[dict[str, str]]:
-    """The same within one session."""
+    """Return the same within one session."""
     return walk(lambda query, *arguments: query(session, *arguments))
 
 
@@ -136,22 +136,22 @@ def _count(session: Session) -> int:
     return session.scalars(select(func.count()).select_from(Media)).one()
 
 
-def _portion(session: Session, after: str) -> Sequence[str]:
-    """The ids of the next media."""
-    return session.scalars(select(Media.id).where(Media.id > after).order_by(Media.id).limit(PORTION)).all()
+def _batch(session: Session, after: str) -> Sequence[str]:
+    """Return the next BATCH_SIZE media ids."""
+    return session.scalars(select(Media.id).where(Media.id > after).order_by(Media.id).limit(BATCH_SIZE)).all()
 
 
 def _broken(session: Session, after: str, last: str) -> list[tuple[str, str]]:
-    """The media behind `after` of which an invariant is broken, up to `last`, and which."""
+    """Return media items in (after, last] that violate an invariant, with the violation."""
     return [
         (media_id, problem)
         for check, column in CHECKS
-        for media_id, problem in session.execute(check().where(*_within(column, after, last)).limit(SHOWN))
+        for media_id, problem in session.execute(check().where(*_within(column, after, last)).limit(MAX_REPORTED))
     ]
 
 
 def _keys(session: Session, after: str, last: str) -> Sequence[Row[str, str]]:
-    """The idempotency keys of their messages, each with its media."""
+    """Return the idempotency keys of media items in (after, last], each with its media id."""
     query = select(_MESSAGE.idempotency_key, _MESSAGE.media_id).where(*_within(_MESSAGE.media_id, after, last))
     return session.execute(query).all()
 
@@ -161,7 +161,7 @@ def _within(column: InstrumentedAttribute[str], after: str, last: str) -> tuple[
 
 
 class _Keys:
-    """Which keys were met twice, told from 8 bytes of each: a hash of two keys may be the same, and is looked into."""
+    """Finds keys that occur twice by an 8-byte hash of each; `_holders` then excludes collisions."""
 
     def __init__(self) -> None:
         self._buckets = [array("Q") for _ in range(256)]
@@ -171,7 +171,7 @@ class _Keys:
             number = _hash(key)
             self._buckets[number & 0xFF].append(number)
 
-    def met_twice(self) -> set[int]:
+    def duplicates(self) -> set[int]:
         twice = set()
         for bucket in self._buckets:
             if len(set(bucket)) < len(bucket):
@@ -184,10 +184,10 @@ def _hash(key: str) -> int:
 
 
 def _holders(fetch: Fetch, numbers: set[int]) -> list[str]:
-    """One media for each key that several messages have, of those with these hashes."""
+    """Return a media id for each key that several messages share, among keys with these hashes."""
     media: dict[str, list[str]] = defaultdict(list)
     after = ""
-    while numbers and (ids := fetch(_portion, after)):
+    while numbers and (ids := fetch(_batch, after)):
         for key, media_id in fetch(_keys, after, ids[-1]):
             if _hash(key) in numbers:
                 media[key].append(media_id)
@@ -200,6 +200,6 @@ def _shown(found: list[tuple[str, str]]) -> list[dict[str, str]]:
     shown = []
     for media_id, problem in found:
         times[problem] += 1
-        if times[problem] <= SHOWN:
+        if times[problem] <= MAX_REPORTED:
             shown.append({"mediaId": media_id, "problem": problem})
     return shown

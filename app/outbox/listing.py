@@ -1,6 +1,6 @@
-"""Lists of messages: page by page, of one media item with every attempt, and how many were delivered each minute.
+"""Lists messages: pages of one state, one media item's messages with all attempts, and deliveries per minute.
 
-Every page walks an index from where the page before ended. Nothing here begins or commits a transaction.
+Each page reads an index from where the previous page ended. Nothing here begins or commits a transaction.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.database.models import OutboxAttempt, OutboxMessage, OutboxStream
-from app.database.sql_functions import whole
+from app.database.sql_functions import floor_to_int
 from app.errors import MediaNotFound
 from app.formats.cursor import Cursor
 
@@ -27,7 +27,7 @@ _DUE_OR_PARKED: dict[State, InstrumentedAttribute[float | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class MessagePage:
-    """Messages with the heads of their streams; `next_cursor` asks for the page after this one, None at the end."""
+    """Messages, each with its stream; `next_cursor` fetches the next page and is None on the last one."""
 
     items: Sequence[tuple[OutboxMessage, OutboxStream]]
     next_cursor: str | None
@@ -35,17 +35,17 @@ class MessagePage:
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """`at` is the minute's beginning, in seconds since 1970; `delivered` the messages that stopped waiting in it."""
+    """`delivered` counts the messages delivered or skipped in the minute that begins at `at`, seconds since 1970."""
 
     at: float
     delivered: int
 
 
 def page(session: Session, *, state: State, limit: int, cursor: str | None) -> MessagePage:
-    """Messages of one state, in the order they are due or were parked, delivered ones newest first.
+    """Return messages of one state: pending by due time, parked by the time of parking, delivered newest first.
 
-    What is tried meanwhile gets another place among the pending ones, so it may come twice or not at all. Raises
-    MalformedUpload for a cursor that no page of this state gave.
+    A message that is sent between two pages changes its due time, so it may appear twice or not at all. Raises
+    MalformedUpload for a cursor that no page of this state returned.
     """
     after = None if cursor is None else Cursor.parse(state, cursor)
     query = _delivered(after) if state == "delivered" else _waiting(_DUE_OR_PARKED[state], after, limit)
@@ -55,8 +55,7 @@ def page(session: Session, *, state: State, limit: int, cursor: str | None) -> M
 
 
 def first_page(session: Session, *, state: State | None, limit: int) -> list[tuple[OutboxMessage, OutboxStream]]:
-    """The first messages of one state; of every state where none is given: those that wait, then parked ones, then
-    delivered ones."""
+    """Return the first messages of one state, or of all: pending, then parked, then delivered ones."""
     found: list[tuple[OutboxMessage, OutboxStream]] = []
     for one in (state,) if state else STATES:
         if len(found) < limit:
@@ -65,8 +64,8 @@ def first_page(session: Session, *, state: State | None, limit: int) -> list[tup
 
 
 def throughput(session: Session, now: ColumnElement[float]) -> list[Minute]:
-    """The last MINUTES minutes of the clock, the one under way included, oldest first."""
-    minute = whole(OutboxMessage.delivered_at / 60.0)
+    """Return the last MINUTES minutes of the database's clock, the current one included, oldest first."""
+    minute = floor_to_int(OutboxMessage.delivered_at / 60.0)
     last = int(session.scalars(select(now)).one() // 60)
     first = last - MINUTES + 1
     rows = session.execute(
@@ -80,20 +79,20 @@ def throughput(session: Session, now: ColumnElement[float]) -> list[Minute]:
 
 @dataclass(frozen=True, slots=True)
 class StreamHistory:
-    """One media's stream with all its messages, each with every attempt."""
+    """One stream with its messages, each with its attempts."""
 
     stream: OutboxStream
     messages: list[tuple[OutboxMessage, list[OutboxAttempt]]]
 
 
 def history(session: Session, media_id: str, *, newest: int | None = None) -> StreamHistory:
-    """Everything kept of one media's messages, or of its `newest` messages the newest so many attempts.
+    """Return one media item's stream with all messages and attempts that are kept, or the `newest` of each.
 
-    Raises MediaNotFound where it never had one.
+    Raises MediaNotFound if the media item has no stream.
     """
     stream = session.get(OutboxStream, media_id)
     if stream is None:
-        raise MediaNotFound(f"No message was ever written for a media {media_id!r}.")
+        raise MediaNotFound(f"The outbox has no messages of media item {media_id!r}.")
     rows = session.scalars(
         select(OutboxMessage).where(OutboxMessage.media_id == media_id).order_by(OutboxMessage.seq.desc()).limit(newest)
     ).all()
@@ -107,7 +106,7 @@ def history(session: Session, media_id: str, *, newest: int | None = None) -> St
             .limit(newest)
         ).all()
     ):
-        attempts.setdefault(attempt.seq, []).append(attempt)  # of a message that is new since, too
+        attempts.setdefault(attempt.seq, []).append(attempt)  # its message may have been added since
     return StreamHistory(stream, [(row, attempts[row.seq]) for row in reversed(rows)])
 
 
@@ -124,7 +123,7 @@ def _delivered(after: Cursor | None) -> Select[OutboxMessage, OutboxStream]:
 def _waiting(
     column: InstrumentedAttribute[float | None], after: Cursor | None, limit: int
 ) -> Select[OutboxMessage, OutboxStream]:
-    # The streams are chosen first: joined freely, a database may begin with all messages that ever were.
+    # Without this subquery the planner may start from all messages.
     heads = select(OutboxStream).where(column.is_not(None)).order_by(column, OutboxStream.media_id).limit(limit + 2)
     if after is not None:
         heads = heads.where(column >= after.at, or_(column > after.at, OutboxStream.media_id >= after.media_id))

@@ -1,4 +1,4 @@
-"""What the outbox hands out and what it is told in return. Nothing here knows of HTTP or of a database."""
+"""The values of the outbox: messages, claims, attempts and their classification. Independent of HTTP and database."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,37 +6,37 @@ from enum import StrEnum
 from typing import Any
 
 
-class Kind(StrEnum):
-    """What a message tells the annotations service."""
+class MessageKind(StrEnum):
+    """What a message reports: a new media item, or a status."""
 
     CREATE = "create"
     STATUS = "status"
 
 
 class Verdict(StrEnum):
-    """What an answer means for its message, for its user and for the endpoint."""
+    """What an answer means for its message, its user and the endpoint."""
 
-    DELIVERED = "delivered"  # accepted: the next message of the media item may follow
-    RETRY = "retry"  # nobody's fault, or of unknown outcome: again after a backoff, however often
-    RETRY_LIMITED = "retry_limited"  # not the last word yet: again, for a limited time
-    REFUSED = "refused"  # refused; says something of this media item only where others get through
-    PARK = "park"  # contradicted by what the other side has: this media item waits for a person
-    HOLD = "hold"  # this user is refused, or asked to slow down: nothing of theirs is sent for a while
-    UNFIT = "unfit"  # the endpoint itself is unfit: the circuit breaker counts it
+    DELIVERED = "delivered"  # accepted: send the next message of the media item
+    RETRY = "retry"  # a transient failure or an unknown outcome: retry after a backoff, without limit
+    RETRY_LIMITED = "retry_limited"  # not final yet: retry for a limited time, then apply the conclusion
+    REFUSED = "refused"  # this message was refused: park it if messages of others are delivered
+    PARK = "park"  # the other side's record contradicts the message: park it
+    HOLD = "hold"  # the user was refused or throttled: suspend the user's messages
+    UNFIT = "unfit"  # the endpoint does not work: count it towards opening the circuit
 
 
 class Outcome(StrEnum):
-    """How a message that is no longer waiting came to its end."""
+    """Why a message no longer waits."""
 
     ACCEPTED = "accepted"
-    DUPLICATE = "duplicate"  # the media item existed there already
-    SUPERSEDED = "superseded"  # the other side was already at, or past, that status
-    SKIPPED = "skipped"  # dropped by a person
+    DUPLICATE = "duplicate"  # the other side already had the media item
+    SUPERSEDED = "superseded"  # the other side already had that status or a later one
+    SKIPPED = "skipped"  # a person dropped it
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A media item that the other side has accepted messages of: whoever can be asked for anything has this one."""
+    """A media item that the other side is known to have, to check whether its GET works at all."""
 
     media_id: str
     user_id: str
@@ -44,33 +44,32 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as it is sent: the same content and key at every attempt.
+    """A message as it is sent, with the same payload and idempotency key at every attempt.
 
-    `changed_at` is when the change that it reports was committed, in seconds since 1970.
+    `changed_at` is when the reported change was committed, in seconds since 1970.
     """
 
     media_id: str
     seq: int  # 1, 2, 3… per media item
-    kind: Kind
+    kind: MessageKind
     payload: dict[str, Any]
     idempotency_key: str
-    user_id: str  # whose media item it is: the identity in a minted token
-    request_id: str | None  # of the call that caused it, passed on for tracing
+    user_id: str  # the media item's user, and the identity in a minted token
+    request_id: str | None  # the id of the request that caused it, passed on for tracing
     outcome_unknown: bool = False  # an earlier attempt may have been accepted
-    epoch: int = 1  # of the database that numbered it
+    epoch: int = 1  # the epoch of the database that numbered it
     changed_at: float = 0.0
-    reference: Reference | None = None  # given once this attempt may be the last one before a conclusion
+    reference: Reference | None = None  # set if the answer to this attempt may be final
 
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """What came back from one attempt, classified.
+    """The meaning of one attempt's answer, or of its absence.
 
-    `status` is the HTTP status, None where there was no answer; `retry_after` is in seconds, None where the other side
-    did not say.
-    `unsent` says that no byte of the request can have arrived: only then is it sent again within the same attempt.
-    `outcome_unknown` says that the other side may have acted on the request without our hearing of it.
-    `conclusion` belongs to RETRY_LIMITED: what it means once it has gone on for long enough, PARK where it is None.
+    `status` is the HTTP status, None without an answer; `retry_after` is in seconds, None if the answer names no time.
+    `unsent` says that no byte of the request arrived, so the same attempt may send it again. `outcome_unknown` says
+    that the other side may have acted on the request although no answer came. `conclusion` is what RETRY_LIMITED
+    becomes once it has lasted long enough; None stands for PARK.
     """
 
     verdict: Verdict
@@ -89,11 +88,12 @@ Deliver = Callable[[Message], Classification]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A message leased to this dispatcher, with what fences its outcome and what its next wait is computed from.
+    """A message leased to this dispatcher.
 
-    `attempts` counts all attempts of the message so far, `failures` those that its backoff grows by, and
-    `counted_attempts` those that may not go on for ever, which began at `refused_since`. `is_probe` is set for the
-    probe of an open circuit, `probes_user` for that of a held user. `leased_at` is on the monotonic clock.
+    `epoch` fences the writes of its result. `attempts` counts all attempts so far, `failures` those that lengthen the
+    backoff, and `counted_attempts` those limited in number, the first of which was answered at `refused_since`.
+    `is_probe` marks the probe of an open circuit, `probes_user` the probe of a held user. `leased_at` is on the
+    monotonic clock.
     """
 
     message: Message
@@ -108,18 +108,18 @@ class Claim:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What tells its message from every other."""
+        """The message's media id and sequence number."""
         return self.message.media_id, self.message.seq
 
     @property
     def as_row(self) -> dict[str, Any]:
-        """What fences its outcome, for a statement about many claims."""
+        """The claim's key and epoch as a row of a ListStatements parameter."""
         return {"media_id": self.message.media_id, "lease_epoch": self.epoch, "seq": self.message.seq}
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt as it went: `at` is seconds since 1970, `duration` seconds, `sends` how often it was sent."""
+    """One attempt: it began `at` seconds since 1970, took `duration` seconds and sent the request `sends` times."""
 
     classification: Classification
     at: float
@@ -128,8 +128,8 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
-    """A claim that came back: `attempt` is None where nothing was sent."""
+class SendResult:
+    """A claim with its attempt; `attempt` is None if nothing was sent."""
 
     claim: Claim
     attempt: Attempt | None

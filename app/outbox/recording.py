@@ -1,7 +1,7 @@
-"""Records what came back in one transaction: the situation is read, decided on, and what was decided is applied.
+"""Records results: reads what the decision depends on, decides, and applies the transitions, in one transaction.
 
-Nothing here begins or commits a transaction. What is told afterwards (`tell`) is told once the transaction is
-committed; until then nothing of it counts for the next decision either.
+Nothing here begins or commits a transaction. The caller calls `after_commit` once its transaction is committed; before
+that the results do not count for the next decision.
 """
 
 from collections.abc import Sequence
@@ -11,34 +11,34 @@ import structlog
 from sqlalchemy.orm import Session
 
 from app.database import WriteTransaction, counters
-from app.outbox.circuit import Endpoint, Sender, Window
-from app.outbox.circuit_breaker import CircuitBreaker, Condition
+from app.outbox.circuit import EndpointState, InFlight, Window
+from app.outbox.circuit_breaker import CircuitBreaker, EndpointSnapshot
 from app.outbox.decide import Decision, decide
-from app.outbox.decide_endpoint import Situation
-from app.outbox.messages import Attempt, Classification, Returned, Verdict
+from app.outbox.decide_endpoint import DecisionContext
+from app.outbox.messages import Attempt, Classification, SendResult, Verdict
 from app.outbox.queue import OutboxQueue
 from app.outbox.retry_policy import RetryPolicy
-from app.outbox.transitions import Applied, apply_transitions
+from app.outbox.transitions import AppliedTransitions, apply_transitions
 
 log = structlog.get_logger()
 
-_SAYS_NOTHING_OF_THE_ENDPOINT = (Verdict.DELIVERED, Verdict.RETRY)
-"""While the circuit is closed, these change neither it nor a hold, but of a probe."""
+_NEUTRAL_VERDICTS = (Verdict.DELIVERED, Verdict.RETRY)
+"""Verdicts that change neither a closed circuit nor a hold, unless the message was a probe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What one transaction recorded: how the endpoint stood before, what was decided, and what of that held."""
+    """What one transaction recorded: the endpoint's state before, the decision, and the transitions applied."""
 
     now: float
-    before: Endpoint
+    before: EndpointState
     decision: Decision
-    applied: Applied
+    applied: AppliedTransitions
     holds_any: bool
 
 
 class Recording:
-    """Records for one dispatcher, whose window of exchanges it keeps. `lease` is in seconds."""
+    """Records the results of one dispatcher and keeps its window of exchanges. `lease` is in seconds."""
 
     def __init__(self, queue: OutboxQueue, breaker: CircuitBreaker, policy: RetryPolicy, lease: float) -> None:
         self._queue = queue
@@ -48,68 +48,75 @@ class Recording:
         self._window = Window()
 
     def record(
-        self, session: WriteTransaction, returned: Sequence[Returned], *, under_way: Sequence[Sender], stopping: bool
+        self,
+        session: WriteTransaction,
+        results: Sequence[SendResult],
+        *,
+        in_flight: Sequence[InFlight],
+        stopping: bool,
     ) -> Recorded:
-        """Decide and apply, in the caller's transaction."""
-        users = sorted({one.claim.message.user_id for one in returned})
+        """Decide about results and apply the transitions, in the caller's transaction."""
+        users = sorted({result.claim.message.user_id for result in results})
         found = self._breaker.fetch(session, users)
-        situation = self._situation(session, returned, found, under_way, stopping=stopping)
-        decision = decide(returned, situation, self._policy)
+        context = self._context(session, results, found, in_flight, stopping=stopping)
+        decision = decide(results, context, self._policy)
         if decision.endpoint != found.endpoint:
-            # Another dispatcher may have changed it meanwhile: decided anew by what nobody else can change any more.
+            # Decide again under the endpoint's lock, because another dispatcher may have changed its state.
             found = self._breaker.lock(session, users)
-            situation = replace(situation, now=found.now, endpoint=found.endpoint)
-            decision = decide(returned, situation, self._policy)
+            context = replace(context, now=found.now, endpoint=found.endpoint)
+            decision = decide(results, context, self._policy)
             self._breaker.save(session, found.endpoint, decision.endpoint)
         applied = apply_transitions(session, self._queue, decision.transitions, self._lease)
         holds_any = found.holds_any or bool(decision.endpoint.holds)
         return Recorded(found.now, found.endpoint, decision, applied, holds_any)
 
     def count(self, session: WriteTransaction, recorded: Recorded) -> None:
-        """Add to the counters what was recorded."""
-        applied = recorded.applied
+        """Add the recorded attempts, latencies and lost leases to the counters."""
         attempts = [
-            (one.claim.message.kind, one.attempt.classification.verdict)
-            for one in applied.held
-            if one.attempt is not None
+            (transition.claim.message.kind, transition.attempt.classification.verdict)
+            for transition in recorded.applied.applied
+            if transition.attempt is not None
         ]
-        lost = {counters.LEASES_LOST: float(len(applied.lost))} if applied.lost else {}
-        counters.add(session, {**counters.of_attempts(attempts), **counters.of_latencies(applied.latencies), **lost})
+        lost = {counters.LEASES_LOST: float(len(recorded.applied.lost))} if recorded.applied.lost else {}
+        counters.add(
+            session, {**counters.of_attempts(attempts), **counters.of_latencies(recorded.applied.latencies), **lost}
+        )
 
-    def tell(self, recorded: Recorded) -> None:
-        """Log what was committed, and take the exchanges into account from now on."""
+    def after_commit(self, recorded: Recorded) -> None:
+        """Log what was committed, and use the new window for the next decision."""
         self._window = recorded.decision.window
         _log_endpoint(self._breaker.endpoint, recorded)
-        for one in recorded.applied.lost:
-            message, epoch = one.claim.message, one.claim.epoch
+        for transition in recorded.applied.lost:
+            message, epoch = transition.claim.message, transition.claim.epoch
             log.warning("lease_lost", media_id=message.media_id, seq=message.seq, epoch=epoch)
-        for one in recorded.applied.held:
-            if one.attempt is not None:
-                _log_delivery(one.claim.message.request_id, one.claim.message.kind, one.claim.key, one.attempt)
+        for transition in recorded.applied.applied:
+            if transition.attempt is not None:
+                message = transition.claim.message
+                _log_delivery(message.request_id, message.kind, transition.claim.key, transition.attempt)
 
-    def _situation(
+    def _context(
         self,
         session: Session,
-        returned: Sequence[Returned],
-        found: Condition,
-        under_way: Sequence[Sender],
+        results: Sequence[SendResult],
+        found: EndpointSnapshot,
+        in_flight: Sequence[InFlight],
         *,
         stopping: bool,
-    ) -> Situation:
-        telling = [one for one in returned if _may_tell(one, found.endpoint)]
+    ) -> DecisionContext:
+        relevant = [result for result in results if _may_change_endpoint(result, found.endpoint)]
         lost: set[str] = set()
-        if telling:
-            leased = self._queue.still_leased(session, [one.claim for one in telling])
-            lost = {one.claim.message.media_id for one in telling} - leased
+        if relevant:
+            leased = self._queue.still_leased(session, [result.claim for result in relevant])
+            lost = {result.claim.message.media_id for result in relevant} - leased
         asks_about_others = any(
-            one.attempt and one.attempt.classification.verdict in (Verdict.REFUSED, Verdict.RETRY_LIMITED)
-            for one in returned
+            result.attempt and result.attempt.classification.verdict in (Verdict.REFUSED, Verdict.RETRY_LIMITED)
+            for result in results
         )
-        return Situation(
+        return DecisionContext(
             now=found.now,
             endpoint=found.endpoint,
             window=self._window,
-            under_way=under_way,
+            in_flight=in_flight,
             lost=lost,
             last_delivery=self._queue.last_delivery(session) if asks_about_others else None,
             lease=self._lease,
@@ -117,13 +124,13 @@ class Recording:
         )
 
 
-def in_plain_text(one: Returned) -> Returned:
-    """The same with texts that every encoding has, for a database that stores no others."""
-    if one.attempt is None:
-        return one
-    found = one.attempt.classification
+def as_ascii(result: SendResult) -> SendResult:
+    """Return the result with its texts in printable ASCII, which every database can store."""
+    if result.attempt is None:
+        return result
+    found = result.attempt.classification
     plain = replace(_plain(found), conclusion=_plain(found.conclusion) if found.conclusion else None)
-    return Returned(one.claim, replace(one.attempt, classification=plain))
+    return SendResult(result.claim, replace(result.attempt, classification=plain))
 
 
 def _plain(found: Classification) -> Classification:
@@ -131,14 +138,16 @@ def _plain(found: Classification) -> Classification:
 
 
 def _ascii(text: str) -> str:
-    return "".join(one if one.isprintable() else " " for one in text.encode("ascii", "replace").decode())
+    return "".join(
+        character if character.isprintable() else " " for character in text.encode("ascii", "replace").decode()
+    )
 
 
-def _may_tell(one: Returned, endpoint: Endpoint) -> bool:
-    """Whether circuit or holds may change by it: then its lease must be known to be its own."""
-    if one.claim.is_probe or one.claim.probes_user or not endpoint.circuit.is_closed:
+def _may_change_endpoint(result: SendResult, endpoint: EndpointState) -> bool:
+    """Whether the result may change the circuit or a hold; its lease must be checked first."""
+    if result.claim.is_probe or result.claim.probes_user or not endpoint.circuit.is_closed:
         return True
-    return one.attempt is not None and one.attempt.classification.verdict not in _SAYS_NOTHING_OF_THE_ENDPOINT
+    return result.attempt is not None and result.attempt.classification.verdict not in _NEUTRAL_VERDICTS
 
 
 def _log_endpoint(endpoint: str, recorded: Recorded) -> None:
@@ -159,7 +168,7 @@ def _log_endpoint(endpoint: str, recorded: Recorded) -> None:
 
 def _log_delivery(request_id: str | None, kind: str, key: tuple[str, int], attempt: Attempt) -> None:
     found = attempt.classification
-    # One line for each delivery would be half of the log: what arrived is in the database, with its time.
+    # A line for each delivery would be half of the log; the database has all deliveries with their times.
     say = log.debug if found.verdict is Verdict.DELIVERED else log.info
     say(
         "delivery",

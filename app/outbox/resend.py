@@ -1,9 +1,9 @@
-"""`flask outbox resend`: say again what the annotations service has lost, through the outbox like everything else.
+"""`flask outbox resend`: enqueue again what the annotations service has lost.
 
-For each media item whose record is missing or behind there, a create and the statuses that lead to the present one are
-appended to its stream, with new numbers and keys. What waited or was parked before is recorded as superseded: the new
-messages say all of it. Each item is one transaction, which changes nothing if the item went on since it was asked for.
-This module begins transactions.
+For each media item whose record is missing or behind, a create and the statuses that lead to the current one are
+appended to its stream, with new sequence numbers and idempotency keys. They repeat every pending or parked message of
+the stream, which is therefore recorded as superseded. Each media item is one transaction, which changes nothing if the
+item changed since its record was fetched. This module begins transactions.
 """
 
 import time
@@ -18,41 +18,41 @@ from app.database import Database, Queries, WriteTransaction, history
 from app.database.models import DetectionRun, Media, OutboxMessage, OutboxStream
 from app.errors import RecordsNotReadable
 from app.media.status import StatusTimes, append_create_and_statuses
-from app.outbox.admin import NEW_HEAD
+from app.outbox.admin import NO_ATTEMPTS
 from app.outbox.auditor import Compared, RemoteAuditor
 from app.outbox.messages import Outcome
 from app.outbox.queue import OutboxQueue
-from app.outbox.remote_audit import Difference, ExpectedRemoteState, RemoteState, changed_since, expected_of
+from app.outbox.remote_audit import Difference, ExpectedRemoteState, RemoteState, changed_since, expected_for
 from app.outbox.schedule import LONGEST_LEASE
 
-AGAIN_SECONDS = 0.5
+RETRY_SECONDS = 0.5
 WAIT_SECONDS = LONGEST_LEASE + 5.0
-"""How long items whose messages are being sent are waited for."""
+"""How long a command waits for items whose messages are being sent."""
 
 
-class _Refused(Enum):
-    """Why an item was not told again at this moment; both pass."""
+class _Deferred(Enum):
+    """Why an item cannot be resent at this moment."""
 
-    MOVED = "it went on meanwhile"
+    CHANGED = "it changed meanwhile"
     LEASED = "a message of it is being sent right now"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Items by name, or those with a change since a moment (seconds since 1970), or all that are missing."""
+class Selection:
+    """The items to resend: these ids, or all changed since a time (seconds since 1970), or all that differ."""
 
     media_ids: Sequence[str] | None = None
     since: float | None = None
 
     @property
-    def must_be_found(self) -> bool:
-        """Whether only the other side's records tell what is to be said again."""
+    def needs_records(self) -> bool:
+        """Whether the annotations service's records are needed to choose the items."""
         return self.media_ids is None and self.since is None
 
 
 @dataclass(slots=True)
 class ResendReport:
-    """`resent` has why, and how many messages; `left` those that differ and were left, with the reason."""
+    """`resent` lists (media id, problem, messages added); `left` lists (media id, reason) of items not resent."""
 
     asked: int = 0
     resent: list[tuple[str, str, int]] = field(default_factory=list)
@@ -60,7 +60,7 @@ class ResendReport:
 
 
 class Resend:
-    """One command. `wait_seconds` bounds how long items are waited for whose messages are being sent."""
+    """One resend. It waits up to `wait_seconds` for items whose messages are being sent."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Resend:
         *,
         dry_run: bool = False,
         wait_seconds: float = WAIT_SECONDS,
-        on_progress: Callable[[int], None] = lambda _looked: None,
+        on_progress: Callable[[int], None] = lambda _done: None,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -81,38 +81,38 @@ class Resend:
         self._report = ResendReport()
         self._under_way: list[str] = []
 
-    def run(self, wanted: Wanted) -> ResendReport:
-        """Say again what is missing or behind there.
+    def run(self, wanted: Selection) -> ResendReport:
+        """Enqueue the selected items whose records are missing or behind.
 
-        Raises Unavailable where the other side cannot be asked; RecordsNotReadable where its records are all that could
-        tell, and cannot be read. What was appended before stays.
+        Raises Unavailable if the annotations service does not answer, and RecordsNotReadable if its records are needed
+        and cannot be read. Messages added before the error stay.
         """
-        held_back: list[Compared] = []
+        buffered: list[Compared] = []
         for compared in self._comparisons(wanted):
-            held_back.append(compared)
-            if self._auditor.found or not wanted.must_be_found:
-                self._take(held_back)
-                held_back = []
-        if any(difference.state is RemoteState.MISSING for _, difference in held_back):
+            buffered.append(compared)
+            if self._auditor.found or not wanted.needs_records:
+                self._take(buffered)
+                buffered = []
+        if any(difference.state is RemoteState.MISSING for _, difference in buffered):
             raise RecordsNotReadable(
-                f"Of {self._auditor.asked} media items none was found: either everything is lost there, or there is "
-                "no GET to ask. If it is lost, say all of it again: flask outbox resend --since 1970-01-01T00:00:00Z"
+                f"The annotations service has none of {self._auditor.asked} media items: either all are lost, or it "
+                "has no GET. If they are lost, resend all: flask outbox resend --since 1970-01-01T00:00:00Z"
             )
         self._wait_for_those_under_way()
         self._report.asked = self._auditor.asked
-        if wanted.must_be_found and not self._dry_run and not self._report.left:
+        if wanted.needs_records and not self._dry_run and not self._report.left:
             with self._database.write_transaction() as session:
                 history.note_reconciled(session)
         return self._report
 
-    def _comparisons(self, wanted: Wanted) -> Iterator[Compared]:
-        if wanted.must_be_found:
+    def _comparisons(self, wanted: Selection) -> Iterator[Compared]:
+        if wanted.needs_records:
             yield from self._auditor.comparisons()
             return
         for media_ids in self._named(wanted):
             yield from self._compare_items(media_ids)
 
-    def _named(self, wanted: Wanted) -> Iterator[list[str]]:
+    def _named(self, wanted: Selection) -> Iterator[list[str]]:
         if wanted.media_ids is not None:
             yield list(wanted.media_ids)
             return
@@ -133,12 +133,10 @@ class Resend:
         media_id, problem = difference.media_id, difference.problem
         if difference.state is RemoteState.SAME:
             return
-        if expected.create_waits:
-            self._report.left.append((media_id, "a create of it is on its way"))
+        if expected.create_pending:
+            self._report.left.append((media_id, "a create of it is pending"))
         elif difference.state is RemoteState.AHEAD:
-            self._report.left.append(
-                (media_id, f"{problem}: a new run, POST /detect/{media_id}, leads both to the same")
-            )
+            self._report.left.append((media_id, f"{problem}: start a new run with POST /detect/{media_id}"))
         elif difference.state is RemoteState.OTHER_TYPE:
             self._report.left.append((media_id, f"{problem}: another media item has its id there"))
         elif self._dry_run:
@@ -148,8 +146,8 @@ class Resend:
 
     def _append(self, expected: ExpectedRemoteState, problem: str) -> None:
         with self._database.write_transaction() as session:
-            outcome = append_again(session, self._queue, expected)
-        if isinstance(outcome, _Refused):
+            outcome = resend_item(session, self._queue, expected)
+        if isinstance(outcome, _Deferred):
             self._under_way.append(expected.media_id)
         else:
             self._report.resent.append((expected.media_id, problem, outcome))
@@ -157,37 +155,37 @@ class Resend:
     def _wait_for_those_under_way(self) -> None:
         give_up = time.monotonic() + self._wait_seconds
         while self._under_way and time.monotonic() < give_up:
-            time.sleep(AGAIN_SECONDS)
+            time.sleep(RETRY_SECONDS)
             again, self._under_way = self._under_way, []
             self._take(self._compare_items(again))
-        self._report.left += [(media_id, _Refused.LEASED.value) for media_id in self._under_way]
+        self._report.left += [(media_id, _Deferred.LEASED.value) for media_id in self._under_way]
 
     def _compare_items(self, media_ids: Sequence[str]) -> list[Compared]:
         try:
             return self._auditor.compare_items(media_ids)
-        except RecordsNotReadable as error:  # whoever named them knows that they are lost
-            unread = f"what is there cannot be read: {error}"
+        except RecordsNotReadable as error:  # the caller named the items, so they count as lost
+            unread = f"the record cannot be read: {error}"
             expected = self._auditor.expected(media_ids)
             return [(one, Difference(one.media_id, RemoteState.MISSING, unread)) for one in expected]
 
 
 def page_of_ids(session: Session, after: str, since: float, limit: int = 500) -> list[str]:
-    """The next media items by id of which anything was recorded or delivered since then."""
+    """Return the next `limit` ids of media items changed or delivered since `since`, in seconds since 1970."""
     query = select(Media.id).where(Media.id > after, changed_since(since)).order_by(Media.id).limit(limit)
     return list(session.scalars(query))
 
 
-def append_again(session: WriteTransaction, queue: OutboxQueue, expected: ExpectedRemoteState) -> int | _Refused:
-    """Append to one item's stream, in the caller's transaction; returns how many messages were added."""
-    # The order of a change of status: the media's row first, then its stream's.
+def resend_item(session: WriteTransaction, queue: OutboxQueue, expected: ExpectedRemoteState) -> int | _Deferred:
+    """Append a create and statuses to one stream, in the caller's transaction; return how many messages were added."""
+    # Lock the media row first and the stream second, as a change of status does.
     media = session.get_one(Media, expected.media_id, with_for_update=True)
     session.execute(select(OutboxStream.media_id).where(OutboxStream.media_id == media.id).with_for_update()).all()
-    if expected_of(session, [media.id]) != [expected]:
-        return _Refused.MOVED
+    if expected_for(session, [media.id]) != [expected]:
+        return _Deferred.CHANGED
     stream = session.get(OutboxStream, media.id)
     if stream is not None and stream.acked_seq < stream.last_seq:
         if stream.lease_owner is not None:
-            return _Refused.LEASED
+            return _Deferred.LEASED
         _supersede_waiting(session, queue, stream)
     run = session.execute(
         select(DetectionRun.started_at, DetectionRun.finished_at)
@@ -219,10 +217,10 @@ def _supersede_waiting(session: WriteTransaction, queue: OutboxQueue, stream: Ou
         .values(
             acked_seq=OutboxStream.last_seq,
             due_at=null(),
-            head_since=null(),
+            waiting_since=null(),
             parked_at=null(),
             park_reason=null(),
-            **NEW_HEAD,
+            **NO_ATTEMPTS,
         )
         .execution_options(synchronize_session=False)
     )

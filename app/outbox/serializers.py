@@ -1,12 +1,9 @@
-"""What the outbox looks like in JSON: one shape for the commands and the API.
-
-Nothing here asks the database for anything.
-"""
+"""The JSON of the outbox, for the commands and the API. Nothing here queries the database."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from app.database.history import Stored
+from app.database.history import DatabaseIdentity
 from app.database.models import OutboxAttempt, OutboxMessage, OutboxStream
 from app.formats.timestamps import optional_rfc3339
 from app.outbox.circuit import Circuit
@@ -16,7 +13,7 @@ from app.outbox.listing import StreamHistory
 
 
 def status(found: OutboxStatus, circuit: Circuit, held: Sequence[HeldUser]) -> dict[str, Any]:
-    """How the outbox stands, with the endpoint's circuit breaker and the users who are held."""
+    """Serialize the state of the outbox with the endpoint's circuit and the held users."""
     return {
         "pending": found.pending,
         "parked": found.parked,
@@ -41,8 +38,8 @@ def status(found: OutboxStatus, circuit: Circuit, held: Sequence[HeldUser]) -> d
     }
 
 
-def database(stored: Stored | None) -> dict[str, Any]:
-    """Which epoch the messages are numbered in, and since when a restoration waits for a person to see to it."""
+def database(stored: DatabaseIdentity | None) -> dict[str, Any]:
+    """Serialize the database's epoch, and when it was restored if nobody has resent the lost messages since."""
     return {
         "epoch": stored.reached.epoch if stored else 1,
         "restoredAt": optional_rfc3339(stored.restored_at) if stored else None,
@@ -50,7 +47,7 @@ def database(stored: Stored | None) -> dict[str, Any]:
 
 
 def message(row: OutboxMessage, stream: OutboxStream) -> dict[str, Any]:
-    """One message; how many attempts there were and what is next is known of the head of its stream alone."""
+    """Serialize a message. Only the head of a stream has attempts, a next attempt and a last error."""
     state = _state(row, stream)
     waits = state != "delivered" and row.seq == stream.acked_seq + 1
     return {
@@ -70,13 +67,13 @@ def message(row: OutboxMessage, stream: OutboxStream) -> dict[str, Any]:
 
 
 def history(found: StreamHistory) -> dict[str, Any]:
-    """One media's stream, and its messages with every attempt."""
+    """Serialize a stream with its messages and their attempts."""
     stream = found.stream
     return {
         "mediaId": stream.media_id,
         "lastSeq": stream.last_seq,
         "ackedSeq": stream.acked_seq,
-        "waitingSince": optional_rfc3339(stream.head_since),
+        "waitingSince": optional_rfc3339(stream.waiting_since),
         "nextAttemptAt": optional_rfc3339(stream.due_at) if not stream.lease_owner else None,
         "sendingBy": stream.lease_owner,
         "parkedAt": optional_rfc3339(stream.parked_at),
@@ -90,7 +87,7 @@ def history(found: StreamHistory) -> dict[str, Any]:
 
 
 def attempt(row: OutboxAttempt) -> dict[str, Any]:
-    """One attempt to send one message."""
+    """Serialize an attempt."""
     return {
         "at": optional_rfc3339(row.at),
         "milliseconds": round(row.duration * 1000, 1),

@@ -1,6 +1,6 @@
-"""The hot path's statements, built once: SQLAlchemy spends more on building and keying one than SQLite on running it.
+"""The statements that enqueue and claim, built once: building one costs SQLAlchemy more than running it costs SQLite.
 
-Each takes its values as parameters. `Statements` is made for one dialect and one clock, and holds no state.
+The statements take their values as parameters.
 """
 
 from functools import cached_property
@@ -43,7 +43,7 @@ _S, _M, _H = STREAM.c, MESSAGE.c, HOLD.c
 _HEAD = (
     _S.media_id,
     _S.acked_seq,
-    _S.uncertain,
+    _S.outcome_unknown,
     _S.lease_epoch,
     _S.attempts,
     _S.failures,
@@ -51,18 +51,18 @@ _HEAD = (
     _S.refused_since,
 )
 STREAM_LEASE = Lease(owner=_S.lease_owner, epoch=_S.lease_epoch, until=_S.due_at)
-ZERO, ONE = literal_column("0", Integer()), literal_column("1", Integer())  # a number itself becomes a parameter
-_EPOCH = select(DatabaseInstance.epoch).scalar_subquery()  # none before the first start
+ZERO, ONE = literal_column("0", Integer()), literal_column("1", Integer())  # plain numbers would become parameters
+_EPOCH = select(DatabaseInstance.epoch).scalar_subquery()  # NULL before the first start
 USERS_AT_ONCE = 8
-"""While any user is held, claims are taken from so many users in a turn, and from the next ones in the next."""
+"""Users whose streams are claimed in one turn while any user is held; the next turn claims those of the next users."""
 
-_KNOWN_AT_ONCE = ("media_id", "kind", "payload", "idempotency_key", "user_id", "request_id")
+_GIVEN_COLUMNS = ("media_id", "kind", "payload", "idempotency_key", "user_id", "request_id")
 
 
 def new_stream(
     media_id: Any, user_id: Any, now: Any, *, none: Any = 0, one: Any = 1, no: Any = False
 ) -> dict[str, Any]:
-    """A stream with one message, which is due from `now` on: values, or SQL expressions of them."""
+    """Return the column values, or SQL expressions, of a stream with one message that is due at `now`."""
     return {
         "media_id": media_id,
         "user_id": user_id,
@@ -73,21 +73,21 @@ def new_stream(
         "attempts": none,
         "failures": none,
         "counted_attempts": none,
-        "uncertain": no,
-        "head_since": now,
+        "outcome_unknown": no,
+        "waiting_since": now,
     }
 
 
 BEGIN_STREAM, BEGIN_MESSAGE = insert(STREAM), insert(MESSAGE)
-"""Add rows whose every column is given."""
+"""Insert rows with all columns given."""
 
 
 class Statements(ListStatements):
-    """Enqueue and claim."""
+    """Statements that enqueue and claim."""
 
     @cached_property
     def advance(self) -> ReturningInsert[int]:
-        """Counts a media's `last_seq` up, or begins its stream, and returns it. Parameters: media, user_id."""
+        """Increment a stream's `last_seq`, or insert the stream; return `last_seq`. Parameters: media, user_id."""
         dialect = postgresql if self.dialect == "postgresql" else sqlite
         user: ColumnElement[str] = bindparam("user_id", type_=_S.user_id.type)
         beginning = new_stream(bindparam("media"), user, self.now, none=ZERO, one=ONE, no=false())
@@ -96,35 +96,35 @@ class Statements(ListStatements):
             index_elements=[_S.media_id],
             set_={
                 "last_seq": _S.last_seq + ONE,
-                # A backoff or a lease under way keeps its time; a parked stream stays out of the index.
+                # A backoff or a lease keeps its time, and a parked stream stays out of the index.
                 "due_at": case((_S.parked_at.is_(None), func.coalesce(_S.due_at, self.now))),
-                "head_since": func.coalesce(_S.head_since, self.now),
+                "waiting_since": func.coalesce(_S.waiting_since, self.now),
             },
         ).returning(_S.last_seq)
         return advanced
 
     @cached_property
     def add_message(self) -> Executable:
-        """Inserts a message, created now. Parameters: seq, and its other columns that are known at once."""
-        return insert(MESSAGE).values({"seq": bindparam("seq"), **_known_at_once(), "created_at": self.now})
+        """Insert a message created now. Parameters: seq and _GIVEN_COLUMNS."""
+        return insert(MESSAGE).values({"seq": bindparam("seq"), **_given_columns(), "created_at": self.now})
 
     @cached_property
     def enqueue(self) -> Executable:
-        """`advance` and `add_message` in one, for PostgreSQL alone: SQLite's WITH cannot insert.
+        """`advance` and `add_message` in one statement; for PostgreSQL only, because SQLite cannot insert in a WITH.
 
-        Returns the message's number. Parameters: media, and the message's columns that are known at once.
+        Returns the sequence number. Parameters: media and _GIVEN_COLUMNS.
         """
         stream = self.advance.cte("stream")
-        values = {"seq": stream.c.last_seq, **_known_at_once(), "created_at": self.now}
+        values = {"seq": stream.c.last_seq, **_given_columns(), "created_at": self.now}
         rows = select(*values.values()).select_from(stream)
         message = insert(MESSAGE).from_select(list(values), rows).returning(_M.seq).cte("message")
         return select(message.c.seq)
 
     @cached_property
     def begin(self) -> Executable:
-        """Inserts a media, its stream and its first message in one: for PostgreSQL alone, as `enqueue`.
+        """Insert a media row, its stream and its first message; for PostgreSQL only, as `enqueue`.
 
-        Parameters: the media's columns but its id, which is media_id; the message's that are known at once; now.
+        Parameters: the media columns except id, _GIVEN_COLUMNS, now.
         """
         named = {column.name: bindparam(column.name, type_=column.type) for column in MEDIA.c}
         media = insert(MEDIA).values(named | {"id": bindparam("media_id")}).returning(MEDIA.c.id).cte("media")
@@ -133,37 +133,39 @@ class Statements(ListStatements):
         stream_row = new_stream(media.c.id, user, now, none=ZERO, one=ONE, no=false())
         stream = insert(STREAM).from_select(list(stream_row), select(*stream_row.values())).returning(_S.media_id)
         begun = stream.cte("stream")
-        message_row = _known_at_once() | {"media_id": begun.c.media_id, "seq": ONE, "created_at": now}
+        message_row = _given_columns() | {"media_id": begun.c.media_id, "seq": ONE, "created_at": now}
         message = insert(MESSAGE).from_select(list(message_row), select(*message_row.values())).returning(_M.seq)
         return select(message.cte("message").c.seq)
 
     @cached_property
     def next_due_in(self) -> Executable:
-        """Seconds until the first stream is due. Parameter: since."""
+        """Select the seconds until the first stream is due. Parameter: since."""
         return select(func.min(_S.due_at) - self.now).where(_S.due_at >= _since())
 
     @cached_property
     def media_due_in(self) -> Executable:
-        """Seconds until one media's stream is due. Parameter: media."""
+        """Select the seconds until one stream is due. Parameter: media."""
         return select(_S.due_at - self.now).where(_S.media_id == bindparam("media"))
 
     @cached_property
     def claim_due(self) -> Executable:
-        """Leases the longest due streams. Parameters: owner, lease, limit, since.
+        """Lease the streams that are due for longest. Parameters: owner, lease, limit, since.
 
-        Returns their media, for `heads`; on PostgreSQL, whose WITH can update, already what `heads` would.
+        Returns their media ids, for `heads`. PostgreSQL can update in a WITH and returns the rows of `heads` directly.
         """
         return self._lease(self._due(_S.due_at >= _since()).cte("due"))
 
     @cached_property
     def claim_due_of_media(self) -> Executable:
-        """The same of one media alone. Parameters: owner, lease, limit, media."""
+        """Lease the stream of one media item if it is due. Parameters: owner, lease, limit, media."""
         return self._lease(self._due(_S.media_id == bindparam("media")).cte("due"))
 
     @cached_property
     def claim_due_of_users(self) -> Executable:
-        """The same of USERS_AT_ONCE users, `limit` of each. Parameters: owner, lease, limit, since, user_0, user_1 and
-        so on, None for those that are not needed."""
+        """Lease up to `limit` due streams of each of USERS_AT_ONCE users.
+
+        Parameters: owner, lease, limit, since, user_0, user_1 and so on; unused ones are None.
+        """
         of_users = []
         for position in range(USERS_AT_ONCE):
             user: ColumnElement[str] = bindparam(f"user_{position}", type_=_S.user_id.type)
@@ -174,10 +176,10 @@ class Statements(ListStatements):
 
     @cached_property
     def users_waiting(self) -> Executable:
-        """Users behind `after` with a stream that is due, but those held by `endpoint`, `limit` of them by their ids.
+        """Select up to `limit` users above `after`, by id, who have a due stream and are not held at `endpoint`.
 
-        It goes from each user's first stream to the next user's, so what it costs grows with the users passed over, and
-        with nothing that waits of any of them. Parameters: endpoint, after, limit, since.
+        A recursive query steps from one user to the next in the index, so its cost depends on the number of users and
+        not on the number of streams. Parameters: endpoint, after, limit, since.
         """
         first = select(_S.user_id).where(_S.due_at.is_not(None)).order_by(_S.user_id).limit(1)
         users = select(first.where(_S.user_id > bindparam("after")).scalar_subquery().label("user_id")).cte(
@@ -209,8 +211,8 @@ class Statements(ListStatements):
             .where(_S.media_id.in_(select(due.c.media_id)))
             .values(
                 **STREAM_LEASE.claim(self.now),
-                # An owner still there is one that died or froze: nobody knows how far its send came.
-                uncertain=or_(_S.uncertain, _S.lease_owner.is_not(None)),
+                # An owner that is still set died or froze, so the outcome of its request is unknown.
+                outcome_unknown=or_(_S.outcome_unknown, _S.lease_owner.is_not(None)),
             )
         )
         if self.dialect == "postgresql":
@@ -220,22 +222,22 @@ class Statements(ListStatements):
 
     @cached_property
     def heads(self) -> Executable:
-        """The head messages of streams, with what fences their outcomes. Parameter: media, a list."""
+        """Select the head messages of streams. Parameter: media, a list."""
         return _heads_of(STREAM).where(self.among(_S.media_id))
 
 
 def _since() -> ColumnElement[float]:
-    """Nothing is due from before: an index that a long snapshot keeps from being tidied is not read from its start."""
+    """Return the parameter `since`, the due time at which the index is read from; see `Claiming._set_scan_start`."""
     return bindparam("since", type_=Double())
 
 
-def _known_at_once() -> dict[str, ColumnElement[Any]]:
-    """The columns of a new message that its sender gives, as parameters of their names."""
-    return {name: bindparam(name, type_=_M[name].type) for name in _KNOWN_AT_ONCE}
+def _given_columns() -> dict[str, ColumnElement[Any]]:
+    """Return _GIVEN_COLUMNS as parameters of the same names."""
+    return {name: bindparam(name, type_=_M[name].type) for name in _GIVEN_COLUMNS}
 
 
 def _heads_of(streams: FromClause) -> Select[*tuple[Any, ...]]:
-    """The head messages of these streams, with what fences their outcomes."""
+    """Select the head messages of these streams with the columns of a Claim."""
     stream = streams.c
     return select(
         _M.media_id,
@@ -245,7 +247,7 @@ def _heads_of(streams: FromClause) -> Select[*tuple[Any, ...]]:
         _M.idempotency_key,
         _M.user_id,
         _M.request_id,
-        stream.uncertain,
+        stream.outcome_unknown,
         stream.lease_epoch,
         stream.attempts,
         stream.failures,

@@ -1,5 +1,4 @@
-"""The statements that apply transitions, and what is asked before they are decided on: built once, as
-`app.outbox.statements`."""
+"""The statements that apply transitions, and those that read what a decision depends on; each is built once."""
 
 from functools import cached_property
 
@@ -29,37 +28,36 @@ _S, _M = STREAM.c, MESSAGE.c
 
 
 class TransitionStatements(ListStatements):
-    """What comes of claimed streams."""
+    """Statements about claimed streams."""
 
     @cached_property
     def deliver(self) -> Executable:
-        """Moves claimed streams on to their next messages and returns media, `acked_seq` and `last_seq`.
+        """Move claimed streams on to their next messages; return media_id, acked_seq and last_seq.
 
-        A stream that it had moved on before, in a transaction nobody heard the end of, is returned as well, its lease
-        still held. Parameters: media, a list; rows, a list of {media_id, lease_epoch, seq, goes_on}, `goes_on` saying
-        that the claim keeps its lease for the message behind; lease.
+        Also returns a stream that an earlier transaction moved on whose commit was reported as failed. Parameters:
+        rows, a list of {media_id, lease_epoch, seq, continues}, where `continues` keeps the lease for the next message;
+        lease.
         """
-        given = self.rows(_S.media_id, _S.lease_epoch, _M.seq, Column("goes_on", Boolean())).subquery("given")
+        given = self.rows(_S.media_id, _S.lease_epoch, _M.seq, Column("continues", Boolean())).subquery("given")
         more = _S.last_seq > given.c.seq
-        kept = and_(more, given.c.goes_on)
+        keeps_lease = and_(more, given.c.continues)
         return (
             update(STREAM)
             .where(
-                self.among(_S.media_id),
-                _S.media_id == given.c.media_id,
+                self.matches(_S.media_id, given.c.media_id),
                 STREAM_LEASE.fence(given.c.lease_epoch),
                 _S.acked_seq.in_((given.c.seq - ONE, given.c.seq)),
             )
             .values(
                 acked_seq=given.c.seq,
-                due_at=case((kept, STREAM_LEASE.end(self.now)), (more, self.now)),
-                lease_owner=case((kept, _S.lease_owner)),
-                head_since=case((more, self.now)),
+                due_at=case((keeps_lease, STREAM_LEASE.end(self.now)), (more, self.now)),
+                lease_owner=case((keeps_lease, _S.lease_owner)),
+                waiting_since=case((more, self.now)),
                 attempts=ZERO,
                 failures=ZERO,
                 counted_attempts=ZERO,
                 refused_since=null(),
-                uncertain=false(),
+                outcome_unknown=false(),
                 last_status=null(),
                 last_error=null(),
             )
@@ -68,14 +66,15 @@ class TransitionStatements(ListStatements):
 
     @cached_property
     def end_messages(self) -> Executable:
-        """Marks messages as no longer waiting; returns media and `latency`, the seconds from their commit to now, of
-        those that were. Parameters: media, a list; rows, a list of {media_id, seq, outcome}."""
+        """Mark waiting messages as delivered; return media_id and `latency`, the seconds since each was created.
+
+        Parameter: rows, a list of {media_id, seq, outcome}.
+        """
         given = self.rows(_M.media_id, _M.seq, _M.outcome).subquery("given")
         return (
             update(MESSAGE)
             .where(
-                self.among(_M.media_id),
-                _M.media_id == given.c.media_id,
+                self.matches(_M.media_id, given.c.media_id),
                 _M.seq == given.c.seq,
                 _M.delivered_at.is_(None),
             )
@@ -85,10 +84,10 @@ class TransitionStatements(ListStatements):
 
     @cached_property
     def reschedule(self) -> Executable:
-        """Lets go of claimed streams: due again in `delay` seconds, or parked where `parked`; returns their media.
+        """Release claimed streams, due again in `delay` seconds, or parked if `parked`; return their media ids.
 
-        `sent` is 1 where the message was sent. Parameters: media, a list; rows, a list of {media_id, lease_epoch, seq,
-        sent, delay, parked, failures, counted_attempts, refused, uncertain, last_status, last_error}.
+        `sent` is 1 if the message was sent, else 0. Parameter: rows, a list of {media_id, lease_epoch, seq, sent,
+        delay, parked, failures, counted_attempts, refused, outcome_unknown, last_status, last_error}.
         """
         given = self.rows(
             _S.media_id,
@@ -100,7 +99,7 @@ class TransitionStatements(ListStatements):
             _S.failures,
             _S.counted_attempts,
             Column("refused", Boolean()),
-            _S.uncertain,
+            _S.outcome_unknown,
             _S.last_status,
             _S.last_error,
         ).subquery("given")
@@ -108,9 +107,8 @@ class TransitionStatements(ListStatements):
         return (
             update(STREAM)
             .where(
-                self.among(_S.media_id),
-                _S.media_id == row.media_id,
-                # Released once a transition is applied: after a commit of unknown outcome it is not applied twice.
+                self.matches(_S.media_id, row.media_id),
+                # An applied transition releases the lease, so after a commit of unknown outcome it cannot apply twice.
                 STREAM_LEASE.fence(row.lease_epoch),
                 _S.acked_seq == row.seq - ONE,
             )
@@ -124,7 +122,7 @@ class TransitionStatements(ListStatements):
                     (and_(row.refused, or_(_S.refused_since.is_(None), _S.refused_since > self.now)), self.now),
                     else_=_S.refused_since,
                 ),
-                uncertain=or_(_S.uncertain, row.uncertain),
+                outcome_unknown=or_(_S.outcome_unknown, row.outcome_unknown),
                 parked_at=case((row.parked, self.now)),
                 park_reason=case((row.parked, row.last_error)),
                 last_status=case((was_sent, row.last_status), else_=_S.last_status),
@@ -135,8 +133,10 @@ class TransitionStatements(ListStatements):
 
     @cached_property
     def leased(self) -> Executable:
-        """The media whose claims are still theirs, and will be until the transaction ends. Parameters: media, a list;
-        rows, a list of {media_id, lease_epoch, seq}."""
+        """Lock and select the media ids of streams whose leases still hold.
+
+        Parameters: media, a list; rows, a list of {media_id, lease_epoch, seq}.
+        """
         claims = self.rows(_S.media_id, _S.lease_epoch, _M.seq)
         return (
             select(_S.media_id)
@@ -150,13 +150,13 @@ class TransitionStatements(ListStatements):
 
     @cached_property
     def last_delivery(self) -> Executable:
-        """When a message was last delivered."""
+        """Select when a message was last delivered."""
         delivered = select(_M.delivered_at).where(_M.delivered_at.is_not(None), _M.outcome != Outcome.SKIPPED)
         return delivered.order_by(_M.delivered_at.desc()).limit(1)
 
     @cached_property
     def reference(self) -> Executable:
-        """The media item, but one, whose message was accepted last, and its user. Parameter: media."""
+        """Select the media item whose message was accepted last, except `media`, with its user. Parameter: media."""
         accepted = select(_M.media_id, _M.user_id).where(
             _M.delivered_at.is_not(None), _M.outcome == Outcome.ACCEPTED, _M.media_id != bindparam("media")
         )
@@ -164,6 +164,6 @@ class TransitionStatements(ListStatements):
 
     @cached_property
     def add_attempts(self) -> Executable:
-        """Inserts attempts. Parameter: rows, a list of every column's value but the id."""
+        """Insert attempts. Parameter: rows, a list of the columns except id."""
         columns = [column for column in ATTEMPT.c if not column.primary_key]
         return insert(ATTEMPT).from_select([column.name for column in columns], self.rows(*columns))

@@ -1,1 +1,1 @@
-"""What each process of the service has: logs, watched threads, signals of its start and end."""
+"""Tools of every process: logs, supervised threads, slots, processors, temporary folders."""

@@ -1,4 +1,4 @@
-"""Work that goes on in threads of its own, beside the requests, until it is stopped."""
+"""Background work in threads of its own, until it is stopped."""
 
 import threading
 import time
@@ -6,47 +6,44 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 from app.process.failure_log import FailureLog
-from app.process.threads import watched
+from app.process.threads import supervised
 
 
 class Background(ABC):
-    """Threads that begin with `start` and end with `stop`; one that ends by itself ends the process."""
+    """Threads between `start` and `stop`; a thread that ends by itself ends the process."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Begin, in new threads."""
-        self._threads = [watched(target, name, self._stopping) for name, target in self._targets().items()]
+        """Start the threads."""
+        self._threads = [supervised(target, name, self._stopping) for name, target in self._targets().items()]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Return once every thread has ended."""
+        """Stop the threads and wait until all have ended."""
         self._interrupt()
         self._join()
 
     @abstractmethod
     def _targets(self) -> Mapping[str, Callable[[], None]]:
-        """What the threads do until `_stopping` is set, by their names."""
+        """Return the function that each thread runs until `_stopping` is set, by the thread's name."""
 
     def _interrupt(self) -> None:
-        """Have every thread notice the end; a part whose threads wait for something else wakes them, too."""
+        """Set `_stopping`; a subclass whose threads wait for something else also wakes them."""
         self._stopping.set()
 
     def _join(self, seconds: float | None = None) -> None:
-        """Wait for all threads, or for so long."""
+        """Wait until all threads have ended, at most `seconds`."""
         deadline = None if seconds is None else time.monotonic() + seconds
         for thread in self._threads:
             thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
 class BackgroundWork(Background):
-    """Does its `work` again and again, `pause` seconds after the last; a failure is logged, and it is tried again.
-
-    Nothing but the end shortens the pause.
-    """
+    """Repeats its `work`, with a pause of `pause` seconds after each round; a failure is logged."""
 
     def __init__(self, name: str, *, pause: float) -> None:
         super().__init__()
@@ -56,7 +53,7 @@ class BackgroundWork(Background):
 
     @abstractmethod
     def work(self) -> None:
-        """One round; one that takes long ends soon after `_stopping` is set."""
+        """Do one round; a long one returns soon after `_stopping` is set."""
 
     def _targets(self) -> Mapping[str, Callable[[], None]]:
         return {self._name: self._run}
@@ -73,12 +70,12 @@ class BackgroundWork(Background):
 
 
 class Periodic(BackgroundWork):
-    """Calls `work` at the start and from time to time, with what tells whether it is to stop."""
+    """Calls `work(is_stopping)` at the start and every `every` seconds."""
 
     def __init__(self, name: str, work: Callable[[Callable[[], bool]], object], *, every: float) -> None:
         super().__init__(name, pause=every)
         self._work = work
 
     def work(self) -> None:
-        """Call it once."""
+        """Call the function once."""
         self._work(self._stopping.is_set)

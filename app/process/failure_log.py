@@ -1,4 +1,4 @@
-"""How work that goes on in the background tells of its failures: once, and once a minute while the same repeats."""
+"""Logs failures of background work: each once, and once a minute while it repeats."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ REPEAT_SECONDS = 60.0
 
 
 class FailureLog:
-    """Of one loop, or of several that do the same work. `event` names the line. Safe to use from several threads."""
+    """Logs the failures of one loop, or of several with the same work, as `event` with `fields`. Thread-safe."""
 
     def __init__(self, event: str, *, monotonic: Callable[[], float] = time.monotonic, **fields: object) -> None:
         self._event = event
@@ -25,9 +25,11 @@ class FailureLog:
         self._unlogged = 0
         self._guard = threading.Lock()
 
-    def failed(self, error: Exception, *, foreseen: bool = False) -> None:
-        """Log a failure, unless the same was logged within the last minute; one that was foreseen without its trace,
-        as every DetectionsError is."""
+    def failed(self, error: Exception, *, expected: bool = False) -> None:
+        """Log a failure, unless the same was logged within the last minute.
+
+        The traceback is logged unless the failure is `expected` or a DetectionsError.
+        """
         this = type(error), str(error)
         with self._guard:
             now = self._monotonic()
@@ -36,13 +38,13 @@ class FailureLog:
                 return
             fields = self._fields | ({"repeated": self._unlogged} if self._unlogged else {})
             self._last, self._logged_at, self._unlogged = this, now, 0
-        if foreseen or isinstance(error, DetectionsError):
+        if expected or isinstance(error, DetectionsError):
             log.error(self._event, reason=str(error), **fields)
         else:
             log.error(self._event, exc_info=error, **fields)
 
     def succeeded(self) -> None:
-        """Have the next failure logged, whatever was logged before."""
+        """Note a success, so that the next failure is logged at once."""
         if self._last is not None:
             with self._guard:
                 self._last, self._unlogged = None, 0

@@ -1,14 +1,13 @@
-"""How users share a queue: nobody who has little waiting is refused for what others have waiting."""
+"""Shares a queue fairly: a user with few items in it is not refused because of others' items."""
 
 from collections.abc import Mapping
 
 
-def has_room(capacity: int, held: Mapping[str, int], user: str) -> bool:
-    """Whether `user` may add one item to a queue of `capacity` items, in which each user holds what `held` says.
+def has_capacity(capacity: int, held: Mapping[str, int], user: str) -> bool:
+    """Whether `user` may add an item to a queue of `capacity` items, in which users have `held` items.
 
-    Anybody may while the queue is not full. Beyond that only those may who hold less than an equal share of it, which
-    is at least one item. So the queue outgrows its capacity by a small multiple at most: with n users by the n-th
-    harmonic number.
+    Every user may while the queue is not full. A full queue takes items of users with less than an equal share, which
+    is at least one item. With n users the queue grows to at most the n-th harmonic number times its capacity.
     """
     if sum(held.values()) < capacity:
         return True

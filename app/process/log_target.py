@@ -1,7 +1,6 @@
-"""Where log lines go: standard error, or the file that it was led to. Writing never raises, and waits for nobody.
+"""Writes log lines to standard error, or to the file that it was redirected to, without raising and without blocking.
 
-A disk that is full, a pipe whose reader has gone or does not read, a stream that was closed: the line is lost, and
-counted. Nothing else happens.
+A line that cannot be written (disk full, broken or full pipe, closed stream) is lost and counted.
 """
 
 import os
@@ -13,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 PATIENCE_SECONDS = 0.2
-"""How long a line waits for a pipe that is full. Those after one that was lost do not wait, until one gets through."""
+"""How long a line waits for a full pipe. After a lost line the next ones do not wait, until one is written."""
 
 
 class LogTarget:
-    """The standard error of this process. `on_lost` is called for each line that is lost."""
+    """This process's standard error. `on_lost` is called for each lost line, `lost` counts them."""
 
     def __init__(self) -> None:
         self.lost = 0
@@ -26,7 +25,7 @@ class LogTarget:
         self._patience = PATIENCE_SECONDS
 
     def write(self, line: str) -> None:
-        """Write one line, or lose it."""
+        """Write a line, or lose it."""
         try:
             self._write(f"{line}\n".encode(errors="backslashreplace"))
         except (OSError, ValueError, AttributeError):
@@ -38,29 +37,29 @@ class LogTarget:
             self._patience = PATIENCE_SECONDS
 
     def note_path(self) -> None:
-        """Remember the file that standard error leads to, if it is one: after a renaming it is opened anew."""
+        """Remember the file of standard error, if it is one, so that `reopen` can open it after a rename."""
         with suppress(OSError):
             if stat.S_ISREG(os.fstat(2).st_mode):
                 self._path = Path(os.readlink("/proc/self/fd/2"))  # noqa: PTH115 (a descriptor's, not a link's target)
 
-    def lead_to(self, path: Path) -> None:
-        """Have standard error go to the end of that file, which is made where it is missing. Raises OSError."""
+    def redirect_to(self, path: Path) -> None:
+        """Redirect standard error to the end of a file, created if missing. Raises OSError."""
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         os.dup2(fd, 2)
         os.close(fd)
         self._path = path.absolute()
 
     def reopen(self) -> None:
-        """Go on in the file of that path, as log rotation wants it; without effect where it is no file."""
+        """Open the file anew after log rotation; do nothing if standard error is not a file."""
         if self._path is not None:
             with suppress(OSError):
-                self.lead_to(self._path)
+                self.redirect_to(self._path)
 
     def _write(self, data: bytes) -> None:
         stream = sys.stderr
         try:
             fd = stream.fileno()
-        except (OSError, ValueError, AttributeError):  # put in its place by a test or a command
+        except (OSError, ValueError, AttributeError):  # a test or a command has replaced the stream
             stream.write(data.decode())
             stream.flush()
             return
@@ -73,4 +72,4 @@ class LogTarget:
 
 
 TARGET = LogTarget()
-"""This process's."""
+"""The log target of this process."""

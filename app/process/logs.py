@@ -1,9 +1,7 @@
-"""Structured logs: a line for each event on standard error, with the request's id where there is one.
+"""Structured logs on standard error: a line for each event, with the request id if there is one.
 
-A line is a JSON object, or, with LOG_FORMAT=text, words for people: time, level, event, fields.
-
-Nothing logged carries a token, a header or a key: events name their fields one by one. A command that somebody watches
-on a terminal says what is wrong in words instead, and nothing of what is well.
+A line is a JSON object, or text with LOG_FORMAT=text: time, level, event, fields. Events name each field, so no token,
+header or key is logged. A command on a terminal prints warnings and errors as text instead.
 """
 
 import json
@@ -26,7 +24,7 @@ _PLAIN = re.compile(r"[!#-~]+")  # printable ASCII without spaces and quotes
 
 
 def configure(settings: LogSettings) -> None:
-    """Set up structlog for this process, at its start."""
+    """Configure structlog for this process, at its start."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -41,8 +39,8 @@ def configure(settings: LogSettings) -> None:
     )
 
 
-def log_what_nobody_caught() -> None:
-    """Have exceptions that end a thread, or this process, logged as every other line."""
+def log_uncaught_exceptions() -> None:
+    """Log exceptions that end a thread or this process."""
     log = structlog.get_logger()
     threading.excepthook = lambda of: log.critical(
         "uncaught", thread=getattr(of.thread, "name", None), exc_info=of.exc_value
@@ -52,7 +50,7 @@ def log_what_nobody_caught() -> None:
 
 @contextmanager
 def in_words(say: Callable[[str], None]) -> Iterator[None]:
-    """While it lasts, `say` is given warnings and worse as text, from whatever thread, and the rest is dropped."""
+    """Within the block, pass warnings and errors of all threads to `say` as text, and drop other events."""
     before = structlog.get_config()
     structlog.configure(
         processors=[structlog.processors.format_exc_info, _worded],
@@ -66,8 +64,10 @@ def in_words(say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _as_text(_logger: WrappedLogger, _level: str, event: EventDict) -> str:
-    """One line; a value that holds more than plain characters is quoted, so that none can pass for a line of its own.
-    The lines of an exception follow, indented."""
+    """Format an event as one line, with the indented lines of an exception after it.
+
+    Values with other than plain characters are quoted, so that none can look like a line of its own.
+    """
     head = f"{event.pop('timestamp')} {event.pop('level'):<7} {event.pop('event')}"
     exception = event.pop("exception", None)
     fields = (f"{name}={_plain(value)}" for name, value in event.items())
@@ -81,21 +81,21 @@ def _plain(value: object) -> str:
 
 
 class LineLogger:
-    """What structlog calls by the name of each event's level. It never raises."""
+    """The logger that structlog calls, with a method for each level; it never raises."""
 
     def __init__(self) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = self.msg = TARGET.write
 
 
 class _Speaker:
-    """What structlog calls by the name of each event's level."""
+    """The logger that structlog calls within `in_words`."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.warning = self.error = self.critical = say
 
 
 def _worded(_logger: WrappedLogger, _level: str, event: EventDict) -> str:
-    """`circuit_open` with its fields as `circuit open: endpoint https://…, seconds 1.5, reason …`."""
+    """Format `circuit_open` and its fields as `circuit open: endpoint https://…, seconds 1.5, reason …`."""
     title = str(event.pop("event")).replace("_", " ")
     exception = event.pop("exception", None)
     fields = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in event.items())

@@ -1,4 +1,4 @@
-"""What is its owner's alone, whatever the umask says: the database with its log, and files on their way in."""
+"""Makes files accessible to their owner only, regardless of the umask: the database, its log and incoming files."""
 
 import os
 import stat
@@ -8,10 +8,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def make_private(path: Path) -> None:
-    """Take away what the group and others may do there.
-
-    Nothing happens where there is no such file, or where it belongs to another user, whose affair that is.
-    """
+    """Remove the permissions of group and others; do nothing if the file is missing or belongs to another user."""
     try:
         there = path.stat()
         if there.st_uid == os.geteuid() and there.st_mode & _OTHERS:
@@ -21,7 +18,7 @@ def make_private(path: Path) -> None:
 
 
 def give_owner_rights_of(path: Path, to: Path) -> None:
-    """Let the owner of a file do there what the owner of `path` may do; nothing happens where either is not there."""
+    """Give the owner of `to` the permissions that the owner of `path` has; do nothing if either file is missing."""
     try:
         wanted, there = path.stat().st_mode & stat.S_IRWXU, to.stat()
         if there.st_uid == os.geteuid() and there.st_mode & wanted != wanted:

@@ -1,10 +1,9 @@
-"""How many processors there are for this service, and which of them a server process runs on: one, so that its threads
-pass the interpreter's lock on within it.
+"""The number of usable processors, and the pinning of a server process to one of them.
 
-One thread of a process runs Python at a time, and lets another go on at each system call. Waking that one on another
-processor takes as long as much of the work in between: an upload of a photo, with its hundred calls, costs up to a
-third less where all of them share a processor. What a server process starts for itself, detectors, may run anywhere.
-Where the system knows no such thing, as macOS, or refuses it, as some containers, nothing happens.
+One thread of a process runs Python at a time and hands over at system calls. Waking a thread on another processor takes
+long compared to the work between two calls: a photo's upload, with about a hundred calls, costs up to a third less if
+all threads share a processor. Detector processes are not pinned. If the system has no affinity (macOS) or refuses it
+(some containers), nothing is pinned.
 """
 
 import math
@@ -14,32 +13,31 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-MOST_SERVING = 4
-"""Server processes beyond these would wait for each other's commits, where the database is SQLite."""
+MAX_DEFAULT_PROCESSES = 4
+"""More server processes would wait for each other's commits on SQLite."""
 
 _usable_before: list[list[int]] = []
 
 
 def usable() -> list[int]:
-    """The processors that this thread may run on, in order; empty where the system does not tell."""
+    """Return the processors that this thread may run on, in order; empty if the system has no affinity."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def granted(membership: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """As many processors as this process may run on, or as it is given the time of, where a container or a service
-    manager has set a quota (cgroup v2): a machine's 64 are of no use to a container that may use two."""
+def available_count(membership: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many processors this process may use: those of its affinity, within the quotas of cgroup v2."""
     count = len(usable()) or os.cpu_count() or 1
     return min([count, *(max(1, math.ceil(quota)) for quota in _quotas(membership, groups))])
 
 
-def to_serve_with() -> int:
-    """How many server processes there are, unless somebody wants another number: one for each processor."""
-    return min(MOST_SERVING, granted())
+def default_server_processes() -> int:
+    """Return the default number of server processes: one for each processor, at most MAX_DEFAULT_PROCESSES."""
+    return min(MAX_DEFAULT_PROCESSES, available_count())
 
 
 def _quotas(membership: Path, groups: Path) -> Iterator[float]:
-    """Those of this process's control group and of the groups around it, in processors."""
-    with suppress(OSError, ValueError):  # no Linux, no cgroup v2, or nothing that we are to see
+    """Yield the CPU quotas of this process's control group and its parents, in processors."""
+    with suppress(OSError, ValueError):  # not Linux, no cgroup v2, or not readable
         lines = membership.read_text().splitlines()
         own = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
         group = groups / own.lstrip("/")
@@ -50,9 +48,11 @@ def _quotas(membership: Path, groups: Path) -> Iterator[float]:
                     yield int(quota) / int(period)
 
 
-def least_taken(processors: list[int], taken: Iterable[int | None], *, first: int = 0) -> int | None:
-    """One that the fewest have taken; among equals the next from position `first` on, so that not every server of a
-    machine begins with the same one. None where there are none."""
+def least_used(processors: list[int], taken: Iterable[int | None], *, first: int = 0) -> int | None:
+    """Return the processor that occurs least in `taken`; None if there are none.
+
+    Among equals it is the next from position `first` on, so that servers of one machine start with different ones.
+    """
     if not processors:
         return None
     counts = Counter(taken)
@@ -60,16 +60,16 @@ def least_taken(processors: list[int], taken: Iterable[int | None], *, first: in
     return min(processors[start:] + processors[:start], key=lambda processor: counts[processor])
 
 
-def stay_on(processor: int) -> None:
-    """Keep this thread, and every thread and process that it starts, on one processor."""
+def pin_to(processor: int) -> None:
+    """Pin this thread, and the threads and processes that it starts, to one processor."""
     before = usable()
     if _move_to([processor]):
         _usable_before.append(before)
 
 
 @contextmanager
-def anywhere() -> Iterator[None]:
-    """Processes started within may run wherever this one could before `stay_on`."""
+def unpinned() -> Iterator[None]:
+    """Within the block, start processes that may run on all processors that this one could use before `pin_to`."""
     if not _usable_before:
         yield
         return

@@ -1,4 +1,4 @@
-"""Which revision of the code runs, as the checkout's git folder says; nothing of git is started for it."""
+"""Reads the revision of the running code from the checkout's git folder, without running git."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -9,12 +9,12 @@ UNKNOWN = "unknown"
 
 @lru_cache(1)
 def of_this_code() -> str:
-    """The commit that was checked out when this was first asked; UNKNOWN where there is no checkout."""
+    """Return the commit of this checkout at the first call; UNKNOWN without a checkout."""
     return of(CHECKOUT)
 
 
 def of(checkout: Path) -> str:
-    """The commit that is checked out in that folder; UNKNOWN where that cannot be told."""
+    """Return the commit that is checked out in a folder; UNKNOWN if it cannot be read."""
     try:
         git = checkout / ".git"
         if git.is_file():  # a worktree

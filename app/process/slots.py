@@ -1,8 +1,7 @@
-"""The slots of a process: how many calls may hold one of its threads for long, so that short calls always find one.
+"""Slots for long requests: they limit how many may hold a thread, so that short requests always find one.
 
-Users share the slots, or one user with slow uploads would keep everybody else from uploading. Half of the slots are one
-user's share. Beyond it a user may go on, because on an otherwise idle server nobody is starved by that, until only the
-last few slots are free: those are kept for users who hold less than their share.
+Half of the slots are one user's share, so that one user with slow uploads does not keep others from uploading. A user
+may exceed the share until only a few slots are free; these are reserved for users below their share.
 """
 
 import threading
@@ -11,18 +10,17 @@ from collections.abc import Callable
 
 from app.errors import Unavailable
 
-KEPT_FREE = 2
-ONE_IN_KEPT_FOR_OTHERS = 6
-"""Of sixteen threads' fourteen slots two: another user gets in at once, and one alone is hardly limited."""
+UNSLOTTED_THREADS = 2
+RESERVED_DIVISOR = 6
+"""One slot in so many is reserved for other users: two of the fourteen slots of sixteen threads."""
 
 RETRY_AFTER = 2.0
 
 
 class ConcurrencyLimiter:
-    """Slots for uploads, waiting answers, event streams and downloads. Safe to use from several threads.
+    """Slots for uploads, waiting answers, event streams and downloads. Thread-safe.
 
-    Event streams stay for as long as a run, so they may have half of the slots and no more; users share that half in
-    the same way.
+    Event streams last as long as a run, so they may take half of the slots; users share that half in the same way.
     """
 
     def __init__(self, count: int) -> None:
@@ -33,12 +31,12 @@ class ConcurrencyLimiter:
         self._on_change: Callable[[int], None] = lambda _taken: None
 
     def on_change(self, listener: Callable[[int], None]) -> None:
-        """Call `listener` at each change with the number of slots taken; it must be quick, and call nothing here."""
+        """Call `listener` with the number of slots taken at each change; it must be quick and not call this object."""
         self._on_change = listener
 
     def set_threads(self, threads: int) -> None:
-        """Fit to a server that was given so many threads."""
-        self._count = max(1, threads - KEPT_FREE)
+        """Set the number of slots for a server with `threads` threads."""
+        self._count = max(1, threads - UNSLOTTED_THREADS)
 
     @property
     def taken(self) -> int:
@@ -47,10 +45,10 @@ class ConcurrencyLimiter:
             return self._held.total()
 
     def acquire(self, user: str, *, following: bool = False) -> None:
-        """Take a slot, `following` an event stream or for anything else.
+        """Take a slot; `following` says that it is for an event stream.
 
-        Raises Unavailable where every slot is taken, where the free ones are kept for other users, and where as many
-        event streams are open as may be, in all or of this user.
+        Raises Unavailable if all slots are taken, if the free ones are reserved for other users, and if no more event
+        streams may be open, in all or of this user.
         """
         with self._guard:
             self._check(user, following=following)
@@ -60,7 +58,7 @@ class ConcurrencyLimiter:
             self._on_change(self._held.total())
 
     def release(self, user: str, *, following: bool = False) -> None:
-        """Give back one slot that this user took."""
+        """Return a slot of this user."""
         with self._guard:
             _subtract(self._held, user)
             if following:
@@ -70,7 +68,7 @@ class ConcurrencyLimiter:
     def _check(self, user: str, *, following: bool) -> None:
         if self._held.total() >= self._count:
             raise Unavailable(f"All {self._count} slots for uploads and downloads are taken; try again.", RETRY_AFTER)
-        if _is_kept_for_others(self._held, self._count, user):
+        if _is_reserved_for_others(self._held, self._count, user):
             raise Unavailable(
                 f"You hold {self._held[user]} of the {self._count} slots for uploads and downloads, which is this"
                 " user's share while others may need the rest; let one end, or try again.",
@@ -86,7 +84,7 @@ class ConcurrencyLimiter:
                 f"{self._following.total()} event streams are open already; try again, or get the media item instead.",
                 RETRY_AFTER,
             )
-        if _is_kept_for_others(self._following, streams, user):
+        if _is_reserved_for_others(self._following, streams, user):
             raise Unavailable(
                 f"You hold {self._following[user]} of the {streams} event streams, which is this user's share while"
                 " others may need the rest; let one end, or get the media item instead.",
@@ -94,10 +92,10 @@ class ConcurrencyLimiter:
             )
 
 
-def _is_kept_for_others(held: Counter[str], count: int, user: str) -> bool:
-    """Whether this user has a share, half of `count`, and what is free is kept for those who have less."""
-    kept_for_others = max(1, count // ONE_IN_KEPT_FOR_OTHERS)
-    return held[user] >= -(-count // 2) and count - held.total() <= kept_for_others
+def _is_reserved_for_others(held: Counter[str], count: int, user: str) -> bool:
+    """Whether the free slots are reserved for users below their share, half of `count`, and this user has a share."""
+    reserved = max(1, count // RESERVED_DIVISOR)
+    return held[user] >= -(-count // 2) and count - held.total() <= reserved
 
 
 def _subtract(counter: Counter[str], user: str) -> None:

@@ -1,7 +1,7 @@
-"""Folders in the system's temporary folder that are removed even if their owner was killed.
+"""Temporary folders that are removed even if their owner was killed.
 
-The owner keeps a lock (flock) on its folder, which ends with the last process that has the descriptor. So whoever
-makes the next folder of the kind can tell a dead owner's from a living one's, and removes it.
+The owner holds a lock (flock) on its folder, which ends with the last process that has the descriptor. The next sweep
+removes folders that are not locked.
 """
 
 import fcntl
@@ -15,17 +15,17 @@ _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def unused(prefix: str) -> Path:
-    """Return a path that nothing has, in the temporary folder."""
+    """Return an unused path in the temporary folder."""
     return Path(tempfile.gettempdir()) / f"{prefix}{secrets.token_hex(16)}"
 
 
 def create(path: Path) -> int:
-    """Create an empty folder of this user alone and return the descriptor that holds its lock.
+    """Create a folder accessible to this user only, and return the descriptor that holds its lock.
 
-    Forks of this process share the lock; programs that it starts do not, unless they are given the descriptor. Raises
+    Forks of this process share the lock; programs that it starts do not, unless they inherit the descriptor. Raises
     OSError.
     """
-    while True:  # between two of these calls a sweep may take it for a dead owner's
+    while True:  # a sweep may remove the folder before it is locked
         path.mkdir(mode=0o700)
         try:
             fd = os.open(path, _OPEN_FOLDER)
@@ -38,14 +38,14 @@ def create(path: Path) -> int:
 
 
 def sweep(prefix: str) -> list[Path]:
-    """Remove the folders of that prefix whose owners are dead, and return their paths; only this user's are."""
+    """Remove this user's folders with the prefix whose owners are dead; return their paths."""
     return [path for path in Path(tempfile.gettempdir()).glob(f"{prefix}*") if _remove_if_abandoned(path)]
 
 
 def _remove_if_abandoned(path: Path) -> bool:
     try:
         fd = os.open(path, _OPEN_FOLDER)
-    except OSError:  # no folder, gone by now, or somebody else's
+    except OSError:  # not a folder, removed meanwhile, or another user's
         return False
     try:
         if os.fstat(fd).st_uid != os.geteuid():

@@ -1,7 +1,6 @@
-"""Threads that a process cannot do without: one that ends without being asked ends its process.
+"""Supervised threads: one that ends by itself ends its process, which gunicorn or a supervisor then starts again.
 
-Whoever started the process, gunicorn or a supervisor, starts another one. A thread that is missing would be noticed by
-nobody: uploads go on, and nothing is detected or delivered any more.
+Without that a missing thread would go unnoticed: uploads continue, but nothing is detected or delivered.
 """
 
 import os
@@ -13,17 +12,17 @@ import structlog
 
 log = structlog.get_logger()
 
-DEAD: list[str] = []
-"""The names of threads that ended without being asked; /healthz tells of them until the process has ended."""
+ended_threads: list[str] = []
+"""The names of threads that ended by themselves; /healthz reports them until the process has ended."""
 
 
-def watched(target: Callable[[], None], name: str, stopping: threading.Event) -> threading.Thread:
-    """A daemon thread of `target`, not yet started, that may end only once `stopping` is set."""
+def supervised(target: Callable[[], None], name: str, stopping: threading.Event) -> threading.Thread:
+    """Return a daemon thread of `target`, not yet started, that may only end after `stopping` is set."""
 
     def run() -> None:
         try:
             target()
-        except BaseException as error:  # noqa: BLE001 (whatever it was, the process ends of it)
+        except BaseException as error:  # noqa: BLE001 (any error ends the process)
             if not stopping.is_set():
                 _end(name, error)
         else:
@@ -34,6 +33,6 @@ def watched(target: Callable[[], None], name: str, stopping: threading.Event) ->
 
 
 def _end(name: str, error: BaseException | None) -> None:
-    DEAD.append(name)
+    ended_threads.append(name)
     log.critical("thread_ended", thread=name, exc_info=error)
     os.kill(os.getpid(), signal.SIGTERM)

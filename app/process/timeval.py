@@ -1,4 +1,4 @@
-"""Seconds as the kernel's socket options SO_RCVTIMEO and SO_SNDTIMEO take them: a `struct timeval`."""
+"""Converts seconds to the `struct timeval` of the socket options SO_RCVTIMEO and SO_SNDTIMEO."""
 
 import struct
 
@@ -8,6 +8,6 @@ TIMEVAL_BYTES = _TIMEVAL.size
 
 
 def timeval(seconds: float) -> bytes:
-    """Pack a time of whole and millionth seconds."""
+    """Pack seconds as a timeval, with microseconds."""
     whole = int(seconds)
     return _TIMEVAL.pack(whole, int((seconds - whole) * 1_000_000))

@@ -1,4 +1,4 @@
-"""The release of this code, as `/openapi.json`, the User-Agent of its requests and `detections_build_info` tell it."""
+"""The version of this code, shown in `/openapi.json`, the User-Agent and `detections_build_info`."""
 
 VERSION = "0.1.0"
 USER_AGENT = f"detections/{VERSION}"

@@ -1,6 +1,6 @@
-"""What is known of media, for whoever asks: records with their last run and delivery state, lists, results.
+"""Queries of media items with their last run and delivery state, of lists, runs and results.
 
-Reads only; nothing here begins or commits a transaction.
+Nothing here begins or commits a transaction or changes anything.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ from app.errors import MediaNotFound
 from app.formats.cursor import Cursor
 from app.media.hashing import MEDIA_ID
 from app.outbox.statements import new_stream
-from app.runs import put_off
+from app.runs import blocked_runs
 from app.runs.statements import UNDER_WAY
 
 MEDIA_TYPES = ("Video", "Image")
@@ -27,18 +27,17 @@ _LIST = "media"
 
 @dataclass(frozen=True, slots=True)
 class MediaView:
-    """A media with its last run and its outbox stream, where it has them; `all_wait_for` is what keeps all
-    detection."""
+    """A media item with its last run and its stream, if any; `all_blocked_reason` is why all detection is blocked."""
 
     media: Media
     run: DetectionRun | None
     stream: OutboxStream | None
-    all_wait_for: str | None = None
+    all_blocked_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """What may change of a media while it is followed: its status and its last run."""
+class MediaProgress:
+    """What changes while a media item is processed: its status and its last run."""
 
     media_status: int
     run: DetectionRun | None
@@ -46,39 +45,39 @@ class Glance:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list; `next_cursor` asks for the one after it, None at the end."""
+    """One page of a list; `next_cursor` fetches the next page and is None on the last one."""
 
     items: Sequence[MediaView]
     next_cursor: str | None
 
 
 def view(session: Session, media_id: str) -> MediaView:
-    """One media; raises MediaNotFound."""
+    """Return a media item. Raises MediaNotFound."""
     row = None
-    if MEDIA_ID.fullmatch(media_id):  # anything else may hold what PostgreSQL takes for no text at all
+    if MEDIA_ID.fullmatch(media_id):  # another text may contain NUL, which PostgreSQL refuses
         row = session.execute(_VIEW, {"media": media_id}).one_or_none()
     if row is None:
-        raise MediaNotFound(f"There is no media {media_id!r}.")
+        raise MediaNotFound(f"There is no media item {media_id!r}.")
     return MediaView(*row)
 
 
-def glance(session: Session, media_id: str) -> Glance:
-    """The status and the last run of a media that exists, by one statement on keys."""
+def progress(session: Session, media_id: str) -> MediaProgress:
+    """Return the status and the last run of an existing media item."""
     row = session.execute(
         select(Media.media_status, DetectionRun)
         .outerjoin(DetectionRun, DetectionRun.id == _last_run())
         .where(Media.id == media_id)
     ).one()
-    return Glance(*row)
+    return MediaProgress(*row)
 
 
 def view_of_new(media: Media) -> MediaView:
-    """A media at the instant it was recorded, without asking for what is known."""
+    """Return the view of a media item that was just recorded, without a query."""
     return MediaView(media, None, OutboxStream(**new_stream(media.id, media.user_id, media.created_at)))
 
 
 def page(session: Session, *, status: int | None, media_type: str | None, limit: int, cursor: str | None) -> Page:
-    """Media, newest first; raises MalformedUpload for a cursor that no page gave."""
+    """Return media items, newest first. Raises MalformedUpload for a cursor that no page returned."""
     behind = [] if cursor is None else [tuple_(Media.created_at, Media.id) < _position(cursor)]
     query = _views().order_by(*_NEWEST_FIRST).limit(limit + 1)
     if status is None and media_type is None:
@@ -92,7 +91,7 @@ def page(session: Session, *, status: int | None, media_type: str | None, limit:
 
 
 def run_of(session: Session, run_id: int) -> DetectionRun:
-    """One run; raises MediaNotFound."""
+    """Return a run. Raises MediaNotFound."""
     run = session.get(DetectionRun, run_id)
     if run is None:
         raise MediaNotFound(f"There is no run {run_id}.")
@@ -100,16 +99,16 @@ def run_of(session: Session, run_id: int) -> DetectionRun:
 
 
 def run_of_media(session: Session, media_id: str, run_id: int) -> DetectionRun:
-    """One run of that media; raises MediaNotFound where there is no such media, or no such run of it."""
+    """Return a run of a media item. Raises MediaNotFound if there is no such media item or run."""
     view(session, media_id)
     run = session.get(DetectionRun, run_id)
     if run is None or run.media_id != media_id:
-        raise MediaNotFound(f"Media {media_id} has no run {run_id}.")
+        raise MediaNotFound(f"Media item {media_id} has no run {run_id}.")
     return run
 
 
 def last_finished_run(session: Session, media_id: str) -> DetectionRun:
-    """The last run of a media that was done; raises MediaNotFound where there is no media or no such run."""
+    """Return the last run of a media item that is done. Raises MediaNotFound if there is no such media item or run."""
     view(session, media_id)
     run = session.scalar(
         select(DetectionRun)
@@ -118,30 +117,30 @@ def last_finished_run(session: Session, media_id: str) -> DetectionRun:
         .limit(1)
     )
     if run is None:
-        raise MediaNotFound(f"No run of media {media_id} has finished yet.")
+        raise MediaNotFound(f"No run of media item {media_id} has finished yet.")
     return run
 
 
 def runs_under_way(session: Session) -> dict[str, int]:
-    """How many runs there are in each state that has not ended."""
+    """Return how many runs wait and how many are under way, by state."""
     rows = session.execute(select(DetectionRun.state, func.count()).where(UNDER_WAY).group_by(DetectionRun.state))
     return {str(state): count for state, count in rows}
 
 
 def oldest_run_age(session: Session, now: ColumnElement[float]) -> float:
-    """Seconds since the run was asked for that has waited longest; 0 where none waits."""
+    """Return the seconds that the oldest waiting run has waited; 0 if none waits."""
     queued = UNDER_WAY, DetectionRun.state == RunState.QUEUED
     return max(0.0, session.scalar(select(now - func.min(DetectionRun.created_at)).where(*queued)) or 0.0)
 
 
 def results(session: Session, run_id: int, *, first: int = 0, end: int | None = None) -> Iterator[FrameResult]:
-    """What a run found, frame by frame, from `first` on and before `end`; frames without an object are left out."""
+    """Yield a run's results for frames from `first` to before `end`; frames without an object are left out."""
     statement, wanted = (_RESULTS, {}) if end is None else (_RESULTS_BEFORE, {"end": end})
     return frame_results(session.execute(statement, {"run": run_id, "first": first} | wanted))
 
 
 def frame_results(rows: Iterable[Row[Any]]) -> Iterator[FrameResult]:
-    """The frames that rows of `detection` are of, in the order of the rows."""
+    """Group rows of `detection`, in the order of frames, into results of frames."""
     for (frame, time), found in groupby(rows, key=lambda row: (row.frame, row.time)):
         rows_of_frame = list(found)
         objects = tuple(_object(row) for row in rows_of_frame)
@@ -151,10 +150,10 @@ def frame_results(rows: Iterable[Row[Any]]) -> Iterator[FrameResult]:
 def _filtered(
     status: int | None, media_type: str | None, behind: Sequence[ColumnElement[bool]], limit: int
 ) -> Select[str]:
-    """The ids of a page of a filtered list.
+    """Select the ids of a page of a filtered list.
 
-    One index has the media of each status and type, newest first. The newest of each wanted pair are merged, so a page
-    costs the same however rare its media are, and one index serves every combination of filters.
+    An index has the media items of each status and type, newest first. The newest of each wanted pair are merged, so a
+    page costs the same however rare its items are, and one index serves all filters.
     """
     statuses = list(MediaStatus) if status is None else [status]
     types = MEDIA_TYPES if media_type is None else [media_type]
@@ -172,7 +171,7 @@ def _filtered(
 
 def _views() -> Select[Media, DetectionRun, OutboxStream, str]:
     return (
-        select(Media, DetectionRun, OutboxStream, put_off.reason_for_all())
+        select(Media, DetectionRun, OutboxStream, blocked_runs.reason_for_all())
         .outerjoin(DetectionRun, and_(DetectionRun.media_id == Media.id, DetectionRun.id == _last_run()))
         .outerjoin(OutboxStream, OutboxStream.media_id == Media.id)
     )

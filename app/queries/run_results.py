@@ -1,7 +1,6 @@
-"""The results of a run, read a page at a time: any length in bounded memory.
+"""Reads the results of a run page by page, in bounded memory.
 
-Each page is read in a transaction of its own, because a client may take minutes to receive what lies between two of
-them.
+Each page is a transaction of its own, because a client may take minutes to receive one.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,7 +41,7 @@ _NEXT_FRAME = (
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Frames of one try of a run: those from `first` on and before `end`."""
+    """The frames from `first` to before `end` of one attempt of a run, identified by its `epoch`."""
 
     run_id: int
     epoch: int
@@ -53,7 +52,7 @@ class Frames:
     def of(
         cls, session: Session, run: DetectionRun, from_seconds: float | None = None, to_seconds: float | None = None
     ) -> "Frames":
-        """What the run has found so far; with times, what it has found from the one on and before the other."""
+        """Return the frames processed so far, between two times if given."""
         first, end = 0, run.frames_done
         if to_seconds is not None:
             end = _first_frame_at(session, run.id, to_seconds, end)
@@ -63,9 +62,9 @@ class Frames:
 
 
 def pages(queries: Queries, frames: Frames) -> Iterator[Page]:
-    """Rows in order, PAGE_ROWS in each page but the last, which may be empty.
+    """Yield the rows in pages of PAGE_ROWS; the last page has fewer, or none.
 
-    Raises Unavailable where the run has begun anew since: what was read before is void then.
+    Raises Unavailable if the run has begun anew, which makes the earlier pages void.
     """
     last = {"frame": frames.first - 1, "ordinal": _BEHIND_ALL}
     while True:
@@ -78,7 +77,7 @@ def pages(queries: Queries, frames: Frames) -> Iterator[Page]:
 
 def _page(session: Session, frames: Frames, last: Mapping[str, int]) -> Page:
     if session.scalar(_EPOCH, {"run": frames.run_id}) != frames.epoch:
-        raise Unavailable(f"Run {frames.run_id} has begun anew meanwhile; ask again.")
+        raise Unavailable(f"Run {frames.run_id} has begun anew meanwhile; try again.")
     return session.execute(_PAGE, {"run": frames.run_id, "end": frames.end, **last}).all()
 
 
@@ -86,13 +85,12 @@ _BEHIND_ALL = 2**31 - 1
 
 
 def frame_results(some_pages: Iterable[Page]) -> Iterator[FrameResult]:
-    """The frames that the rows of these pages are of; frames without an object have none."""
+    """Group the rows of pages into results of frames."""
     return media_items.frame_results(chain.from_iterable(some_pages))
 
 
 def _first_frame_at(session: Session, run_id: int, seconds: float, end: int) -> int:
-    """The number from which on every frame is at that time or later. Times grow with the numbers, so it is found by
-    halving: no index of times is needed."""
+    """Return the first frame number at or after a time, by bisection, because times grow with the frame numbers."""
     low, high = 0, end
     while low < high:
         middle = (low + high) // 2

@@ -1,1 +1,1 @@
-"""Uploads that come in parts, over any number of requests, processes and restarts: the use case behind tus."""
+"""Resumable uploads: received in parts, over any number of requests, processes and restarts (used by tus)."""

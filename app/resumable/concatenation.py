@@ -1,4 +1,4 @@
-"""One upload made of partial ones, which came in any order and at once."""
+"""Concatenates partial uploads, which may have arrived in any order and in parallel."""
 
 import secrets
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from app.storage import Incoming, Storage
 
 
 class Concatenation:
-    """Makes final uploads."""
+    """Creates final uploads from partial ones."""
 
     def __init__(self, records: UploadRecords, storage: Storage, writers: Writers, limits: Limits) -> None:
         self._records = records
@@ -24,58 +24,60 @@ class Concatenation:
         self._limits = limits
 
     def concatenate(self, user_id: str, metadata: str, part_ids: Sequence[str], slot: Slot) -> ResumableUpload:
-        """Make one upload of partial ones, in that order; its bytes are all there then, and `settle` finishes it.
+        """Create an upload from partial ones, in that order. `finish_if_complete` then finishes it.
 
-        The bytes of the first part stay where they are, those of the others are copied behind them. Asked for again,
-        the same is returned: its answer may have been lost. Raises MalformedUpload where these are not different,
-        partial and whole, UnsupportedMedia, MediaTooLarge, and what `append` raises.
+        The first part's file is reused if possible, and the others are appended to it. A repeated call returns the same
+        upload, because the first answer may have been lost. Raises MalformedUpload unless the parts are different,
+        partial and complete; UnsupportedMedia, MediaTooLarge, and what `append` raises.
         """
-        parts_named = " ".join(part_ids)
-        made = self._records.find_final(user_id, parts_named)
-        if made is not None:
-            return self._records.find(made.id, user_id)
+        joined_ids = " ".join(part_ids)
+        existing = self._records.find_final(user_id, joined_ids)
+        if existing is not None:
+            return self._records.find(existing.id, user_id)
         media_type = MEDIA_TYPES[extension_of(file_metadata(metadata).name)].kind
         if len(set(part_ids)) != len(part_ids):
-            raise MalformedUpload("A partial upload can be a part of a final one only once.")
+            raise MalformedUpload("A final upload cannot contain a partial upload twice.")
         with slot(), ExitStack() as stack:
             locked = {
                 part: stack.enter_context(self._writers.lock(part, user_id, nullcontext)) for part in sorted(part_ids)
             }
             parts = [locked[part] for part in part_ids]
-            whole, incoming = self._whole_of(parts, media_type, stack)
+            combined, incoming = self._combine_files(parts, media_type, stack)
             upload = ResumableUpload(
                 id=secrets.token_hex(16),
                 user_id=user_id,
                 kind="final",
                 state="receiving",
-                file=str(whole.path),
+                file=str(combined.path),
                 upload_metadata=metadata,
-                length=whole.size,
-                received=whole.size,
+                length=combined.size,
+                received=combined.size,
                 takeovers=0,
-                parts=parts_named,
+                parts=joined_ids,
             )
             self._records.combine([part.upload for part in parts], upload)
-            whole.keep_name()
-            for one in incoming:
-                one.keep_name(keep=one is whole)
+            combined.keep_name()
+            for file in incoming:
+                file.keep_name(keep=file is combined)
         return upload
 
-    def _whole_of(self, parts: Sequence[Writing], media_type: str, stack: ExitStack) -> tuple[Incoming, list[Incoming]]:
-        """The file that has the bytes of all parts, durable, and the files of the parts."""
+    def _combine_files(
+        self, parts: Sequence[Writing], media_type: str, stack: ExitStack
+    ) -> tuple[Incoming, list[Incoming]]:
+        """Return the durable file with the content of all parts, and the parts' files."""
         incoming = [part.incoming for part in parts if part.incoming is not None]
         for part in parts:
             if part.incoming is None or part.upload.kind != "partial" or part.upload.received != part.upload.length:
-                raise MalformedUpload(f"Upload {part.upload.id} is not a partial one whose bytes are all there.")
-        size = sum(one.size for one in incoming)
+                raise MalformedUpload(f"Upload {part.upload.id} is not a complete partial upload.")
+        size = sum(file.size for file in incoming)
         if size > self._limits.max_bytes:
             raise MediaTooLarge(f"the file has more than {self._limits.max_bytes} bytes")
-        whole, *others = incoming
-        if whole.folder == self._storage.folder_of(media_type):
-            self._storage.admit(size - whole.size)
+        combined, *others = incoming
+        if combined.folder == self._storage.folder_of(media_type):
+            self._storage.admit(size - combined.size)
         else:
-            whole, others = stack.enter_context(self._storage.create_resumable(media_type, size)), incoming
-        for one in others:
-            whole.append_file(one)
-        whole.sync()
-        return whole, incoming
+            combined, others = stack.enter_context(self._storage.create_resumable(media_type, size)), incoming
+        for file in others:
+            combined.append_file(file)
+        combined.sync()
+        return combined, incoming

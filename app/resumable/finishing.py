@@ -1,4 +1,4 @@
-"""What a resumable upload becomes once its bytes are there: the same ingest and run as of every other upload."""
+"""Finishes a complete resumable upload with the same ingest and detection run as any other upload."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from app.runs.lifecycle import RunRequest, Runs
 from app.runs.speculative_run import SpeculativeRun
 from app.storage import Incoming
 
-_REFUSALS = (
+_FINAL_ERRORS = (
     AlreadyProcessing,
     MalformedUpload,
     MediaIdCollision,
@@ -30,13 +30,13 @@ _REFUSALS = (
     Undecodable,
     UnsupportedMedia,
 )
-"""Errors after which the same bytes would only be refused again."""
+"""Errors that the same bytes would meet again."""
 
 
-def refusal_of(upload: ResumableUpload) -> DetectionsError:
-    """The error that a failed upload was refused with."""
-    kind: type[DetectionsError] = next((kind for kind in _REFUSALS if kind.__name__ == upload.error), MalformedUpload)
-    error = kind(upload.error_detail or "")
+def stored_error(upload: ResumableUpload) -> DetectionsError:
+    """Return the error that a failed upload ended with."""
+    by_name: dict[str, type[DetectionsError]] = {kind.__name__: kind for kind in _FINAL_ERRORS}
+    error = by_name.get(upload.error or "", MalformedUpload)(upload.error_detail or "")
     if upload.media_id is not None:
         error.media_id = upload.media_id  # type: ignore[attr-defined]
     return error
@@ -44,14 +44,14 @@ def refusal_of(upload: ResumableUpload) -> DetectionsError:
 
 @dataclass(frozen=True, slots=True)
 class RunDefaults:
-    """What a run is asked for where the client leaves it open: a fraction, and seconds."""
+    """Values for a run that the client does not choose: confidence 0..1, and frame interval in seconds."""
 
     confidence: float
     frame_interval: float
 
 
 class Finishing:
-    """Hands files to the ingest and begins their runs. `speculative_run` makes the run of one upload."""
+    """Passes files to the ingest and starts their runs. `speculative_run` creates the run of one upload."""
 
     def __init__(
         self,
@@ -64,21 +64,21 @@ class Finishing:
         self._records = records
         self._ingest = ingest
         self._runs = runs
-        self._uploaded_run = speculative_run
+        self._speculative_run = speculative_run
         self._defaults = defaults
 
     def finish(self, upload: ResumableUpload, incoming: Incoming, request_id: str | None) -> None:
-        """Make the media item of an upload whose bytes are all there, or note why it is refused.
+        """Record the media item of a complete upload, or record why it is refused.
 
-        Its row has ended afterwards and its temporary name goes, but after an error that may pass (Unavailable,
+        The upload has then ended and its temporary name is removed, except after a transient error (Unavailable,
         StorageFull, StorageFailed). Raises what `Ingest.run` raises.
         """
-        incoming.keep_name(keep=False)  # unless a commit of unknown outcome needs it as a proof
+        incoming.keep_name(keep=False)  # a commit with unknown outcome keeps it as proof
         try:
-            result = self._take_in(upload, incoming, request_id)
+            result = self._ingest_upload(upload, incoming, request_id)
             if result.duplicate:
                 self._records.complete_duplicate(upload, result.media.id)
-        except _REFUSALS as error:
+        except _FINAL_ERRORS as error:
             self.refuse(upload, incoming, error)
             raise
         except BaseException:
@@ -88,12 +88,12 @@ class Finishing:
         upload.media_id, upload.duplicate = result.media.id, result.duplicate
 
     def refuse(self, upload: ResumableUpload, incoming: Incoming, error: DetectionsError) -> None:
-        """Note why an upload is refused; its file goes."""
+        """Record why an upload is refused, and remove its file."""
         incoming.keep_name()
         self._records.fail(upload, error)
         incoming.keep_name(keep=False)
 
-    def _take_in(self, upload: ResumableUpload, incoming: Incoming, request_id: str | None) -> IngestResult:
+    def _ingest_upload(self, upload: ResumableUpload, incoming: Incoming, request_id: str | None) -> IngestResult:
         metadata = file_metadata(upload.upload_metadata)
         if not incoming.size:
             raise MalformedUpload("the file is empty")
@@ -105,12 +105,16 @@ class Finishing:
 
         if not metadata.detect:
             return self._ingest.run_received(received, complete)
-        return self._take_in_and_run(received, metadata, complete)
+        return self._ingest_and_run(upload, received, metadata, complete)
 
-    def _take_in_and_run(
-        self, received: Received, metadata: FileMetadata, complete: Callable[[WriteTransaction, Media], None]
+    def _ingest_and_run(
+        self,
+        upload: ResumableUpload,
+        received: Received,
+        metadata: FileMetadata,
+        complete: Callable[[WriteTransaction, Media], None],
     ) -> IngestResult:
-        wanted = RunRequest(
+        request = RunRequest(
             user_id=received.user_id,
             confidence=self._defaults.confidence if metadata.confidence is None else metadata.confidence,
             frame_interval=(
@@ -118,7 +122,7 @@ class Finishing:
             ),
             request_id=received.request_id,
         )
-        with self._uploaded_run(wanted) as run:
+        with self._speculative_run(request) as run:
 
             def complete_and_run(transaction: WriteTransaction, media: Media) -> None:
                 run.record(transaction, media)
@@ -128,7 +132,12 @@ class Finishing:
             if not result.duplicate:
                 run.recorded()
             elif metadata.rerun:
-                self._runs.start_new(result.media.id, wanted)
+
+                def complete_duplicate(transaction: WriteTransaction) -> None:
+                    self._records.complete(transaction, upload, result.media.id, duplicate=True)
+
+                # In one transaction: otherwise a process that finishes the upload again would start a second run.
+                self._runs.start_new(result.media.id, request, complete_duplicate)
             else:
-                self._runs.find_or_start(result.media.id, wanted)
+                self._runs.find_or_start(result.media.id, request)
         return result

@@ -1,12 +1,15 @@
-"""How large, how many, and how patient resumable uploads may be."""
+"""Limits of resumable uploads: size, number and timeouts."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bytes of one file, unfinished uploads of one user, and seconds: until another request has taken over, and between
-    syncs while a part comes."""
+    """`max_bytes` per file, unfinished uploads `per_user`, and timeouts in seconds.
+
+    `takeover` is how long a request waits for another one to release an upload; `checkpoint` is the time between syncs
+    while a part arrives.
+    """
 
     max_bytes: int
     per_user: int

@@ -1,4 +1,4 @@
-"""One part of a resumable upload, as a request brings it, and the checksum that it may come with."""
+"""One part of a resumable upload, as a PATCH request carries it, and its optional checksum."""
 
 import base64
 import binascii
@@ -15,14 +15,16 @@ Chunks = Iterable[bytes | memoryview]
 
 
 class PartChecksum:
-    """The checksum that a part should have; to be fed with the bytes as they come. Raises MalformedUpload where the
-    header, `Upload-Checksum`, is not an algorithm of CHECKSUM_ALGORITHMS and a digest in base64."""
+    """The expected checksum of a part, from an `Upload-Checksum` header, updated with the bytes as they arrive.
+
+    Raises MalformedUpload unless the header is an algorithm of CHECKSUM_ALGORITHMS and a digest in base64.
+    """
 
     def __init__(self, header: str) -> None:
         self._algorithm, _, encoded = header.strip().partition(" ")
         if self._algorithm not in CHECKSUM_ALGORITHMS:
             names = " or ".join(CHECKSUM_ALGORITHMS)
-            raise MalformedUpload(f"Upload-Checksum must be of {names}, not {self._algorithm[:80]!r}.")
+            raise MalformedUpload(f"Upload-Checksum must use {names}, not {self._algorithm[:80]!r}.")
         try:
             self._expected = base64.b64decode(encoded.strip(), validate=True)
         except binascii.Error as error:
@@ -30,21 +32,23 @@ class PartChecksum:
         self._digest: Any = hashlib.new(self._algorithm, usedforsecurity=False)
 
     def update(self, chunk: bytes | memoryview) -> None:
-        """These bytes came."""
+        """Add received bytes."""
         self._digest.update(chunk)
 
     def check(self) -> None:
-        """Raise ChecksumMismatch unless the bytes that came are those that were meant."""
+        """Raise ChecksumMismatch if the received bytes differ from those that were sent."""
         if self._digest.digest() != self._expected:
-            raise ChecksumMismatch(f"The part's {self._algorithm} is another one than was sent; none of it counts.")
+            raise ChecksumMismatch(
+                f"The part's {self._algorithm} does not match Upload-Checksum; the part was discarded."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The bytes from `offset` on, `size` of them where that is known before they come.
+    """The bytes from `offset` on; `size` is their number, None if unknown in advance.
 
-    `receive` gives them once, and calls what it is handed every second at least, also while no byte comes, until that
-    raises. `length` is the whole file's, where the client tells it with this part.
+    `receive` yields the bytes once. It calls its argument at least every second, also while no byte arrives, and stops
+    when that raises. `length` is that of the whole file, if the client sends it with this part.
     """
 
     offset: int

@@ -1,7 +1,7 @@
-"""The bytes of one part: held against the upload, written, synced, and only then counted.
+"""Receives the bytes of one part: checks, writes, syncs, and then counts them.
 
-What the row says was received is durable: it moves on behind the file's sync, and only from where this writer began, so
-a writer that lost its lock changes nothing.
+The row's `received` bytes are durable: it advances after the file's sync and only from the value that this writer
+started with, so a writer that lost its lock changes nothing.
 """
 
 import time
@@ -27,7 +27,7 @@ from app.storage import Incoming, Storage
 
 
 class Receiving:
-    """Takes in one part after the other."""
+    """Receives parts."""
 
     def __init__(
         self, records: UploadRecords, storage: Storage, writers: Writers, finishing: Finishing, limits: Limits
@@ -39,37 +39,40 @@ class Receiving:
         self._limits = limits
 
     def check(self, upload: ResumableUpload, part: Part) -> None:
-        """Raise what is wrong with the part as the next one: WrongOffset, Forbidden, MalformedUpload, MediaTooLarge; or
-        StorageFull."""
+        """Raise if the part cannot be the next one: WrongOffset, Forbidden, MalformedUpload, MediaTooLarge,
+        StorageFull.
+        """
         if upload.kind == "final":
-            raise Forbidden("A final upload is made of its parts; nothing can be appended to it.")
+            raise Forbidden("Nothing can be appended to a final upload.")
         if part.offset != upload.received:
             raise WrongOffset(upload.received, part.offset)
         if part.length is not None and upload.length not in (None, part.length):
-            raise MalformedUpload(f"Upload-Length was {upload.length}, and cannot become {part.length}.")
+            raise MalformedUpload(f"Upload-Length is {upload.length} and cannot change to {part.length}.")
         if part.length is not None and part.length < part.offset:
-            raise MalformedUpload(f"Upload-Length {part.length} is less than the {part.offset} bytes that are there.")
+            raise MalformedUpload(f"Upload-Length {part.length} is less than the {part.offset} bytes already received.")
         self._check_size(upload, part)
 
-    def tell_length(self, upload: ResumableUpload, incoming: Incoming, length: int) -> None:
-        """Note the length, and have the file's name promise it: under a second name first, so that a crash in between
-        leaves a name too many and never one too few."""
+    def set_length(self, upload: ResumableUpload, incoming: Incoming, length: int) -> None:
+        """Record the length, and put it into the file's name.
+
+        The file gets its second name first, so that a crash in between leaves one name too many and never one too few.
+        """
         self._storage.admit(length - upload.received)
-        promised = incoming.promise(length)
+        declared = incoming.add_declared_name(length)
         try:
-            if not self._records.tell_length(upload, length, str(promised)):
-                raise UploadLocked(f"Another request has told the length of upload {upload.id}; try again.")
+            if not self._records.set_length(upload, length, str(declared)):
+                raise UploadLocked(f"Another request has set the length of upload {upload.id}; try again.")
         except UploadLocked:
-            promised.unlink()
+            declared.unlink()
             raise
         incoming.path.unlink()
-        incoming.path = promised
-        upload.length, upload.file = length, str(promised)
+        incoming.path = declared
+        upload.length, upload.file = length, str(declared)
 
     def receive(self, writing: Writing, incoming: Incoming, part: Part) -> None:
-        """Write the part and count it. What came before an error counts, but for a part with a checksum."""
+        """Write the part and count it. Bytes before an error count, unless the part has a checksum."""
         upload = writing.upload
-        if upload.takeovers > writing.number:  # while this request waited for the lock
+        if upload.takeovers > writing.number:  # by another request while this one waited for the lock
             raise taken_over(upload)
         try:
             self._write(writing, incoming, part)
@@ -78,7 +81,7 @@ class Receiving:
         except UnsupportedMedia as error:
             self._finishing.refuse(upload, incoming, error)
             raise
-        except StorageFailed:  # what a failed sync has lost, another one must not claim
+        except StorageFailed:  # bytes that a failed sync lost must not be counted
             raise
         except BaseException:
             if part.checksum is None:
@@ -88,36 +91,36 @@ class Receiving:
 
     def _check_size(self, upload: ResumableUpload, part: Part) -> None:
         length = upload.length if part.length is None else part.length
-        most = self._limits.max_bytes if length is None else length
-        if most > self._limits.max_bytes or part.offset + (part.size or 0) > most:
-            raise MediaTooLarge(f"the upload would have more than {min(most, self._limits.max_bytes)} bytes")
-        if length is None:  # nothing is promised for it
+        limit = self._limits.max_bytes if length is None else length
+        if limit > self._limits.max_bytes or part.offset + (part.size or 0) > limit:
+            raise MediaTooLarge(f"the upload would have more than {min(limit, self._limits.max_bytes)} bytes")
+        if length is None:  # no space was reserved for it
             self._storage.admit(part.size or 0)
 
     def _write(self, writing: Writing, incoming: Incoming, part: Part) -> None:
         upload = writing.upload
-        most = self._limits.max_bytes if upload.length is None else upload.length
+        limit = self._limits.max_bytes if upload.length is None else upload.length
         checked = upload.kind == "partial" or upload.received >= HEAD_BYTES
         saved = time.monotonic()
-        for chunk in part.receive(lambda: self._writers.check_turn(writing)):
-            if incoming.size + len(chunk) > most:
-                raise MediaTooLarge(f"the upload would have more than {most} bytes")
+        for chunk in part.receive(lambda: self._writers.check_not_taken_over(writing)):
+            if incoming.size + len(chunk) > limit:
+                raise MediaTooLarge(f"the upload would have more than {limit} bytes")
             incoming.write(chunk)
             if part.checksum is not None:
                 part.checksum.update(chunk)
             elif time.monotonic() - saved >= self._limits.checkpoint:
                 self._save(upload, incoming)
                 saved = time.monotonic()
-            if not checked and incoming.size >= min(most, HEAD_BYTES):
+            if not checked and incoming.size >= min(limit, HEAD_BYTES):
                 name = file_metadata(upload.upload_metadata).name
                 check_first_bytes(extension_of(name), incoming.head(HEAD_BYTES))
                 checked = True
 
     def _save(self, upload: ResumableUpload, incoming: Incoming) -> None:
-        """Make what was written durable, then say so; raises UploadLocked where another process has gone on."""
+        """Make the written bytes durable and count them. Raises UploadLocked if another process has continued."""
         if incoming.size == upload.received:
             return
         incoming.sync()
         if not self._records.advance(upload, incoming.size):
-            raise UploadLocked(f"Another process has gone on with upload {upload.id}.")
-        self._writers.states.keep(upload.id, incoming.size, incoming.digest)
+            raise UploadLocked(f"Another process has continued upload {upload.id}.")
+        self._writers.states.put(upload.id, incoming.size, incoming.digest)

@@ -1,8 +1,7 @@
-"""Resumable uploads: created, written in parts, finished, ended. Any process on the same database and folders may go
-on.
+"""Resumable uploads: create, append, finish, terminate. Any process on the same database and folders may continue one.
 
-An unfinished upload is a row and its file in `.incoming/`. The last part hands the file to the same ingest as every
-other upload.
+An unfinished upload is a row and its file in `.incoming/`. After the last part the file goes through the same ingest as
+any other upload.
 """
 
 import secrets
@@ -25,7 +24,7 @@ from app.storage import Storage
 
 @dataclass(frozen=True, slots=True)
 class NewUpload:
-    """What a client says of an upload before its first byte; `length` is None where it tells that later."""
+    """What a client says about an upload before its first byte. `length` is None if it is deferred."""
 
     user_id: str
     metadata: str
@@ -47,11 +46,11 @@ class ResumableUploads:
 
     @property
     def max_bytes(self) -> int:
-        """How large one file may be."""
+        """The largest size of one file."""
         return self._limits.max_bytes
 
     def create(self, new: NewUpload) -> ResumableUpload:
-        """Make room for an upload and record it, durably.
+        """Reserve space for an upload and record it durably.
 
         Raises MalformedUpload, UnsupportedMedia, MediaTooLarge, TooManyUploads, StorageFull, StorageFailed,
         Unavailable.
@@ -60,7 +59,7 @@ class ResumableUploads:
             raise MediaTooLarge(f"the file has more than {self._limits.max_bytes} bytes")
         if new.length == 0 and not new.is_partial:
             raise MalformedUpload("the file is empty")
-        # What is to be a part of another file does not say of which type.
+        # The type of a partial upload is known only when it is concatenated.
         media_type = "Video" if new.is_partial else MEDIA_TYPES[extension_of(file_metadata(new.metadata).name)].kind
         with self._storage.create_resumable(media_type, new.length) as incoming:
             upload = ResumableUpload(
@@ -79,28 +78,27 @@ class ResumableUploads:
         return upload
 
     def concatenate(self, user_id: str, metadata: str, part_ids: Sequence[str], slot: Slot) -> ResumableUpload:
-        """Make one upload of partial ones; see `app.resumable.concatenation`. `settle` finishes it."""
+        """Create an upload from partial ones; see `app.resumable.concatenation`. `finish_if_complete` finishes it."""
         return self._concatenation.concatenate(user_id, metadata, part_ids, slot)
 
     def find(self, upload_id: str, user_id: str) -> ResumableUpload:
-        """The upload, as its row says, whoever is writing it. Raises UploadNotFound, UploadGone."""
+        """Return the upload as recorded, whether or not it is being written. Raises UploadNotFound, UploadGone."""
         return self._records.find(upload_id, user_id)
 
-    def settle(self, upload_id: str, user_id: str, slot: Slot, request_id: str | None) -> ResumableUpload:
-        """The upload as it really stands: whoever is still writing it stops first, and one whose bytes are all there is
-        finished. Raises as `append` does."""
+    def finish_if_complete(self, upload_id: str, user_id: str, slot: Slot, request_id: str | None) -> ResumableUpload:
+        """Stop the upload's writer, finish the upload if it is complete, and return it. Raises as `append` does."""
         with self._writers.lock(upload_id, user_id, slot) as writing:
-            if writing.incoming is not None and is_whole(writing.upload):
+            if writing.incoming is not None and is_complete(writing.upload):
                 with slot():
                     self._finishing.finish(writing.upload, writing.incoming, request_id)
             return writing.upload
 
     def append(self, upload_id: str, user_id: str, part: Part, slot: Slot) -> ResumableUpload:
-        """Write a part, make it durable, and finish the upload if that was the last one.
+        """Write a part durably, and finish the upload if it is the last part.
 
         Raises UploadNotFound, UploadGone, UploadLocked, UploadTakenOver, WrongOffset, ChecksumMismatch, Forbidden,
-        MalformedUpload, MediaTooLarge, whatever `part.receive` raises, and what `Ingest.run` raises. What came before
-        an error counts, but for a part with a checksum.
+        MalformedUpload, MediaTooLarge, what `part.receive` raises, and what `Ingest.run` raises. Bytes before an error
+        count, unless the part has a checksum.
         """
         with self._writers.lock(upload_id, user_id, slot) as writing:
             upload, incoming = writing.upload, writing.incoming
@@ -108,20 +106,21 @@ class ResumableUploads:
             if incoming is None:
                 return upload
             if part.length is not None and upload.length is None:
-                self._receiving.tell_length(upload, incoming, part.length)
+                self._receiving.set_length(upload, incoming, part.length)
             with slot():
                 self._receiving.receive(writing, incoming, part)
-                if is_whole(upload):
+                if is_complete(upload):
                     self._finishing.finish(upload, incoming, part.request_id)
             return upload
 
     def terminate(self, upload_id: str, user_id: str, slot: Slot) -> None:
-        """Forget an upload, and its file if it has one still; a media item that it became stays."""
-        with self._writers.lock(upload_id, user_id, slot, tells_refusal=False) as writing:
-            self._records.forget(writing.upload)
+        """Delete an upload and its file. A media item that it became stays."""
+        with self._writers.lock(upload_id, user_id, slot, raise_stored_error=False) as writing:
+            self._records.delete(writing.upload)
             if writing.incoming is not None:
                 writing.incoming.keep_name(keep=False)
 
 
-def is_whole(upload: ResumableUpload) -> bool:
+def is_complete(upload: ResumableUpload) -> bool:
+    """Return whether all bytes of the upload are received and it can be finished."""
     return upload.kind != "partial" and upload.received == upload.length

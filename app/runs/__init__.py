@@ -1,1 +1,1 @@
-"""Detection runs: asked for, leased, executed by detector processes, and ended."""
+"""Detection runs: queued, claimed under leases, executed by detector processes, and ended."""

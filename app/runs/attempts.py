@@ -1,4 +1,4 @@
-"""What becomes of a claimed run: done, failed because of its file, handed back, or put off for a fault of the house.
+"""Executes claimed runs and records how each attempt ended: done, failed, requeued or blocked by a house fault.
 
 Nothing here begins or commits a transaction.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from app.database.models import RunFailure
-from app.detection.jobs import Job, OpenFile
+from app.detection.protocol.requests import Job, OpenFile
 from app.errors import (
     DetectorFailed,
     DetectorNotReady,
@@ -26,66 +26,70 @@ from app.errors import (
     Undecodable,
 )
 from app.runs.claims import ClaimedRun
+from app.runs.detection_breaker import POLL_SECONDS, DetectionBreaker, probe_detector
 from app.runs.detector_process import DetectorProcess
-from app.runs.house_faults import POLL_SECONDS, Gate, Kind, detector_fault, fault_of, fault_of_detector
-from app.runs.lifecycle import MAX_TRIES, Runs
-from app.runs.run_stream import RunLost, RunStream
+from app.runs.house_faults import FaultKind, detector_fault, file_fault
+from app.runs.job_runner import JobRunner, RunLost
+from app.runs.lifecycle import MAX_ATTEMPTS, Runs
 from app.storage import open_stored
 
 log = structlog.get_logger()
 
-NOT_RECORDED = (StorageFull, StorageFailed, Unavailable)
-"""Raised where the database does not take what is to be recorded."""
-MOST_NOTED = 10_000
-"""Runs that are remembered as put off, so that each is logged once."""
+RECORDING_ERRORS = (StorageFull, StorageFailed, Unavailable)
+"""Errors of a database that cannot store a run's progress."""
+
+MAX_REMEMBERED = 10_000
+"""Blocked runs that are remembered, so that each is logged once."""
 
 
 class RunAttempts:
-    """Those of one executor, whose `gate` closes for what concerns all of them. `folder_reason` tells what is wrong
-    with a media folder."""
+    """The attempts of one executor.
+
+    A fault of all detection trips `breaker`. `folder_reason(folder)` returns why a media folder is unusable, or None.
+    """
 
     def __init__(
         self,
         runs: Runs,
-        stream: RunStream,
-        gate: Gate,
+        job_runner: JobRunner,
+        breaker: DetectionBreaker,
         folder_reason: Callable[[Path], str | None],
         stopping: threading.Event,
     ) -> None:
         self._runs = runs
-        self._stream = stream
-        self._gate = gate
+        self._job_runner = job_runner
+        self._breaker = breaker
         self._folder_reason = folder_reason
         self._stopping = stopping
-        self._noted: dict[int, None] = {}
+        self._logged: dict[int, None] = {}
 
     def execute(self, process: DetectorProcess, claimed: ClaimedRun, begun: Job | None) -> bool:
-        """Do the run and record how it went; true where it is ended, false where another is to take it."""
+        """Execute the run, whose job may have `begun`; return True if it ended, False if it waits or was lost."""
         try:
             with nullcontext(begun) if begun is not None else self._job_of(claimed) as job:
                 return self._attempt(process, claimed, job)
         except HouseFault as error:
-            self._put_off(claimed, error, anew=False)
+            self._block(claimed, error, restart=False)
         except StoredFileUnreadable as error:
-            self._put_off(claimed, fault_of(claimed.path, error, self._folder_reason), anew=True)
-        except NOT_RECORDED as error:
-            self._gate.close(HouseFault(Kind.RESULTS, str(error)))
-            self._until_recorded(lambda: self._runs.hand_back(claimed, counted=False))
+            self._block(claimed, file_fault(claimed.path, error, self._folder_reason), restart=True)
+        except RECORDING_ERRORS as error:
+            self._breaker.trip(HouseFault(FaultKind.RESULTS, str(error)))
+            self._until_recorded(lambda: self._runs.requeue(claimed, counted=False))
         return False
 
     def _attempt(self, process: DetectorProcess, claimed: ClaimedRun, job: Job) -> bool:
         try:
-            rest = self._stream.follow(process, claimed, job)
+            rest = self._job_runner.run(process, claimed, job)
         except Undecodable as error:
             return self._runs.fail(claimed, RunFailure.UNDECODABLE, str(error), skipped=process.skipped)
         except MediaTooLarge as error:
             return self._runs.fail(claimed, RunFailure.TOO_LARGE, str(error), skipped=process.skipped)
-        except (DetectorFailed, SettingsError) as error:  # the second: a model that is none
+        except (DetectorFailed, SettingsError) as error:  # SettingsError: the model cannot be used
             return self._after_failure(process, claimed, error)
         except RunLost:
             log.warning("run_lost", run_id=claimed.run_id, epoch=claimed.epoch)
             return False
-        if rest.is_whole:
+        if rest.is_complete:
             return self._runs.finish(claimed, rest.results, skipped=process.skipped, warnings=process.warnings)
         self._runs.pause(claimed, rest.results, rest.position, skipped=process.skipped)
         return False
@@ -93,55 +97,54 @@ class RunAttempts:
     def _after_failure(
         self, process: DetectorProcess, claimed: ClaimedRun, error: DetectorFailed | SettingsError
     ) -> bool:
-        """Count a try against the file that the detector died of, if it can look at another one."""
+        """Count the attempt against the file if the detector works with another one; otherwise trip the breaker."""
         if self._stopping.is_set():
-            self._runs.hand_back(claimed, counted=False)
+            self._runs.requeue(claimed, counted=False)
             return False
         never_ready = isinstance(error, DetectorNotReady | SettingsError)
         if not never_ready:
-            log.warning("detector_failed", run_id=claimed.run_id, tries=claimed.tries, reason=str(error))
-        fault = fault_of_detector(error) if never_ready else detector_fault(process)
+            log.warning("detector_failed", run_id=claimed.run_id, attempts=claimed.attempts, reason=str(error))
+        fault = detector_fault(error) if never_ready else probe_detector(process)
         if fault is not None:
-            self._gate.close(fault, error)
-            self._put_off(claimed, fault, anew=not never_ready)
+            self._breaker.trip(fault, error)
+            self._block(claimed, fault, restart=not never_ready)
             return False
-        if claimed.tries >= MAX_TRIES:
+        if claimed.attempts >= MAX_ATTEMPTS:
             return self._runs.fail(claimed, RunFailure.DETECTOR, str(error), skipped=process.skipped)
-        self._runs.hand_back(claimed, counted=True)
+        self._runs.requeue(claimed, counted=True)
         return False
 
-    def _put_off(self, claimed: ClaimedRun, fault: HouseFault, *, anew: bool) -> None:
-        self._note(claimed, fault)
-        self._until_recorded(lambda: self._runs.put_off(claimed, fault, anew=anew))
+    def _block(self, claimed: ClaimedRun, fault: HouseFault, *, restart: bool) -> None:
+        self._log_once(claimed, fault)
+        self._until_recorded(lambda: self._runs.block(claimed, fault, restart=restart))
 
     def _until_recorded(self, record: Callable[[], bool]) -> None:
-        """While the database takes nothing, try again for as long as the run is ours: left to its lease, it would wait
-        for that to end, and begin anew."""
+        """Call `record` until the database takes it. Without that the run would wait for its lease and begin anew."""
         while True:
             try:
                 record()
-            except NOT_RECORDED as error:
-                self._gate.close(HouseFault(Kind.RESULTS, str(error)))
-                if self._stopping.wait(max(POLL_SECONDS, self._gate.seconds_left)):
+            except RECORDING_ERRORS as error:
+                self._breaker.trip(HouseFault(FaultKind.RESULTS, str(error)))
+                if self._stopping.wait(max(POLL_SECONDS, self._breaker.seconds_left)):
                     return
             else:
                 return
 
-    def _note(self, claimed: ClaimedRun, fault: HouseFault) -> None:
-        """Log a fault that keeps one run, once in this process."""
-        if claimed.run_id not in self._noted:
-            self._noted[claimed.run_id] = None
-            if len(self._noted) > MOST_NOTED:
-                self._noted.pop(next(iter(self._noted)))
-            log.error("run_put_off", kind=str(fault.kind), media_id=claimed.media_id, reason=str(fault))
+    def _log_once(self, claimed: ClaimedRun, fault: HouseFault) -> None:
+        """Log the fault that blocks a run, once in this process."""
+        if claimed.run_id not in self._logged:
+            self._logged[claimed.run_id] = None
+            if len(self._logged) > MAX_REMEMBERED:
+                self._logged.pop(next(iter(self._logged)))
+            log.error("run_blocked", kind=str(fault.kind), media_id=claimed.media_id, reason=str(fault))
 
     @contextmanager
     def _job_of(self, claimed: ClaimedRun) -> Iterator[Job]:
-        """The run's job, whose file is open meanwhile. Raises HouseFault where it is not the file that was stored."""
+        """Yield the run's job with its file open. Raises HouseFault if the file is not the one that was stored."""
         try:
             fd = open_stored(claimed.path, claimed.size_bytes)
         except StorageFailed as error:
-            raise fault_of(claimed.path, error, self._folder_reason) from error
+            raise file_fault(claimed.path, error, self._folder_reason) from error
         try:
             yield Job(OpenFile(fd), claimed.media_type, claimed.confidence, claimed.frame_interval, claimed.position)
         finally:

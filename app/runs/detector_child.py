@@ -1,6 +1,6 @@
-"""The process of a detector as its parent sees it: orders go in, messages come out, and its end becomes an error.
+"""A detector process as its parent sees it: sends orders, receives messages and turns its failures into errors.
 
-Nothing imported here brings in a decoder, an array or the model's runtime.
+Nothing imported here imports a decoder, numpy or the model's runtime.
 """
 
 import os
@@ -13,22 +13,19 @@ from pathlib import Path
 
 import structlog
 
-from app.detection import orders
-from app.detection.jobs import (
-    MAX_MESSAGE_BYTES,
-    Drawing,
+from app.detection.protocol import requests
+from app.detection.protocol.events import (
+    MAX_EVENT_BYTES,
+    Event,
     Failure,
-    Fault,
+    FailureKind,
     Finished,
-    Job,
-    Loaded,
-    Message,
-    OpenFile,
+    ModelLoaded,
     Paused,
-    Sealed,
+    SandboxApplied,
     decode,
 )
-from app.detection.orders import Load, Order, Start
+from app.detection.protocol.requests import Drawing, Job, Load, OpenFile, Request, Start
 from app.detection.sandbox.policy import Sandbox
 from app.errors import (
     DetectionsError,
@@ -39,32 +36,33 @@ from app.errors import (
     StoredFileUnreadable,
     Undecodable,
 )
-from app.runs.spawn import Spawned
+from app.runs.spawn import SpawnedProcess
 
 log = structlog.get_logger()
 
-_ERRORS: dict[Fault, type[DetectionsError]] = {
-    Fault.UNDECODABLE: Undecodable,
-    Fault.TOO_LARGE: MediaTooLarge,
-    Fault.OUT_OF_MEMORY: MediaTooLarge,
-    Fault.UNFIT_MODEL: SettingsError,
-    Fault.NO_SANDBOX: SettingsError,
-    Fault.UNREADABLE: StoredFileUnreadable,
-    Fault.BROKEN: DetectorFailed,
+_ERRORS: dict[FailureKind, type[DetectionsError]] = {
+    FailureKind.UNDECODABLE: Undecodable,
+    FailureKind.TOO_LARGE: MediaTooLarge,
+    FailureKind.OUT_OF_MEMORY: MediaTooLarge,
+    FailureKind.UNFIT_MODEL: SettingsError,
+    FailureKind.NO_SANDBOX: SettingsError,
+    FailureKind.UNREADABLE: StoredFileUnreadable,
+    FailureKind.BROKEN: DetectorFailed,
 }
-_NOT_READY = {Fault.OUT_OF_MEMORY: "there is too little memory for the detector to load its model"}
-"""What these faults mean before the model is loaded: the media has nothing to do with them."""
-_HARMLESS = {Fault.UNDECODABLE, Fault.TOO_LARGE, Fault.UNREADABLE}
-"""Faults that leave the process as it was; after any other it is replaced."""
+_NOT_READY = {FailureKind.OUT_OF_MEMORY: "there is too little memory for the detector to load its model"}
+"""Faults that have nothing to do with the media item while the model is not loaded."""
+
+_HARMLESS = {FailureKind.UNDECODABLE, FailureKind.TOO_LARGE, FailureKind.UNREADABLE}
+"""Faults after which the process can go on; after any other it is replaced."""
 
 
 class DetectorChild:
-    """The process and what it says. `at_rest` means that its last order has ended and left it sound."""
+    """One detector process. `at_rest` says that its last request ended and that it can take another."""
 
     def __init__(self, start: Start) -> None:
         self._limits = start.limits
         self._stopping = threading.Lock()
-        self._process = Spawned(start.options)
+        self._process = SpawnedProcess(start.options)
         self._channel = self._process.channel
         self._channel.limit_waits(start.limits.stall_seconds)
         self.sandbox: Sandbox | None = None
@@ -76,51 +74,52 @@ class DetectorChild:
 
     @property
     def ready(self) -> bool:
-        """Alive, without a job, and with nothing to say, be it the end of its channel."""
+        """Whether the process is alive and idle, with nothing to read from its channel."""
         return self.at_rest and self._process.is_alive and not (self.sandbox and self._channel.wait(0))
 
     @property
     def pid(self) -> int:
+        """The process id."""
         return self._process.pid
 
-    def send(self, order: Order) -> None:
-        """Send an order and the file that belongs to it. Raises DetectorFailed."""
-        self._is_loading = isinstance(order, Load)
-        match order:
+    def send(self, request: Request) -> None:
+        """Send a request with the file that it is about. Raises DetectorFailed."""
+        self._is_loading = isinstance(request, Load)
+        match request:
             case Job(source=Path() as path) | Drawing(source=Path() as path):
-                self._send_file(order, path)
+                self._send_file(request, path)
             case Job(source=OpenFile(fd)) | Drawing(source=OpenFile(fd)):
-                self._send(order, fd)
+                self._send(request, fd)
             case Job(source=bytes() as content) | Drawing(source=bytes() as content):
-                self._send(order, None, content)
+                self._send(request, None, content)
             case _:
-                self._send(order)
+                self._send(request)
 
-    def messages(self, seconds: float) -> Iterator[Message]:
-        """What the process says of its order, until it has ended; raises MediaTooLarge after so many seconds."""
+    def messages(self, seconds: float) -> Iterator[Event]:
+        """Yield the messages about the current request until it ends; raise MediaTooLarge after `seconds`."""
         end = time.monotonic() + seconds
         while not self.at_rest:
             message = self._receive(end)
             match message:
-                case Sealed():
+                case SandboxApplied():
                     self._note(message)
                     continue
                 case Failure():
-                    self.at_rest = message.fault in _HARMLESS
-                    self._pass_on_errors()
+                    self.at_rest = message.kind in _HARMLESS
+                    self._log_stderr()
                     raise self._error_of(message)
-                case Loaded():
+                case ModelLoaded():
                     self._has_model = True
                     if not self._is_loading:
                         continue
                     self.at_rest = True
                 case Finished() | Paused():
                     self.at_rest = True
-                    self._pass_on_errors()
+                    self._log_stderr()
             yield message
 
     def content(self, size: int) -> bytes:
-        """So many bytes that follow a message; the process is at rest afterwards."""
+        """Return the `size` bytes that follow a message; the process is at rest afterwards."""
         received = bytearray()
         with self._failing():
             while len(received) < size:
@@ -132,73 +131,73 @@ class DetectorChild:
         return bytes(received)
 
     def stop(self) -> None:
-        """Ends the process. The channel goes with this object: another thread may be waiting at it."""
+        """End the process. The channel is closed with this object, because another thread may be reading it."""
         with self._stopping:
             self._process.end(self._limits.stop_seconds)
 
-    def _send_file(self, order: Job | Drawing, path: Path) -> None:
+    def _send_file(self, request: Job | Drawing, path: Path) -> None:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise DetectorFailed(f"the media cannot be read: {error.strerror}") from error
+            raise DetectorFailed(f"the media file cannot be opened: {error.strerror}") from error
         try:
-            self._send(order, fd)
+            self._send(request, fd)
         finally:
             os.close(fd)
 
-    def _send(self, order: Order, fd: int | None = None, content: bytes | None = None) -> None:
+    def _send(self, request: Request, fd: int | None = None, content: bytes | None = None) -> None:
         self.at_rest = False
         with self._failing():
-            self._channel.send(orders.encode(order), fd)
+            self._channel.send(requests.encode(request), fd)
             if content is not None:
                 self._channel.send(content)
 
-    def _receive(self, end: float) -> Message:
+    def _receive(self, end: float) -> Event:
         patience = min(self._limits.stall_seconds, max(0.0, end - time.monotonic()))
         with self._failing():
             if self._channel.wait(patience):
-                return decode(self._channel.receive(MAX_MESSAGE_BYTES))
+                return decode(self._channel.receive(MAX_EVENT_BYTES))
         if time.monotonic() >= end:
-            raise MediaTooLarge(f"this media takes longer than {self._limits.run_seconds:g} seconds")
+            raise MediaTooLarge(f"this media item takes longer than {self._limits.run_seconds:g} seconds")
         raise self._stalled()
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """Say what went wrong with the process where the channel to it fails."""
+        """Turn errors of the channel into errors of the process."""
         try:
             yield
         except BlockingIOError as error:
             raise self._stalled() from error
         except (EOFError, OSError) as error:
-            raise self._gone() from error
+            raise self._exited() from error
         except (ValueError, LookupError, TypeError, ArithmeticError) as error:
-            raise DetectorFailed("the detector sent what is no message") from error
+            raise DetectorFailed("the detector sent a malformed message") from error
 
     def _error_of(self, failure: Failure) -> DetectionsError:
-        if not self._has_model and failure.fault in _NOT_READY:
-            return DetectorNotReady(_NOT_READY[failure.fault])
-        return _ERRORS[failure.fault](failure.reason)
+        if not self._has_model and failure.kind in _NOT_READY:
+            return DetectorNotReady(_NOT_READY[failure.kind])
+        return _ERRORS[failure.kind](failure.reason)
 
     def _broken(self, reason: str) -> DetectorFailed:
         if self._has_model:
-            self._pass_on_errors()
+            self._log_stderr()
             return DetectorFailed(reason)
-        return DetectorNotReady(f"{reason} before it was ready", self._process.said())
+        return DetectorNotReady(f"{reason} before it was ready", self._process.read_stderr())
 
-    def _note(self, sealed: Sealed) -> None:
+    def _note(self, sealed: SandboxApplied) -> None:
         if self.sandbox is None and sealed.reason:
             log.warning("detector_sandbox_failed", reason=sealed.reason)
         self.sandbox = self.sandbox or sealed.sandbox
 
-    def _pass_on_errors(self) -> None:
-        text = self._process.said()
+    def _log_stderr(self) -> None:
+        text = self._process.read_stderr()
         if text:
-            log.warning("detector_said", pid=self.pid, text=text)
+            log.warning("detector_stderr", pid=self.pid, text=text)
 
     def _stalled(self) -> DetectorFailed:
         return self._broken(f"the detector gave no sign of life for {self._limits.stall_seconds:g} seconds")
 
-    def _gone(self) -> DetectionsError:
+    def _exited(self) -> DetectionsError:
         code = self._process.exit_code(self._limits.stop_seconds)
         if code is None:
             return self._broken("the detector closed its pipe")

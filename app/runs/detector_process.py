@@ -1,8 +1,8 @@
-"""A detector in a process of its own: a media that crashes, hangs or exhausts it costs its own run and nothing else.
+"""A detector in a process of its own, so that a media item that crashes or hangs it only costs its own run.
 
-The process is spawned, never forked: it holds none of this process's locks, files or connections, and none of its
-secrets (see `app.runs.spawn`). Nothing imported here brings in a decoder, an array or the model's runtime; those
-live in `app.detection.worker`, on the other side.
+The process is spawned and not forked, so it holds none of this process's locks, files, connections or secrets (see
+`app.runs.spawn`). Nothing imported here imports a decoder, numpy or the model's runtime; `app.detection.worker` does,
+in the detector process.
 """
 
 import math
@@ -10,36 +10,25 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.detection.jobs import (
-    Beat,
-    Drawing,
-    Drawn,
-    Finished,
-    Job,
-    Message,
-    OpenFile,
-    Pause,
-    Paused,
-    Total,
-)
 from app.detection.limits import MediaLimits, ProcessLimits
-from app.detection.orders import Load, Order, Start
+from app.detection.protocol.events import DrawingReady, Event, Finished, FrameCount, Heartbeat, Paused
+from app.detection.protocol.requests import Drawing, Job, Load, OpenFile, Pause, Request, Start
 from app.detection.results import FrameResult
 from app.detection.sandbox.policy import Sandbox
 from app.errors import DetectorFailed
 from app.runs.detector_child import DetectorChild
 from app.settings.detector import DetectorOptions
 
-__all__ = ["Beat", "DetectorProcess", "Drawing", "Job", "OpenFile", "Total"]
+__all__ = ["DetectorProcess", "Drawing", "FrameCount", "Heartbeat", "Job", "OpenFile"]
 
 MAX_DRAWING_BYTES = 1 << 30
 
 
 class DetectorProcess:
-    """One detector process, started at the first job and again after it was lost.
+    """A detector process, started at the first job and again after it failed.
 
-    One caller at a time: `run`, `draw` and `load` must not overlap. `close` may be called from any thread at any time;
-    a run under way then ends with DetectorFailed.
+    `run`, `draw` and `load` must not overlap. `close` may be called from any thread at any time; a run under way then
+    raises DetectorFailed.
     """
 
     def __init__(
@@ -54,76 +43,74 @@ class DetectorProcess:
         self._child: DetectorChild | None = None
         self._begun: tuple[Job, DetectorChild] | None = None
         self.sandbox: Sandbox | None = None
-        """What the process that was last started is under, as it says itself; None before it has said so."""
+        """The sandbox of the last process, as reported by it; None before that."""
         self.skipped = 0
-        """Corrupt packets of the video that was last run, as far as it came."""
+        """Corrupt packets of the last video so far."""
         self.warnings: tuple[str, ...] = ()
-        """What is missing of the picture that was last run."""
+        """What is missing from the last picture."""
 
     @property
     def pid(self) -> int | None:
-        """The process's id, None while there is none."""
+        """The process id; None while there is no process."""
         child = self._child
         return child.pid if child is not None else None
 
     def load(self) -> None:
-        """Starts the process and has it load the model. Raises SettingsError if it does not fit, or DetectorFailed."""
-        with self._conversation(Load()) as messages:
+        """Start the process and load the model. Raises SettingsError if the model cannot be used, or DetectorFailed."""
+        with self._exchange(Load()) as messages:
             next(messages)
 
     def begin(self, job: Job) -> None:
-        """Send a job to the process without waiting for anything that it says; `run` of the same job comes next.
+        """Send a job without waiting for messages; the caller then calls `run` with the same job.
 
-        An OpenFile may be closed afterwards. Raises DetectorFailed, and then nothing has begun.
+        An OpenFile may be closed afterwards. Raises DetectorFailed if the job was not sent.
         """
         child = self._ready_child()
         child.send(job)
         self._begun = (job, child)
 
     def pause(self) -> None:
-        """Have the video that is under way end soon.
+        """Ask the process to end the current video soon.
 
-        The iterator that `run` gave goes on to a Paused, or to its end where that came first. To be called by whoever
-        iterates. Raises DetectorFailed.
+        The iterator of `run` then yields a Paused, unless the video ends before. Call it from the thread that iterates.
+        Raises DetectorFailed.
         """
         child = self._child
         if child is not None and not child.at_rest:
             child.send(Pause())
 
-    def run(self, job: Job) -> Generator[FrameResult | Total | Beat | Paused]:
-        """The job's Total, then a result for each sampled frame as soon as it is there, with a Beat now and then.
+    def run(self, job: Job) -> Generator[FrameResult | FrameCount | Heartbeat | Paused]:
+        """Yield the job's FrameCount, then each sampled frame's result as it is found, with a Heartbeat now and then.
 
-        At the end comes a Paused where `pause` was called. Total comes once a video has found the position from which
-        it goes on, and `pause` is not to be called before.
+        After `pause` the last item is a Paused. Total is yielded once a video is at the position to continue from, and
+        `pause` must not be called before. Nothing happens before the first `next`, unless `begin` was called. Closing
+        the iterator early ends the process.
 
-        Nothing happens before the first `next`, unless `begin` was called before. Closing the iterator early ends the
-        process with the job in it.
-
-        Raises Undecodable and MediaTooLarge, which are the media's fault, StoredFileUnreadable where the disk refused
-        to read it, or DetectorFailed: the process died, or gave no sign of life for `stall_seconds`; DetectorNotReady
-        where that was before its model was loaded. The run after that has a new process.
+        Raises Undecodable or MediaTooLarge if the media item is at fault, StoredFileUnreadable if the disk fails to
+        read it, DetectorFailed if the process died or sent nothing for `stall_seconds`, and DetectorNotReady if it did
+        so before its model was loaded. The next run then starts a new process.
         """
         self.skipped, self.warnings = 0, ()
-        with self._conversation(job) as messages:
+        with self._exchange(job) as messages:
             for message in messages:
-                if isinstance(message, Beat | Finished | Paused):
+                if isinstance(message, Heartbeat | Finished | Paused):
                     self.skipped = message.skipped
                 if isinstance(message, Finished):
                     self.warnings = message.warnings
-                if isinstance(message, Total | FrameResult | Beat | Paused):
+                if isinstance(message, FrameCount | FrameResult | Heartbeat | Paused):
                     yield message
 
     def draw(self, drawing: Drawing) -> bytes:
-        """The drawing, as the content of a file. Raises as `run`."""
+        """Return the drawing as the content of a picture file. Raises as `run`."""
         content = b""
-        with self._conversation(drawing) as messages:
+        with self._exchange(drawing) as messages:
             for message in messages:
-                if isinstance(message, Drawn):
+                if isinstance(message, DrawingReady):
                     content = self._content(message.size)
         return content
 
     def close(self) -> None:
-        """Ends the process, by force if need be, and waits for its end; a later run would start another."""
+        """End the process, killing it if need be, and wait for its end; a later run starts another one."""
         child, self._child = self._child, None
         if child is not None:
             child.stop()
@@ -134,21 +121,21 @@ class DetectorProcess:
         return self._child.content(size)
 
     @contextmanager
-    def _conversation(self, order: Order) -> Iterator[Iterator[Message]]:
-        child, is_begun = self._child_for(order)
+    def _exchange(self, request: Request) -> Iterator[Iterator[Event]]:
+        child, is_begun = self._child_for(request)
         try:
             if not is_begun:
-                child.send(order)
-            yield child.messages(math.inf if isinstance(order, Load) else self._limits.run_seconds)
+                child.send(request)
+            yield child.messages(math.inf if isinstance(request, Load) else self._limits.run_seconds)
         finally:
             self.sandbox = child.sandbox
             if not child.at_rest:
                 self._child = None
                 child.stop()
 
-    def _child_for(self, order: Order) -> tuple[DetectorChild, bool]:
+    def _child_for(self, request: Request) -> tuple[DetectorChild, bool]:
         begun, self._begun = self._begun, None
-        if begun is not None and begun[0] is order:
+        if begun is not None and begun[0] is request:
             return begun[1], True
         return self._ready_child(), False
 

@@ -1,10 +1,11 @@
-"""Runs claimed runs: some threads, each with a detector process of its own beside this process.
+"""Executes runs in threads, each with a detector process of its own.
 
-The threads take what the database says is waiting, whoever accepted it, so a run survives the process that took it in.
-An idle one may begin with a picture that is still being recorded: what it finds counts once the run's row is there.
-A heartbeat renews the leases of the runs under way; a run whose lease is lost is dropped at its next frame. A video
-yields where somebody else waits who has nothing under way, and goes on later. A run that a fault of the house keeps
-(`app.runs.house_faults`) is put off; while detection itself cannot work, one thread tries it and the others wait.
+- The threads claim waiting runs from the database, so a run survives the process that accepted it.
+- An idle thread may begin with a picture that is still being recorded; its results count once the run is committed.
+- A heartbeat thread renews the leases of the runs under way. A run whose lease was lost is dropped at its next frame.
+- A video yields to another user who waits and has no run under way, and continues later.
+- A house fault blocks a run (`app.runs.house_faults`). While detection does not work, one thread probes and the others
+  wait (`app.runs.detection_breaker`).
 """
 
 import time
@@ -12,12 +13,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import structlog
 
 from app.database.lease import HEARTBEATS, new_owner
-from app.detection.jobs import Job
+from app.detection.protocol.requests import Job
 from app.detection.results import FrameResult
 from app.detection.sandbox.policy import Sandbox
 from app.errors import (
@@ -30,34 +30,45 @@ from app.errors import (
 )
 from app.process.background import Background
 from app.process.failure_log import FailureLog
-from app.runs.attempts import NOT_RECORDED, RunAttempts
+from app.runs.attempts import RECORDING_ERRORS, RunAttempts
 from app.runs.claims import ClaimedRun
+from app.runs.detection_breaker import DetectionBreaker, may_work
 from app.runs.detector_process import DetectorProcess
-from app.runs.house_faults import Gate, Kind, fault_of_detector, may_work
-from app.runs.in_memory import BoundedQueue, Found, Waiting
+from app.runs.house_faults import FaultKind, detector_fault
+from app.runs.idle_detectors import IdleDetectors
+from app.runs.in_memory import BoundedQueue, JobResult, WaitingJob
+from app.runs.job_runner import JobRunner
 from app.runs.lifecycle import Runs
-from app.runs.run_stream import RunStream
-from app.runs.speculative_job import IdleDetectors, SpeculativeJob
+from app.runs.speculative_run import SpeculativeRun
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 1.0
+POLL_SECONDS = 1.0
+"""How often an idle thread checks for work without being woken."""
+
 STOP_SECONDS = 5.0
+"""How long `stop` waits for runs to pause before it ends their processes."""
+
 SPECULATIVE_SECONDS = 5.0
-"""How long a detector waits for the run that it works ahead of: a disk or a database is slow then, and others wait."""
+"""How long a detector waits for a speculative run to be recorded before it turns to other work."""
+
 MAX_BOXES = 1_000_000
 """Objects that one run may find."""
+
 WAITING_IN_MEMORY = 4
-"""Pictures that are not stored which may wait for each detector process."""
+"""In-memory jobs that may wait for each detector process."""
 
 
 _Work = Callable[[DetectorProcess], bool]
-"""Does one job, if there is any."""
+"""Does one piece of work if there is any; returns whether there was."""
 
 
 class RunExecutor(Background):
-    """`workers` runs at once, or a share of them. `on_left` is called with a run's id when this process works on it no
-    more, and with whether it has ended it. `folder_reason` tells what is wrong with a media folder."""
+    """Executes up to `workers` runs at once.
+
+    `on_released(run_id, has_ended)` is called when this process stops working on a run; `has_ended` says whether it
+    ended the run. `folder_reason(folder)` returns why a media folder is unusable, or None.
+    """
 
     def __init__(
         self,
@@ -65,43 +76,42 @@ class RunExecutor(Background):
         make_process: Callable[[], DetectorProcess],
         *,
         workers: int,
-        on_left: Callable[[int, bool], None] = lambda _run_id, _ended: None,
+        on_released: Callable[[int, bool], None] = lambda _run_id, _ended: None,
         speculative_seconds: float = SPECULATIVE_SECONDS,
         max_boxes: int = MAX_BOXES,
         folder_reason: Callable[[Path], str | None] = lambda _folder: None,
-        gate: Gate | None = None,
+        breaker: DetectionBreaker | None = None,
     ) -> None:
         super().__init__()
         self._runs = runs
         self._make_process = make_process
-        self._on_left = on_left
-        self.gate = gate or Gate()
+        self._on_released = on_released
+        self.breaker = breaker or DetectionBreaker()
         self._speculative_seconds = speculative_seconds
         self.owner = new_owner()
         self._failures = FailureLog("run_worker_failed")
         self._renewal_failures = FailureLog("lease_not_renewed")
         self._idle = IdleDetectors()
-        self._ahead: set[SpeculativeJob] = set()
         self._workers = workers
         self._in_memory = BoundedQueue(WAITING_IN_MEMORY * workers)
-        stream = RunStream(runs, self._stopping.is_set, self._in_memory.has_jobs_of_others, max_boxes)
-        self._attempts = RunAttempts(runs, stream, self.gate, folder_reason, self._stopping)
+        job_runner = JobRunner(runs, self._stopping.is_set, self._in_memory.has_jobs_of_others, max_boxes)
+        self._attempts = RunAttempts(runs, job_runner, self.breaker, folder_reason, self._stopping)
         self._under_way: set[ClaimedRun] = set()
         self._processes: list[DetectorProcess] = []
 
     def share(self, processes: int) -> None:
-        """Be one of so many processes that share the workers out, each at least one; to be called before `start`."""
+        """Take this process's share of the workers, at least one, among `processes`; to be called before `start`."""
         self._workers = -(-self._workers // processes)
         self._in_memory.capacity = WAITING_IN_MEMORY * self._workers
 
     def stop(self) -> None:
-        """Hand back what is under way, end the processes, and answer whoever still waits."""
+        """Pause or requeue the runs under way, end the processes, and fail the in-memory jobs that still wait."""
         self._interrupt()
         self._join(STOP_SECONDS)
-        for process in self._processes:  # one that gives no frame for so long is not waited for
+        for process in self._processes:
             process.close()
         self._join()
-        while waiting := self._in_memory.next():
+        while waiting := self._in_memory.take():
             if waiting.result.set_running_or_notify_cancel():
                 waiting.result.set_exception(_shutting_down())
             waiting.close()
@@ -112,50 +122,48 @@ class RunExecutor(Background):
 
     def _interrupt(self) -> None:
         super()._interrupt()
-        self._idle.close()
-        for speculative_job in self._ahead.copy():
-            speculative_job.leave()
+        self._idle.call()
 
     def wake(self) -> None:
-        """Have a look now: a run was queued."""
+        """Check for work now, because a run was queued."""
         self._idle.call()
 
     @property
     def idle(self) -> int:
-        """How many detectors wait for something to do, having found within LOOK_EVERY seconds that nothing waits."""
+        """How many detectors are idle; each has found within the last POLL_SECONDS that nothing waits."""
         return len(self._idle)
 
     @property
     def sandbox(self) -> Sandbox | None:
-        """What its detectors are under, as one of them says; None before one has been started."""
+        """The sandbox of the detectors, as one of them reported it; None before one was started."""
         return next((process.sandbox for process in self._processes if process.sandbox), None)
 
-    def begin_speculative(self, file: BinaryIO, confidence: float, frame_interval: float) -> SpeculativeJob | None:
-        """Have an idle detector begin with an open picture whose run is about to be recorded.
+    def begin_speculative(self, run: SpeculativeRun) -> bool:
+        """Let an idle detector begin with a picture whose run is about to be recorded.
 
-        None where no detector is idle, or where another job may be waiting for it; `file` is the caller's then.
+        Returns False if no detector is idle or other work may be waiting.
         """
-        if self.gate.fault is not None:
-            return None
-        speculative_job = SpeculativeJob(file, confidence, frame_interval)
-        return speculative_job if self._idle.give(speculative_job) else None
+        return self.breaker.fault is None and not self._stopping.is_set() and self._idle.give(run)
 
-    def ensure_room(self, user: str) -> None:
-        """Raise Unavailable where `detect` would take no job of this user now: before a picture is read that could not
-        wait."""
+    def ensure_capacity(self, user: str) -> None:
+        """Raise Unavailable if `detect` would refuse a job of this user; to be called before a picture is received."""
         if self._stopping.is_set():
             raise _shutting_down()
-        if self.gate.fault is not None:
-            raise self.gate.fault
-        self._in_memory.ensure_room(user)
+        if self.breaker.fault is not None:
+            raise self.breaker.fault
+        self._in_memory.ensure_capacity(user)
 
-    def detect(self, job: Job, timeout: float, *, user: str) -> Found:
-        """Run a job that has no row, for a client that waits; raises Unavailable where too many wait already."""
+    def detect(self, job: Job, timeout: float, *, user: str) -> JobResult:
+        """Run an in-memory job for a client that waits up to `timeout` seconds.
+
+        Raises Unavailable if too many jobs wait, if no detector is free in time or during shutdown, HouseFault if
+        detection does not work, and what `DetectorProcess.run` raises.
+        """
         if self._stopping.is_set():
             raise _shutting_down()
-        waiting = Waiting(job)
+        waiting = WaitingJob(job)
         try:
-            self._in_memory.join(user, waiting)
+            self._in_memory.put(user, waiting)
         except Unavailable:
             waiting.close()
             raise
@@ -171,66 +179,52 @@ class RunExecutor(Background):
             self._processes.append(process)
             turns: list[_Work] = [self._answer_in_memory, self._do_one_run]
             while not self._stopping.is_set():
-                if not may_work(self.gate, process, self._stopping):
+                if not may_work(self.breaker, process, self._stopping):
                     continue
                 seen = self._idle.calls
                 try:
                     worked = _take_turn(turns, process)
-                except NOT_RECORDED as error:
-                    self.gate.close(HouseFault(Kind.RESULTS, str(error)))
-                    continue
+                    self.breaker.reset(FaultKind.RESULTS)
+                    while not worked and (speculative_run := self._idle.wait(seen, POLL_SECONDS)):
+                        self._execute_speculative(process, speculative_run)
+                        worked = self.breaker.fault is not None
+                except RECORDING_ERRORS as error:
+                    self.breaker.trip(HouseFault(FaultKind.RESULTS, str(error)))
                 except Exception as error:  # noqa: BLE001 (the next turn may succeed)
                     self._failures.failed(error)
-                    self._stopping.wait(LOOK_EVERY)  # which no wake-up shortens
-                    continue
-                self.gate.open(Kind.RESULTS)
-                while not worked and (speculative_job := self._idle.wait(seen, LOOK_EVERY)):
-                    self._follow(process, speculative_job)
-                    worked = self.gate.fault is not None
+                    self._stopping.wait(POLL_SECONDS)  # wake-ups do not shorten this pause
 
-    def _follow(self, process: DetectorProcess, speculative_job: SpeculativeJob) -> None:
-        self._ahead.add(speculative_job)
-        if self._stopping.is_set():
-            speculative_job.leave()
-        try:
-            self._work_ahead(process, speculative_job)
-        except Exception as error:  # noqa: BLE001 (the run itself is left to its lease)
-            self._failures.failed(error)
-        finally:
-            speculative_job.leave()
-            self._ahead.discard(speculative_job)
-
-    def _work_ahead(self, process: DetectorProcess, speculative_job: SpeculativeJob) -> None:
-        job: Job | None = speculative_job.job
-        with speculative_job.file:
+    def _execute_speculative(self, process: DetectorProcess, run: SpeculativeRun) -> None:
+        job: Job | None = run.job
+        with run, run.file:
             try:
-                process.begin(speculative_job.job)
-            except DetectorFailed as error:  # the run itself begins anew, and then it counts
+                process.begin(run.job)
+            except DetectorFailed as error:  # the recorded run begins the job again, and that attempt counts
                 log.warning("speculative_run_failed", reason=str(error))
                 job = None
-        claimed = speculative_job.run(self._speculative_seconds)
+            claimed = run.wait_until_recorded(self._speculative_seconds, self._stopping.is_set)
         if claimed is not None:
             self._do(process, claimed, job)
         elif job is not None and not self._stopping.is_set():
-            with suppress(DetectionsError):  # whatever is wrong with the picture, nobody has asked for it any more
+            with suppress(DetectionsError):  # the upload was not recorded, so the result is discarded
                 deque(process.run(job), maxlen=0)
 
     def _answer_in_memory(self, process: DetectorProcess) -> bool:
-        waiting = self._in_memory.next()
+        waiting = self._in_memory.take()
         if waiting is None:
             return False
         if waiting.result.set_running_or_notify_cancel():
             try:
                 results = [item for item in process.run(waiting.job) if isinstance(item, FrameResult)]
             except (DetectorNotReady, SettingsError) as error:
-                fault = fault_of_detector(error)
+                fault = detector_fault(error)
                 if not self._stopping.is_set():
-                    self.gate.close(fault, error)
+                    self.breaker.trip(fault, error)
                 waiting.result.set_exception(fault)
-            except Exception as error:  # noqa: BLE001 (whoever waits is told, and decides)
+            except Exception as error:  # noqa: BLE001 (raised again in the waiting caller)
                 waiting.result.set_exception(error)
             else:
-                waiting.result.set_result(Found(results, process.warnings))
+                waiting.result.set_result(JobResult(results, process.warnings))
         waiting.close()
         return True
 
@@ -248,14 +242,14 @@ class RunExecutor(Background):
             run_id=claimed.run_id,
             media_id=claimed.media_id,
             request_id=claimed.request_id,
-            tries=claimed.tries,
+            attempts=claimed.attempts,
         )
         started, has_ended = time.monotonic(), False
         try:
             has_ended = self._attempts.execute(process, claimed, begun)
         finally:
             self._under_way.discard(claimed)
-            self._on_left(claimed.run_id, has_ended)
+            self._on_released(claimed.run_id, has_ended)
         log.info(
             "run_ended",
             run_id=claimed.run_id,
@@ -274,7 +268,7 @@ class RunExecutor(Background):
 
 
 def _take_turn(turns: list[_Work], process: DetectorProcess) -> bool:
-    """Do the first kind of work that there is. What was done or failed is put last: none keeps the others waiting."""
+    """Do the first kind of work that is available and move it to the end, so that no kind starves the others."""
     for work in turns.copy():
         worked = True
         try:

@@ -1,6 +1,6 @@
-"""Whether the model can be used, asked once before anything that needs it is started.
+"""Checks at the start that the model can be loaded, in a detector process of its own.
 
-A process that serves must not load a model, so a detector process of this check's own does, and is gone afterwards.
+A server process must not load a model itself.
 """
 
 from contextlib import closing
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import structlog
 
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.limits import ProcessLimits
-from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.sandbox.policy import offered
+from app.detection.sandbox.policy import available
 from app.errors import DetectorFailed, MediaTooLarge, SettingsError
 from app.runs.detector_process import DetectorProcess
 from app.settings import DetectorOptions, DetectorSettings
@@ -19,13 +19,12 @@ log = structlog.get_logger()
 
 
 def check_model(settings: DetectorSettings, limits: ProcessLimits | None = None, *, always: bool = False) -> None:
-    """Raises SettingsError, one line, where the model cannot be loaded and run as it is set up, or where a required
-    sandbox cannot be had. Logs what an optional one lacks.
+    """Raise SettingsError if the model cannot be loaded and run with its settings, or if a required sandbox is missing.
 
-    The built-in model as it is shipped fits, and is not loaded for that, unless `always`.
+    Logs what an optional sandbox lacks. The built-in model with default settings is loaded only if `always`.
     """
     model, options = settings.detector_model, settings.detector_options
-    missing = offered(options).missing
+    missing = available(options).missing
     if missing and options.sandbox == "auto":
         log.warning("detector_sandbox_incomplete", setting="DETECTOR_SANDBOX=auto", missing=missing)
     is_as_shipped = model is None and DetectorOptions(tile=options.tile, sandbox=options.sandbox) == options
@@ -37,7 +36,7 @@ def check_model(settings: DetectorSettings, limits: ProcessLimits | None = None,
 
 
 def load_model(process: DetectorProcess, model: Path) -> None:
-    """Have the process load its model, whose path is told for messages. Raises SettingsError where that fails."""
+    """Load the process's model. Raises SettingsError, with the name of the `model` file, if that fails."""
     try:
         process.load()
     except MediaTooLarge as error:

@@ -1,8 +1,8 @@
-"""What superseded runs found is dropped after the retention; what a media's last finished run found stays.
+"""Deletes superseded runs after the retention; the last finished run of each media item stays.
 
-A run is superseded by a later one of the same media that is done. Its row goes with its boxes, so that it is not found
-any more, rather than found to have seen nothing. Runs are gone through in pages and boxes in batches, by key and with
-pauses: no transaction is long, and uploads beside it hardly notice.
+A run is superseded by a later one of the same media item that is done. Its row is deleted with its boxes, so that
+nobody reads it as a run that found nothing. Runs are read in pages and boxes deleted in batches, by key and with
+pauses, so that transactions stay short. This module begins transactions.
 """
 
 import time
@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import and_, exists, select
+from sqlalchemy import and_, delete, exists, select
 from sqlalchemy.orm import aliased
 
 from app.database import Database, Queries
-from app.database.models import DetectionRun, RunState
-from app.runs.lifecycle import delete_run
+from app.database.models import Detection, DetectionRun, RunState
 
 log = structlog.get_logger()
 
@@ -23,7 +22,7 @@ DAY = 86_400.0
 RETENTION_EVERY = 6 * 3600.0
 PAGE = 500
 BATCH = 5_000
-"""Boxes deleted in one transaction, and those of one frame more: some ten milliseconds of a write lock."""
+"""Boxes deleted in one transaction, plus those of one frame: about ten milliseconds of a write lock."""
 PAUSE_SECONDS = 0.05
 
 
@@ -34,7 +33,7 @@ class _Page:
 
 
 class SupersededRuns:
-    """Those whose end is longer ago than so many days."""
+    """The superseded runs that ended more than `days` days ago."""
 
     def __init__(self, database: Database, days: float, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._database = database
@@ -42,7 +41,7 @@ class SupersededRuns:
         self._sleep = sleep
 
     def drop(self, is_stopping: Callable[[], bool] = lambda: False) -> int:
-        """Delete them, until there are no more or this is to stop; returns how many were deleted."""
+        """Delete them until none is left or `is_stopping()`; return how many were deleted."""
         dropped, page = 0, self._page(0)
         while page.last is not None and not is_stopping():
             for run_id in page.superseded:
@@ -70,5 +69,18 @@ class SupersededRuns:
         return _Page([row.id for row in rows if row.superseded], rows[-1].id if rows else None)
 
     def _delete(self, run_id: int) -> None:
-        while not delete_run(self._database, run_id, batch=BATCH):
+        while not self._delete_batch(run_id):
             self._sleep(PAUSE_SECONDS)
+
+    def _delete_batch(self, run_id: int) -> bool:
+        """Delete up to BATCH boxes and the rest of their last frame, or the last boxes and the run; True after that."""
+        boxes = Detection.run_id == run_id
+        in_order = select(Detection.frame).where(boxes).order_by(Detection.frame, Detection.ordinal)
+        with self._database.write_transaction() as session:
+            last = session.scalar(in_order.offset(BATCH).limit(1))
+            if last is None:
+                session.execute(delete(Detection).where(boxes))
+                session.execute(delete(DetectionRun).where(DetectionRun.id == run_id))
+            else:
+                session.execute(delete(Detection).where(boxes, Detection.frame <= last))
+        return last is None

@@ -1,7 +1,7 @@
-"""Starting a detector process: with an environment made for it, and no file but its end of a channel.
+"""Starts detector processes with an environment of their own and no open file but their end of a channel.
 
-Nothing is inherited: the variables of the server hold keys and passwords, its files are everybody's media. What the
-process writes to its standard error comes back through a pipe that never fills up; the rest of it is dropped.
+They inherit nothing, because the server's environment has keys and passwords, and its open files are other users'
+media. Their standard error goes to a non-blocking pipe; what does not fit is dropped.
 """
 
 import os
@@ -10,60 +10,62 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.detection.channel import Channel
+from app.detection.protocol.channel import Channel
 from app.errors import DetectorNotReady
 from app.process import processors
 from app.settings.detector import DetectorOptions, detector_environment
 
 _CHILD = Path(__file__).parents[1] / "detection" / "child.py"
-_MOST_SAID = 4096
-"""Bytes of its standard error that are passed on at a time."""
+_MAX_STDERR_BYTES = 4096
+"""Bytes of standard error that are read at a time."""
 
 
-class Spawned:
-    """A process that was started, this side's end of its channel, and what it writes to its standard error."""
+class SpawnedProcess:
+    """A started process with this side's end of its channel and of its standard error."""
 
     def __init__(self, options: DetectorOptions) -> None:
         ours, theirs = socket.socketpair()
-        said, says = os.pipe()
-        for end in (said, says):
+        stderr, theirs_stderr = os.pipe()
+        for end in (stderr, theirs_stderr):
             os.set_blocking(end, False)
-        self.channel, self._said = Channel(ours), said
+        self.channel, self._stderr = Channel(ours), stderr
         try:
-            with processors.anywhere():
-                self._process = _start(theirs, says, options)
+            with processors.unpinned():
+                self._process = _start(theirs, theirs_stderr, options)
         except OSError as error:
             self._close()
             raise DetectorNotReady(f"the detector cannot be started: {error.strerror}") from error
         finally:
             theirs.close()
-            os.close(says)
+            os.close(theirs_stderr)
 
     @property
     def pid(self) -> int:
+        """The process id."""
         return self._process.pid
 
     @property
     def is_alive(self) -> bool:
+        """Whether the process has not ended."""
         return self._process.poll() is None
 
-    def said(self) -> str:
-        """What it has written to its standard error since this was last asked, as text, the end of it if it is long."""
+    def read_stderr(self) -> str:
+        """Return the last text written to standard error since the previous call, at most _MAX_STDERR_BYTES of it."""
         try:
-            text = os.read(self._said, 1 << 16).decode(errors="replace").strip()
+            text = os.read(self._stderr, 1 << 16).decode(errors="replace").strip()
         except BlockingIOError:
             return ""
-        return text[-_MOST_SAID:]
+        return text[-_MAX_STDERR_BYTES:]
 
     def exit_code(self, seconds: float) -> int | None:
-        """What it ended with, negative for a signal; None where it has not ended within so many seconds."""
+        """Return the exit status, negative for a signal; None if the process has not ended within `seconds`."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
     def end(self, seconds: float) -> None:
-        """End it, by force if it has not within so many seconds, and wait for that. May be called again."""
+        """Terminate the process, kill it after `seconds`, and wait for its end. May be called again."""
         self._process.terminate()
         if self.exit_code(seconds) is None:
             self._process.kill()
@@ -71,7 +73,7 @@ class Spawned:
 
     def _close(self) -> None:
         self.channel.close()
-        os.close(self._said)
+        os.close(self._stderr)
 
     def __del__(self) -> None:
         if hasattr(self, "_process"):
@@ -79,7 +81,7 @@ class Spawned:
 
 
 def _start(channel: socket.socket, errors: int, options: DetectorOptions) -> "subprocess.Popen[bytes]":
-    # -I: no variable of Python's is heeded; -S: nothing is run that somebody has put into the environment's folders.
+    # -I ignores Python's environment variables; -S runs no .pth file or sitecustomize of the environment.
     command = [sys.executable, "-I", "-S", "-X", "utf8", str(_CHILD), str(channel.fileno())]
     return subprocess.Popen(
         command + [str(Path(entry).absolute()) for entry in sys.path],

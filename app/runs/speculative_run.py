@@ -1,79 +1,104 @@
-"""The run of a media that is being uploaded: begun before it is recorded, where a detector is idle, or else queued.
+"""The run of a media item that is being uploaded. An idle detector begins with it before it is recorded.
 
-What is begun is leased in the very transaction that records the media, with its status and both messages, so there is
-no second commit between an upload and its run. If that transaction fails, the detector is free again; if this process
-dies behind it, the run is continued elsewhere once its lease has run out.
+A picture is detected while its upload is synced and committed. The transaction that records the media item also leases
+the run, so there is no second commit between an upload and its run. If that transaction fails, the results are
+discarded; if this process dies after it, another process continues the run once its lease has expired.
 """
 
 import os
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import structlog
 
 from app.database import WriteTransaction
 from app.database.models import Media
+from app.detection.protocol.requests import Job, OpenFile
 from app.errors import StorageFailed
 from app.runs.claims import ClaimedRun
-from app.runs.executor import RunExecutor
 from app.runs.lifecycle import RunRequest, Runs
-from app.runs.speculative_job import SpeculativeJob
 from app.storage import open_stored
 
 log = structlog.get_logger()
 
+STOP_POLL_SECONDS = 0.1
+
 
 class SpeculativeRun:
-    """One upload's. At the end of the block a detector that works ahead for nothing is let go."""
+    """The run of one upload, shared by the request that records it and by the detector that has begun with it.
 
-    def __init__(self, runs: Runs, executor: RunExecutor, wanted: RunRequest) -> None:
+    `give` hands it to an idle detector of the executor `owner`; it returns False if none is idle. At the end of the
+    block, which each side has, the other side stops waiting.
+    """
+
+    job: Job
+    """The work of the detector, once the run has begun."""
+    file: BinaryIO
+    """The open picture, which the detector closes."""
+
+    def __init__(self, runs: Runs, wanted: RunRequest, *, owner: str, give: Callable[["SpeculativeRun"], bool]) -> None:
         self._runs = runs
-        self._executor = executor
         self._wanted = wanted
-        self._speculative_job: SpeculativeJob | None = None
-        self._claimed: ClaimedRun | None = None
+        self._owner = owner
+        self._give = give
+        self._has_begun = False
         self._run_id = 0
+        self._lease: ClaimedRun | None = None
+        self._recorded: Future[ClaimedRun] = Future()
 
-    def begin(self, media: Media, file: Path) -> None:
-        """The whole of a new media is in that file: look at it, if it is a picture. A video's run takes far longer
-        than what could be saved."""
+    def begin(self, media: Media, path: Path) -> None:
+        """Let an idle detector begin with a picture that was received to `path`.
+
+        Videos are not begun, because their runs take far longer than what could be saved.
+        """
         if media.media_type != "Image":
             return
         try:
-            opened = os.fdopen(open_stored(file, media.size_bytes), "rb")
-        except StorageFailed as error:  # it can wait until it is recorded
+            self.file = os.fdopen(open_stored(path, media.size_bytes), "rb")
+        except StorageFailed as error:  # the run is queued instead
             log.warning("speculative_run_failed", media_id=media.id, reason=str(error))
             return
-        self._speculative_job = self._executor.begin_speculative(
-            opened, self._wanted.confidence, self._wanted.frame_interval
-        )
-        if self._speculative_job is None:
-            opened.close()
+        picture = OpenFile(self.file.fileno())
+        self.job = Job(picture, "Image", self._wanted.confidence, self._wanted.frame_interval)
+        self._has_begun = self._give(self)
+        if not self._has_begun:
+            self.file.close()
 
     def record(self, transaction: WriteTransaction, media: Media) -> None:
-        """Queue the run in the caller's transaction, or lease it where it has begun. May be called again, after a
-        transaction that failed."""
-        if self._speculative_job is None:
-            self._run_id, self._claimed = self._runs.add(transaction, media.id, self._wanted), None
+        """Lease the run in the caller's transaction if a detector has begun, else queue it.
+
+        It may be called again after a transaction that failed.
+        """
+        if self._has_begun:
+            self._run_id, self._lease = self._runs.add_speculative(transaction, media, self._wanted, self._owner)
         else:
-            self._run_id, self._claimed = self._runs.add_begun(transaction, media, self._wanted, self._executor.owner)
+            self._run_id, self._lease = self._runs.add(transaction, media.id, self._wanted), None
 
     def recorded(self) -> int:
-        """The transaction of the last `record` is committed: the run goes on. Returns its id."""
-        if (
-            self._claimed is not None
-            and self._speculative_job is not None
-            and not self._speculative_job.confirm(self._claimed)
-        ):
-            self._runs.hand_back(self._claimed, counted=False)
+        """Let the detector finish the run, because the transaction of `record` is committed. Returns the run's id."""
+        if self._lease is not None and self._recorded.set_running_or_notify_cancel():
+            self._recorded.set_result(self._lease)
+        elif self._lease is not None:  # the detector has stopped waiting
+            self._runs.requeue(self._lease, counted=False)
         return self._run_id
+
+    def wait_until_recorded(self, seconds: float, is_stopping: Callable[[], bool]) -> ClaimedRun | None:
+        """Wait for `recorded`, for the detector. Returns the leased run.
+
+        Returns None if the run was queued, if its transaction failed, after `seconds`, or if the executor stops.
+        """
+        until = time.monotonic() + seconds
+        while not self._recorded.done() and not is_stopping() and time.monotonic() < until:
+            with suppress(TimeoutError, CancelledError):
+                self._recorded.result(min(STOP_POLL_SECONDS, seconds))
+        return None if self._recorded.cancel() else self._recorded.result()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        if self._speculative_job is not None:
-            self._speculative_job.leave()
+    def __exit__(self, *_error: object) -> None:
+        self._recorded.cancel()  # without effect once it is recorded

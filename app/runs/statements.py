@@ -1,6 +1,6 @@
-"""The statements of a run's hot path, built once: SQLAlchemy spends more on building one than the database on it.
+"""The frequent statements about runs, built once: building one costs SQLAlchemy more than running it costs SQLite.
 
-Each takes its values as parameters. Nothing here begins or commits a transaction.
+The statements take their values as parameters. Nothing here begins or commits a transaction.
 """
 
 from collections.abc import Iterable
@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     Executable,
     Integer,
+    Select,
     Table,
     and_,
     bindparam,
@@ -32,48 +33,49 @@ _R = RUN.c
 
 _STATES: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in (RunState.QUEUED, RunState.RUNNING)]
 UNDER_WAY: ColumnElement[bool] = _R.state.in_(_STATES)
-"""Waiting or being worked on, in the words of the partial indexes: SQLite uses them for nothing else."""
+"""A run waits or is claimed, written as in the partial indexes; SQLite uses a partial index only for its own condition.
+"""
 
 RUN_LEASE = Lease(owner=_R.lease_owner, epoch=_R.lease_epoch, until=_R.lease_until)
-FIRST_TRY = 1
+FIRST_ATTEMPT = 1
 
-_OF_A_REQUEST = ("media_id", "user_id", "detector", "confidence", "frame_interval", "request_id")
+_REQUEST_COLUMNS = ("media_id", "user_id", "detector", "confidence", "frame_interval", "request_id")
 _NOTHING_DONE: dict[str, Any] = {"frames_done": 0, "boxes_done": 0, "packets_skipped": 0}
 
-NOT_PUT_OFF: dict[str, Any] = {"waiting_kind": null(), "waiting_for": null()}
-PUT_OFF: ColumnElement[bool] = _R.waiting_kind.is_not(None)
-"""In the words of the partial index of the runs that a fault of the house keeps."""
+NOT_BLOCKED: dict[str, Any] = {"waiting_kind": null(), "waiting_for": null()}
+BLOCKED: ColumnElement[bool] = _R.waiting_kind.is_not(None)
+"""A house fault blocks the run, written as in the partial index."""
 
 _ADD_DETECTIONS = insert(DETECTION)
 
 STATE = select(_R.state).where(_R.id == bindparam("run"))
-"""A run's. Parameter: run."""
+"""Selects a run's state. Parameter: run."""
 
 
 class RunStatements:
-    """`now` is the database's clock as an SQL expression."""
+    """The statements; `now` is the database's clock as an SQL expression."""
 
     def __init__(self, now: ColumnElement[float]) -> None:
         self.any_claimable = select(_R.id).where(claimable(now)).limit(1)
-        """A run to claim, if there is one."""
-        new = {name: bindparam(name, type_=_R[name].type) for name in _OF_A_REQUEST} | _NOTHING_DONE
+        """Selects the id of a run that may be claimed."""
+        new = {name: bindparam(name, type_=_R[name].type) for name in _REQUEST_COLUMNS} | _NOTHING_DONE
         self.queue: Executable = (
             insert(RUN).values(
-                new | {"state": RunState.QUEUED, "tries": 0, "lease_epoch": 0, "results_epoch": 0, "created_at": now}
+                new | {"state": RunState.QUEUED, "attempts": 0, "lease_epoch": 0, "results_epoch": 0, "created_at": now}
             )
         ).returning(_R.id)
-        """Adds a run that waits, and returns its id. Parameters: what was asked for."""
+        """Inserts a queued run and returns its id. Parameters: _REQUEST_COLUMNS."""
         leased = {
             "state": RunState.RUNNING,
-            "tries": FIRST_TRY,
+            "attempts": FIRST_ATTEMPT,
             "results_epoch": FIRST_EPOCH,
             **RUN_LEASE.claim(now, is_new=True),
             "created_at": now,
             "claimed_at": now,
             "started_at": now,
         }
-        self.begin: Executable = insert(RUN).values(new | leased).returning(_R.id)
-        """The same of a run that is leased. Parameters: what was asked for; owner; lease, in seconds."""
+        self.begin: Executable = insert(RUN).values(new | leased).returning(*RUN.c)
+        """Inserts a leased run and returns its row. Parameters: _REQUEST_COLUMNS; owner; lease, in seconds."""
         frames = _R.frames_done + bindparam("frames")
         self.finish: Executable = (
             update(RUN)
@@ -90,27 +92,38 @@ class RunStatements:
             )
             .returning(_R.finished_at - _R.started_at)
         )
-        """Ends a claimed run as done, and returns the seconds that it took, or no row where the lease was lost.
+        """Ends a claimed run as done and returns the seconds since its start; returns no row if the lease was lost.
 
-        Parameters: run and epoch, which fence it; frames and boxes, which were not counted before; skipped; warnings.
+        Parameters: run; epoch; frames and boxes, the numbers not counted before; skipped; warnings.
         """
 
 
 def claimable(now: ColumnElement[float]) -> ColumnElement[bool]:
-    """Does the run wait for a detector alone, or has its process died?"""
+    """Return the condition that a run may be claimed: it waits for a detector only, or its lease has expired."""
     waits = and_(_R.state == RunState.QUEUED, _R.waiting_kind.is_(None))
     return and_(UNDER_WAY, or_(waits, RUN_LEASE.has_run_out(now)))
 
 
+def usable_run(media_id: str, detector: str, confidence: float, frame_interval: float) -> Select[int]:
+    """Select the last run of a media item that is under way, or that is done with this detector and these options."""
+    is_equal = and_(
+        _R.state == RunState.DONE,
+        _R.detector == detector,
+        _R.confidence == confidence,
+        _R.frame_interval == frame_interval,
+    )
+    return select(_R.id).where(_R.media_id == media_id, or_(UNDER_WAY, is_equal)).order_by(_R.id.desc()).limit(1)
+
+
 def add_results(session: WriteTransaction, run_id: int, results: Iterable[FrameResult]) -> None:
-    """Keep what was found on frames of a run, in the caller's transaction."""
+    """Insert the results of a run's frames, in the caller's transaction."""
     rows = [row for result in results for row in _rows(run_id, result)]
     if rows:
         session.core.execute(_ADD_DETECTIONS, rows)
 
 
 def boxes_of(results: Iterable[FrameResult]) -> int:
-    """How many objects were found on these frames."""
+    """Return how many objects were found in these frames."""
     return sum(len(result.objects) for result in results)
 
 

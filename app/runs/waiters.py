@@ -1,4 +1,4 @@
-"""Waiting for a run to end: at once where this process ends it, by looking now and then where another does."""
+"""Waits for runs to end: notified if this process ends the run, by polling if another process does."""
 
 import threading
 import time
@@ -12,21 +12,23 @@ from app.database import Database, Queries
 from app.database.models import RunState
 from app.runs.statements import STATE
 
-LOOK_EVERY = 0.25
+POLL_SECONDS = 0.25
+"""Time between two polls."""
+
 ENDING_SECONDS = 5.0
-"""How long a process that is about to end still waits: a server gives it some half a minute for all that it does."""
+"""How long a process that is about to end still waits; the server gives it about half a minute for everything."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """One who waits, and what it was told."""
+    """A waiting caller; `notified` is set when this process stops working on the run."""
 
-    told: threading.Event = field(default_factory=threading.Event)
+    notified: threading.Event = field(default_factory=threading.Event)
     has_ended: bool = False
 
 
 class RunWaiters:
-    """Safe to use from several threads."""
+    """The callers of one process that wait for runs to end. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._queries = Queries(database)
@@ -34,14 +36,14 @@ class RunWaiters:
         self._waiting: dict[int, set[_Waiter]] = {}
 
     def notify(self, run_id: int, has_ended: bool) -> None:
-        """This process works on that run no more; whoever waits need not look where it says that it has ended."""
+        """Wake the callers that wait for a run, because this process stopped working on it or ended it."""
         with self._guard:
             for waiter in self._waiting.get(run_id, ()):
                 waiter.has_ended = has_ended
-                waiter.told.set()
+                waiter.notified.set()
 
     def wait(self, run_id: int, seconds: float, is_serving: Callable[[], bool] = lambda: True) -> bool:
-        """Return when the run has ended, or when the time is up (False): soon, once this process serves no longer."""
+        """Wait until the run has ended; return False after `seconds`, or soon after `is_serving()` turns False."""
         deadline, is_ending = time.monotonic() + seconds, False
         with self._waiter(run_id) as waiter:
             while not (waiter.has_ended or self._has_ended(run_id)):
@@ -50,8 +52,8 @@ class RunWaiters:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                waiter.told.wait(min(left, LOOK_EVERY))
-                waiter.told.clear()
+                waiter.notified.wait(min(left, POLL_SECONDS))
+                waiter.notified.clear()
         return True
 
     def _has_ended(self, run_id: int) -> bool:

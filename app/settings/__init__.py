@@ -1,7 +1,6 @@
-"""The service's settings: read once from the environment, checked whole, then passed down as one frozen value.
+"""The service's settings, read once from the environment, validated, and passed down as one frozen value.
 
-A wrong or missing setting raises SettingsError with one line that names it; secrets never appear in that line, nor in
-the repr of Settings.
+A wrong or missing setting raises SettingsError with one line that names it; no secret appears in it, or in a repr.
 """
 
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from app.settings.access import (
 )
 from app.settings.database import DatabaseSettings
 from app.settings.detector import (
-    AS_IT_IS,
+    DEFAULT_OPTIONS,
     MAX_LABEL_CHARACTERS,
     MIN_CONFIDENCE,
     DetectorOptions,
@@ -34,7 +33,7 @@ from app.settings.logs import LogSettings
 from app.settings.reader import Reader
 
 __all__ = [
-    "AS_IT_IS",
+    "DEFAULT_OPTIONS",
     "MAX_LABEL_CHARACTERS",
     "MIN_CONFIDENCE",
     "AnnotationsSettings",
@@ -52,16 +51,16 @@ __all__ = [
 GIB = 1 << 30
 MAX_DELIVERY_WORKERS = 256  # each is a thread and a connection to the annotations service
 MAX_DELIVERY_DEADLINE = 20.0  # a message is leased for 30 s, and no request starts that could outlast its lease
-HOUR = 3600.0  # in seconds; more is milliseconds
+HOUR = 3600.0  # the longest timeout in seconds; a larger number is meant as milliseconds
 YEAR_HOURS = 8766.0
-CENTURY = 36_525.0  # in days
-MANY = 1_000_000_000
-MAX_WORKERS = 1024  # each is a process with a model in memory; more is a slip of the keyboard
+CENTURY_DAYS = 36_525.0
+MAX_COUNT = 1_000_000_000
+MAX_WORKERS = 1024  # each is a process with a model in memory; a larger number is a typing error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(DetectorSettings):
-    """Every setting of contract §5. Sizes are in bytes, times in seconds, paths absolute."""
+    """All settings of the service. Sizes are in bytes, times in seconds unless named otherwise, paths absolute."""
 
     database: DatabaseSettings
     videos_dir: Path
@@ -81,20 +80,20 @@ class Settings(DetectorSettings):
     delivery_workers: int
     delivery_deadline: float
     outbox_retention_days: float
-    url_prefix: str  # where a proxy serves the service: empty, or as /detections
-    cors_origins: tuple[str, ...]  # as browsers write them: lower case, without a default port
-    worker_processors: Literal["one", "all"]  # those that the threads of one server process share
+    url_prefix: str  # the path below which a proxy serves the service, such as /detections; or empty
+    cors_origins: tuple[str, ...]  # lower case, without a default port
+    worker_processors: Literal["one", "all"]  # the processors that the threads of one server process use
     logs: LogSettings
-    shared_figures_dir: Path | None  # where the processes of one server share their figures; None: each has its own
+    shared_metrics_dir: Path | None  # where the processes of one server share their metrics; None: they do not
 
     @property
     def media_folders(self) -> dict[str, Path]:
-        """The folder of each media type."""
+        """The folder of each media type, by its name."""
         return {"Video": self.videos_dir, "Image": self.images_dir}
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
-        """Read and check every setting; raises SettingsError at the first that is wrong or missing."""
+        """Read and validate all settings. Raises SettingsError for the first one that is wrong or missing."""
         read = Reader(environ)
         tokens, database = token_settings(read), DatabaseSettings.read(read)
         return cls(
@@ -107,21 +106,23 @@ class Settings(DetectorSettings):
             max_upload_bytes=read.integer("MAX_UPLOAD_BYTES", 16 * GIB, minimum=1),
             upload_idle_timeout=read.number("UPLOAD_IDLE_TIMEOUT_SECONDS", 30, above=0, maximum=HOUR),
             upload_expiry=read.number("UPLOAD_EXPIRY_HOURS", 24, above=0, maximum=YEAR_HOURS) * HOUR,
-            unfinished_uploads_per_user=read.integer("UNFINISHED_UPLOADS_PER_USER", 100, minimum=1, maximum=MANY),
+            unfinished_uploads_per_user=read.integer("UNFINISHED_UPLOADS_PER_USER", 100, minimum=1, maximum=MAX_COUNT),
             sync_wait=read.number("SYNC_WAIT_SECONDS", 60, above=0, maximum=HOUR),
-            max_waiting_runs=read.integer("MAX_WAITING_RUNS", 100_000, minimum=1, maximum=MANY),
-            max_boxes_per_run=read.integer("MAX_BOXES_PER_RUN", 1_000_000, minimum=1, maximum=MANY),
-            detection_workers=read.integer("DETECTION_WORKERS", processors.granted(), minimum=1, maximum=MAX_WORKERS),
+            max_waiting_runs=read.integer("MAX_WAITING_RUNS", 100_000, minimum=1, maximum=MAX_COUNT),
+            max_boxes_per_run=read.integer("MAX_BOXES_PER_RUN", 1_000_000, minimum=1, maximum=MAX_COUNT),
+            detection_workers=read.integer(
+                "DETECTION_WORKERS", processors.available_count(), minimum=1, maximum=MAX_WORKERS
+            ),
             detection=read.either("DETECTION", "embedded", "off"),
             dispatcher=read.either("DISPATCHER", "embedded", "off"),
             delivery_workers=read.integer("DELIVERY_WORKERS", 8, minimum=1, maximum=MAX_DELIVERY_WORKERS),
             delivery_deadline=read.number("DELIVERY_DEADLINE_SECONDS", 10, above=0, maximum=MAX_DELIVERY_DEADLINE),
-            outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0, maximum=CENTURY),
+            outbox_retention_days=read.number("OUTBOX_RETENTION_DAYS", 7, above=0, maximum=CENTURY_DAYS),
             url_prefix=url_prefix(read),
             cors_origins=cors_origins(read),
             worker_processors=read.either("WORKER_PROCESSORS", "one", "all"),
             logs=LogSettings.from_env(environ),
-            shared_figures_dir=read.existing_folder("PROMETHEUS_MULTIPROC_DIR"),
+            shared_metrics_dir=read.existing_folder("PROMETHEUS_MULTIPROC_DIR"),
         )
 
 
@@ -134,5 +135,7 @@ def _media_folder(read: Reader, name: str, default: str, database: DatabaseSetti
 
 
 def server_processes(environ: Mapping[str, str] | None = None) -> int:
-    """How many server processes there are; raises SettingsError where WEB_CONCURRENCY is no number of them."""
-    return Reader(environ).integer("WEB_CONCURRENCY", processors.to_serve_with(), minimum=1, maximum=MAX_WORKERS)
+    """Return the number of server processes. Raises SettingsError if WEB_CONCURRENCY is not a number of processes."""
+    return Reader(environ).integer(
+        "WEB_CONCURRENCY", processors.default_server_processes(), minimum=1, maximum=MAX_WORKERS
+    )

@@ -1,4 +1,4 @@
-"""Who may call the service, at which path, and where it calls: tokens, origins, prefix, and the annotations service."""
+"""Settings of access: tokens and origins of callers, the URL prefix, and the annotations service."""
 
 import re
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ OWN_PATHS = frozenset(
         "uploads",
     }
 )
-"""The first segments of the service's own paths, those to come included."""
+"""The first segments of the service's paths, including planned ones."""
 
 _PEM = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]+)-----.*?-----END (?P=kind)-----", re.DOTALL)
 _PREFIX = re.compile(r"(/[A-Za-z0-9._-]+)+")
@@ -39,10 +39,10 @@ _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\]
 
 @dataclass(frozen=True, slots=True)
 class TokenSettings:
-    """How clients' tokens are checked. Exactly one of `secret`, `public_keys` and `jwks_url` is set.
+    """How clients' tokens are checked, by exactly one of `secret`, `public_keys` and `jwks_url`.
 
-    `previous_secret` is accepted as well, and signs nothing; so is every one of `public_keys`, which are PEMs.
-    `admin_claim` is a claim's name and the value among its values that makes a token an administrator's.
+    Tokens signed with `previous_secret` are accepted too. `public_keys` are PEM texts. `admin_claim` is the name of a
+    claim and the value in it that marks an administrator's token.
     """
 
     algorithm: str
@@ -57,14 +57,14 @@ class TokenSettings:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Those that tokens are checked with, the one of now first; none where the issuer publishes them."""
+        """The keys that tokens are checked with, the current one first; empty if the issuer publishes them."""
         return tuple(filter(None, (self.secret, self.previous_secret))) or self.public_keys
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotationsSettings:
-    """Where messages go. Without `url` they wait; without `token` one is minted for each send, which names `audience`
-    and `issuer`."""
+    """The annotations service. Without `url` messages wait; without `token` one with `audience` and `issuer` is minted
+    for each request."""
 
     url: str | None
     token: str | None = field(default=None, repr=False)
@@ -73,7 +73,7 @@ class AnnotationsSettings:
 
 
 def token_settings(read: Reader) -> TokenSettings:
-    """How clients' tokens are checked; raises SettingsError where that cannot be told, or is weak."""
+    """Read how clients' tokens are checked. Raises SettingsError if that is ambiguous, missing or weak."""
     secret, jwks_url = read.text("JWT_SECRET_KEY"), read.text("JWT_JWKS_URL")
     key_file = read.file_name("JWT_PUBLIC_KEY_FILE")
     if sum(source is not None for source in (secret, key_file, jwks_url)) != 1:
@@ -84,8 +84,8 @@ def token_settings(read: Reader) -> TokenSettings:
         raise SettingsError(f"JWT_ALGORITHM must be one of {', '.join(allowed)} with the key given, not {algorithm!r}.")
     previous = read.text("JWT_SECRET_KEY_PREVIOUS")
     if previous is not None and (secret is None or previous == secret):
-        reason = "there is no JWT_SECRET_KEY" if secret is None else "it is the same"
-        raise SettingsError(f"JWT_SECRET_KEY_PREVIOUS is the key before JWT_SECRET_KEY, but {reason}.")
+        reason = "JWT_SECRET_KEY is not set" if secret is None else "both are equal"
+        raise SettingsError(f"JWT_SECRET_KEY_PREVIOUS must be the key before JWT_SECRET_KEY, but {reason}.")
     for name, key in (("JWT_SECRET_KEY", secret), ("JWT_SECRET_KEY_PREVIOUS", previous)):
         if key and len(key.encode()) < MIN_SECRET_BYTES:
             raise SettingsError(f"{name} must have at least {MIN_SECRET_BYTES} bytes; it has {len(key.encode())}.")
@@ -103,7 +103,7 @@ def token_settings(read: Reader) -> TokenSettings:
 
 
 def _public_keys(path: str, algorithm: str) -> tuple[str, ...]:
-    """Every key of the file, each of which can check tokens of that algorithm."""
+    """Return all keys of a PEM file. Raises SettingsError unless each is a public key for the algorithm."""
     try:
         text = Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -118,7 +118,7 @@ def _public_keys(path: str, algorithm: str) -> tuple[str, ...]:
         try:
             get_algorithm_by_name(algorithm).prepare_key(one[0])
         except (InvalidKeyError, ValueError, TypeError) as error:
-            raise SettingsError(f"{which} is no public key for JWT_ALGORITHM={algorithm}.") from error
+            raise SettingsError(f"{which} is not a public key for JWT_ALGORITHM={algorithm}.") from error
     return tuple(one[0] for one in found)
 
 
@@ -126,30 +126,30 @@ def _admin_claim(read: Reader) -> tuple[str, str]:
     text = read.text("JWT_ADMIN_CLAIM", "roles=admin") or ""
     claim, _, value = (part.strip() for part in text.partition("="))
     if not claim or not value:
-        raise SettingsError(f"JWT_ADMIN_CLAIM must be a claim and a value, as roles=admin is, not {text!r}.")
+        raise SettingsError(f"JWT_ADMIN_CLAIM must be a claim and a value, such as roles=admin, not {text!r}.")
     return claim, value
 
 
 def cors_origins(read: Reader) -> tuple[str, ...]:
-    """Whose pages may call the API, as browsers write origins: lower case, without a default port."""
+    """Read the origins whose pages may call the API, as browsers send them: in lower case, without a default port."""
     listed = (part.strip() for part in (read.text("CORS_ORIGINS") or "").split(","))
     return tuple(dict.fromkeys(_origin(part) for part in listed if part))
 
 
 def _origin(text: str) -> str:
-    """The origin as browsers write it."""
+    """Return an origin as browsers send it."""
     found = _ORIGIN.fullmatch(text.lower())
     port = found["port"] if found else None
     if found is None or (port and not 0 < int(port) < 65536):
         raise SettingsError(
-            f"CORS_ORIGINS must be origins such as https://suite.example:8443, with commas between, not {text!r}."
+            f"CORS_ORIGINS must be origins such as https://suite.example:8443, separated by commas, not {text!r}."
         )
     is_default = port is None or int(port) == _DEFAULT_PORTS[found["scheme"]]
     return f"{found['scheme']}://{found['host']}" + ("" if is_default else f":{int(port or 0)}")
 
 
 def url_prefix(read: Reader) -> str:
-    """The path below which a proxy serves the service, as `/detections`; empty where it has a host of its own."""
+    """Read the path below which a proxy serves the service, such as /detections; empty without one."""
     text = (read.text("URL_PREFIX") or "").rstrip("/")
     if not text:
         return ""
@@ -158,16 +158,16 @@ def url_prefix(read: Reader) -> str:
         raise SettingsError(
             f"URL_PREFIX must be a path such as /detections, of letters, digits, -, . and _, not {text!r}."
         )
-    if segments[0] in OWN_PATHS:  # a path that a proxy has stripped could not be told from one that it has passed on
-        raise SettingsError(f"URL_PREFIX must not begin with /{segments[0]}, which is a path of the service's own.")
+    if segments[0] in OWN_PATHS:  # it would be ambiguous whether a proxy has stripped the prefix
+        raise SettingsError(f"URL_PREFIX must not begin with /{segments[0]}, which is a path of the service itself.")
     return text
 
 
 def annotations_settings(read: Reader, tokens: TokenSettings) -> AnnotationsSettings:
-    """Where messages go; raises SettingsError where no token could be sent with them."""
+    """Read the annotations service's settings. Raises SettingsError if its requests would have no token."""
     url, token = read.web_address("ANNOTATIONS_URL"), read.text("ANNOTATIONS_TOKEN")
     if url and ("?" in url or "#" in url):
-        raise SettingsError("ANNOTATIONS_URL must end with its path; the service's own paths are put behind it.")
+        raise SettingsError("ANNOTATIONS_URL must not have a query or a fragment; request paths are appended to it.")
     if url and not token and tokens.secret is None:
         raise SettingsError(
             "ANNOTATIONS_TOKEN is needed: without JWT_SECRET_KEY no token can be minted for ANNOTATIONS_URL."

@@ -1,4 +1,4 @@
-"""Where the database is, and what stands before it."""
+"""Settings of the database and of a pooler before it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +17,12 @@ EXAMPLE = "sqlite:///var/detections.db"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseSettings:
-    """`pooler` is "transaction" where `url` leads to one that gives each transaction another session of the server;
-    `listen_url` then leads to the server itself, for a connection that hears notifications. `was_relative` says that a
-    path in `url`, which is absolute here, was given from the folder in which the process was started."""
+    """The database's URL and pooler.
+
+    `pooler` is "transaction" if `url` leads to a pooler that gives each transaction another session of the server;
+    `listen_url` then leads to the server itself, for notifications. `was_relative` says that the path in `url`, which
+    is absolute here, was relative to the folder in which the process was started.
+    """
 
     url: str = field(repr=False)  # may carry a password
     pooler: Literal["none", "transaction"] = "none"
@@ -28,18 +31,18 @@ class DatabaseSettings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """These settings alone, for migrations, which need no other. Raises SettingsError."""
+        """Read these settings only, for migrations. Raises SettingsError."""
         return cls.read(Reader(environ))
 
     @property
     def file(self) -> Path | None:
-        """The absolute path of an SQLite database; None where it is another one."""
+        """The absolute path of an SQLite database; None for another one."""
         parsed = make_url(self.url)
         return Path(parsed.database).absolute() if parsed.drivername == "sqlite" and parsed.database else None
 
     @classmethod
     def read(cls, read: Reader) -> Self:
-        """Read and check them; raises SettingsError."""
+        """Read and validate the settings. Raises SettingsError."""
         url = read.text("DATABASE_URL", EXAMPLE) or ""
         parsed = _parsed("DATABASE_URL", url, EXAMPLE)
         driver = parsed.drivername
@@ -60,23 +63,23 @@ def _check_query(url: str) -> None:
     _, mark, query = url.partition("?")
     if mark:
         raise SettingsError(
-            f"DATABASE_URL has {query!r} behind a question mark, where parameters stand, and SQLite takes none here: "
-            "remove it, or write %3F for a question mark that is part of the path."
+            f"DATABASE_URL has the parameters {query!r}, but for SQLite it may have none: remove them, or write %3F "
+            "for a question mark in the path."
         )
 
 
 def _with_whole_path(url: URL) -> str:
-    """The URL with an absolute path: a relative one starts at the folder in which the process was started."""
+    """Return the URL with an absolute path, relative to the current folder if it was not."""
     path = url.database or ""
     if url.host is not None:
         raise SettingsError(
-            f"DATABASE_URL begins with sqlite:// and the name {url.host!r}: write three slashes before a relative path "
-            "and four before an absolute one, as sqlite:////var/lib/detections/detections.db."
+            f"DATABASE_URL begins with sqlite:// and the host {url.host!r}: write three slashes before a relative path "
+            "and four before an absolute one, such as sqlite:////var/lib/detections/detections.db."
         )
     if path in ("", ":memory:") or path.startswith("file:"):
         raise SettingsError(
-            f"DATABASE_URL must name a file on a disk, as {EXAMPLE} does, not {path or 'nothing'!r}: a database in "
-            "memory is lost with its process, and file: is not understood here."
+            f"DATABASE_URL must name a file on a disk, such as {EXAMPLE}, not {path or 'nothing'!r}: a database in "
+            "memory is lost with its process, and file: paths are not supported."
         )
     return url.set(database=str(Path(path).absolute())).render_as_string(hide_password=False)
 
@@ -84,7 +87,7 @@ def _with_whole_path(url: URL) -> str:
 def _pooler(read: Reader, driver: str) -> Literal["none", "transaction"]:
     pooler: Literal["none", "transaction"] = read.either("DATABASE_POOLER", "none", "transaction")
     if pooler != "none" and driver != POSTGRES:
-        raise SettingsError(f"DATABASE_POOLER is for PostgreSQL; DATABASE_URL begins with {driver}://.")
+        raise SettingsError(f"DATABASE_POOLER is only for PostgreSQL, but DATABASE_URL begins with {driver}://.")
     return pooler
 
 
@@ -95,7 +98,7 @@ def _listen_url(read: Reader, driver: str) -> str | None:
     parsed = _parsed("DATABASE_LISTEN_URL", url, f"{POSTGRES}://host/detections")
     if driver != POSTGRES or parsed.drivername != POSTGRES:
         raise SettingsError(
-            f"DATABASE_LISTEN_URL is for PostgreSQL: it and DATABASE_URL must begin with {POSTGRES}://."
+            f"DATABASE_LISTEN_URL is only for PostgreSQL: it and DATABASE_URL must begin with {POSTGRES}://."
         )
     return url
 

@@ -1,4 +1,4 @@
-"""What a detection needs, with or without the service around it."""
+"""Settings of the detector, for the service and for `flask detect file`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from app.settings.reader import Reader
 
 MIN_TILE = 64
 MIN_CONFIDENCE = 0.01
-"""Below it everything is found everywhere: a minute of video would give some hundred thousand boxes."""
+"""The lowest threshold; below it a minute of video would give some hundred thousand boxes."""
 MAX_PIXELS = 1 << 40
 MAX_LABEL_CHARACTERS = 255
 
 Provider = Literal["cpu", "cuda"]
 SandboxMode = Literal["auto", "required", "off"]
 
-_DETECTOR_VARIABLES = {"OPENBLAS_NUM_THREADS": "1"}  # a process with several threads cannot shut itself in
+_DETECTOR_VARIABLES = {"OPENBLAS_NUM_THREADS": "1"}  # a process with several threads cannot enter the sandbox
 _PASSED_ON: Mapping[Provider, tuple[str, ...]] = {
     "cpu": ("LD_LIBRARY_PATH",),
     "cuda": ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"),
@@ -26,8 +26,11 @@ _PASSED_ON: Mapping[Provider, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class DetectorOptions:
-    """How a model is used. `labels` None: the model's own names; `tile`, in pixels, None: no tiling. `sandbox`: what
-    its process gives up; "auto" is what the kernel lets it."""
+    """How a model is used.
+
+    `labels` replaces the model's own class names; `tile` is the size of tiles in pixels, None without tiling; `sandbox`
+    is "required", "off", or "auto" for what the kernel supports.
+    """
 
     labels: tuple[str, ...] | None = None
     tile: int | None = None
@@ -35,13 +38,13 @@ class DetectorOptions:
     sandbox: SandboxMode = "auto"
 
 
-AS_IT_IS = DetectorOptions()
-"""A model with its own labels, looking at whole pictures."""
+DEFAULT_OPTIONS = DetectorOptions()
+"""The model's own labels, without tiling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorSettings:
-    """What a detection needs, with or without the service around it."""
+    """The settings that every detection needs."""
 
     detector_model: Path | None  # None: the built-in one
     detector_options: DetectorOptions
@@ -51,12 +54,12 @@ class DetectorSettings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "DetectorSettings":
-        """Read and check these settings alone; raises SettingsError at the first that is wrong."""
+        """Read and validate these settings only. Raises SettingsError for the first one that is wrong."""
         return DetectorSettings(**detector_values(Reader(environ)))
 
 
 def detector_values(read: Reader) -> dict[str, Any]:
-    """The values of DetectorSettings by name."""
+    """Return the values of DetectorSettings by name."""
     return {
         "detector_model": read.existing_file("DETECTOR_MODEL"),
         "detector_options": DetectorOptions(
@@ -72,15 +75,14 @@ def detector_values(read: Reader) -> dict[str, Any]:
 
 
 def detector_environment(options: DetectorOptions, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The whole environment of a detector process: where its libraries are and which card it has, and nothing that is
-    a secret of the service."""
+    """Return the environment of a detector process: library paths and GPU, and none of the service's secrets."""
     read = Reader(environ)
     passed_on = {name: value for name in _PASSED_ON[options.provider] if (value := read.text(name)) is not None}
     return _DETECTOR_VARIABLES | passed_on
 
 
 def _labels(read: Reader) -> tuple[str, ...] | None:
-    """Names separated by commas, or, where the text holds a slash, the path of a file with a name on each line."""
+    """Read names separated by commas, or, if the text has a slash, the path of a file with a name on each line."""
     text = read.text("DETECTOR_LABELS")
     if text is None:
         return None

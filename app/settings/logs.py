@@ -1,4 +1,4 @@
-"""How much is logged, and in which form."""
+"""Settings of logs: their level and format."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ Format = Literal["json", "text"]
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """The least level that is logged, and whether a line is a JSON object or words for people."""
+    """The lowest level that is logged, and whether a line is JSON or text."""
 
     level: Level = "info"
     format: Format = "json"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "LogSettings":
-        """Read and check both settings; raises SettingsError where one is wrong."""
+        """Read and validate both settings. Raises SettingsError if one is wrong."""
         read = Reader(environ)
         return cls(
             level=read.one_of("LOG_LEVEL", "info", "debug", "warning", "error"),

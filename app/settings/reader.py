@@ -1,6 +1,6 @@
-"""Typed access to the environment, which nothing else reads.
+"""Typed access to environment variables; nothing else reads the environment.
 
-Whatever is wrong raises SettingsError with one line that names the variable; secrets never appear in it.
+A wrong value raises SettingsError with one line that names the variable and shows no secret.
 """
 
 import math
@@ -19,28 +19,27 @@ _QUOTES = ('"', "'")
 
 
 class Reader:
-    """Gives settings by their variables. An empty one counts as unset; what is unset and has no default is None."""
+    """Reads variables. An empty variable counts as unset; an unset one without a default is None."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
 
     def text(self, name: str, default: str | None = None) -> str | None:
-        """As it is, without the spaces around it. One in quotes is refused: `--env-file` leaves those that a shell
-        would take away."""
+        """Return a text without surrounding spaces; refuse one in quotes, which `--env-file` does not remove."""
         text = self._environ.get(name, "").strip()
         if text[:1] in _QUOTES or text[-1:] in _QUOTES:
-            raise SettingsError(f"{name} must not begin or end with a quotation mark; nothing takes it away here.")
+            raise SettingsError(f"{name} must not begin or end with a quotation mark; no shell removes it here.")
         return text or default
 
     def file_name(self, name: str) -> str | None:
-        """A path as it is. One that a shell would have had to expand is refused."""
+        """Return a path; refuse one that a shell would have to expand."""
         text = self.text(name)
         if text and text[0] in "~$":
-            raise SettingsError(f"{name} must be a path as it is, not {text!r}: no shell expands {text[0]} here.")
+            raise SettingsError(f"{name} must be a literal path, not {text!r}: no shell expands {text[0]} here.")
         return text
 
     def folder(self, name: str, default: str) -> Path:
-        """The absolute path of a folder that may be made later; neither a file nor the root."""
+        """Return the absolute path of a folder, which may not exist yet; refuse a file and the root."""
         path = Path(self.file_name(name) or default).absolute()
         if path.resolve() == Path("/"):
             raise SettingsError(f"{name} must be a folder of its own, not {str(path)!r}.")
@@ -49,7 +48,7 @@ class Reader:
         return path
 
     def integer(self, name: str, default: int, *, minimum: int, maximum: int = 1 << 62) -> int:
-        """A whole number in [minimum, maximum]."""
+        """Return a whole number in [minimum, maximum]."""
         value = self._parsed(name, default, int, "a whole number")
         if value < minimum:
             raise SettingsError(f"{name} must be at least {minimum}, not {value}.")
@@ -60,7 +59,7 @@ class Reader:
     def number(
         self, name: str, default: float, *, above: float = -math.inf, least: float = -math.inf, maximum: float = 1e9
     ) -> float:
-        """A number in (above, maximum], or in [least, maximum]."""
+        """Return a number in (above, maximum], or in [least, maximum]."""
         value = self._parsed(name, default, float, "a number")
         if not (above < value <= maximum and value >= least):
             bound = f"at least {least:g}" if above == -math.inf else f"more than {above:g}"
@@ -68,11 +67,11 @@ class Reader:
         return value
 
     def either(self, name: str, default: Word, other: Word) -> Word:
-        """One of two words."""
+        """Return one of two words."""
         return self.one_of(name, default, other)
 
     def one_of(self, name: str, default: Word, *others: Word) -> Word:
-        """One of several words."""
+        """Return one of several words."""
         value = self.text(name, default)
         for word in (default, *others):
             if value == word:
@@ -81,7 +80,7 @@ class Reader:
         raise SettingsError(f"{name} must be {words} or {others[-1]}, not {value!r}.")
 
     def existing_file(self, name: str) -> Path | None:
-        """The absolute path of a file that is not empty."""
+        """Return the absolute path of an existing file that is not empty."""
         text = self.file_name(name)
         if text is None:
             return None
@@ -93,7 +92,7 @@ class Reader:
         return path
 
     def existing_folder(self, name: str) -> Path | None:
-        """The absolute path of a folder."""
+        """Return the absolute path of an existing folder."""
         text = self.file_name(name)
         if text is None:
             return None
@@ -103,11 +102,11 @@ class Reader:
         return path
 
     def web_address(self, name: str) -> str | None:
-        """An http or https address, without a user or a password."""
+        """Return an http or https address without user and password."""
         value = self.text(name)
         if value is None:
             return None
-        if "@" in value:  # a password would show in logs, and would replace the token in the Authorization header
+        if "@" in value:  # a password would appear in logs and replace the token in the Authorization header
             raise SettingsError(f"{name} must not carry a user or a password.")
         if not _is_web_address(value):
             raise SettingsError(f"{name} must be an http:// or https:// address with a host, not {value!r}.")

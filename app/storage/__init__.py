@@ -1,10 +1,10 @@
-"""Files of media on disk: how they come in, how they are published, and what crashes leave of them."""
+"""Stored media files: receiving, publishing, and the orphans that crashes leave."""
 
 from app.storage.files import (
     COMPARE_BYTES,
     INCOMING,
-    is_taken,
     make_folder,
+    name_exists,
     open_regular,
     open_stored,
     remove_if_same,
@@ -22,10 +22,10 @@ __all__ = [
     "Incoming",
     "Orphan",
     "Storage",
-    "is_taken",
     "lock_orphan",
     "lock_until",
     "make_folder",
+    "name_exists",
     "open_regular",
     "open_stored",
     "remove_if_same",

@@ -1,8 +1,8 @@
-"""File systems: which one a path lies on, and whether a folder's can do what publishing a file needs.
+"""Tells which file system a path lies on, and whether it supports what publishing a file needs.
 
-That is tried, because its name tells too little: a share's server decides, and so do mount options. RENAME_NOREPLACE is
-not taken for hard links where these are missing. A renamed file has one name, so nothing would prove an orphan after a
-crash, and file systems without links seldom have the lasting inode numbers by which the proof is compared.
+Support is tested, because a file system's name says too little: a share's server and mount options decide. rename()
+with RENAME_NOREPLACE is not used in place of hard links: a renamed file has one name, so nothing would prove the origin
+of an orphan after a crash, and file systems without links rarely have the stable inode numbers that the proof compares.
 """
 
 import errno
@@ -16,9 +16,9 @@ from pathlib import Path
 MOUNTS = Path("/proc/self/mountinfo")
 NETWORK = {"9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs", "virtiofs"}
 
-TRIAL_PREFIX = ".trial-"
+PROBE_PREFIX = ".trial-"
 _NAME_BYTES = 200
-_CANNOT = {
+_UNSUPPORTED = {
     errno.EBADF,
     errno.EINVAL,
     errno.EMLINK,
@@ -29,48 +29,47 @@ _CANNOT = {
     errno.EPERM,
     errno.EXDEV,
 }
-"""How a file system says that it cannot do something, as against that it could not this time."""
+"""Error numbers that mean that an operation is not supported, as opposed to having failed once."""
 
 
-class _Missing(Exception):
-    """The file system cannot do what the text says."""
+class _NotSupported(Exception):
+    """The file system does not support what the text names."""
 
 
 def kind_of(path: Path) -> str | None:
-    """Return the type of the file system that a file or folder lies on, as `mount` names it; None where the system does
-    not tell."""
+    """Return the type of the file system of a path, as `mount` names it; None if the system does not tell."""
     with suppress(OSError):
         device = path.stat().st_dev
-        wanted = f"{os.major(device)}:{os.minor(device)}"
+        device_number = f"{os.major(device)}:{os.minor(device)}"
         for line in MOUNTS.read_text(errors="replace").splitlines():
             mount, _, source = line.partition(" - ")
-            if mount.split()[2] == wanted:
+            if mount.split()[2] == device_number:
                 return source.split()[0]
     return None
 
 
 def network_kind_of(path: Path) -> str | None:
-    """Return the type of the file system if others, on a network or in user space, serve it; None where none does."""
+    """Return the type of the file system if it is a network or FUSE file system, else None."""
     kind = kind_of(path)
     return kind if kind and (kind in NETWORK or kind.startswith("fuse")) else None
 
 
-def is_inability(error: BaseException | None) -> bool:
-    """Tell whether an error says that the file system cannot do something, ever."""
-    return isinstance(error, OSError) and error.errno in _CANNOT
+def is_unsupported(error: BaseException | None) -> bool:
+    """Return whether an error means that the file system does not support an operation."""
+    return isinstance(error, OSError) and error.errno in _UNSUPPORTED
 
 
 def missing_for_publishing(folder: Path, incoming: Path) -> str | None:
-    """Publish a small file from `incoming` into `folder` and take it back; return what their file system cannot do.
+    """Publish a small file from `incoming` into `folder` and remove it. Return what is not supported, or None.
 
-    What a crash leaves of it is one file with the same name in both, which begins with TRIAL_PREFIX. Raises OSError
-    where the disk refuses for another reason: it is full, broken, or may not be written to.
+    A crash leaves at most one file under the same name in both, starting with PROBE_PREFIX. Raises OSError for other
+    errors of the disk: it is full, broken or read-only.
     """
     try:
         _publish(folder, incoming)
-    except _Missing as missing:
+    except _NotSupported as error:
         kind = kind_of(folder)
-        return f"its file system{f' ({kind})' if kind else ''} has no {missing}"
+        return f"its file system{f' ({kind})' if kind else ''} has no {error}"
     return None
 
 
@@ -78,13 +77,13 @@ def _publish(folder: Path, incoming: Path) -> None:
     first, fd = _create_locked(incoming)
     final = folder / first.name
     try:
-        os.write(fd, b"a trial of this folder")
-        with _needed("fsync of files", "fsync"):
+        os.write(fd, b"a test of this folder")
+        with _require("fsync of files", "fsync"):
             os.fsync(fd)
-        with _needed("hard links", "link"):
+        with _require("hard links", "link"):
             os.link(first, final)
         _check_names(first, final)
-        with _needed("fsync of folders", "fsync"):
+        with _require("fsync of folders", "fsync"):
             _sync(folder)
     finally:
         final.unlink(missing_ok=True)
@@ -94,11 +93,11 @@ def _publish(folder: Path, incoming: Path) -> None:
 
 def _create_locked(incoming: Path) -> tuple[Path, int]:
     while True:
-        path = incoming / f"{TRIAL_PREFIX}{secrets.token_hex(16)}-".ljust(_NAME_BYTES, "x")
-        with _needed(f"names of {_NAME_BYTES} bytes", "open", {errno.ENAMETOOLONG}):
+        path = incoming / f"{PROBE_PREFIX}{secrets.token_hex(16)}-".ljust(_NAME_BYTES, "x")
+        with _require(f"names of {_NAME_BYTES} bytes", "open", {errno.ENAMETOOLONG}):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:
-            with _needed("locks", "flock"):
+            with _require("locks", "flock"):
                 fcntl.flock(fd, fcntl.LOCK_EX)
         except BaseException:
             path.unlink()
@@ -106,20 +105,20 @@ def _create_locked(incoming: Path) -> tuple[Path, int]:
             raise
         if path.exists():
             return path, fd
-        os.close(fd)  # a sweep took it for a leftover between the two calls
+        os.close(fd)  # a sweep removed it between the two calls
 
 
 def _check_names(first: Path, final: Path) -> None:
-    """Raise where two names of a file do not do for it what they promise."""
-    ours, theirs = first.stat(), final.stat()
-    if not os.path.samestat(ours, theirs) or ours.st_nlink < 2:
-        raise _Missing("hard links that tell that they are names of one file")
+    """Raise _NotSupported unless hard links and locks behave as publishing needs."""
+    first_status, final_status = first.stat(), final.stat()
+    if not os.path.samestat(first_status, final_status) or first_status.st_nlink < 2:
+        raise _NotSupported("hard links with a common inode number and link count")
     try:
         os.link(first, final)
     except FileExistsError:
         pass
     else:
-        raise _Missing("hard links that leave alone what has the name already")
+        raise _NotSupported("hard links that keep an existing file")
     other = os.open(final, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,7 +126,7 @@ def _check_names(first: Path, final: Path) -> None:
         return
     finally:
         os.close(other)
-    raise _Missing("locks that keep others out (flock)")
+    raise _NotSupported("exclusive locks (flock)")
 
 
 def _sync(folder: Path) -> None:
@@ -139,10 +138,10 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def _needed(what: str, call: str, refusals: Collection[int] = _CANNOT) -> Iterator[None]:
+def _require(what: str, call: str, error_numbers: Collection[int] = _UNSUPPORTED) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in refusals:
-            raise _Missing(f"{what} ({call}: {error.strerror})") from error
+        if error.errno in error_numbers:
+            raise _NotSupported(f"{what} ({call}: {error.strerror})") from error
         raise

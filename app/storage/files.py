@@ -1,4 +1,4 @@
-"""Files and folders by their names: opened without following links, compared byte by byte, synced, removed."""
+"""File operations: opening without following links, byte-by-byte comparison, syncing, removal."""
 
 import errno
 import os
@@ -10,31 +10,31 @@ from app.process.private_files import make_private
 from app.storage.os_errors import translate_os_errors
 
 INCOMING = ".incoming"
-"""The folder, beside published files, for files on their way in."""
+"""The folder beside the published files for uploads under way."""
 
 COMPARE_BYTES = 1 << 20
 
 
 def make_folder(folder: Path) -> None:
-    """Make a media folder where it is missing; raises StorageFailed where that cannot be done.
+    """Create a media folder if it is missing. Raises StorageFailed.
 
-    Nobody but its owner may enter the folder for files on their way in.
+    Only the owner may enter its `.incoming/`.
     """
     with translate_os_errors(folder):
         (folder / INCOMING).mkdir(mode=0o700, parents=True, exist_ok=True)
         make_private(folder / INCOMING)
 
 
-def is_taken(path: Path) -> bool:
-    """Is there anything of that name?"""
+def name_exists(path: Path) -> bool:
+    """Return whether anything exists under that name, including a dangling link."""
     return os.path.lexists(path)
 
 
 def open_stored(path: Path, size: int) -> int:
-    """Open a published file to read it, as its row knows it; the descriptor is the caller's to close.
+    """Open a published file of `size` bytes for reading. The caller closes the descriptor.
 
-    Neither follows a link nor waits, whatever somebody has put in its place. Raises StorageFailed where that is no
-    regular file of `size` bytes, or where it cannot be opened.
+    It neither follows a link nor blocks. Raises StorageFailed if it is not a regular file of that size or cannot be
+    opened.
     """
     fd = open_regular(path)
     found = os.fstat(fd).st_size
@@ -45,10 +45,9 @@ def open_stored(path: Path, size: int) -> int:
 
 
 def open_regular(path: Path, access: int = os.O_RDONLY) -> int:
-    """Open a file in one of our folders, to read it unless `access` says otherwise, without following a link and
-    without waiting.
+    """Open a regular file, for reading unless `access` says otherwise, without following links or blocking.
 
-    Raises StorageFailed where it is no regular file or cannot be opened; `__cause__` is the system's word for it.
+    Raises StorageFailed if it is not a regular file or cannot be opened; `__cause__` is the OSError, if any.
     """
     try:
         fd = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -57,21 +56,21 @@ def open_regular(path: Path, access: int = os.O_RDONLY) -> int:
         raise StorageFailed(f"The stored file {path.name} {reason}.") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise StorageFailed(f"The stored file {path.name} is no regular file.")
+        raise StorageFailed(f"The stored file {path.name} is not a regular file.")
     return fd
 
 
 def same_content(fd: int, other: int) -> bool:
-    """Compare two open files byte by byte, from start to end, and leave their positions alone. Raises OSError."""
+    """Compare two open files byte by byte without moving their positions. Raises OSError."""
     size = os.fstat(fd).st_size
     if size != os.fstat(other).st_size:
         return False
-    ours, theirs = bytearray(COMPARE_BYTES), bytearray(COMPARE_BYTES)
+    buffer, other_buffer = bytearray(COMPARE_BYTES), bytearray(COMPARE_BYTES)
     offset = 0
     while offset < size:
-        count = os.preadv(fd, [ours], offset)
-        wanted = memoryview(theirs)[:count]
-        if count == 0 or os.preadv(other, [wanted], offset) != count or memoryview(ours)[:count] != wanted:
+        count = os.preadv(fd, [buffer], offset)
+        expected = memoryview(other_buffer)[:count]
+        if count == 0 or os.preadv(other, [expected], offset) != count or memoryview(buffer)[:count] != expected:
             return False
         offset += count
     return True
@@ -88,16 +87,16 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_if_same(path: Path, fd: int) -> None:
-    """Remove a name, but only if it is one of the open file's."""
+    """Remove the name if it refers to the open file."""
     with translate_os_errors(path):
         if is_same_file(path, os.fstat(fd)):
             path.unlink(missing_ok=True)
 
 
-def is_same_file(path: Path, mine: os.stat_result) -> bool:
-    """Is `path` a name of the file that was looked at?"""
+def is_same_file(path: Path, status: os.stat_result) -> bool:
+    """Return whether `path` is a name of the file with that status."""
     try:
-        there = path.stat(follow_symlinks=False)
+        found = path.stat(follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+    return (found.st_dev, found.st_ino) == (status.st_dev, status.st_ino)

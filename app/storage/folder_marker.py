@@ -1,9 +1,9 @@
 """The marker of a media folder: which database its files belong to, and how far that database has come.
 
-It lies in a folder of its own, `.detections`, beside `.incoming`: neither belongs into a copy of the files. It is
-replaced as a whole under a lock, so that no reader finds half of one and of several writers the highest wins. A marker
-is made by `place` alone: `advance` writes to a folder that has the right one, and so never to a disk that happens to be
-mounted in its place. Nothing here knows of the database.
+It lies in `.detections`, beside `.incoming`; neither belongs in a copy of the files. It is replaced as a whole under a
+lock, so that no reader sees half of it and the highest of several writers wins. Only `place` creates a marker:
+`advance` updates an existing one of the same database, and so never writes to a wrong disk. Nothing here knows of the
+database.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ MAX_BYTES = 4096
 
 
 class Reached(NamedTuple):
-    """How far a database's history has come: the later one is the greater one."""
+    """How far a database's history has come. The later state compares greater."""
 
     epoch: int
     counter: int
@@ -33,23 +33,23 @@ class Reached(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """`instance` is the id of the database."""
+    """The content of a marker; `instance` is the database's id."""
 
     instance: str
     reached: Reached
 
 
 def path_of(folder: Path) -> Path:
-    """Where a media folder's marker is."""
+    """Return the path of a media folder's marker."""
     return folder / FOLDER / FILE
 
 
 def read(folder: Path) -> Marker | None:
-    """The marker of a media folder; None where there is none. Raises StorageFailed where it cannot be read."""
+    """Return the marker of a media folder, or None if there is none. Raises StorageFailed if it cannot be read."""
     path = path_of(folder)
     try:
         with path.open("rb") as file:
-            return _parsed(file.read(MAX_BYTES))
+            return _parse(file.read(MAX_BYTES))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -59,7 +59,7 @@ def read(folder: Path) -> Marker | None:
 
 
 def read_if_possible(folder: Path) -> Marker | None:
-    """The same; None also where there is one that cannot be read."""
+    """Return the marker of a media folder, or None if there is none or it cannot be read."""
     try:
         return read(folder)
     except StorageFailed:
@@ -67,46 +67,46 @@ def read_if_possible(folder: Path) -> Marker | None:
 
 
 def place(folder: Path, marker: Marker) -> None:
-    """Make the folder this database's, whatever marker it had; a marker of the same database is never lowered.
+    """Mark the folder as this database's, whatever marker it had. A marker of the same database is never lowered.
 
-    Raises StorageFailed, or Unavailable for a lock that another process keeps.
+    Raises StorageFailed, or Unavailable if another process keeps the lock.
     """
     try:
         (folder / FOLDER).mkdir(exist_ok=True)
         with _locked(folder):
-            there = read_if_possible(folder)
-            if there is None or there.instance != marker.instance or there.reached < marker.reached:
+            current = read_if_possible(folder)
+            if current is None or current.instance != marker.instance or current.reached < marker.reached:
                 _write(folder, marker)
     except OSError as error:
-        raise _failed(folder, error) from error
+        raise _write_error(folder, error) from error
 
 
 def advance(folder: Path, marker: Marker) -> bool:
-    """Raise what the marker says, if it is of the same database; False where it is not, or is not there.
+    """Raise the marker if it is of the same database. Return False if it is not or does not exist.
 
-    Raises as `place` does.
+    Raises StorageFailed, or Unavailable if another process keeps the lock.
     """
     try:
         with _locked(folder):
-            there = read(folder)
-            if there is None or there.instance != marker.instance:
+            current = read(folder)
+            if current is None or current.instance != marker.instance:
                 return False
-            if there.reached < marker.reached:
+            if current.reached < marker.reached:
                 _write(folder, marker)
             return True
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise _failed(folder, error) from error
+        raise _write_error(folder, error) from error
 
 
-def _parsed(content: bytes) -> Marker:
+def _parse(content: bytes) -> Marker:
     document: dict[str, Any] = json.loads(content)
     return Marker(str(document["instance"]), Reached(int(document["epoch"]), int(document["counter"])))
 
 
 def _write(folder: Path, marker: Marker) -> None:
-    """The old content or the new one is there after a crash, never an empty file."""
+    """Replace the marker atomically and durably."""
     new = folder / FOLDER / NEW
     document = {"instance": marker.instance, **marker.reached._asdict()}
     with new.open("wb") as file:
@@ -121,7 +121,7 @@ def _locked(folder: Path) -> Iterator[None]:
     fd = os.open(folder / FOLDER / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         deadline = time.monotonic() + LOCK_SECONDS
-        while not _taken(fd):
+        while not _try_lock(fd):
             if time.monotonic() > deadline:
                 raise Unavailable(f"Another process keeps the marker of {folder.name} locked.", retry_after=5)
             time.sleep(LOCK_POLL_SECONDS)
@@ -130,7 +130,7 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _taken(fd: int) -> bool:
+def _try_lock(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -138,5 +138,5 @@ def _taken(fd: int) -> bool:
     return True
 
 
-def _failed(folder: Path, error: OSError) -> StorageFailed:
+def _write_error(folder: Path, error: OSError) -> StorageFailed:
     return StorageFailed(f"The marker of {folder.name} cannot be written: {error.strerror}.")

@@ -1,5 +1,7 @@
-"""A file on its way in: written under a name of its own in `.incoming/` beside its destination, locked with flock all
-the while, synced, and published by `link()`, which never overwrites."""
+"""A file being received: written under a temporary name in `.incoming/`, locked with flock, synced, and published.
+
+Publishing is a link() to the final name, which never overwrites.
+"""
 
 import errno
 import fcntl
@@ -15,9 +17,9 @@ from xxhash import xxh3_128
 from app.errors import StorageFailed
 from app.media.checksum import checksum_of_file, new_checksum
 from app.storage.files import INCOMING, is_same_file, open_regular, remove_if_same, sync_folder
+from app.storage.free_space import incoming_name
 from app.storage.orphans import lock_until
 from app.storage.os_errors import translate_os_errors
-from app.storage.room import incoming_name
 from app.storage.writeback import Writeback
 
 log = structlog.get_logger()
@@ -26,8 +28,11 @@ _COPY_BYTES = 1 << 20
 
 
 class Incoming:
-    """One file on its way in, open and locked; at the end of the block its temporary name is gone, unless `keep_name`
-    was called. `size` is how many bytes were written, `digest` their checksum's state, None where it is not known."""
+    """A locked file being received. At the end of the block its temporary name is removed, unless `keep_name` was
+    called.
+
+    `size` is the number of bytes written, `digest` the state of their checksum, None if unknown.
+    """
 
     def __init__(self, path: Path, fd: int, *, size: int = 0, digest: xxh3_128 | None = None) -> None:
         self.path = path
@@ -40,14 +45,16 @@ class Incoming:
 
     @classmethod
     def create(cls, folder: Path, declared_bytes: int, *, resumable: bool = False) -> "Incoming":
-        """Make an empty file for `folder`, a media folder, under an unused name that says what is declared."""
+        """Create an empty file for the media folder `folder`, under an unused name with its declared size."""
         with translate_os_errors(folder):
             return cls(*_create_locked(folder / INCOMING, declared_bytes, resumable=resumable), digest=new_checksum())
 
     @classmethod
-    def open_again(cls, path: Path, *, wait: float) -> "Incoming | None":
-        """Open a file that is under way, and take its lock, waiting up to `wait` seconds for others; None where they
-        keep it. Raises StorageFailed where there is no such file, or where it is gone by then."""
+    def reopen(cls, path: Path, *, wait: float) -> "Incoming | None":
+        """Open and lock an existing file, waiting up to `wait` seconds; None if others keep the lock.
+
+        Raises StorageFailed if the file does not exist (any more).
+        """
         fd = open_regular(path, os.O_RDWR)
         if not lock_until(fd, time.monotonic() + wait):
             os.close(fd)
@@ -61,26 +68,26 @@ class Incoming:
 
     @property
     def checksum(self) -> str:
-        """Of what was written so far, which is read again only where its state is not known."""
+        """The checksum of what was written. The file is read again if the state is unknown."""
         if self.digest is None:
             with translate_os_errors(self.path):
                 return checksum_of_file(self.fd)
         return self.digest.hexdigest()
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Append; raises StorageFull or StorageFailed where the disk refuses."""
+        """Append a chunk. Raises StorageFull or StorageFailed."""
         rest = memoryview(chunk)
         with translate_os_errors(self.path):
             while rest:
                 written = os.write(self.fd, rest)
                 if self.digest is not None:
-                    self.digest.update(rest[:written])  # while the processor's cache still holds them
+                    self.digest.update(rest[:written])  # while the chunk is in the processor's cache
                 self.size += written
                 rest = rest[written:]
-        self._writeback.grown_to(self.size)
+        self._writeback.advance(self.size)
 
     def append_file(self, other: "Incoming") -> None:
-        """Append the whole of another file. The kernel copies: where the file system can share blocks, nothing is."""
+        """Append another file. The kernel copies it, or shares its blocks if the file system can."""
         with translate_os_errors(self.path):
             offset = 0
             while offset < other.size:
@@ -93,20 +100,20 @@ class Incoming:
         os.lseek(self.fd, self.size, os.SEEK_SET)
 
     def head(self, length: int) -> bytes:
-        """The first bytes written, at most `length`."""
+        """Return the first bytes written, at most `length`."""
         with translate_os_errors(self.path):
             return os.pread(self.fd, length, 0)
 
-    def go_on_from(self, size: int, digest: xxh3_128 | None) -> None:
-        """Forget what was written beyond `size`, whose checksum's state is `digest` where that is known."""
+    def truncate(self, size: int, digest: xxh3_128 | None) -> None:
+        """Drop what was written beyond `size`; `digest` is the checksum's state at that size, if known."""
         with translate_os_errors(self.path):
             os.ftruncate(self.fd, size)
             os.lseek(self.fd, size, os.SEEK_SET)
         self.size, self.digest = size, digest if size else new_checksum()
         self._writeback = Writeback(self.fd, size)
 
-    def promise(self, declared_bytes: int) -> Path:
-        """Give the file a second temporary name, durable, that says what is declared; returns it."""
+    def add_declared_name(self, declared_bytes: int) -> Path:
+        """Add a second, durable temporary name with the declared size, and return its path."""
         path = self.path.parent / incoming_name(declared_bytes, resumable=True)
         with translate_os_errors(path):
             os.link(self.path, path)
@@ -114,12 +121,12 @@ class Incoming:
         return path
 
     def sync(self) -> None:
-        """Make the content durable. A failure is final: a second fsync might claim what the first one lost."""
+        """Make the content durable. A failure is final, because a second fsync may succeed despite lost data."""
         with translate_os_errors(self.path):
             os.fsync(self.fd)
 
     def publish(self, final: Path) -> bool:
-        """Give the file its final name; false if a file of that name is there already."""
+        """Link the file to its final name. Return False if that name exists."""
         with translate_os_errors(final):
             try:
                 os.link(self.path, final)
@@ -127,15 +134,14 @@ class Incoming:
                 return False
         return True
 
-    def withdraw(self, final: Path) -> None:
-        """Take back the final name that `publish` gave. The temporary name outlives it, as its proof."""
-        kept, self._keeps_name = self._keeps_name, True
+    def unpublish(self, final: Path) -> None:
+        """Remove the final name that `publish` gave. The temporary name must outlive it, as proof of its origin."""
+        keeps_name, self._keeps_name = self._keeps_name, True
         remove_if_same(final, self.fd)
-        self._keeps_name = kept
+        self._keeps_name = keeps_name
 
     def keep_name(self, *, keep: bool = True) -> None:
-        """Leave the temporary name in place: as the proof by which a sweep may decide what the file is, or because the
-        upload goes on later."""
+        """Keep the temporary name at the end: as proof for a sweep, or because the upload continues later."""
         self._keeps_name = keep
 
     def __enter__(self) -> Self:
@@ -148,7 +154,7 @@ class Incoming:
             if not self._keeps_name:
                 self.path.unlink(missing_ok=True)
         except OSError as error:
-            # What became of the upload is decided already; a sweep removes the name.
+            # The upload's outcome does not depend on it; a sweep removes the name.
             log.warning("temporary_name_left", name=self.path.name, reason=error.strerror)
         finally:
             os.close(self.fd)
@@ -160,8 +166,8 @@ def _copy(source: int, target: int, count: int, source_offset: int, target_offse
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
             raise
-        piece = os.pread(source, min(count, _COPY_BYTES), source_offset)
-        return os.pwrite(target, piece, target_offset)
+        chunk = os.pread(source, min(count, _COPY_BYTES), source_offset)
+        return os.pwrite(target, chunk, target_offset)
 
 
 def _create_locked(folder: Path, declared_bytes: int, *, resumable: bool) -> tuple[Path, int]:
@@ -171,4 +177,4 @@ def _create_locked(folder: Path, declared_bytes: int, *, resumable: bool) -> tup
         fcntl.flock(fd, fcntl.LOCK_EX)
         if is_same_file(path, os.fstat(fd)):
             return path, fd
-        os.close(fd)  # a sweep took it for a leftover between the two calls
+        os.close(fd)  # a sweep removed it between the two calls

@@ -1,4 +1,4 @@
-"""A file without a row, locked while it is decided what becomes of it."""
+"""Locks a file without a row while its fate is decided."""
 
 import fcntl
 import os
@@ -15,45 +15,45 @@ LOCK_POLL_SECONDS = 0.02
 
 
 class Orphan:
-    """A file met under a name that no row is known for. Its lock is held for as long as the object is used."""
+    """A locked file that may lack a row. The lock is held while the object is in use."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self.fd = fd
 
     def other_names(self) -> list[Path]:
-        """The names in `.incoming/` that share this file's inode: proof that an upload of ours made it."""
+        """Return the names in `.incoming/` that share this file's inode, which prove that an upload created it."""
         with translate_os_errors(self.path):
-            mine = os.fstat(self.fd)
-            if mine.st_nlink < 2:
+            status = os.fstat(self.fd)
+            if status.st_nlink < 2:
                 return []
-            return [path for path in (self.path.parent / INCOMING).iterdir() if is_same_file(path, mine)]
+            return [path for path in (self.path.parent / INCOMING).iterdir() if is_same_file(path, status)]
 
     def head(self, length: int) -> bytes:
-        """The first bytes, at most `length`."""
+        """Return the first bytes, at most `length`."""
         with translate_os_errors(self.path):
             return os.pread(self.fd, length, 0)
 
     def is_named(self, path: Path) -> bool:
-        """Is `path` another name of this very file?"""
+        """Return whether `path` is a name of this file."""
         with translate_os_errors(path):
             return is_same_file(path, os.fstat(self.fd))
 
     def sync(self) -> None:
-        """Make the content durable, whoever wrote it."""
+        """Make the content durable."""
         with translate_os_errors(self.path):
             os.fsync(self.fd)
 
 
 @contextmanager
 def lock_orphan(path: Path, *, wait: float, monotonic: Callable[[], float] = time.monotonic) -> Iterator[Orphan | None]:
-    """Take the lock of the file at `path`, waiting up to `wait` seconds; None where there is no such file (any more).
+    """Lock the file at `path`, waiting up to `wait` seconds, and yield it; None if it does not exist (any more).
 
-    Raises Unavailable where the lock stays taken: that upload is about to commit.
+    Raises Unavailable if the lock stays taken: its upload is about to commit.
     """
     deadline = monotonic() + wait
     while True:
-        fd = _open_if_there(path)
+        fd = _open_if_exists(path)
         if fd is None:
             yield None
             return
@@ -68,7 +68,7 @@ def lock_orphan(path: Path, *, wait: float, monotonic: Callable[[], float] = tim
 
 
 def lock_until(fd: int, deadline: float, monotonic: Callable[[], float] = time.monotonic) -> bool:
-    """Take the lock of an open file; False where others hold it until `deadline`, on the clock `monotonic`."""
+    """Lock an open file. Return False if others hold the lock until `deadline`, a time of `monotonic`."""
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,7 +80,7 @@ def lock_until(fd: int, deadline: float, monotonic: Callable[[], float] = time.m
             return True
 
 
-def _open_if_there(path: Path) -> int | None:
+def _open_if_exists(path: Path) -> int | None:
     try:
         return open_regular(path)
     except StorageFailed as error:

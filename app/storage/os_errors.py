@@ -1,4 +1,4 @@
-"""OSError translated into what the caller can act on: StorageFull or StorageFailed."""
+"""Translates OSError into StorageFull or StorageFailed."""
 
 import errno
 from pathlib import Path
@@ -9,10 +9,10 @@ from app.errors import StorageFailed, StorageFull
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class translate_os_errors:  # noqa: N801 (a context, as contextmanager would make one of a function, at a third of the cost)
-    """Translate an OSError of the block, which is about the file or folder `path`, into StorageFull or StorageFailed.
+class translate_os_errors:  # noqa: N801 (a class costs a third of a contextmanager)
+    """Translate an OSError of the block, about the file or folder `path`, into StorageFull or StorageFailed.
 
-    The error translated is the `__cause__`.
+    `__cause__` is the OSError.
     """
 
     __slots__ = ("_path",)
@@ -30,4 +30,4 @@ class translate_os_errors:  # noqa: N801 (a context, as contextmanager would mak
             return
         if error.errno in _FULL:
             raise StorageFull(f"The disk is full; {self._path.name} was not stored.") from error
-        raise StorageFailed(f"The disk refused {self._path.name}: {error.strerror}.") from error
+        raise StorageFailed(f"The disk failed for {self._path.name}: {error.strerror}.") from error

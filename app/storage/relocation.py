@@ -1,7 +1,7 @@
-"""Rows whose files were moved to another folder on purpose, and rows that lie outside the folders of the settings.
+"""Updates rows whose files were deliberately moved to another folder, and detects rows outside the configured folders.
 
-Each file is looked at before its row is changed, and rows are changed in pages: killed in between, the next call goes
-on with those that are left. Messages keep the path that they were written with.
+Each file is checked before its row changes, and rows change in pages: after a kill, the next call continues with the
+rest. Messages keep the path that they were created with.
 """
 
 import os
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.database import Database, Queries
 from app.database.models import Media
 from app.errors import SettingsError, StorageFailed, Unavailable
-from app.media import upkeep
+from app.media import updates
 from app.storage import open_stored
 
 PAGE = 500
@@ -25,8 +25,8 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """A row that was left as it is, and why."""
+class Unmoved:
+    """A row that was not changed, and why."""
 
     media_id: str
     path: str
@@ -34,7 +34,7 @@ class Left:
 
 
 class Relocation:
-    """One move of rows. `moved` counts those that were changed."""
+    """One relocation. `moved` counts the changed rows."""
 
     def __init__(self, database: Database, folders: Mapping[str, Path]) -> None:
         self._database = database
@@ -43,41 +43,41 @@ class Relocation:
         self.moved = 0
 
     def check(self, old: Path, new: Path) -> list[str]:
-        """The media types whose folder `new` is. Both are absolute.
+        """Return the media types whose folder is `new`. Both paths are absolute.
 
-        Raises SettingsError where it is none's, or where both are the same.
+        Raises SettingsError if `new` is not a media folder, or equals `old`.
         """
         types = [media_type for media_type, folder in self._folders.items() if folder == new]
         if not types:
             configured = " and ".join(sorted({str(folder) for folder in self._folders.values()}))
-            raise SettingsError(f"NEW must be VIDEOS_DIR or IMAGES_DIR as they are set now, {configured}, not {new}.")
+            raise SettingsError(f"NEW must be VIDEOS_DIR or IMAGES_DIR as now configured ({configured}), not {new}.")
         if old == new:
             raise SettingsError(f"OLD and NEW are the same folder, {new}.")
         return types
 
-    def run(self, old: Path, new: Path, on_progress: OnProgress = lambda _done, _total: None) -> Iterator[Left]:
-        """Have every row that lies in `old` lie in `new`, where its file is; yields those that are left.
+    def run(self, old: Path, new: Path, on_progress: OnProgress = lambda _done, _total: None) -> Iterator[Unmoved]:
+        """Change every row in `old` to `new` if its file is there, and yield the rows that were not changed.
 
-        Raises as `check`.
+        Raises SettingsError as `check` does. `on_progress` gets the rows done and in total.
         """
-        among = (Media.media_type.in_(self.check(old, new)), _lies_in(old))
-        total = self._queries.fetch(_count, among)
+        criteria = (Media.media_type.in_(self.check(old, new)), _is_in(old))
+        total = self._queries.fetch(_count, criteria)
         after, done = "", 0
-        while page := self._queries.fetch(_page, after, among):
+        while page := self._queries.fetch(_page, after, criteria):
             moved: dict[str, str] = {}
             for media_id, path, size in page:
                 target = new / Path(path).name
-                reason = _why_not(target, size)
+                reason = _mismatch(target, size)
                 if reason:
-                    yield Left(media_id, path, reason)
+                    yield Unmoved(media_id, path, reason)
                 else:
                     moved[media_id] = str(target)
             yield from self._move(moved)
             after, done = page[-1][0], done + len(page)
             on_progress(done, total)
 
-    def _move(self, paths: Mapping[str, str]) -> Iterator[Left]:
-        """All in one transaction; one by one where a path is another row's."""
+    def _move(self, paths: Mapping[str, str]) -> Iterator[Unmoved]:
+        """Change the rows in one transaction, or one by one if a path belongs to another row."""
         try:
             self._write(paths)
         except IntegrityError:
@@ -85,20 +85,20 @@ class Relocation:
                 try:
                     self._write({media_id: path})
                 except IntegrityError:
-                    yield Left(media_id, path, "is another media's file already")
+                    yield Unmoved(media_id, path, "is the file of another media item")
 
     def _write(self, paths: Mapping[str, str]) -> None:
         if paths:
-            upkeep.change_paths(self._database, paths)
+            updates.change_paths(self._database, paths)
             self.moved += len(paths)
 
 
 def check_rows(database: Database, folders: Mapping[str, Path]) -> None:
-    """Raise SettingsError, one line, where rows lie outside the folders of the settings.
+    """Raise SettingsError if rows lie outside the configured folders.
 
-    A database that is away or not migrated is told of at /readyz.
+    An unavailable or unmigrated database is ignored here; /readyz reports it.
     """
-    inside = or_(*(_lies_in(folder) for folder in folders.values()))
+    inside = or_(*(_is_in(folder) for folder in folders.values()))
     try:
         example, count = Queries(database).fetch(_outside, ~inside)
     except (DBAPIError, Unavailable):
@@ -107,35 +107,35 @@ def check_rows(database: Database, folders: Mapping[str, Path]) -> None:
         return
     old, configured = Path(example).parent, " and ".join(sorted({str(folder) for folder in folders.values()}))
     raise SettingsError(
-        f"{count} stored files lie outside VIDEOS_DIR and IMAGES_DIR ({configured}), one of them {example}. If the "
+        f"{count} stored files lie outside VIDEOS_DIR and IMAGES_DIR ({configured}), for example {example}. If the "
         f"folder was moved on purpose, run `flask media relocate {old} NEW`; otherwise correct the settings."
     )
 
 
 def _outside(session: Session, outside: ColumnElement[bool]) -> tuple[str | None, int]:
-    """The path of one row that lies outside, and how many do."""
+    """Return the path of one row outside the folders, and the number of such rows."""
     example = session.scalar(select(Media.path).where(outside).limit(1))
     return example, _count(session, [outside]) if example else 0
 
 
-def _count(session: Session, among: Sequence[ColumnElement[bool]]) -> int:
-    return session.scalars(select(func.count()).select_from(Media).where(*among)).one()
+def _count(session: Session, criteria: Sequence[ColumnElement[bool]]) -> int:
+    return session.scalars(select(func.count()).select_from(Media).where(*criteria)).one()
 
 
-def _page(session: Session, after: str, among: Sequence[ColumnElement[bool]]) -> list[tuple[str, str, int]]:
+def _page(session: Session, after: str, criteria: Sequence[ColumnElement[bool]]) -> list[tuple[str, str, int]]:
     rows = session.execute(
-        select(Media.id, Media.path, Media.size_bytes).where(*among, Media.id > after).order_by(Media.id).limit(PAGE)
+        select(Media.id, Media.path, Media.size_bytes).where(*criteria, Media.id > after).order_by(Media.id).limit(PAGE)
     )
     return [(row.id, row.path, row.size_bytes) for row in rows]
 
 
-def _lies_in(folder: Path) -> ColumnElement[bool]:
+def _is_in(folder: Path) -> ColumnElement[bool]:
     prefix = f"{folder}/"
     rest = func.substr(Media.path, len(prefix) + 1)
     return and_(func.substr(Media.path, 1, len(prefix)) == prefix, rest.not_like("%/%"))
 
 
-def _why_not(target: Path, size: int) -> str | None:
+def _mismatch(target: Path, size: int) -> str | None:
     try:
         os.close(open_stored(target, size))
     except StorageFailed as error:

@@ -1,4 +1,4 @@
-"""A file that never has a name: for bytes that are looked at once and kept nowhere."""
+"""An unnamed temporary file, for content that is processed once and not stored."""
 
 import errno
 import os
@@ -14,32 +14,34 @@ from app.media.checksum import new_checksum
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Scratch:
-    """Open from the start of the block to its end. `size` is the bytes that were written; raises StorageFull or
-    StorageFailed where the disk refuses."""
+class ScratchFile:
+    """Open from construction to the end of the block. `size` is the number of bytes written.
+
+    Raises StorageFull or StorageFailed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.size = 0
         try:
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (closed by __exit__)
         except OSError as error:
-            raise _translated(error) from error
+            raise _translate(error) from error
         self.fd = self._file.fileno()
 
-    def take_in(self, chunks: Iterable[bytes | memoryview]) -> str:
-        """Write all of them, go back to the beginning, and return their checksum."""
+    def write_all(self, chunks: Iterable[bytes | memoryview]) -> str:
+        """Write all chunks, return to the beginning, and return their checksum."""
         checksum = new_checksum()
         for chunk in chunks:
             checksum.update(chunk)
             try:
                 self._write(memoryview(chunk))
             except OSError as error:
-                raise _translated(error) from error
+                raise _translate(error) from error
         os.lseek(self.fd, 0, os.SEEK_SET)
         return checksum.hexdigest()
 
     def head(self, length: int) -> bytes:
-        """The first bytes, at most `length`; the position is left alone."""
+        """Return the first bytes, at most `length`, without moving the position."""
         return os.pread(self.fd, length, 0)
 
     def _write(self, rest: memoryview) -> None:
@@ -57,7 +59,7 @@ class Scratch:
         self._file.close()
 
 
-def _translated(error: OSError) -> StorageFull | StorageFailed:
+def _translate(error: OSError) -> StorageFull | StorageFailed:
     if error.errno in _FULL:
-        return StorageFull("The disk is full; the picture could not be taken in.")
-    return StorageFailed(f"The disk refused the picture: {error.strerror}.")
+        return StorageFull("The disk is full; the picture was not received.")
+    return StorageFailed(f"The disk failed for the picture: {error.strerror}.")

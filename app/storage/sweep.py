@@ -1,9 +1,10 @@
-"""Clearing up after cut-off uploads: what they left in `.incoming/`, and the final names that prove to be theirs.
+"""Removes what interrupted uploads left in `.incoming/`, and the final names that are proven to be theirs.
 
-A name whose lock is held is an upload under way and is left alone, as is one that a resumable upload goes on with. A
-final file is removed only while this process holds the id's row in a transaction that is then rolled back: a database
-that is still committing for a client that died makes that insert wait, and then fail, so a file that is about to get
-its row is never taken for an orphan; one that failed to commit for it is made sure never to come true.
+A locked file belongs to an upload under way and is left alone, as is the file of a resumable upload. A final name is
+removed only while this process holds the id's row in a transaction that is rolled back: if the database is still
+committing for a client that died, the insert waits and then fails, so that a file about to get its row is never taken
+for an orphan. A failed commit is overwritten first, so that crash recovery cannot replay it.
+
 This module begins transactions.
 """
 
@@ -22,27 +23,27 @@ from app.media.status import create_media
 from app.media.types import MEDIA_TYPES
 from app.outbox.queue import OutboxQueue
 from app.storage import Orphan, Storage, lock_orphan, remove_if_same, translate_os_errors
-from app.storage.file_systems import TRIAL_PREFIX
+from app.storage.file_systems import PROBE_PREFIX
 
 log = structlog.get_logger()
 
-SWEEP_EVERY = 3600.0
+SWEEP_SECONDS = 3600.0
 
 
 class _RollBack(Exception):
-    """Ends a transaction that was begun for its lock alone."""
+    """Rolls back a transaction that only serves as a lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """How many names were removed: `leftovers` in `.incoming/`, `orphans` among the final ones."""
+    """The number of removed names: `leftovers` in `.incoming/`, `orphans` among final names."""
 
     leftovers: int = 0
     orphans: int = 0
 
 
 class Sweep:
-    """Clears `.incoming/`; safe beside uploads and other sweeps."""
+    """Cleans `.incoming/`. Safe beside uploads and other sweeps."""
 
     def __init__(self, database: Database, queue: OutboxQueue, storage: Storage) -> None:
         self._database = database
@@ -50,7 +51,7 @@ class Sweep:
         self._storage = storage
 
     def run(self) -> SweepReport:
-        """Remove what cut-off uploads left; what cannot be judged now is left for the next sweep."""
+        """Remove what interrupted uploads left. What cannot be decided now is left for the next sweep."""
         leftovers = orphans = 0
         for path in self._storage.leftovers():
             try:
@@ -67,55 +68,56 @@ class Sweep:
         return SweepReport(leftovers, orphans)
 
     def _sweep(self, path: Path) -> int | None:
-        """The number of orphaned final names removed with it; None where the name was gone already."""
-        with lock_orphan(path, wait=0) as found:
-            if found is None or self._is_unfinished(path):
+        """Remove one file and its orphaned final names. Return their number, or None if the file was already gone."""
+        with lock_orphan(path, wait=0) as orphan:
+            if orphan is None or self._is_unfinished(path):
                 return None
-            finals = self._final_names(found)
-            orphans = self._remove_orphans(found, finals) if finals else 0
-            if path.name.startswith(TRIAL_PREFIX):
-                remove_if_same(path.parent.parent / path.name, found.fd)
-            remove_if_same(path, found.fd)
+            finals = self._final_names(orphan)
+            orphans = self._remove_orphans(orphan, finals) if finals else 0
+            if path.name.startswith(PROBE_PREFIX):
+                remove_if_same(path.parent.parent / path.name, orphan.fd)
+            remove_if_same(path, orphan.fd)
             return orphans
 
     def _is_unfinished(self, path: Path) -> bool:
-        """Whether a resumable upload goes on with that file later. Looked up behind its lock: who makes such a file
-        keeps that until the row is committed."""
+        """Return whether a resumable upload uses the file. Queried under the file's lock, which its creator holds until
+        the row is committed.
+        """
         with self._database.read_transaction() as session:
             return session.scalar(select(ResumableUpload.id).where(ResumableUpload.file == str(path))) is not None
 
-    def _final_names(self, found: Orphan) -> list[Path]:
-        folder = found.path.parent.parent
-        with translate_os_errors(found.path):
-            media_id = media_id_of_file(found.fd)
-        return [path for extension in MEDIA_TYPES if found.is_named(path := folder / f"{media_id}.{extension}")]
+    def _final_names(self, orphan: Orphan) -> list[Path]:
+        folder = orphan.path.parent.parent
+        with translate_os_errors(orphan.path):
+            media_id = media_id_of_file(orphan.fd)
+        return [path for extension in MEDIA_TYPES if orphan.is_named(path := folder / f"{media_id}.{extension}")]
 
-    def _remove_orphans(self, found: Orphan, finals: list[Path]) -> int:
+    def _remove_orphans(self, orphan: Orphan, finals: list[Path]) -> int:
         removed = 0
         self._database.overwrite_failed_commit()
         try:
             with self._database.write_transaction() as transaction:
-                self._hold_id(transaction, finals[0])
+                self._lock_id(transaction, finals[0])
                 for path in finals:
-                    remove_if_same(path, found.fd)
+                    remove_if_same(path, orphan.fd)
                     removed += 1
                 raise _RollBack
         except _RollBack:
             return removed
         except IntegrityError:
-            return self._remove_all_but_recorded(found, finals)
+            return self._remove_all_but_recorded(orphan, finals)
 
-    def _remove_all_but_recorded(self, found: Orphan, finals: list[Path]) -> int:
-        """The id has a row, which names at most one of these; `.jpg` and `.jpeg` may both be there."""
+    def _remove_all_but_recorded(self, orphan: Orphan, finals: list[Path]) -> int:
+        """Remove the names that the id's row does not have; `.jpg` and `.jpeg` may both exist."""
         media = Queries(self._database).fetch(lambda session: session.get(Media, finals[0].stem))
         if media is None:
-            raise Unavailable(f"Media {finals[0].stem} was being recorded and is not now; left for the next sweep.")
+            raise Unavailable(f"Media {finals[0].stem} was being recorded and now is not; the next sweep decides.")
         unnamed = [path for path in finals if str(path) != media.path]
         for path in unnamed:
-            remove_if_same(path, found.fd)
+            remove_if_same(path, orphan.fd)
         return len(unnamed)
 
-    def _hold_id(self, transaction: WriteTransaction, final: Path) -> None:
+    def _lock_id(self, transaction: WriteTransaction, final: Path) -> None:
         extension = final.suffix.removeprefix(".")
         placeholder = Media(
             id=final.stem,

@@ -1,9 +1,9 @@
-"""`flask media verify`: stored files read back, and held against what was kept of them when they came in.
+"""Reads stored files back and compares them with their rows, for `flask media verify`.
 
-A disk that loses or alters what it was given is found out here and nowhere else. Rows come in pages and files one at a
-time, so memory does not grow with either; no transaction is open while a file is read; nothing is removed or repaired.
-A running service does not disturb: a file without a row is only called an orphan once its lock was free, which an
-upload holds from before it publishes until after its commit, and its row was then asked for again.
+This detects disks that lose or change data. Rows are read in pages and files one at a time, so memory does not grow; no
+transaction is open while a file is read; nothing is removed or repaired. It can run beside the service: a file without
+a row counts as an orphan only if its lock was free, which an upload holds from before publishing until after its
+commit, and if a second query found no row either.
 """
 
 import errno
@@ -21,27 +21,27 @@ from sqlalchemy.orm import Session
 from app.database import Database, Queries
 from app.database.models import Media
 from app.errors import StorageFailed, Unavailable
-from app.media import upkeep
+from app.media import updates
 from app.media.checksum import checksum_of_file
 from app.media.hashing import MEDIA_ID
 from app.storage import Storage, lock_orphan
 
 PAGE = 500
-SETTLE_SECONDS = 30.0
-"""How long a file without a row is waited for, while an upload holds it."""
+LOCK_WAIT_SECONDS = 30.0
+"""How long to wait for a file without a row while an upload holds its lock."""
 
 OnProgress = Callable[[int, int], None]
-_Kept = Row[str, str, int, str | None]
+_StoredRow = Row[str, str, int, str | None]
 
 
 class Problem(StrEnum):
-    """What can be found; the first three are damage."""
+    """The kinds of findings; the first three are damage."""
 
     MISSING = "missing"  # a row without its file
-    CHANGED = "changed"  # of another size or checksum than when it came in
-    UNREADABLE = "unreadable"  # the disk refuses, or something else lies in its place
+    CHANGED = "changed"  # its size or checksum differs from the row
+    UNREADABLE = "unreadable"  # the disk fails, or it is not a regular file
     ORPHANED = "orphaned"  # a file without a row
-    UNCHECKED = "unchecked"  # no checksum was kept, so its size alone could be looked at
+    UNCHECKED = "unchecked"  # the row has no checksum; only the size was compared
 
 
 DAMAGE = (Problem.MISSING, Problem.CHANGED, Problem.UNREADABLE)
@@ -49,7 +49,7 @@ DAMAGE = (Problem.MISSING, Problem.CHANGED, Problem.UNREADABLE)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem; `media_id` is None for a file that belongs to no media."""
+    """One problem. `media_id` is None for a file without a row."""
 
     problem: Problem
     media_id: str | None
@@ -58,48 +58,49 @@ class Finding:
 
 
 class Verification:
-    """One reading back. `checked` counts files whose checksum was as kept, `recorded` those that were given one."""
+    """One verification. `checked` counts files with the right checksum, `recorded` those that were given one."""
 
-    def __init__(self, database: Database, storage: Storage, *, settle_seconds: float = SETTLE_SECONDS) -> None:
+    def __init__(self, database: Database, storage: Storage, *, lock_wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
         self._database = database
         self._queries = Queries(database)
         self._storage = storage
-        self._settle_seconds = settle_seconds
+        self._lock_wait_seconds = lock_wait_seconds
         self.checked = 0
         self.recorded = 0
 
     def media(self, ids: Sequence[str] = (), *, record: bool = False, on_progress: OnProgress) -> Iterator[Finding]:
-        """What is wrong with the files that rows name, or with those of some media; ids that are unknown are left out.
+        """Yield the problems of the files of all rows, or of some media items; unknown ids are skipped.
 
-        With `record`, a file that has no checksum yet gets one, as it is now.
+        With `record`, files without a checksum get one, as they are now. `on_progress` gets the items done and in
+        total.
         """
         total = len(ids) or self._queries.fetch(_count)
         for done, row in enumerate(self._rows(ids), 1):
-            finding = self._look_at(row, record)
+            finding = self._check_row(row, record)
             if finding is not None:
                 yield finding
             on_progress(done, total)
 
     def orphans(self, *, on_progress: OnProgress) -> Iterator[Finding]:
-        """Files in the folders that no row names; those of uploads under way are none."""
+        """Yield files without a row, except those of uploads under way."""
         done = 0
         published = self._storage.published()
         while paths := list(islice(published, PAGE)):
             unknown = set(paths) - self._named(paths)
             for path in paths:
-                finding = self._judge(path) if path in unknown else None
+                finding = self._check_unknown(path) if path in unknown else None
                 if finding is not None:
                     yield finding
                 done += 1
                 on_progress(done, done)
 
     def unknown(self, ids: Sequence[str]) -> list[str]:
-        """Those of `ids` that no media has."""
-        known = self._queries.fetch(_known, _possible(ids))
+        """Return the ids that no media item has."""
+        known = self._queries.fetch(_known, _well_formed(ids))
         return [media_id for media_id in ids if media_id not in known]
 
-    def _rows(self, ids: Sequence[str]) -> Iterator[_Kept]:
-        after, possible = "", _possible(ids)
+    def _rows(self, ids: Sequence[str]) -> Iterator[_StoredRow]:
+        after, possible = "", _well_formed(ids)
         while possible or not ids:
             page = self._queries.fetch(_page_after, after, possible)
             if not page:
@@ -107,64 +108,64 @@ class Verification:
             yield from page
             after = page[-1].id
 
-    def _look_at(self, row: _Kept, record: bool) -> Finding | None:
+    def _check_row(self, row: _StoredRow, record: bool) -> Finding | None:
         try:
             fd = os.open(row.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                return self._read_back(row, fd, record)
+                return self._compare(row, fd, record)
             finally:
                 os.close(fd)
         except (FileNotFoundError, NotADirectoryError):
-            return _of(row, Problem.MISSING, "there is no such file") if self._named([Path(row.path)]) else None
+            return _finding(row, Problem.MISSING, "there is no such file") if self._named([Path(row.path)]) else None
         except OSError as error:
             reason = "is a symbolic link" if error.errno == errno.ELOOP else str(error.strerror)
-            return _of(row, Problem.UNREADABLE, reason)
+            return _finding(row, Problem.UNREADABLE, reason)
 
-    def _read_back(self, row: _Kept, fd: int, record: bool) -> Finding | None:
+    def _compare(self, row: _StoredRow, fd: int, record: bool) -> Finding | None:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            return _of(row, Problem.UNREADABLE, "is not a regular file")
+            return _finding(row, Problem.UNREADABLE, "is not a regular file")
         if status.st_size != row.size_bytes:
-            return _of(row, Problem.CHANGED, f"has {status.st_size} bytes, had {row.size_bytes}")
+            return _finding(row, Problem.CHANGED, f"has {status.st_size} bytes, had {row.size_bytes}")
         if row.checksum is None and not record:
-            return _of(row, Problem.UNCHECKED, "no checksum was kept; --record keeps that of the file as it is now")
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # the disk is asked, not the memory
+            return _finding(row, Problem.UNCHECKED, "the row has no checksum; --record stores the file's present one")
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # read from the disk, not from the page cache
         found = checksum_of_file(fd)
         if row.checksum is None:
             self._record(row.id, found)
         elif found != row.checksum:
-            return _of(row, Problem.CHANGED, f"has checksum {found}, had {row.checksum}")
+            return _finding(row, Problem.CHANGED, f"has checksum {found}, had {row.checksum}")
         else:
             self.checked += 1
         return None
 
     def _record(self, media_id: str, checksum: str) -> None:
-        self.recorded += upkeep.record_checksum(self._database, media_id, checksum)
+        self.recorded += updates.add_checksum(self._database, media_id, checksum)
 
     def _named(self, paths: Sequence[Path]) -> set[Path]:
-        """Those of `paths` that rows name; no row can hold a name that is not UTF-8."""
+        """Return the paths that rows have. No row has a name that is not UTF-8."""
         paths = [path for path in paths if os.fsencode(path).decode(errors="replace") == str(path)]
         return self._queries.fetch(_named, paths)
 
-    def _judge(self, path: Path) -> Finding | None:
+    def _check_unknown(self, path: Path) -> Finding | None:
         if path.is_symlink() or not path.is_file():
             return _orphan(path, "is not a regular file") if os.path.lexists(path) else None
         try:
-            with lock_orphan(path, wait=self._settle_seconds) as found:
-                if found is None or self._named([path]):
+            with lock_orphan(path, wait=self._lock_wait_seconds) as orphan:
+                if orphan is None or self._named([path]):
                     return None
-                ours = found.other_names()
+                temporary_names = orphan.other_names()
         except Unavailable:
-            return None  # an upload under way holds it
+            return None  # an upload under way holds the lock
         except StorageFailed as error:
             return _orphan(path, str(error))
-        if ours:
-            return _orphan(path, "a cut-off upload left it; `flask media recover` removes it")
-        return _orphan(path, "no media has it; it is left alone")
+        if temporary_names:
+            return _orphan(path, "an interrupted upload left it; `flask media recover` removes it")
+        return _orphan(path, "no media item has it; it is left alone")
 
 
-def _possible(ids: Sequence[str]) -> list[str]:
-    """Those that look like ids: anything else may hold what PostgreSQL takes for no text at all."""
+def _well_formed(ids: Sequence[str]) -> list[str]:
+    """Return those that have the form of an id; others may contain what PostgreSQL does not accept as text."""
     return [media_id for media_id in ids if MEDIA_ID.fullmatch(media_id)]
 
 
@@ -180,14 +181,14 @@ def _named(session: Session, paths: Sequence[Path]) -> set[Path]:
     return set(map(Path, session.scalars(select(Media.path).where(Media.path.in_(map(str, paths))))))
 
 
-def _page_after(session: Session, after: str, ids: Sequence[str]) -> Sequence[_Kept]:
+def _page_after(session: Session, after: str, ids: Sequence[str]) -> Sequence[_StoredRow]:
     page = select(Media.id, Media.path, Media.size_bytes, Media.checksum).where(Media.id > after)
     if ids:
         page = page.where(Media.id.in_(ids))
     return session.execute(page.order_by(Media.id).limit(PAGE)).all()
 
 
-def _of(row: _Kept, problem: Problem, detail: str) -> Finding:
+def _finding(row: _StoredRow, problem: Problem, detail: str) -> Finding:
     return Finding(problem, row.id, row.path, detail)
 
 

@@ -1,41 +1,40 @@
-"""Writing to the disk begun while more bytes come, so that the sync at the end finds little left to do.
+"""Starts writing to the disk while an upload arrives, so that the final fsync finds little left to do.
 
-The kernel leaves what is written in memory until much of that is taken, and an upload's sync then waits for all of it
-at once. Begun early, the disk works beside the network. Nothing is promised by it: errors are told by the sync, as
-ever, and where the system has no such call the bytes are written at the sync.
+The kernel keeps written data in memory, and fsync would wait for all of it at once. Writeback guarantees nothing:
+errors are reported by fsync, and systems without the call write at fsync.
 """
 
 import ctypes
 from collections.abc import Callable
 
-EVERY_BYTES = 8 << 20
-"""Large enough that the calls cost nothing, small enough that a disk has work from the first megabytes on."""
+WRITEBACK_BYTES = 8 << 20
+"""Large enough for negligible call costs, small enough to start the disk with the first megabytes."""
 
-Begin = Callable[[int, int, int], object]
-"""Called with a descriptor, an offset and a length, in bytes; must not wait for the disk."""
+StartWriteback = Callable[[int, int, int], object]
+"""Starts writing a part of a file: descriptor, offset and length in bytes. Must not wait for the disk."""
 
 _START_WRITE = 2
-_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Linux alone has it
+_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)  # only on Linux
 if _sync_file_range is not None:
     _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
-def begin_writing(fd: int, offset: int, length: int) -> None:
-    """Have that part of a file written soon; whether it could be is for a sync to say."""
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Ask the kernel to write that part of a file soon. Errors are left to fsync."""
     if _sync_file_range is not None:
         _sync_file_range(fd, offset, length, _START_WRITE)
 
 
 class Writeback:
-    """The writing of one file that only grows, from `size` bytes on."""
+    """Starts writing one append-only file, from `size` bytes on."""
 
-    def __init__(self, fd: int, size: int = 0, *, begin: Begin = begin_writing) -> None:
+    def __init__(self, fd: int, size: int = 0, *, start: StartWriteback = start_writeback) -> None:
         self._fd = fd
-        self._begin = begin
-        self._begun = size
+        self._start = start
+        self._started = size
 
-    def grown_to(self, size: int) -> None:
-        """Have what came since the last time written, if it is enough to be worth a call."""
-        if size - self._begun >= EVERY_BYTES:
-            self._begin(self._fd, self._begun, size - self._begun)
-            self._begun = size
+    def advance(self, size: int) -> None:
+        """Start writing what was added, if it is enough to be worth a call."""
+        if size - self._started >= WRITEBACK_BYTES:
+            self._start(self._fd, self._started, size - self._started)
+            self._started = size

@@ -1,1 +1,1 @@
-"""HTTP: blueprints, tokens, bodies and answers. What they ask for is done elsewhere."""
+"""The HTTP API and the page: blueprints, authentication, request bodies, responses and metrics."""

@@ -1,8 +1,8 @@
-"""Which pages of other origins may call the API from a browser: those of CORS_ORIGINS, each exactly, and no other.
+"""CORS: the pages of other origins that may call the API, exactly those of CORS_ORIGINS.
 
-Tokens come in a header that a page must know, never in a cookie, so no credentials are allowed. A browser reads an
-answer only if it carries these headers, whatever its status; so every answer does, and every preflight of an allowed
-origin is answered, also for a path that does not exist: else the page is told "Failed to fetch" instead of the problem.
+Tokens are sent in a header and never in a cookie, so credentials are not allowed. A browser lets a page read a response
+only with these headers, whatever its status. Every response therefore has them, and every preflight of an allowed
+origin succeeds, even for unknown paths; otherwise the page would see "Failed to fetch" instead of the problem.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ ALLOWED_HEADERS = (
     "Upload-Checksum",
     "X-HTTP-Method-Override",
 )
-"""Every request header that the API's description names."""
+"""Every request header in the API's description."""
 
 EXPOSED_HEADERS = (
     "Location",
@@ -60,26 +60,26 @@ EXPOSED_HEADERS = (
     "Upload-Concat",
     "Upload-Expires",
 )
-"""Every response header that the description names, but for those that a page may read anyway."""
+"""Every response header in the API's description, except those that pages can always read."""
 
 Headers = list[tuple[str, str]]
 
 
 class CorsPolicy:
-    """What is told to a page of some origin; without any allowed origin nothing is."""
+    """The CORS headers for each origin; none if no origin is allowed."""
 
     def __init__(self, origins: Sequence[str]) -> None:
         self._origins = frozenset(origins)
 
     def allows(self, origin: str | None) -> bool:
-        """Whether pages of that origin may call."""
+        """Return whether pages of that origin may call the API."""
         return origin in self._origins
 
     def headers(self, origin: str | None) -> Headers:
-        """The headers of an answer to a request with that `Origin`."""
+        """Return the response headers for a request with that `Origin`."""
         if not self._origins:
             return []
-        # Of an answer to no page as well: a cache must not give it to a page that would need one with the headers.
+        # Also without an Origin: a cache must not give such a response to a page that needs the headers.
         headers = [("Vary", "Origin")]
         if origin is not None and self.allows(origin):
             headers += [
@@ -90,19 +90,19 @@ class CorsPolicy:
 
 
 def install(app: Flask, settings: Settings) -> None:
-    """Tell browsers about the configured origins on every answer, refusals included."""
+    """Add CORS headers to every response, errors included."""
     app.extensions[EXTENSION] = policy = CorsPolicy(settings.cors_origins)
 
     def answer_preflight() -> Response | None:
-        asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-        return _preflight() if asks and policy.allows(request.headers.get("Origin")) else None
+        is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        return _preflight() if is_preflight and policy.allows(request.headers.get("Origin")) else None
 
-    def tell(response: Response) -> Response:
+    def add_headers(response: Response) -> Response:
         response.headers.extend(policy.headers(request.headers.get("Origin")))
         return response
 
     app.before_request(answer_preflight)
-    app.after_request(tell)
+    app.after_request(add_headers)
 
 
 def _preflight() -> Response:

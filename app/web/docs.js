@@ -1,4 +1,4 @@
-// Shows the API's document with Swagger UI, which the script before this one brought.
+// Shows the API's document with Swagger UI, which the previous script loads.
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
@@ -7,8 +7,8 @@ follow();
 
 const place = document.getElementById("docs");
 
-// Swagger UI sends the examples of parameters that nobody asked for: a cursor that shows an empty page, a condition
-// that is answered 304. So those of optional ones become text.
+// Swagger UI sends the examples of optional parameters: a cursor gives an empty page, a condition gives 304.
+// Examples of optional parameters therefore become text.
 const asText = (parameter) => {
   if (parameter.required || parameter.example === undefined) return parameter;
   const { example, description, ...rest } = parameter;
@@ -38,6 +38,6 @@ window.SwaggerUIBundle({
   docExpansion: "list",
   defaultModelsExpandDepth: 0,
   displayRequestDuration: true,
-  validatorUrl: null, // it would be asked over the network
-  persistAuthorization: false, // a pasted token is gone with the page
+  validatorUrl: null, // it would contact another host
+  persistAuthorization: false, // the token is not stored
 });

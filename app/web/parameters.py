@@ -1,4 +1,4 @@
-"""Query parameters and preferences, parsed strictly: what is not understood is refused by its name."""
+"""Strict parsing of query parameters and preferences; errors name the parameter."""
 
 import math
 import re
@@ -14,13 +14,13 @@ MAX_SECONDS = 1e9
 
 
 def flag(name: str, *, default: bool) -> bool:
-    """A query parameter that is true or false."""
+    """Return a boolean query parameter."""
     text = request.args.get(name)
     return default if text is None else parse_flag(name, text)
 
 
 def integer(name: str, *, default: int | None, minimum: int, maximum: int) -> int | None:
-    """A query parameter that is a whole number within bounds."""
+    """Return an integer query parameter within bounds."""
     text = request.args.get(name)
     if text is None:
         return default
@@ -30,13 +30,13 @@ def integer(name: str, *, default: int | None, minimum: int, maximum: int) -> in
 
 
 def number(name: str, *, default: float, above: float = -math.inf, least: float = -math.inf, maximum: float) -> float:
-    """A query parameter that is a number within bounds: above one, or at least one, and at most another."""
+    """Return a numeric query parameter: more than `above`, at least `least`, and at most `maximum`."""
     text = request.args.get(name)
     return default if text is None else parse_number(name, text, above=above, least=least, maximum=maximum)
 
 
 def seconds(name: str) -> float | None:
-    """A query parameter that is a time, or None."""
+    """Return a query parameter in seconds, or None."""
     text = request.args.get(name)
     if text is None:
         return None
@@ -50,7 +50,7 @@ def seconds(name: str) -> float | None:
 
 
 def choice(name: str, allowed: tuple[str, ...]) -> str | None:
-    """A query parameter that is one of a few words."""
+    """Return a query parameter that must be one of `allowed`, or None."""
     text = request.args.get(name)
     if text is not None and text not in allowed:
         raise MalformedUpload(f"{name} must be one of {', '.join(allowed)}, not {text[:80]!r}.")
@@ -58,25 +58,25 @@ def choice(name: str, allowed: tuple[str, ...]) -> str | None:
 
 
 def ignore_impossible_dates() -> None:
-    """Take conditions by a date that no calendar holds out of the request: RFC 9110 has them ignored."""
+    """Remove conditions with invalid dates from the request, which RFC 9110 wants ignored."""
     for name in ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE"):
         try:
             parse_date(request.environ.get(name))
-        except OverflowError:  # werkzeug takes every other nonsense for no date
+        except OverflowError:  # werkzeug ignores every other invalid date
             del request.environ[name]
 
 
 def ignore_impossible_ranges(size: int) -> None:
-    """Take a `Range` that is not one range of bytes out of the request, and mend one from the end that is too long.
+    """Remove a `Range` that is not one range of bytes, and shorten a suffix range that is too long.
 
-    RFC 9110 has unknown units and malformed ranges ignored, which several ranges may be as well; the last 1000 bytes
-    of a file of 500 `size` are all of it. werkzeug answers each of them with 416.
+    RFC 9110 allows ignoring malformed and multiple ranges and unknown units, and the last 1000 bytes of a file of 500
+    `size` are the whole file. werkzeug would answer each with 416.
     """
     text = request.environ.get("HTTP_RANGE")
     if text is None:
         return
-    found = _ONE_RANGE.fullmatch(text)
-    first, last = found.groups() if found else ("", "")
+    match = _ONE_RANGE.fullmatch(text)
+    first, last = match.groups() if match else ("", "")
     if not (first or last) or (first and last and int(last) < int(first)):
         del request.environ["HTTP_RANGE"]
     elif not first and int(last) > size:
@@ -84,12 +84,12 @@ def ignore_impossible_ranges(size: int) -> None:
 
 
 def prefers_async() -> bool:
-    """Did the client say `Prefer: respond-async` (RFC 7240)?"""
+    """Return whether the client sent `Prefer: respond-async` (RFC 7240)."""
     return "respond-async" in _preferences()
 
 
 def preferred_wait() -> float:
-    """How many seconds the client would wait for an answer that knows more, as `Prefer: wait=…` (RFC 7240) says."""
+    """Return the seconds of `Prefer: wait=…` (RFC 7240), 0 if absent."""
     text = next((word.partition("=")[2] for word in _preferences() if word.startswith("wait=")), "")
     return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0.0
 

@@ -1,4 +1,4 @@
-"""Every refusal as `application/problem+json` (RFC 9457): one table from exception to status."""
+"""Error responses as `application/problem+json` (RFC 9457): one table from exception to status."""
 
 import math
 from http import HTTPStatus
@@ -10,45 +10,45 @@ from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, PreconditionFailed
 
 from app import errors
-from app.current import services
+from app.current import get_services
 
 log = structlog.get_logger()
 
 TYPE_BASE = "urn:detections:problem:"
 MIMETYPE = "application/problem+json"
 MAX_SHOWN = 200
-_COME_AGAIN = {423: 1.0, 429: 60.0, 503: 1.0}
-"""Statuses after which the same request may succeed, and after how many seconds where the error does not say."""
+_RETRY_AFTER = {423: 1.0, 429: 60.0, 503: 1.0}
+"""Statuses after which the request may be repeated, and the default Retry-After in seconds."""
 
 PROBLEMS: dict[type[errors.DetectionsError], tuple[int, str, str]] = {
     errors.MalformedUpload: (400, "malformed-upload", "The request cannot be understood"),
     errors.Unauthorized: (401, "unauthorized", "No acceptable token"),
     errors.Forbidden: (403, "forbidden", "Not allowed"),
-    errors.MediaNotFound: (404, "not-found", "No such media"),
+    errors.MediaNotFound: (404, "not-found", "No such media item"),
     errors.UploadTimedOut: (408, "upload-timed-out", "The client stopped sending"),
     errors.UploadNotFound: (404, "not-found", "No such upload"),
     errors.UploadGone: (410, "gone", "The upload has expired"),
     errors.WrongOffset: (409, "wrong-offset", "The part does not begin where the last one ended"),
     errors.UploadLocked: (423, "locked", "Another request is writing the upload"),
-    errors.ChecksumMismatch: (460, "checksum-mismatch", "The bytes are not those that were meant"),
+    errors.ChecksumMismatch: (460, "checksum-mismatch", "The checksum does not match"),
     errors.TooManyUploads: (429, "too-many-uploads", "Too many unfinished uploads"),
-    errors.UnsupportedProtocol: (412, "unsupported-version", "Not a version of tus that is spoken here"),
+    errors.UnsupportedProtocol: (412, "unsupported-version", "Unsupported version of tus"),
     errors.MediaIdCollision: (409, "media-id-collision", "The id exists with other content"),
     errors.NotParked: (409, "not-parked", "Nothing is parked"),
     errors.AlreadyProcessing: (409, "already-processing", "A run is under way"),
     errors.NotProcessing: (409, "not-processing", "No run is under way"),
     errors.MediaTooLarge: (413, "too-large", "Too large"),
-    errors.UnsupportedMedia: (415, "unsupported-media", "Not a supported kind of file"),
-    errors.Undecodable: (422, "undecodable", "The media cannot be decoded"),
-    errors.StorageFailed: (500, "storage-failed", "The disk refused the file"),
+    errors.UnsupportedMedia: (415, "unsupported-media", "Unsupported file type"),
+    errors.Undecodable: (422, "undecodable", "The file cannot be decoded"),
+    errors.StorageFailed: (500, "storage-failed", "The disk failed"),
     errors.Unavailable: (503, "unavailable", "Not available now"),
-    errors.DetectorFailed: (503, "unavailable", "The detector broke"),
-    errors.StorageFull: (507, "storage-full", "No room for the file"),
+    errors.DetectorFailed: (503, "unavailable", "The detector failed"),
+    errors.StorageFull: (507, "storage-full", "No space for the file"),
 }
 
 
 def problem(status: int, name: str, title: str, detail: str, **extra: Any) -> Response:
-    """A problem document; `extra` members stand beside the standard ones."""
+    """Return a problem response; `extra` adds members to the standard ones."""
     g.problem = name
     body = {"type": TYPE_BASE + name, "title": title, "status": status, "detail": detail}
     body |= {"requestId": g.get("request_id")} | extra
@@ -56,61 +56,61 @@ def problem(status: int, name: str, title: str, detail: str, **extra: Any) -> Re
 
 
 def as_document(error: errors.DetectionsError) -> dict[str, Any]:
-    """The problem document that the error would be answered with, without the id of a request."""
+    """Return the problem document for an error, without a request id."""
     status, name, title = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
     body = {"type": TYPE_BASE + name, "title": title, "status": status, "detail": str(error)}
-    return body | _named_media(getattr(error, "media_id", None))
+    return body | _media_members(getattr(error, "media_id", None))
 
 
 def install(app: Flask) -> None:
-    """Answer every exception of a view with a problem."""
-    app.register_error_handler(errors.DetectionsError, _ours)
+    """Turn every exception of a view into a problem response."""
+    app.register_error_handler(errors.DetectionsError, _of_detections_error)
     app.register_error_handler(HTTPException, _of_http)
     app.register_error_handler(DBAPIError, _of_database)
-    app.register_error_handler(Exception, _unforeseen)
-    app.after_request(_without_the_file)
+    app.register_error_handler(Exception, _unexpected)
+    app.after_request(_replace_precondition_failed)
 
 
-def _ours(error: errors.DetectionsError) -> Response:
+def _of_detections_error(error: errors.DetectionsError) -> Response:
     entry = next((PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS), None)
     if entry is None:
-        return _unforeseen(error)
+        return _unexpected(error)
     status, name, title = entry
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(
         error, errors.DatabaseFailed
-    ):  # logged once a minute
-        log.warning("refused", status=status, problem=name, detail=str(error), cause=repr(error.__cause__))
-    response = problem(status, name, title, str(error), **_named_media(getattr(error, "media_id", None)))
+    ):  # which is logged once a minute
+        log.warning("request_failed", status=status, problem=name, detail=str(error), cause=repr(error.__cause__))
+    response = problem(status, name, title, str(error), **_media_members(getattr(error, "media_id", None)))
     if isinstance(error, errors.WrongOffset):
         response.headers["Upload-Offset"] = str(error.offset)
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if status in _COME_AGAIN:
-        response.headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after", _COME_AGAIN[status])))
+    if status in _RETRY_AFTER:
+        response.headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after", _RETRY_AFTER[status])))
     return response
 
 
-def _named_media(media_id: str | None) -> dict[str, str]:
-    """The members that lead to the media item that a problem is about."""
+def _media_members(media_id: str | None) -> dict[str, str]:
+    """Return the members that identify the problem's media item."""
     return {} if media_id is None else {"mediaId": media_id, "mediaUrl": url_for("media.show", media_id=media_id)}
 
 
 def _of_database(error: DBAPIError) -> Response:
-    """What no statement was written for: a schema of another release, in most cases."""
-    services().schema.work()
-    trouble = services().schema.trouble
-    return _unforeseen(error) if trouble is None else _ours(errors.DatabaseUnfit(_sentence(trouble)))
+    """Return the problem for an unexpected database error: usually a schema of another release."""
+    get_services().schema.work()
+    mismatch = get_services().schema.mismatch
+    return _unexpected(error) if mismatch is None else _of_detections_error(errors.DatabaseUnfit(_sentence(mismatch)))
 
 
-def refuse_other_schemas() -> None:
-    """To be called before a view that asks the database; raises DatabaseUnfit where its schema is another release's."""
-    trouble = services().schema.trouble
-    if trouble is not None:
-        raise errors.DatabaseUnfit(_sentence(trouble))
+def check_schema() -> None:
+    """Raise DatabaseUnfit if the database has another release's schema. Call it before a view that uses it."""
+    mismatch = get_services().schema.mismatch
+    if mismatch is not None:
+        raise errors.DatabaseUnfit(_sentence(mismatch))
 
 
-def _sentence(trouble: str) -> str:
-    return f"{trouble[0].upper()}{trouble[1:]}."
+def _sentence(mismatch: str) -> str:
+    return f"{mismatch[0].upper()}{mismatch[1:]}."
 
 
 def _of_http(error: HTTPException) -> Response:
@@ -126,20 +126,23 @@ def _of_http(error: HTTPException) -> Response:
 def _detail(error: HTTPException) -> str:
     path = (request.script_root + request.path)[:MAX_SHOWN]
     if isinstance(error, NotFound):
-        return f"There is nothing at {path!r}; {url_for('openapi.document')} lists what there is."
+        return f"Nothing is at {path!r}; {url_for('openapi.document')} lists the paths."
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
-        return f"{request.method[:MAX_SHOWN]} cannot be done to {path!r}; {', '.join(sorted(error.valid_methods))} can."
+        allowed = ", ".join(sorted(error.valid_methods))
+        return f"{request.method[:MAX_SHOWN]} is not allowed for {path!r}; use {allowed}."
     return error.description or error.name
 
 
-def _without_the_file(response: Response) -> Response:
-    """werkzeug answers a failed `If-Match` with 412, and the file as its body."""
+def _replace_precondition_failed(response: Response) -> Response:
+    """Replace werkzeug's response to a failed `If-Match`, which is 412 with the file as its body."""
     if response.status_code != HTTPStatus.PRECONDITION_FAILED or response.mimetype == MIMETYPE:
         return response
     response.close()
     return _of_http(PreconditionFailed())
 
 
-def _unforeseen(error: Exception) -> Response:
-    log.error("unforeseen_error", exc_info=error)
-    return problem(500, "internal", "Internal error", "Something broke here; the request id leads to its log entry.")
+def _unexpected(error: Exception) -> Response:
+    log.error("unexpected_error", exc_info=error)
+    return problem(
+        500, "internal", "Internal error", "An unexpected error occurred; the request id leads to its log entry."
+    )

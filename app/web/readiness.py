@@ -1,7 +1,7 @@
-"""Whether the service is fit for uploads, told within a bounded time.
+"""Readiness for uploads, checked within a bounded time.
 
-A database or a disk that hangs would keep whoever looks at it, and supervisors go on asking. So each is looked at in a
-thread of its own, of which there is one at most: whoever asks meanwhile waits for the same look, and not for long.
+A hanging database or disk would block each caller. Each check therefore runs in a thread, at most one at a time;
+callers share its result and wait for a limited time.
 """
 
 import os
@@ -18,124 +18,126 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.database import ReadTransaction, schema
 from app.database.schema import is_read_only
 from app.errors import DatabaseFailed, DatabaseUnfit, DetectionsError
-from app.process.shared_call import SharedCall
-from app.runs import put_off
+from app.process.single_flight import SingleFlight
+from app.runs import blocked_runs
 from app.services import Services
 from app.storage import INCOMING, Storage
 
-PATIENCE_SECONDS = 1.5
+TIMEOUT_SECONDS = 1.5
 NEARLY_FULL_BYTES = 256 << 20
 FOLDERS_SILENT = "the folders do not answer"
 
-Look = Callable[[], list[str]]
-"""Returns what is wrong."""
+Check = Callable[[], list[str]]
+"""Returns the reasons why the service is not ready."""
 
 
 class Readiness:
-    """Of one process's services."""
+    """The readiness of one process's services."""
 
     def __init__(self, services: Services) -> None:
-        looks: tuple[tuple[Look, str | None], ...] = (
-            (partial(_database_troubles, services), "the database does not answer"),
-            (partial(_folder_troubles, services), FOLDERS_SILENT),
-            # A trial waits for the disk's syncs, which take long under load: what was found last is good enough then.
-            (partial(_trial_troubles, services.storage), None),
+        checks: tuple[tuple[Check, str | None], ...] = (
+            (partial(_database_reasons, services), "the database does not answer"),
+            (partial(_folder_reasons, services), FOLDERS_SILENT),
+            # A probe waits for the disk's syncs, which are slow under load; its last result is then sufficient.
+            (partial(_probe_reasons, services.storage), None),
         )
-        self._looks = [_PatientLook(look, silence) for look, silence in looks]
+        self._checks = [_TimedCheck(check, timeout_reason) for check, timeout_reason in checks]
 
-    def troubles(self, patience: float = PATIENCE_SECONDS) -> list[str]:
-        """Every reason why it is not ready, after at most so many seconds; none where it is."""
-        deadline = time.monotonic() + patience
-        begun = [(one, one.call.begin()) for one in self._looks]
-        return [trouble for one, look in begun for trouble in one.outcome(look, deadline - time.monotonic())]
+    def reasons(self, timeout: float = TIMEOUT_SECONDS) -> list[str]:
+        """Return every reason why the service is not ready, within `timeout` seconds; empty if it is ready."""
+        deadline = time.monotonic() + timeout
+        started = [(check, check.call.begin()) for check in self._checks]
+        return [reason for check, future in started for reason in check.result(future, deadline - time.monotonic())]
 
 
-class _PatientLook:
-    """Looks in a thread; `silence` is what is wrong where nothing comes of it in time, None if that says nothing."""
+class _TimedCheck:
+    """Runs a check in a thread. `timeout_reason` is its result if it takes too long; None for its previous result."""
 
-    def __init__(self, look: Look, silence: str | None) -> None:
-        self._look = look
-        self._silence = silence
-        self._found: list[str] = []
-        self.call = SharedCall(self._remember, "readiness")
+    def __init__(self, check: Check, timeout_reason: str | None) -> None:
+        self._check = check
+        self._timeout_reason = timeout_reason
+        self._last: list[str] = []
+        self.call = SingleFlight(self._run, "readiness")
 
-    def outcome(self, look: "Future[list[str]]", seconds: float) -> list[str]:
+    def result(self, future: "Future[list[str]]", seconds: float) -> list[str]:
         try:
-            return look.result(max(0.0, seconds))
+            return future.result(max(0.0, seconds))
         except TimeoutError:
-            return self._found if self._silence is None else [self._silence]
+            return self._last if self._timeout_reason is None else [self._timeout_reason]
 
-    def _remember(self) -> list[str]:
-        self._found = self._look()
-        return self._found
+    def _run(self) -> list[str]:
+        self._last = self._check()
+        return self._last
 
 
-def _database_troubles(services: Services) -> list[str]:
+def _database_reasons(services: Services) -> list[str]:
     try:
-        trouble, all_wait_for = services.queries.fetch(_fitness)
+        reason, all_blocked_reason = services.queries.fetch(_database_state)
     except (DatabaseUnfit, DatabaseFailed) as error:
         return [str(error)]
     except (SQLAlchemyError, DetectionsError) as error:
         return [f"the database does not answer: {type(error).__name__}"]
-    if trouble:
-        return [trouble]
-    fault = services.executor.gate.fault
-    waits = str(fault) if fault else all_wait_for
-    return [*_writing_troubles(services), *([f"detection waits: {waits}"] if waits else [])]
+    if reason:
+        return [reason]
+    fault = services.executor.breaker.fault
+    waits = str(fault) if fault else all_blocked_reason
+    return [*_write_reasons(services), *([f"detection waits: {waits}"] if waits else [])]
 
 
-def _fitness(session: ReadTransaction) -> tuple[str | None, str | None]:
-    """What is wrong with the database, and what keeps all detection."""
-    trouble = "the database is read-only: a standby, or set so" if is_read_only(session) else schema.trouble(session)
-    return trouble, None if trouble else session.scalar(select(put_off.reason_for_all()))
+def _database_state(session: ReadTransaction) -> tuple[str | None, str | None]:
+    """Return what is wrong with the database, and what keeps every detection waiting."""
+    reason = "the database is read-only" if is_read_only(session) else schema.mismatch(session)
+    return reason, None if reason else session.scalar(select(blocked_runs.reason_for_all()))
 
 
-def _writing_troubles(services: Services) -> list[str]:
+def _write_reasons(services: Services) -> list[str]:
     try:
-        services.database.try_writing()
+        services.database.check_writable()
     except (SQLAlchemyError, DetectionsError) as error:
         reason = str(error) if isinstance(error, DetectionsError) else type(error).__name__
         return [f"the database cannot be written: {reason}"]
     return []
 
 
-def _folder_troubles(services: Services) -> list[str]:
+def _folder_reasons(services: Services) -> list[str]:
     storage, database = services.storage, services.database
-    troubles = []
+    reasons = []
     for folder in storage.folders:
         reason = storage.unusable_reason(folder)
         if reason:
-            troubles.append(reason)
+            reasons.append(reason)
         elif not _is_writable(folder):
-            troubles.append(f"the folder {folder.name} is not writable")
+            reasons.append(f"the folder {folder.name} is not writable")
         else:
-            troubles += _room_trouble(f"the folder {folder.name}", partial(storage.room, folder, NEARLY_FULL_BYTES))
+            reasons += _space_reasons(
+                f"the folder {folder.name}", partial(storage.free_bytes, folder, NEARLY_FULL_BYTES)
+            )
     if database.is_sqlite and database.url.database:
         folder = Path(database.url.database).parent
-        troubles += _room_trouble("the database's folder", lambda: shutil.disk_usage(folder).free)
-    return troubles
+        reasons += _space_reasons("the database's folder", lambda: shutil.disk_usage(folder).free)
+    return reasons
 
 
-def _trial_troubles(storage: Storage) -> list[str]:
-    troubles = []
+def _probe_reasons(storage: Storage) -> list[str]:
+    reasons = []
     for folder in storage.folders:
-        outcome = storage.try_folder(folder)
-        if outcome.missing:
-            troubles.append(f"the folder {folder.name} cannot take uploads: {outcome.missing}")
-        elif outcome.refused and _is_writable(folder):
-            troubles.append(f"the folder {folder.name} does not take a file: {outcome.refused}")
-    return troubles
+        probe = storage.probe_folder(folder)
+        if probe.missing:
+            reasons.append(f"the folder {folder.name} cannot take uploads: {probe.missing}")
+        elif probe.error and _is_writable(folder):
+            reasons.append(f"the folder {folder.name} cannot store a file: {probe.error}")
+    return reasons
 
 
 def _is_writable(folder: Path) -> bool:
     return all(os.access(path, os.W_OK | os.X_OK) for path in (folder, folder / INCOMING))
 
 
-def _room_trouble(name: str, room: Callable[[], int]) -> list[str]:
+def _space_reasons(name: str, free_bytes: Callable[[], int]) -> list[str]:
     try:
-        left = room()
+        free = free_bytes()
     except (OSError, DetectionsError) as error:
-        return [f"{name} cannot be looked at: {type(error).__name__}"]
-    if left >= NEARLY_FULL_BYTES:
+        return [f"{name} cannot be checked: {type(error).__name__}"]
+    if free >= NEARLY_FULL_BYTES:
         return []
-    return [f"{name} has {max(0, left) >> 20} MiB left, less than {NEARLY_FULL_BYTES >> 20} MiB"]
+    return [f"{name} has {max(0, free) >> 20} MiB left, less than {NEARLY_FULL_BYTES >> 20} MiB"]

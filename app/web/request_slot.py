@@ -1,7 +1,7 @@
-"""The slot of a request: held while its view runs, or until its answer has been written.
+"""The slot of a request, held while its view runs or until its response is sent.
 
-A slot is given back exactly once, whoever ends first: the view, the server that closes the answer, or an error. Only
-while it is held does the request's thread wait for whoever reads its answer.
+A slot is released exactly once: by the view, by the server when it closes the response, or by an error. The request's
+thread waits for a slow reader only while it holds a slot.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,45 +9,45 @@ from contextlib import contextmanager
 
 from flask import Response, g, request
 
-from app.current import services
+from app.current import get_services
 from app.web.server.answer_socket import answer_socket_of
 
 
 @contextmanager
 def slot() -> Iterator[None]:
-    """Hold a slot for the request's user while the block runs, and until the answer is closed if `keep` is called.
+    """Hold a slot for the request's user during the block, or until the response is closed if `keep` is called.
 
-    Raises Unavailable where there is none.
+    Raises Unavailable if no slot is free.
     """
-    g.give_back_slot = take()
+    g.release_slot = take()
     try:
         yield
     finally:
-        give_back: Callable[[], None] | None = g.pop("give_back_slot", None)
-        if give_back is not None:
-            give_back()
+        release: Callable[[], None] | None = g.pop("release_slot", None)
+        if release is not None:
+            release()
 
 
 def keep(response: Response) -> None:
-    """Hold the request's slot until this answer is closed; one is taken where the request holds none.
+    """Hold the request's slot until this response is closed, taking one if the request has none.
 
-    Raises Unavailable where there is none.
+    Raises Unavailable if no slot is free.
     """
-    give_back: Callable[[], None] | None = g.pop("give_back_slot", None)
-    response.call_on_close(give_back or take())
+    release: Callable[[], None] | None = g.pop("release_slot", None)
+    response.call_on_close(release or take())
 
 
 def take(*, following: bool = False) -> Callable[[], None]:
-    """Take a slot for the request's user. The function returned gives it back, and needs no request to be called in."""
-    slots, user = services().slots, g.user_id
+    """Take a slot for the request's user. Return a function that releases it, also outside the request's context."""
+    slots, user = get_services().slots, g.user_id
     slots.acquire(user, following=following)
     answer = answer_socket_of(request.environ)
     if answer is not None:
         answer.holds_slot = True
 
-    def give_back() -> None:
+    def release() -> None:
         if answer is not None:
             answer.holds_slot = False
         slots.release(user, following=following)
 
-    return give_back
+    return release

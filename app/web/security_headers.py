@@ -1,9 +1,8 @@
-"""What every answer tells browsers not to do with it, refusals included.
+"""Security headers of every response, errors included.
 
-The API's answers are data: nothing in them may be run, framed, sniffed for another type, kept in a cache, or pulled
-into another site's page. A view that is meant for more (the page, the docs, a media's content) sets the header in
-question itself, and it is left as it is. Strict-Transport-Security is not among them: only who ends TLS, a proxy in
-front, knows whether the whole host is to be reached that way alone.
+API responses are data: browsers must not run, frame, sniff or cache them, or embed them in pages of other origins. A
+view that needs something else (the page, the docs, a file's content) sets the header itself. Strict-Transport-Security
+is left to the proxy that terminates TLS, because it concerns the whole host.
 """
 
 from flask import Flask, Response
@@ -19,12 +18,12 @@ HEADERS = {
 
 
 def install(app: Flask) -> None:
-    """Set the headers on every answer that does not bring its own."""
-    app.after_request(_protect)
+    """Add the headers to every response that does not set its own."""
+    app.after_request(_add_headers)
 
 
-def _protect(response: Response) -> Response:
-    # One look for all: each `in` of Werkzeug's headers goes through all of them, and ends in an exception.
-    brought = {name.lower() for name, _value in response.headers}
-    response.headers.extend((name, value) for name, value in HEADERS.items() if name.lower() not in brought)
+def _add_headers(response: Response) -> Response:
+    # One pass, because each `in` on Werkzeug's headers is a linear search.
+    present = {name.lower() for name, _value in response.headers}
+    response.headers.extend((name, value) for name, value in HEADERS.items() if name.lower() not in present)
     return response

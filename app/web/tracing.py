@@ -1,4 +1,4 @@
-"""One id and one log line for each request; every line that is logged meanwhile has its id and its client's address."""
+"""A request id and a log line for each request. All lines logged during a request have its id and client address."""
 
 import re
 import secrets
@@ -16,15 +16,15 @@ _ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def install(app: Flask) -> None:
-    """Take over or make the request's id, return it, and log the request with it."""
+    """Accept or create the request's id, return it in the response, and log the request."""
     client_address.install(app, client_address.Proxies())
     app.before_request(_begin)
     app.after_request(_end)
 
 
 def _begin() -> None:
-    given = request.headers.get(HEADER, "")
-    g.request_id = given if _ACCEPTED.fullmatch(given) else secrets.token_hex(16)
+    requested = request.headers.get(HEADER, "")
+    g.request_id = requested if _ACCEPTED.fullmatch(requested) else secrets.token_hex(16)
     g.began = time.monotonic()
     structlog.contextvars.clear_contextvars()
     client = current_app.extensions[client_address.EXTENSION].client(request.environ)

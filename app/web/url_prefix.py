@@ -1,8 +1,8 @@
-"""Where the service's paths lie: below the path at which a proxy serves it, as URL_PREFIX says.
+"""Serves the application below URL_PREFIX, the path at which a proxy publishes it.
 
-Every address that the service gives out (the page and its files, `Location`, signed links, the description's server)
-is made by Flask from WSGI's SCRIPT_NAME, so this is set, and taken off the path where the proxy passed it on. Where the
-proxy has stripped it, the path is right as it is; so both kinds of proxy, and probes that come directly, are served.
+Flask builds every address (the page's files, `Location`, signed links, the description's server) from WSGI's
+SCRIPT_NAME, which is set here; the prefix is removed from the path if the proxy passed it on. Proxies that keep the
+prefix, proxies that remove it, and direct probes all work.
 """
 
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ from werkzeug.exceptions import NotFound
 
 
 def install(app: Flask, prefix: str) -> None:
-    """Serve the application below that path, or where it is for an empty one.
+    """Serve the application below that prefix; an empty one changes nothing.
 
-    What begins with two slashes is not found: Flask would take it for the path behind them.
+    A path that begins with two slashes is not found, because Flask would take it for the path after them.
     """
     app.before_request(_refuse_doubled_slashes)
     if prefix:
-        app.wsgi_app = BelowPrefix(app.wsgi_app, prefix)  # type: ignore[method-assign]
+        app.wsgi_app = PrefixMiddleware(app.wsgi_app, prefix)  # type: ignore[method-assign]
 
 
 def _refuse_doubled_slashes() -> None:
@@ -27,8 +27,8 @@ def _refuse_doubled_slashes() -> None:
         raise NotFound
 
 
-class BelowPrefix:
-    """A WSGI application that lies below `prefix`, which begins with a slash and does not end with one."""
+class PrefixMiddleware:
+    """WSGI middleware for an application below `prefix`, which starts with a slash and does not end with one."""
 
     def __init__(self, application: WSGIApplication, prefix: str) -> None:
         self._application = application

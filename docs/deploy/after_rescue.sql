@@ -1,17 +1,17 @@
--- What `sqlite3 DAMAGED .dump` brought into a new database is not whole: rows refer to rows that were lost. This makes it
--- consistent, so that the service goes on with it. To be run once, before the service is started:
+-- In a database made from `sqlite3 DAMAGED .dump`, rows refer to rows that were lost. This makes it consistent, so that
+-- the service can use it. Run once, before the service is started:
 -- sqlite3 RESCUED < docs/deploy/after_rescue.sql
 PRAGMA foreign_keys = OFF;
 BEGIN IMMEDIATE;
 
--- Rows of a media item that was lost say nothing any more; its file stays, and the same upload adopts it.
+-- Delete the rows of lost media items. Their files stay, and the same upload adopts them.
 DELETE FROM outbox_message WHERE media_id NOT IN (SELECT id FROM media);
 DELETE FROM outbox_stream WHERE media_id NOT IN (SELECT id FROM media);
 DELETE FROM detection_run WHERE media_id NOT IN (SELECT id FROM media);
 DELETE FROM detection WHERE run_id NOT IN (SELECT id FROM detection_run);
 
--- Streams that were lost, or whose messages are not all there: nothing of them is sent as it stands.
--- `flask outbox resend --missing` then says again what the other side lacks.
+-- Replace streams that were lost, or that lack messages, by empty ones, so that nothing of them is sent.
+-- `flask outbox resend --missing` then sends again what the annotations service lacks.
 CREATE TEMP TABLE incomplete AS
 SELECT media.id AS media_id, media.user_id, max(coalesce(stream.last_seq, 0), coalesce(kept.highest, 0)) AS last_seq
 FROM media
@@ -37,10 +37,10 @@ DELETE FROM outbox_message WHERE media_id IN (SELECT media_id FROM incomplete);
 DELETE FROM outbox_attempt WHERE (media_id, seq) NOT IN (SELECT media_id, seq FROM outbox_message);
 DELETE FROM outbox_stream WHERE media_id IN (SELECT media_id FROM incomplete);
 INSERT INTO outbox_stream
-    (media_id, user_id, last_seq, acked_seq, lease_epoch, attempts, failures, counted_attempts, uncertain)
+    (media_id, user_id, last_seq, acked_seq, lease_epoch, attempts, failures, counted_attempts, outcome_unknown)
 SELECT media_id, user_id, last_seq, last_seq, 0, 0, 0, 0, 0 FROM incomplete;
 
--- The next start finds the database behind the media folders' markers, and goes on in a new epoch: numbers of lost
--- messages are not used twice within one.
+-- The next start finds the database behind the media folders' markers and begins a new epoch, so that no sequence number
+-- is used twice within an epoch.
 UPDATE database_instance SET counter = 0;
 COMMIT;

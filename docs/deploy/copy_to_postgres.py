@@ -1,9 +1,9 @@
-"""Copies a SQLite database of the service into an empty, migrated one on PostgreSQL: every table, row by row.
+"""Copy a SQLite database of the service into an empty, migrated PostgreSQL database: every table, row by row.
 
     python -m docs.deploy.copy_to_postgres sqlite:///var/detections.db postgresql+psycopg://user:password@host/database
 
-The service must be stopped, and both must be at the same migration. All is one transaction there: an error leaves the
-target empty. Messages keep their idempotency keys, so what was sent already is known to the annotations service.
+The service must be stopped, and both databases must be at the same migration. The copy is one transaction: an error
+leaves the target empty. Messages keep their idempotency keys, so the annotations service recognises those it has.
 """
 
 import sys
@@ -17,7 +17,7 @@ MIGRATION = text("SELECT version_num FROM alembic_version")
 
 
 def copy(old: Connection, new: Connection, table: Table) -> int:
-    """Copy one table and let its numbering go on behind the last number; returns how many rows it had."""
+    """Copy one table and set its identity sequence to the last number; return the number of rows."""
     copied = 0
     rows = old.execution_options(yield_per=1000).execute(select(table)).mappings()
     for some in rows.partitions():
@@ -31,7 +31,7 @@ def copy(old: Connection, new: Connection, table: Table) -> int:
 
 
 def main(source: str, target: str) -> None:
-    """Copy everything, or end with one line that says why not."""
+    """Copy all tables from `source` to `target` (database URLs), or exit with one line that says why not."""
     with create_engine(source).connect() as old, create_engine(target).begin() as new:
         stands, wanted = (connection.execute(MIGRATION).scalar() for connection in (old, new))
         if stands != wanted:

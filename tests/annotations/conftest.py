@@ -1,4 +1,4 @@
-"""Messages to send, and a client that is closed again."""
+"""Fixtures: messages, and a client that is closed at the end."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ import pytest
 
 from app.annotations import AnnotationsClient
 from app.annotations.tokens import StaticToken
-from app.outbox.messages import Kind, Message
+from app.outbox.messages import Message, MessageKind
 
 MEDIA = "0123456789abcdef"
 TOKEN = "s3cret-token-of-the-dispatcher/+=" + "x" * 40
@@ -16,9 +16,9 @@ TOKEN = "s3cret-token-of-the-dispatcher/+=" + "x" * 40
 MakeClient = Callable[..., AnnotationsClient]
 
 
-def message(kind: Kind = Kind.CREATE, **changes: Any) -> Message:
+def message(kind: MessageKind = MessageKind.CREATE, **changes: Any) -> Message:
     payload: dict[str, Any] = {"mediaStatus": 2}
-    if kind is Kind.CREATE:
+    if kind is MessageKind.CREATE:
         payload = {
             "id": MEDIA,
             "name": "Zürich.jpg",
@@ -29,7 +29,7 @@ def message(kind: Kind = Kind.CREATE, **changes: Any) -> Message:
         }
     fields: dict[str, Any] = {
         "media_id": MEDIA,
-        "seq": 1 if kind is Kind.CREATE else 2,
+        "seq": 1 if kind is MessageKind.CREATE else 2,
         "kind": kind,
         "payload": payload,
         "idempotency_key": "8d0f8d9e-5a5b-4f5e-9d3c-0a1b2c3d4e5f",

@@ -1,4 +1,4 @@
-"""Servers on loopback that answer as they are told, down to the byte: what no HTTP library would send."""
+"""Servers on loopback whose answers a test sets byte by byte, as no HTTP library would send them."""
 
 import contextlib
 import socket
@@ -18,7 +18,7 @@ Step = bytes | Callable[["Peer"], None]
 
 @dataclass(frozen=True)
 class Request:
-    """As it came over the wire; header names in lower case."""
+    """A request as it came over the wire; header names in lower case."""
 
     method: str
     path: str
@@ -27,7 +27,7 @@ class Request:
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
-    """A whole answer; `retry_after="1"` becomes `Retry-After: 1`."""
+    """Return a complete answer; `retry_after="1"` becomes `Retry-After: 1`."""
     named = {name.replace("_", "-").title(): value for name, value in headers.items()}
     lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}", *(f"{k}: {v}" for k, v in named.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body
@@ -35,7 +35,7 @@ def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
 
 @dataclass
 class Peer:
-    """The server's end of a connection, in the hands of an act."""
+    """The server's end of a connection, as a step uses it."""
 
     socket: socket.socket
     stopping: threading.Event
@@ -47,7 +47,7 @@ class Peer:
         self.sent += len(data)
 
     def drip(self, data: bytes, every: float = 0.05) -> None:
-        """A byte now and then, until the client has gone."""
+        """Send a byte now and then until the client closes the connection."""
         for byte in data:
             if self.stopping.wait(every):
                 return
@@ -66,7 +66,7 @@ class Peer:
 
 
 class Server:
-    """Does the next step with each request, the last one again and again. A context manager; ends all its threads."""
+    """Runs the next step for each request and repeats the last one. A context manager that ends all its threads."""
 
     def __init__(self, *steps: Step, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
@@ -97,7 +97,7 @@ class Server:
             thread.join()
 
     def refuse(self) -> None:
-        """Accept no more connections."""
+        """Refuse further connections."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -152,7 +152,7 @@ def _requests(stream: BinaryIO) -> Iterator[Request]:
 
 @contextlib.contextmanager
 def full_backlog() -> Iterator[int]:
-    """The port of a listener that lets no further connection in, and does not refuse it either."""
+    """Yield the port of a listener that neither accepts nor refuses further connections."""
     with socket.socket() as listener, contextlib.ExitStack() as waiting:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

@@ -1,4 +1,4 @@
-"""A service that answers wrongly, hugely or with malice: bounded reading, and no token where it does not belong."""
+"""A service with wrong, huge or malicious answers: reading is bounded, and no token leaks."""
 
 import gzip
 import logging
@@ -9,11 +9,11 @@ from urllib.parse import quote
 import pytest
 
 from app.annotations import AnnotationsClient
-from app.annotations.deadline import MAX_ANSWER_BYTES, DeadlineSession, Endpoint
-from app.annotations.replies import read_response
-from app.annotations.resolver import Resolver
 from app.annotations.tokens import MintedTokens, StaticToken
-from app.outbox.messages import Kind, Verdict
+from app.http_exchange.deadline import MAX_RESPONSE_BYTES, DeadlineSession, Endpoint
+from app.http_exchange.resolver import Resolver
+from app.http_exchange.responses import read_response
+from app.outbox.messages import MessageKind, Verdict
 from tests.annotations.conftest import TOKEN, MakeClient, message
 from tests.annotations.servers import Peer, Server, Step, answer
 
@@ -62,13 +62,13 @@ def test_an_endless_answer_is_classified_by_its_head_and_its_connection_closed(
 def test_at_most_64_kib_of_an_answer_are_read(huge: Step) -> None:
     with (
         Server(huge) as server,
-        DeadlineSession(Endpoint.parse(server.url), Resolver(), 3.0, None) as session,
+        DeadlineSession(Endpoint.parse(server.url, "ANNOTATIONS_URL"), Resolver(), 3.0, None) as session,
     ):
-        session.exchange.ends_at = time.monotonic() + 5
+        session.state.ends_at = time.monotonic() + 5
         with session.get(server.url, stream=True, allow_redirects=False) as response:
-            reply = read_response(response, session.exchange)
-        assert session.exchange.received == MAX_ANSWER_BYTES == 65536
-        assert len(reply.body) < MAX_ANSWER_BYTES
+            reply = read_response(response, session.state)
+        assert session.state.received == MAX_RESPONSE_BYTES == 65536
+        assert len(reply.body) < MAX_RESPONSE_BYTES
 
 
 @pytest.mark.parametrize("status", [200, 302, 409, 422])
@@ -86,9 +86,9 @@ def test_a_gzip_bomb_is_not_unpacked(make_client: MakeClient, status: int) -> No
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", MessageKind)
 def test_no_redirect_is_followed_and_no_token_leaves_for_another_host(
-    make_client: MakeClient, kind: Kind, status: int
+    make_client: MakeClient, kind: MessageKind, status: int
 ) -> None:
     with Server(OK) as elsewhere, Server(answer(status, location=f"{elsewhere.url}/steal")) as server:
         found = make_client(server.url).deliver(message(kind))
@@ -98,7 +98,7 @@ def test_no_redirect_is_followed_and_no_token_leaves_for_another_host(
     assert found.detail.endswith(f"answered {status} to {elsewhere.url}/steal")
 
 
-def test_a_look_follows_no_redirect_either(make_client: MakeClient) -> None:
+def test_a_record_lookup_follows_no_redirect_either(make_client: MakeClient) -> None:
     with Server(OK) as elsewhere, Server(answer(409), answer(302, location=elsewhere.url)) as server:
         assert make_client(server.url).deliver(message()).verdict is Verdict.RETRY_LIMITED
     assert elsewhere.connections == 0

@@ -1,4 +1,4 @@
-"""A network at its worst: no send outlasts its deadline, and none is judged by an answer that did not come whole."""
+"""A bad network: no request exceeds its deadline, and an incomplete answer is not classified."""
 
 import contextlib
 import socket
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.annotations.resolver import Resolver
+from app.http_exchange.resolver import Resolver
 from app.outbox.messages import Classification, Verdict
 from tests.annotations.conftest import MakeClient, message
 from tests.annotations.servers import Peer, Server, Step, answer, full_backlog
@@ -70,7 +70,7 @@ def test_no_send_outlasts_its_deadline(make_client: MakeClient, slow: Step, befo
     assert found.detail == "POST /api/media: timed out"
 
 
-def test_one_deadline_covers_the_look_after_a_conflict(make_client: MakeClient) -> None:
+def test_one_deadline_covers_the_record_lookup_after_a_conflict(make_client: MakeClient) -> None:
     def late_conflict(peer: Peer) -> None:
         time.sleep(DEADLINE * 0.8)
         peer.send(answer(409))
@@ -84,9 +84,9 @@ def test_one_deadline_covers_the_look_after_a_conflict(make_client: MakeClient) 
     assert found.outcome_unknown is False
 
 
-def test_no_time_left_for_a_second_request_is_no_trouble_of_the_endpoint(make_client: MakeClient) -> None:
+def test_no_time_left_for_a_second_request_does_not_count_against_the_endpoint(make_client: MakeClient) -> None:
     class SlowTokens:
-        is_one_for_all = False
+        is_shared = False
 
         def token_for(self, user_id: str, *, fresh: bool = False) -> str:
             time.sleep(DEADLINE if fresh else 0)
@@ -201,7 +201,7 @@ def test_an_answer_that_is_malformed_leaves_the_outcome_unknown(make_client: Mak
 @pytest.mark.parametrize("interim", [b"100 Continue", b"102 Processing", b"103 Early Hints\r\nLink: </a>; rel=preload"])
 @pytest.mark.parametrize("times", [1, 3])
 def test_interim_answers_are_read_past(make_client: MakeClient, interim: bytes, times: int) -> None:
-    """Row 37 of the field log: one request, and the connection is used again."""
+    """One request, and the connection is used again."""
     whole = b"HTTP/1.1 " + interim + b"\r\n\r\n"
     with Server(whole * times + answer(201), OK) as server:
         client = make_client(server.url)
@@ -251,7 +251,7 @@ def test_an_interim_answer_alone_is_never_followed_by_another_request(make_clien
     assert server.connections == 2
 
 
-def test_an_idle_connection_that_was_closed_is_no_trouble(make_client: MakeClient) -> None:
+def test_a_closed_idle_connection_is_replaced_without_a_failure(make_client: MakeClient) -> None:
     with Server(say(OK), OK) as server:
         client = make_client(server.url)
         client.deliver(message())

@@ -1,4 +1,4 @@
-"""Every row of the design's table of answers, over real HTTP: what the answer means, and what comes of its stream."""
+"""The classification of every answer, over real HTTP, and the transition of its stream."""
 
 import json
 from dataclasses import replace
@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from app.annotations.tokens import MintedTokens
-from app.outbox.circuit import Endpoint
+from app.outbox.circuit import EndpointState
 from app.outbox.decide import Action, decide
-from app.outbox.decide_endpoint import Situation
-from app.outbox.messages import Attempt, Claim, Classification, Kind, Outcome, Reference, Returned, Verdict
+from app.outbox.decide_endpoint import DecisionContext
+from app.outbox.messages import Attempt, Claim, Classification, MessageKind, Outcome, Reference, SendResult, Verdict
 from app.outbox.retry_policy import RetryPolicy
 from tests.annotations.conftest import MEDIA, MakeClient, message
 from tests.annotations.servers import Peer, Server, Step, answer
 
-CREATE, STATUS = Kind.CREATE, Kind.STATUS
+CREATE, STATUS = MessageKind.CREATE, MessageKind.STATUS
 DELIVERED, RETRY, LIMITED = Verdict.DELIVERED, Verdict.RETRY, Verdict.RETRY_LIMITED
 REFUSED, PARK, HOLD, UNFIT = Verdict.REFUSED, Verdict.PARK, Verdict.HOLD, Verdict.UNFIT
 NOW = 1_800_000_000.0
@@ -29,7 +29,7 @@ SAME_FOR_BOTH = (
     | dict.fromkeys((408, 425, 500, 502, 504, 507, 599, 600, 999), RETRY)
 )
 TABLE = [
-    *((kind, status, verdict) for kind in Kind for status, verdict in SAME_FOR_BOTH.items()),
+    *((kind, status, verdict) for kind in MessageKind for status, verdict in SAME_FOR_BOTH.items()),
     *((CREATE, status, UNFIT) for status in (404, 405, 501)),
     (CREATE, 410, REFUSED),
     (STATUS, 404, LIMITED),
@@ -43,27 +43,27 @@ STREAM = {
 }  # fmt: skip
 
 
-def delivered_to(server: Server, make_client: MakeClient, kind: Kind, **changes: Any) -> Classification:
+def delivered_to(server: Server, make_client: MakeClient, kind: MessageKind, **changes: Any) -> Classification:
     options = {"tokens": MintedTokens("k" * 32)}
     with server:
         return make_client(server.url, **options).deliver(message(kind, **changes))
 
 
-def comes_to(found: Classification, kind: Kind = CREATE, **claimed: Any) -> Action:
-    """What the stream comes to by such an answer, which is the only one there is."""
+def comes_to(found: Classification, kind: MessageKind = CREATE, **claimed: Any) -> Action:
+    """Return the transition after a single such answer."""
     claim = replace(Claim(message(kind), 1), **claimed)
-    returned = [Returned(claim, Attempt(found, NOW, 0.1))]
-    return decide(returned, Situation(NOW, Endpoint()), RetryPolicy()).transitions[0].action
+    returned = [SendResult(claim, Attempt(found, NOW, 0.1))]
+    return decide(returned, DecisionContext(NOW, EndpointState()), RetryPolicy()).transitions[0].action
 
 
-def finally_comes_to(found: Classification, kind: Kind = CREATE) -> Action:
-    """What the stream comes to by such an answer once it has been given five times over ten minutes."""
+def finally_comes_to(found: Classification, kind: MessageKind = CREATE) -> Action:
+    """Return the transition after five such answers over ten minutes."""
     return comes_to(found, kind, counted_attempts=4, refused_since=NOW - 600)
 
 
 @pytest.mark.parametrize(("kind", "status", "verdict"), TABLE)
 def test_each_status_has_the_verdict_of_the_design(
-    make_client: MakeClient, kind: Kind, status: int, verdict: Verdict
+    make_client: MakeClient, kind: MessageKind, status: int, verdict: Verdict
 ) -> None:
     body = b"" if status in (204, 304) else b'{"why": "because"}'
     found = delivered_to(Server(answer(status, body)), make_client, kind)
@@ -72,7 +72,7 @@ def test_each_status_has_the_verdict_of_the_design(
     assert found.excerpt == body.decode()
     assert found.unsent is False
     call = "POST /api/media" if kind is CREATE else f"PUT /api/media/{MEDIA}/status"
-    gone = ": gone there for good, nothing more to tell" if status == 410 and kind is STATUS else ""
+    gone = ": the media item was deleted there, so no status is needed" if status == 410 and kind is STATUS else ""
     assert found.detail == f"{call} answered {status}{gone}"
     assert comes_to(found, kind) is STREAM[verdict]
 
@@ -162,7 +162,7 @@ def cut_off(peer: Peer) -> None:
 
 
 DUPLICATE, SUPERSEDED = Outcome.DUPLICATE, Outcome.SUPERSEDED
-CONFIRMED: list[tuple[Kind, Step, Outcome]] = [
+CONFIRMED: list[tuple[MessageKind, Step, Outcome]] = [
     (CREATE, record(id=MEDIA, mediaType="Image"), DUPLICATE),
     (CREATE, record(id=MEDIA, mediaType="Image", userId="someone else"), DUPLICATE),
     (CREATE, record(id=MEDIA), DUPLICATE),
@@ -174,7 +174,7 @@ CONFIRMED: list[tuple[Kind, Step, Outcome]] = [
 
 @pytest.mark.parametrize(("kind", "look", "outcome"), CONFIRMED)
 def test_a_conflict_that_the_record_confirms_is_delivered(
-    make_client: MakeClient, kind: Kind, look: Step, outcome: Outcome
+    make_client: MakeClient, kind: MessageKind, look: Step, outcome: Outcome
 ) -> None:
     server = Server(answer(409, b"conflict"), look)
     found = delivered_to(server, make_client, kind)
@@ -230,10 +230,10 @@ CANNOT_BE_LOOKED_INTO: dict[str, Step] = {
 }
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", MessageKind)
 @pytest.mark.parametrize("look", CANNOT_BE_LOOKED_INTO.values(), ids=CANNOT_BE_LOOKED_INTO.keys())
-def test_a_conflict_that_cannot_be_looked_into_is_not_the_last_word(
-    make_client: MakeClient, look: Step, kind: Kind
+def test_a_conflict_whose_record_cannot_be_read_is_not_final(
+    make_client: MakeClient, look: Step, kind: MessageKind
 ) -> None:
     found = delivered_to(Server(answer(409), look), make_client, kind)
     assert found.verdict is LIMITED
@@ -244,24 +244,26 @@ def test_a_conflict_that_cannot_be_looked_into_is_not_the_last_word(
 def test_a_conflict_over_what_is_not_there_is_not_the_last_word_and_alone_never_means_delivered(
     make_client: MakeClient, status: int
 ) -> None:
-    for kind in Kind:
+    for kind in MessageKind:
         for unknown in (False, True):
             found = delivered_to(Server(answer(409), answer(status)), make_client, kind, outcome_unknown=unknown)
             assert comes_to(found, kind) is Action.RETRY
             assert finally_comes_to(found, kind) is Action.PARK
 
 
-def with_reference(make_client: MakeClient, kind: Kind, look: Step, other: Step, **changes: Any) -> Classification:
+def with_reference(
+    make_client: MakeClient, kind: MessageKind, look: Step, other: Step, **changes: Any
+) -> Classification:
     server = Server(answer(409), *[look] * (2 if look == answer(401) else 1), other)
     found = delivered_to(server, make_client, kind, reference=OTHER, **changes)
     assert server.requests[-1].path == f"/api/media/{OTHER.media_id}"
     return found
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", MessageKind)
 @pytest.mark.parametrize("look", [answer(404), answer(403), answer(405)], ids=["404", "403", "405"])
-def test_where_others_can_be_looked_at_and_this_one_cannot_it_is_parked_with_both_answers(
-    make_client: MakeClient, look: Step, kind: Kind
+def test_if_other_records_can_be_read_and_this_one_cannot_it_is_parked_with_both_answers(
+    make_client: MakeClient, look: Step, kind: MessageKind
 ) -> None:
     found = with_reference(make_client, kind, look, record(id=OTHER.media_id), outcome_unknown=True)
     assert finally_comes_to(found, kind) is Action.PARK
@@ -272,15 +274,15 @@ def test_where_others_can_be_looked_at_and_this_one_cannot_it_is_parked_with_bot
 
 @pytest.mark.parametrize("look", [answer(404), answer(403), answer(405)], ids=["404", "403", "405"])
 @pytest.mark.parametrize(("kind", "unknown"), [(CREATE, False), (CREATE, True), (STATUS, True)])
-def test_where_nothing_can_be_looked_into_it_is_taken_for_done_and_noted_as_unseen(
-    make_client: MakeClient, look: Step, kind: Kind, unknown: bool
+def test_if_no_record_can_be_read_it_counts_as_delivered_and_is_noted_as_unseen(
+    make_client: MakeClient, look: Step, kind: MessageKind, unknown: bool
 ) -> None:
     found = with_reference(make_client, kind, look, answer(404), outcome_unknown=unknown)
     assert comes_to(found, kind) is Action.RETRY
     assert finally_comes_to(found, kind) is Action.DELIVERED
     assert found.conclusion is not None
     assert found.conclusion.outcome is (DUPLICATE if kind is CREATE else SUPERSEDED)
-    assert found.conclusion.detail.endswith("taken for done, unseen")
+    assert found.conclusion.detail.endswith("counted as delivered, unseen")
 
 
 def test_a_status_that_was_never_sent_before_is_not_taken_for_done(make_client: MakeClient) -> None:
@@ -295,14 +297,14 @@ def test_nothing_is_concluded_while_the_other_item_cannot_be_asked_for(make_clie
 
 
 @pytest.mark.parametrize("unknown", [False, True])
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", MessageKind)
 @pytest.mark.parametrize(
     ("look", "verdict"),
     [(Peer.reset, RETRY), (cut_off, RETRY), (answer(500), RETRY), (answer(503), UNFIT), (answer(429), HOLD)],
     ids=["reset", "cut", "500", "503", "429"],
 )
-def test_a_look_that_fails_is_repeated_and_keeps_the_doubt_as_it_was(
-    make_client: MakeClient, look: Step, verdict: Verdict, kind: Kind, unknown: bool
+def test_a_failed_record_lookup_is_repeated_and_leaves_the_outcome_unknown(
+    make_client: MakeClient, look: Step, verdict: Verdict, kind: MessageKind, unknown: bool
 ) -> None:
     found = delivered_to(Server(answer(409), look), make_client, kind, outcome_unknown=unknown)
     assert found.verdict == verdict
@@ -314,15 +316,17 @@ def test_a_look_that_fails_is_repeated_and_keeps_the_doubt_as_it_was(
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 408, 413, 422, 423, 425, 429, 500, 502, 503, 504])
-@pytest.mark.parametrize("kind", Kind)
-def test_retry_after_is_passed_on_with_any_code_but_success(make_client: MakeClient, kind: Kind, status: int) -> None:
+@pytest.mark.parametrize("kind", MessageKind)
+def test_retry_after_is_passed_on_with_any_code_but_success(
+    make_client: MakeClient, kind: MessageKind, status: int
+) -> None:
     found = delivered_to(Server(answer(status, retry_after="120")), make_client, kind)
     assert found.retry_after == 120
     assert comes_to(found, kind) is Action.RETRY
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_retry_after_of_a_conflict_puts_every_conclusion_off(make_client: MakeClient, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", MessageKind)
+def test_retry_after_of_a_conflict_puts_every_conclusion_off(make_client: MakeClient, kind: MessageKind) -> None:
     found = delivered_to(Server(answer(409, retry_after="120"), answer(404)), make_client, kind)
     assert found.retry_after == 120
     assert finally_comes_to(found, kind) is Action.RETRY

@@ -1,4 +1,4 @@
-"""What is sent, over how many connections, and what a look answers."""
+"""The client: what it sends, over how many connections, and which records it fetches."""
 
 import json
 import threading
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from app.annotations.deadline import DeadlineSession, Endpoint
-from app.annotations.resolver import Resolver
 from app.errors import RecordsNotReadable, SettingsError, Unavailable
-from app.outbox.messages import Kind, Verdict
+from app.http_exchange.deadline import DeadlineSession, Endpoint
+from app.http_exchange.resolver import Resolver
+from app.outbox.messages import MessageKind, Verdict
 from tests.annotations.conftest import MEDIA, TOKEN, MakeClient, message
 from tests.annotations.servers import Peer, Server, answer
 from tests.servers.ports import free_port
@@ -21,7 +21,7 @@ OK = answer(200, b"{}")
 
 
 def test_a_create_is_sent_as_the_contract_says(make_client: MakeClient) -> None:
-    create = message(Kind.CREATE)
+    create = message(MessageKind.CREATE)
     with Server(answer(201)) as server:
         make_client(server.url).deliver(create)
     (request,) = server.requests
@@ -46,7 +46,7 @@ def test_a_create_is_sent_as_the_contract_says(make_client: MakeClient) -> None:
 
 def test_epoch_and_time_of_a_message_go_with_it(make_client: MakeClient) -> None:
     with Server(answer(204)) as server:
-        make_client(server.url).deliver(message(Kind.STATUS, epoch=3, changed_at=1_800_000_000.25))
+        make_client(server.url).deliver(message(MessageKind.STATUS, epoch=3, changed_at=1_800_000_000.25))
     (request,) = server.requests
     assert request.headers["x-outbox-epoch"] == "3"
     assert request.headers["x-outbox-time"] == "2027-01-15T08:00:00.250Z"
@@ -54,7 +54,7 @@ def test_epoch_and_time_of_a_message_go_with_it(make_client: MakeClient) -> None
 
 def test_a_status_is_sent_as_the_contract_says(make_client: MakeClient) -> None:
     with Server(answer(204)) as server:
-        make_client(server.url).deliver(message(Kind.STATUS))
+        make_client(server.url).deliver(message(MessageKind.STATUS))
     (request,) = server.requests
     assert request.method == "PUT"
     assert request.path == f"/api/media/{MEDIA}/status"
@@ -139,12 +139,12 @@ def test_a_closed_client_holds_no_connection_and_can_be_used_again(make_client: 
 def test_no_cookie_is_kept_or_sent(make_client: MakeClient) -> None:
     with (
         Server(answer(200, set_cookie="a=b")) as server,
-        DeadlineSession(Endpoint.parse(server.url), Resolver(), 3.0, None) as session,
+        DeadlineSession(Endpoint.parse(server.url, "ANNOTATIONS_URL"), Resolver(), 3.0, None) as session,
     ):
         client = make_client(server.url)
         client.deliver(message())
         client.deliver(message())
-        session.exchange.ends_at = time.monotonic() + 5
+        session.state.ends_at = time.monotonic() + 5
         session.get(server.url)
         assert len(session.cookies) == 0
     assert "cookie" not in server.requests[1].headers
@@ -166,12 +166,12 @@ def test_the_environment_changes_nothing(
 
 
 class Tokens:
-    """A source that counts."""
+    """A token source that counts its calls."""
 
     def __init__(self) -> None:
         self.given: list[tuple[str, bool]] = []
 
-    is_one_for_all = False
+    is_shared = False
 
     def token_for(self, user_id: str, *, fresh: bool = False) -> str:
         self.given.append((user_id, fresh))
@@ -195,14 +195,14 @@ def test_a_fresh_token_is_tried_once_only(make_client: MakeClient) -> None:
     assert len(server.requests) == 2
 
 
-def test_a_look_after_a_fresh_token_asks_for_no_fresher_one(make_client: MakeClient) -> None:
+def test_a_record_lookup_after_a_fresh_token_asks_for_no_fresher_one(make_client: MakeClient) -> None:
     with Server(answer(401), answer(409), answer(401)) as server:
         found = make_client(server.url).deliver(message())
     assert found.verdict == Verdict.RETRY_LIMITED
     assert len(server.requests) == 3
 
 
-def test_the_idempotency_key_is_the_same_at_every_try_and_the_look_has_none(make_client: MakeClient) -> None:
+def test_the_idempotency_key_is_the_same_at_every_attempt_and_the_lookup_has_none(make_client: MakeClient) -> None:
     with Server(answer(401), answer(409), answer(404)) as server:
         make_client(server.url).deliver(message())
     first, second, look = (one.headers for one in server.requests)
@@ -211,10 +211,10 @@ def test_the_idempotency_key_is_the_same_at_every_try_and_the_look_has_none(make
     assert look["x-request-id"] == "request-7"
 
 
-def test_a_look_gives_the_record_that_the_service_has(make_client: MakeClient) -> None:
+def test_a_fetch_for_adoption_returns_the_record_of_the_service(make_client: MakeClient) -> None:
     known = {"id": MEDIA, "mediaType": "Image", "name": "Zürich"}
     with Server(answer(200, json.dumps(known).encode())) as server:
-        assert make_client(server.url).look(MEDIA, "ada") == known
+        assert make_client(server.url).fetch_for_adoption(MEDIA, "ada") == known
     (request,) = server.requests
     assert request.method == "GET"
     assert request.path == f"/api/media/{MEDIA}"
@@ -222,29 +222,31 @@ def test_a_look_gives_the_record_that_the_service_has(make_client: MakeClient) -
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
-def test_a_look_finds_nothing_where_there_is_nothing_to_see(make_client: MakeClient, status: int) -> None:
+def test_a_fetch_for_adoption_returns_none_without_a_record(make_client: MakeClient, status: int) -> None:
     with Server(answer(status)) as server:
-        assert make_client(server.url).look(MEDIA, "ada") is None
+        assert make_client(server.url).fetch_for_adoption(MEDIA, "ada") is None
 
 
 @pytest.mark.parametrize(
-    "trouble", [answer(500), answer(401), answer(302), answer(400), answer(200, b"[]"), b"garbage\r\n", Peer.reset]
+    "failure", [answer(500), answer(401), answer(302), answer(400), answer(200, b"[]"), b"garbage\r\n", Peer.reset]
 )
-def test_a_look_that_gets_no_proper_answer_says_that_it_is_unavailable(make_client: MakeClient, trouble: bytes) -> None:
-    with Server(trouble) as server, pytest.raises(Unavailable, match="annotations service") as raised:
-        make_client(server.url).look(MEDIA, "ada")
+def test_a_fetch_for_adoption_without_a_proper_answer_raises_unavailable(
+    make_client: MakeClient, failure: bytes
+) -> None:
+    with Server(failure) as server, pytest.raises(Unavailable, match="annotations service") as raised:
+        make_client(server.url).fetch_for_adoption(MEDIA, "ada")
     assert TOKEN not in repr(raised.value)
 
 
-def test_a_look_at_a_service_that_is_down_says_that_it_is_unavailable(make_client: MakeClient) -> None:
+def test_a_fetch_for_adoption_from_a_service_that_is_down_raises_unavailable(make_client: MakeClient) -> None:
     with pytest.raises(Unavailable):
-        make_client(f"http://127.0.0.1:{free_port()}").look(MEDIA, "ada")
+        make_client(f"http://127.0.0.1:{free_port()}").fetch_for_adoption(MEDIA, "ada")
 
 
 @pytest.mark.parametrize("hostile", ["", ".", "..", "../users", "a/b", "a?b", "a#b", "%2e%2e", "é", "0" * 65, "a\r\nb"])
 def test_what_cannot_be_an_id_is_not_asked_for(make_client: MakeClient, hostile: str) -> None:
     with Server(OK) as server:
-        assert make_client(server.url).look(hostile, "ada") is None
+        assert make_client(server.url).fetch_for_adoption(hostile, "ada") is None
     assert server.connections == 0
 
 
@@ -267,34 +269,34 @@ def test_a_message_of_another_user_is_sent_with_a_token_of_theirs(make_client: M
 @pytest.mark.parametrize("told", [{"id": MEDIA, "mediaStatus": 3}, {}, {"mediaType": "Image"}])
 def test_a_record_is_found_with_whatever_it_tells(make_client: MakeClient, told: dict[str, object]) -> None:
     with Server(answer(200, json.dumps(told).encode())) as server:
-        assert make_client(server.url).find(MEDIA, "ada") == told
+        assert make_client(server.url).fetch_record(MEDIA, "ada") == told
 
 
 def test_a_record_that_is_not_there_is_none(make_client: MakeClient) -> None:
     for body, kind in ((b"", "text/html"), (b'{"title": "unknown media"}', "application/problem+json")):
         with Server(answer(404, body, content_type=kind)) as server:
-            assert make_client(server.url).find(MEDIA, "ada") is None
+            assert make_client(server.url).fetch_record(MEDIA, "ada") is None
 
 
 @pytest.mark.parametrize("status", [401, 403, 405, 501, 302, 204, 200, 404])
-def test_where_nobody_may_look_nothing_is_known(make_client: MakeClient, status: int) -> None:
-    """No such call, forbidden, elsewhere, nothing, or a page for people."""
+def test_without_readable_records_nothing_is_known(make_client: MakeClient, status: int) -> None:
+    """No GET, forbidden, a redirect, an empty answer, or HTML."""
     page = b"" if status == 204 else b"<!DOCTYPE html><title>Sign in</title>"
     with Server(answer(status, page, content_type="text/html")) as server, pytest.raises(RecordsNotReadable) as said:
-        make_client(server.url).find(MEDIA, "ada")
+        make_client(server.url).fetch_record(MEDIA, "ada")
     assert f"GET /api/media/{MEDIA} answered {status}" in str(said.value)
 
 
 def test_the_record_of_another_item_tells_nothing_of_this_one(make_client: MakeClient) -> None:
     record = json.dumps({"id": "f" * 16, "mediaStatus": 3}).encode()
     with Server(answer(200, record)) as server, pytest.raises(RecordsNotReadable, match="another media item"):
-        make_client(server.url).find(MEDIA, "ada")
+        make_client(server.url).fetch_record(MEDIA, "ada")
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429, 408])
-def test_who_cannot_answer_now_has_not_said_that_nobody_may_look(make_client: MakeClient, status: int) -> None:
+def test_a_service_that_cannot_answer_now_does_not_count_as_unreadable(make_client: MakeClient, status: int) -> None:
     with Server(answer(status)) as server, pytest.raises(Unavailable) as said:
-        make_client(server.url).find(MEDIA, "ada")
+        make_client(server.url).fetch_record(MEDIA, "ada")
     assert not isinstance(said.value, RecordsNotReadable)
     with pytest.raises(Unavailable, match="no connection"):
-        make_client(f"http://127.0.0.1:{free_port()}").find(MEDIA, "ada")
+        make_client(f"http://127.0.0.1:{free_port()}").fetch_record(MEDIA, "ada")

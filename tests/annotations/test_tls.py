@@ -1,4 +1,4 @@
-"""https: who is trusted, and the same deadline."""
+"""https: trusted certificates, and the same deadline."""
 
 import datetime
 import ipaddress
@@ -13,9 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from app.annotations.classify import Sent, classify_error
-from app.annotations.deadline import Exchange
-from app.annotations.replies import transport_error
+from app.annotations.classify import SentRequest, classify_error
+from app.http_exchange.deadline import RequestState
+from app.http_exchange.responses import transport_error
 from app.outbox.messages import Verdict
 from tests.annotations.conftest import MakeClient, message
 from tests.annotations.servers import Peer, Server, answer
@@ -24,7 +24,7 @@ OK = answer(200, b"{}")
 
 
 def certificate(folder: Path, address: str) -> Path:
-    """A self-signed certificate of that address, with its key, in one PEM file."""
+    """Write a self-signed certificate of an address and its key to a PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, address)])
     now = datetime.datetime.now(datetime.UTC)
@@ -109,8 +109,8 @@ def test_a_service_that_wants_a_certificate_of_ours_is_unfit(make_client: MakeCl
 )
 def test_tls_that_fails_after_the_request_leaves_its_outcome_unknown(error: ssl.SSLError, verdict: Verdict) -> None:
     wrapped = requests.exceptions.SSLError(urllib3.exceptions.SSLError(error))
-    failed = transport_error(wrapped, Exchange(connected_anew=True, sent=True), "https://annotations.test:443")
-    sent = Sent(message(), "POST /api/media", outcome_unknown=False, one_token=False, now=0.0)
+    failed = transport_error(wrapped, RequestState(connected_anew=True, sent=True), "https://annotations.test:443")
+    sent = SentRequest(message(), "POST /api/media", outcome_unknown=False, one_token=False, now=0.0)
     found = classify_error(sent, failed, sent_before=True)
     assert found.verdict == verdict
     assert found.outcome_unknown is True

@@ -1,4 +1,4 @@
-"""The dispatcher's tokens: what they say, how long they live, and that no secret shows."""
+"""Tokens for the annotations service: their claims and lifetimes, and that no secret is shown."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ NOW = 1_763_800_000.75
 
 
 def claims_of(token: str, **options: Any) -> dict[str, Any]:
-    """Its claims, with the signature checked and the times left alone."""
+    """Return the claims after checking the signature but not the times."""
     unchecked: Options = {"verify_exp": False, "verify_iat": False, "verify_aud": False}
     claims: dict[str, Any] = jwt.decode(token, SECRET, algorithms=["HS256"], options=unchecked, **options)
     return claims
 
 
 def accepted_at(token: str, now: float) -> bool:
-    """Whether a strict receiver with that clock takes it: not issued in the future, not expired."""
+    """Whether a strict receiver with that clock accepts the token: not issued in the future, not expired."""
     claims = claims_of(token)
     return bool(claims["iat"] <= now < claims["exp"])
 
@@ -85,7 +85,7 @@ def test_a_receiver_whose_clock_is_a_little_off_takes_it(behind: float) -> None:
 
 
 @pytest.mark.parametrize("later", [300, 86400])
-def test_a_token_that_was_kept_is_of_no_use_later(later: float) -> None:
+def test_a_stored_token_is_of_no_use_later(later: float) -> None:
     assert not accepted_at(MintedTokens(SECRET, clock=lambda: NOW).token_for("ada"), NOW + later)
 
 
@@ -109,7 +109,7 @@ def test_an_identity_cannot_take_the_place_of_another_claim(claim: str) -> None:
 
 
 @given(st.text())
-def test_any_identity_comes_through_whole(user_id: str) -> None:
+def test_any_identity_is_passed_on_unchanged(user_id: str) -> None:
     assert claims_of(MintedTokens(SECRET).token_for(user_id))["sub"] == user_id
 
 

@@ -1,7 +1,7 @@
 """The application as the factory makes it, on a migrated SQLite database, with its services running.
 
-Driven through Flask's test client: real storage, real detector process, real annotations service, and no sockets but
-those to that one. What depends on the server is tested under gunicorn, in tests/web and tests/system.
+Requests go through Flask's test client: real storage, detector process and annotations service, and no sockets except
+to the last. What depends on the server is tested under gunicorn, in tests/web and tests/system.
 """
 
 import io
@@ -18,10 +18,10 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from app import create_app
-from app.demo.annotations import ReferenceService
 from app.services import Services
 from app.settings import Settings
 from tests.paths import PHOTOS
+from tests.reference.service import ReferenceService
 from tests.system.service import SECRET, token
 
 ASTRONAUT, CHELSEA = PHOTOS / "astronaut.jpg", PHOTOS / "chelsea.jpg"
@@ -30,7 +30,7 @@ RUNS_OUT = b"\xff\xd8\xff\xe0 a picture that ends here"
 
 
 def picture(seed: int, size: tuple[int, int] = (64, 48), kind: str = "JPEG") -> bytes:
-    """A small picture of noise, another one for each seed."""
+    """Return a small picture of noise that differs for each seed."""
     noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, kind)
@@ -38,7 +38,7 @@ def picture(seed: int, size: tuple[int, int] = (64, 48), kind: str = "JPEG") -> 
 
 
 class Untouched(io.RawIOBase):
-    """A body that notes whether anybody began to read it."""
+    """A body that records whether anybody read from it."""
 
     def __init__(self, content: bytes = b"") -> None:
         self._content = io.BytesIO(content)
@@ -54,7 +54,7 @@ class Untouched(io.RawIOBase):
 
 
 class Api:
-    """One application and the requests that tests make of it; its services are started by whoever makes it."""
+    """An application and the requests that tests make. The creator starts its services."""
 
     def __init__(self, settings: dict[str, str]) -> None:
         self.app: Flask = create_app(Settings.from_env(settings))
@@ -66,7 +66,7 @@ class Api:
         self.services.stop()
 
     def request(self, method: str, path: str, *, user: str = "ada", **options: Any) -> TestResponse:
-        """One request with a valid token, unless `headers` brings an Authorization of its own."""
+        """Send a request with a valid token, unless `headers` has another Authorization."""
         headers = {"Authorization": f"Bearer {token(user)}"} | options.pop("headers", {})
         return self.app.test_client().open(path, method=method, headers=headers, **options)
 
@@ -78,20 +78,20 @@ class Api:
         return self.request("POST", path, data={"file": (io.BytesIO(content), name)}, **options)
 
     def send_raw(self, path: str, content: bytes, content_type: str = "image/jpeg", **options: Any) -> TestResponse:
-        """POST a file as the body itself."""
+        """POST a file as a raw body."""
         return self.request("POST", path, data=content, content_type=content_type, **options)
 
     def stored(self) -> set[str]:
-        """The names of all published files."""
+        """Return the names of all published files."""
         return {path.name for folder in (self.images, self.videos) for path in folder.iterdir() if path.is_file()}
 
     def leftovers(self) -> list[Path]:
-        """What lies in the folders for files on their way in."""
+        """Return what lies in the folders for files being received."""
         return [path for folder in (self.images, self.videos) for path in (folder / ".incoming").iterdir()]
 
 
 def settings_in(folder: Path, template: Path, annotations_url: str | None, more: dict[str, str]) -> dict[str, str]:
-    """The environment of an application that keeps everything in that folder."""
+    """Return the environment of an application that stores everything in that folder."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(template, folder / "detections.db")
     settings = {
@@ -111,7 +111,7 @@ MakeApi = Callable[..., Api]
 
 @pytest.fixture
 def make_api(tmp_path: Path, sqlite_template: Path) -> Iterator[MakeApi]:
-    """Makes applications, each with files of its own: make_api(annotations=None, threads=16, **settings)."""
+    """Creates applications with separate files: make_api(annotations=None, threads=16, **settings)."""
     made: list[Api] = []
 
     def make(annotations: ReferenceService | None = None, threads: int = 16, **settings: str) -> Api:
@@ -128,7 +128,7 @@ def make_api(tmp_path: Path, sqlite_template: Path) -> Iterator[MakeApi]:
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Api]:
-    """One application for all tests of a file, without an annotations service; each test brings its own pictures."""
+    """One application per test file, without an annotations service; each test uses pictures of its own."""
     folder = tmp_path_factory.mktemp("api")
     with closing(Api(settings_in(folder, sqlite_template, None, {}))) as running:
         running.services.start()

@@ -1,4 +1,4 @@
-"""Ending a run: by its user or an administrator, over HTTP or by command."""
+"""Cancelling a run: by its user or an administrator, over HTTP or by command."""
 
 import json
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ UNKNOWN = "0123456789abcdef"
 
 @pytest.fixture
 def api(tmp_path: Path, sqlite_template: Path) -> Iterator[Api]:
-    """An application in which nobody works on runs."""
+    """An application in which no process works on runs."""
     with closing(Api(settings_in(tmp_path / "application", sqlite_template, None, {}))) as api:
         yield api
 
 
 def waiting(api: Api, seed: int = 1, user: str = "ada") -> str:
-    """A media with a run of that user that waits."""
+    """Return a media item with a waiting run of that user."""
     api.upload("/media", picture(seed))
     media_id = media_id_of_bytes(picture(seed))
     api.services.runs.start_new(media_id, RunRequest(user_id=user, confidence=0.45, frame_interval=0.5))

@@ -1,4 +1,4 @@
-"""Pages of the configured origins may call the API from a browser; those of any other may not."""
+"""CORS: pages of the configured origins may call the API from a browser, others may not."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -37,7 +37,7 @@ READ_ANYWAY = {
 
 @pytest.fixture(scope="module")
 def cross(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Api]:
-    """One application for all tests here that two origins may call."""
+    """One application for all tests here, with two allowed origins."""
     more = {"CORS_ORIGINS": f"{SUITE}, {LOCAL}"}
     with closing(Api(settings_in(tmp_path_factory.mktemp("cross"), sqlite_template, None, more))) as running:
         running.services.start()
@@ -100,7 +100,7 @@ def test_a_browser_may_ask_first_without_a_token(cross: Api) -> None:
 
 
 def test_every_header_that_the_description_names_may_be_sent_and_read(cross: Api) -> None:
-    sent, read = set(), {"allow"}  # of 405, which is described for all calls at once
+    sent, read = set(), {"allow"}  # of 405, described once for all calls
     for path, _method, operation in operations():
         sent |= {p["name"].lower() for p in described_parameters(path, operation) if p["in"] == "header"}
         for response in operation["responses"].values():

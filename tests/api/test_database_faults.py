@@ -1,4 +1,4 @@
-"""What clients and supervisors are told while the database is not at its place, or locked by somebody."""
+"""Responses to clients and probes while the database file is missing or locked."""
 
 import shutil
 import sqlite3
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
-from app.demo.annotations import ReferenceService
 from tests.api.conftest import Api, MakeApi, picture
 from tests.api.test_health import not_ready
 from tests.eventually import eventually
+from tests.reference.service import ReferenceService
 
 COPY = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('VACUUM INTO ?', sys.argv[2:])"
 
@@ -25,7 +25,7 @@ def file_of(api: Api) -> Path:
 
 
 def media_in(path: Path) -> int:
-    """How many media items a file holds that the service may still be giving what its log holds."""
+    """Return the number of media items in a file whose log the service may still be checkpointing."""
     deadline = time.monotonic() + 30
     while True:
         try:
@@ -52,10 +52,10 @@ def test_while_the_file_is_away_nothing_is_taken_or_told_and_it_goes_on_once_it_
     path = file_of(api)
     path.rename(path.with_name("aside.db"))
     for path_of_call in ("/media", "/detect"):
-        assert is_refused(api.upload(path_of_call, picture(2)), "not at its place")
-    assert is_refused(api.get("/media"), "not at its place")
+        assert is_refused(api.upload(path_of_call, picture(2)), "was moved or deleted")
+    assert is_refused(api.get("/media"), "was moved or deleted")
     detail = not_ready(api)
-    assert "not at its place" in detail
+    assert "was moved or deleted" in detail
     assert str(path) not in detail
     assert not path.exists()
     assert api.leftovers() == []
@@ -82,7 +82,7 @@ def test_an_upload_that_the_move_has_overtaken_is_not_acknowledged(make_api: Mak
     while not done.is_set():
         number += 1
         acknowledged += api.upload("/media", picture(number, size=(8, 8))).status_code == 201
-    assert is_refused(api.upload("/media", picture(9999)), "not at its place")
+    assert is_refused(api.upload("/media", picture(9999)), "was moved or deleted")
     assert media_in(path.with_name("aside.db")) >= acknowledged
 
 
@@ -101,7 +101,7 @@ def test_an_earlier_copy_in_the_files_place_is_a_restored_database_and_goes_on_i
     for file in path.parent.glob("detections.db*"):
         file.unlink()
     copy.rename(path)
-    assert is_refused(api.upload("/media", picture(3)), "Another file is at the database's place")
+    assert is_refused(api.upload("/media", picture(3)), "The database's file was replaced")
     until_ready(api)
     with api.services.database.read_transaction() as session:
         found = api.services.outbox_status(session)
@@ -118,8 +118,8 @@ def test_another_services_database_in_the_files_place_is_not_used(make_api: Make
     assert api.upload("/media", picture(1)).status_code == 201
     aside = [file.rename(file.with_name(f"aside-{file.name}")) for file in path.parent.glob("detections.db*")]
     shutil.copy(sqlite_template, path)
-    eventually(lambda: "it is not used" in not_ready(api), seconds=30)
-    assert is_refused(api.upload("/media", picture(2)), "Another file")
+    eventually(lambda: "one that is not used" in not_ready(api), seconds=30)
+    assert is_refused(api.upload("/media", picture(2)), "was replaced by one")
     for file in aside:
         file.rename(file.with_name(file.name.removeprefix("aside-")))
     until_ready(api)

@@ -1,4 +1,4 @@
-"""POST /detect in all its forms: what it answers, what it stores, and what it leaves alone."""
+"""POST /detect in all its forms: what it returns, what it stores, and what it does not change."""
 
 import io
 import re
@@ -14,14 +14,14 @@ import requests
 import xxhash
 from PIL import Image
 
-from app.demo.annotations import ReferenceService
-from app.detection.jobs import Job
+from app.detection.protocol.requests import Job
 from app.errors import Unavailable
 from app.media.hashing import media_id_of_bytes, virtual_id_of_bytes
 from app.runs.executor import WAITING_IN_MEMORY, RunExecutor
 from tests.api.conftest import ASTRONAUT, RUNS_OUT, Api, MakeApi, Untouched, picture, settings_in
 from tests.detection.clips import Clip, without_pictures
 from tests.detection.heif_bytes import heic
+from tests.reference.service import ReferenceService
 from tests.system.service import token
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,7 @@ GHOST = "0123456789abcdef"
 
 
 def ended(api: Api, media_id: str, seconds: float = 30) -> dict[str, Any]:
-    """The media once its last run has ended."""
+    """Return the media item after its last run has ended."""
     deadline = time.monotonic() + seconds
     while True:
         media: dict[str, Any] = api.get(f"/media/{media_id}").json  # type: ignore[assignment]
@@ -41,7 +41,7 @@ def ended(api: Api, media_id: str, seconds: float = 30) -> dict[str, Any]:
 
 
 def brought_by_another_service(annotations: ReferenceService, media_id: str, path: Path, content: bytes) -> None:
-    """The file, and its record at the annotations service, without this service's doing."""
+    """Create the file and its record at the annotations service, without this service."""
     path.write_bytes(content)
     record = {
         "id": media_id,
@@ -244,7 +244,7 @@ def test_the_first_bytes_of_newer_kinds_must_agree_with_their_names(api: Api, tm
 def test_in_memory_detection_answers_and_keeps_nothing(make_api: MakeApi, annotations: ReferenceService) -> None:
     api = make_api(annotations)
     content = ASTRONAUT.read_bytes()
-    # A wish for an answer later cannot be granted: there will be nothing to come back for.
+    # respond-async cannot apply, because nothing is stored.
     answer = api.upload("/detect?persist=false", content, headers={"Prefer": "respond-async"})
     assert answer.status_code == 200
     body = answer.json
@@ -258,7 +258,7 @@ def test_in_memory_detection_answers_and_keeps_nothing(make_api: MakeApi, annota
     assert api.get("/media").json == {"items": [], "nextCursor": None}
     assert api.stored() == set()
     assert api.leftovers() == []
-    # A stored media's create arrives; had the other been queued, it would have been before this one.
+    # The stored item's create arrives; a message for the other would have arrived before it.
     stored = api.upload("/media", picture(20)).json
     assert stored is not None
     log = annotations.wait_for(lambda entries: len(entries) > 0)
@@ -291,7 +291,7 @@ def wait_until_full(executor: RunExecutor) -> None:
     deadline = time.monotonic() + 30
     with suppress(Unavailable):
         while True:
-            executor.ensure_room("ada")
+            executor.ensure_capacity("ada")
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -304,7 +304,7 @@ def test_in_memory_detection_without_a_place_in_its_queue_is_refused_unread(
             executor.detect(Job(picture(22), "Image"), 60, user="ada")
 
     with closing(Api(settings_in(tmp_path, sqlite_template, None, {}))) as api, ThreadPoolExecutor() as waiting:
-        executor = api.services.executor  # nothing has started it, so that whoever waits goes on waiting
+        executor = api.services.executor  # it was not started, so requests keep waiting
         jobs = [waiting.submit(wait, executor) for _place in range(WAITING_IN_MEMORY)]
         body = Untouched(picture(22))
         try:
@@ -350,7 +350,7 @@ def test_the_answer_comes_later_where_the_run_takes_too_long(make_api: MakeApi) 
 
 def test_a_second_run_at_the_same_time_is_refused(make_api: MakeApi) -> None:
     api = make_api(SYNC_WAIT_SECONDS="0.001")
-    api.services.executor.stop()  # nobody works on runs, so the first one stays under way
+    api.services.executor.stop()  # no process works on runs, so the first one stays under way
     media_id = media_id_of_bytes(picture(32))
     assert api.upload("/detect", picture(32)).status_code == 202
     by_id = api.request("POST", f"/detect/{media_id}")
@@ -359,7 +359,7 @@ def test_a_second_run_at_the_same_time_is_refused(make_api: MakeApi) -> None:
     again = api.upload("/detect?rerun=true", picture(32))
     assert again.status_code == 409
     assert (again.json and again.json["type"].split(":")[-1]) == "already-processing"
-    # Without a wish for a new run, the one under way is waited for.
+    # Without `rerun` the run under way is waited for.
     joined = api.upload("/detect", picture(32))
     assert joined.status_code == 202
     assert (joined.json and joined.json["duplicate"]) is True
@@ -416,7 +416,7 @@ def test_an_unknown_media_is_not_called_unknown_while_nobody_can_be_asked(
     assert answer.status_code == 503
     assert (answer.json and answer.json["type"].split(":")[-1]) == "unavailable"
     assert int(answer.headers["Retry-After"]) > 0
-    # A known one needs nobody else.
+    # A known item needs no annotations service.
     known = api.upload("/media", picture(42)).json
     assert known is not None
     assert api.request("POST", f"/detect/{known['media']['id']}").status_code == 200

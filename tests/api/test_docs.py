@@ -1,4 +1,4 @@
-"""The page that shows the API's description: all from here, and nothing that its policy would keep from running."""
+"""The documentation page: everything comes from this service, and its policy allows all that it needs."""
 
 import re
 from html.parser import HTMLParser
@@ -11,7 +11,7 @@ PATHS = ("/docs", "/docs/")
 
 
 class Parts(HTMLParser):
-    """What a page loads, and what it would have to run or style within itself."""
+    """What a page loads, and its inline scripts and styles."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Following a media: what is found comes while it is found, each once, whichever process is asked, whatever breaks."""
+"""Following a run: detections arrive as they are made, each once, from any process, after any interruption."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ Event = tuple[str, str, dict[str, Any]]
 
 
 class Followed:
-    """A media, its run as a worker would do it, and readers of its events."""
+    """A media item, its run as a worker would do it, and readers of its events."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -42,7 +42,7 @@ class Followed:
         return claimed
 
     def read(self, last_id: str | None = None, api: Api | None = None, user: str = "ada") -> Generator[Event]:
-        """The events as (id, name, data), asked for one by one."""
+        """Yield the events as (id, name, data), one at a time."""
         headers = {} if last_id is None else {"Last-Event-ID": last_id}
         answer = (api or self.api).get(f"/media/{self.media_id}/events", user=user, headers=headers, buffered=False)
         assert answer.status_code == 200, answer.text
@@ -69,7 +69,7 @@ def all_frames(events: list[Event]) -> list[int]:
 
 @pytest.fixture
 def settings(tmp_path: Path, sqlite_template: Path, database_url: str) -> dict[str, str]:
-    """Of an application on each database, in which nobody works on runs but the test."""
+    """Settings of an application on each database, in which only the test works on runs."""
     return settings_in(tmp_path / "application", sqlite_template, None, {"DATABASE_URL": database_url})
 
 
@@ -142,7 +142,7 @@ def test_a_run_that_begins_anew_says_so_to_whoever_reads(followed: Followed) -> 
     reader = followed.read()
     followed.runs.record(claimed, [frame(0), frame(1)], total=9)
     until(reader, "annotations")
-    followed.runs.hand_back(claimed, counted=True)
+    followed.runs.requeue(claimed, counted=True)
     restarted = until(reader, "annotations")
     assert restarted[2]["restart"] is True
     assert frames_of(restarted) == []
@@ -154,11 +154,11 @@ def test_a_run_that_begins_anew_says_so_to_whoever_reads(followed: Followed) -> 
 
 
 def test_a_run_that_began_anew_meanwhile_says_so_to_whoever_comes_back(followed: Followed) -> None:
-    """Though it has come further by now than it had before."""
+    """Even if it has come further than before."""
     claimed = followed.begin()
     followed.runs.record(claimed, [frame(0), frame(1)], total=9)
     told = until(followed.read(), "annotations")
-    followed.runs.hand_back(claimed, counted=True)
+    followed.runs.requeue(claimed, counted=True)
     second = followed.go_on()
     followed.runs.record(second, [frame(number) for number in range(3)], total=9)
     back = until(followed.read(told[0]), "annotations")

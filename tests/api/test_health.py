@@ -1,4 +1,4 @@
-"""What supervisors and scrapers are told: alive, ready or why not, and figures that are right."""
+"""Liveness, readiness with reasons, and correct metrics."""
 
 import shutil
 import sqlite3
@@ -13,19 +13,19 @@ from sqlalchemy import make_url, text
 
 from app.database import Database
 from app.database.postgres_connection import PATIENT
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from app.process import threads
-from app.web.readiness import PATIENCE_SECONDS
+from app.web.readiness import TIMEOUT_SECONDS
 from tests.api.conftest import Api, MakeApi, picture
 from tests.eventually import eventually
 from tests.outbox.refusals import refused_for_long
+from tests.reference.service import ReferenceService
 
 PUBLIC = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
 
-def figures(api: Api) -> dict[str, float]:
-    """Every figure of `/metrics` by its name."""
+def metrics(api: Api) -> dict[str, float]:
+    """Return every metric of `/metrics` by name."""
     answer = api.app.test_client().get("/metrics")
     assert answer.status_code == 200
     assert answer.content_type.startswith("text/plain")
@@ -42,7 +42,7 @@ def unmigrated(folder: Path) -> str:
 
 
 def not_ready(api: Api) -> str:
-    """Why it says that it is not ready."""
+    """Return the reasons why the service is not ready."""
     answer = api.app.test_client().get("/readyz")
     assert answer.status_code == 503
     assert answer.content_type == "application/problem+json"
@@ -78,7 +78,7 @@ def test_a_schema_of_another_release_makes_it_not_ready(make_api: MakeApi, revis
 def test_a_disk_that_uploads_under_way_will_nearly_fill_makes_it_not_ready(make_api: MakeApi) -> None:
     api = make_api()
     storage = api.services.storage
-    with storage.incoming("Image", storage.room(api.images) - (100 << 20)):
+    with storage.incoming("Image", storage.free_bytes(api.images) - (100 << 20)):
         detail = not_ready(api)
     assert "images" in detail
     assert "less than 256 MiB" in detail
@@ -108,7 +108,7 @@ def test_a_database_that_hangs_makes_it_not_ready_soon_and_holds_one_thread_howe
         began = time.monotonic()
         for _ask in range(2):
             assert "the database does not answer" in not_ready(api)
-        assert time.monotonic() - began < 2 * PATIENCE_SECONDS + 2  # the rest is a busy machine's
+        assert time.monotonic() - began < 2 * TIMEOUT_SECONDS + 2  # the rest allows for a busy machine
         assert len([thread for thread in threading.enumerate() if thread.name == "readiness"]) == 1
     eventually(lambda: api.app.test_client().get("/readyz").status_code == 200)
 
@@ -119,12 +119,12 @@ def test_a_folder_that_is_gone_makes_it_not_ready(make_api: MakeApi) -> None:
     assert "images" in not_ready(api)
 
 
-def test_the_figures_count_what_waits(make_api: MakeApi) -> None:
+def test_the_metrics_count_what_waits(make_api: MakeApi) -> None:
     api = make_api()
-    assert figures(api)["detections_outbox_pending_messages"] == 0
+    assert metrics(api)["detections_outbox_pending_messages"] == 0
     api.upload("/media", picture(1))
     api.upload("/detect", picture(2))
-    told = figures(api)
+    told = metrics(api)
     assert told["detections_outbox_pending_messages"] == 4
     assert told["detections_outbox_parked_media"] == 0
     assert 0 <= told["detections_outbox_oldest_age_seconds"] < 60
@@ -133,7 +133,7 @@ def test_the_figures_count_what_waits(make_api: MakeApi) -> None:
     assert told["detections_outbox_held_users"] == 0
 
 
-def test_the_figures_count_what_was_delivered_and_what_is_parked(
+def test_the_metrics_count_what_was_delivered_and_what_is_parked(
     make_api: MakeApi, annotations: ReferenceService
 ) -> None:
     api = make_api(annotations)
@@ -143,21 +143,21 @@ def test_the_figures_count_what_was_delivered_and_what_is_parked(
     api.upload("/media", picture(4))
     refused_for_long(api.services.settings.database.url, media_id_of_bytes(picture(4)))
     annotations.wait_for(lambda entries: len([entry for entry in entries if entry["status"] == 422]) == 2)
-    api.services.stop()  # what has been answered is recorded now
-    told = figures(api)
+    api.services.stop()  # the responses are recorded now
+    told = metrics(api)
     assert told["detections_outbox_delivered_last_hour"] == 1
     assert told["detections_outbox_parked_media"] == 1
     assert told["detections_outbox_pending_messages"] == 0
 
 
-def test_the_figures_show_an_open_circuit(make_api: MakeApi, annotations: ReferenceService) -> None:
+def test_the_metrics_show_an_open_circuit(make_api: MakeApi, annotations: ReferenceService) -> None:
     annotations.control(fail={"status": 503, "times": 1000})
     api = make_api(annotations)
     for number in range(5, 10):
         api.upload("/media", picture(number))
     annotations.wait_for(lambda entries: len([entry for entry in entries if entry["status"] == 503]) >= 5)
     api.services.stop()
-    told = figures(api)
+    told = metrics(api)
     assert told["detections_outbox_circuit_open"] == 1
     assert told["detections_outbox_pending_messages"] == 5
 
@@ -190,24 +190,24 @@ def test_a_schema_that_is_downgraded_beneath_is_told_by_the_first_call_that_fail
 
 def test_a_thread_that_has_ended_makes_the_process_not_alive(make_api: MakeApi) -> None:
     api = make_api()
-    threads.DEAD.append("outbox-dispatcher")
+    threads.ended_threads.append("outbox-dispatcher")
     try:
         answer = api.app.test_client().get("/healthz")
     finally:
-        threads.DEAD.clear()
+        threads.ended_threads.clear()
     assert answer.status_code == 503
     assert "outbox-dispatcher" in answer.text
 
 
-def test_the_sizes_of_the_database_and_of_its_log_are_among_the_figures(make_api: MakeApi) -> None:
+def test_the_sizes_of_the_database_and_of_its_log_are_among_the_metrics(make_api: MakeApi) -> None:
     api = make_api()
     path = Path(str(api.services.database.url.database))
-    found = figures(api)
+    found = metrics(api)
     assert found["detections_database_bytes"] == path.stat().st_size > 0
     assert found["detections_wal_bytes"] == path.with_name(f"{path.name}-wal").stat().st_size > 0
 
 
 def test_on_postgresql_the_size_of_the_database_is_the_servers(make_api: MakeApi, postgres_url: str) -> None:
-    found = figures(make_api(DATABASE_URL=postgres_url))
+    found = metrics(make_api(DATABASE_URL=postgres_url))
     assert found["detections_database_bytes"] > 0
     assert "detections_wal_bytes" not in found

@@ -1,4 +1,4 @@
-"""What is told of runs that a fault of the house keeps: in the record, at /readyz and in the metrics."""
+"""Runs that wait because of a fault of the service: in the record, at /readyz and in the metrics."""
 
 import json
 import re
@@ -13,11 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.process import revision
 from app.process.version import VERSION
 from tests.api.conftest import Api, MakeApi, picture
-from tests.api.test_health import figures, not_ready
+from tests.api.test_health import metrics, not_ready
 from tests.eventually import eventually
 from tests.paths import ROOT
 
 ALERTS = ROOT / "docs" / "deploy" / "alerts.yml"
+OPERATIONS = ROOT / "docs" / "operations.md"
 ASYNC = {"Prefer": "respond-async"}
 
 
@@ -39,14 +40,14 @@ def test_a_missing_file_is_told_for_its_item_alone(api: Api) -> None:
     assert f"{media_id}.jpg is missing" in shown["run"]["waitingFor"]
     assert shown["run"]["state"] == "queued"
     assert shown["mediaStatus"] == 2
-    assert figures(api)["detections_missing_files"] == 1
+    assert metrics(api)["detections_missing_files"] == 1
     assert api.app.test_client().get("/readyz").status_code == 200
-    # A person may give it up.
+    # A person may cancel it.
     assert api.request("DELETE", f"/media/{media_id}/run").status_code == 204
     shown = record(api, media_id)
     assert shown["run"]["waitingFor"] is None
     assert shown["mediaStatus"] == 6
-    assert figures(api)["detections_missing_files"] == 0
+    assert metrics(api)["detections_missing_files"] == 0
 
 
 def test_what_keeps_all_detection_is_told_for_every_run_and_makes_it_not_ready(
@@ -101,6 +102,21 @@ def test_the_alerts_name_metrics_that_there_are(api: Api) -> None:
     assert {name for name in names if f"\n# TYPE {name.removesuffix('_total')}" not in told} == set()
 
 
+def test_every_alert_is_in_the_operators_table_and_every_row_has_its_rule() -> None:
+    chapter = OPERATIONS.read_text().partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    documented = re.findall(r"^\| `(\w+)` \|", chapter, re.MULTILINE)
+    assert documented == re.findall(r"- alert: (\w+)", ALERTS.read_text())
+    assert len(documented) == len(chapter[chapter.index("| alert |") :].strip().splitlines()) - 2
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_prometheus_takes_the_alerts() -> None:
     subprocess.run(["promtool", "check", "rules", str(ALERTS)], check=True, capture_output=True, timeout=30)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_every_alert_fires_on_its_fault_and_none_on_a_healthy_service() -> None:
+    cases = Path(__file__).with_name("alerts_test.yml")
+    tested = set(re.findall(r'alertname="(\w+)"', cases.read_text()))
+    assert tested == set(re.findall(r"- alert: (\w+)", ALERTS.read_text()))
+    subprocess.run(["promtool", "test", "rules", str(cases)], check=True, capture_output=True, timeout=60)

@@ -1,4 +1,4 @@
-"""Signed links: the bytes of one media without a token, for a quarter of an hour; and whose a token is."""
+"""Signed links to a media item's content, valid for 15 minutes; and the token's user."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Media without detection: storing, listing, downloading, following."""
+"""Media items without detection: store, list, download, follow."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ MP4 = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(64)
 
 
 def events(body: bytes) -> list[tuple[str, dict[str, Any]]]:
-    """The events of a text/event-stream, as (name, data)."""
+    """Return the events of a text/event-stream as (name, data)."""
     found = []
     for block in body.decode().strip().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
@@ -120,7 +120,7 @@ def test_a_page_that_is_exactly_full_is_the_last_one(make_api: MakeApi) -> None:
         ("limit=501", "limit"),
         ("limit=-1", "limit"),
         ("limit=ten", "limit"),
-        ("limit=%D9%A3", "limit"),  # a digit, but not one of ours
+        ("limit=%D9%A3", "limit"),  # a digit, but not ASCII
         ("limit=" + "9" * 5000, "limit"),
         ("status=4", "status"),
         ("status=New", "status"),

@@ -1,4 +1,4 @@
-"""The outbox over HTTP, for administrators alone: looked at, and repaired, as the commands do."""
+"""The outbox over HTTP, for administrators only: reading and repairing as the commands do."""
 
 import json
 import threading
@@ -8,11 +8,11 @@ import pytest
 from werkzeug.test import TestResponse
 
 from app.database import Topic
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from tests.api.conftest import Api, MakeApi, Untouched, picture
 from tests.eventually import eventually
 from tests.outbox.refusals import refused_for_long
+from tests.reference.service import ReferenceService
 from tests.system.service import token
 
 UNKNOWN = "0123456789abcdef"
@@ -28,7 +28,7 @@ CALLS = [
 
 
 def ask(api: Api, method: str, path: str, **options: Any) -> TestResponse:
-    """One request of an administrator's."""
+    """Send an administrator's request."""
     headers = {"Authorization": f"Bearer {token('root', roles=['admin'])}"} | options.pop("headers", {})
     return api.request(method, path, headers=headers, **options)
 
@@ -48,7 +48,7 @@ def retry(api: Api, **body: Any) -> int:
 
 
 def parked(api: Api, annotations: ReferenceService, number: int) -> str:
-    """A media whose create was refused."""
+    """Return a media item whose create was refused."""
     media_id = media_id_of_bytes(picture(number))
     annotations.control(fail={"status": 422, "times": 2, "match": {"mediaId": media_id}})
     api.upload("/media", picture(number))

@@ -1,4 +1,4 @@
-"""Every refusal is a problem document with the status and the type that the contract names, and no more than that."""
+"""Every error response is a problem document with the documented status and type, and nothing more."""
 
 import io
 import json
@@ -15,10 +15,10 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from app import errors
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from app.web import problems
 from tests.api.conftest import RUNS_OUT, Api, MakeApi, Untouched, picture
+from tests.reference.service import ReferenceService
 from tests.system.service import SECRET
 
 MEMBERS = {"type", "title", "status", "detail", "requestId"}
@@ -53,7 +53,7 @@ def collision(api: Api) -> TestResponse:
 
 
 class CutOff(io.RawIOBase):
-    """A body whose client goes away after a few bytes."""
+    """A body whose client disconnects after a few bytes."""
 
     def readable(self) -> bool:
         return True
@@ -137,7 +137,7 @@ def test_a_collision_with_a_file_that_no_record_has_leads_nowhere(api: Api) -> N
 
 
 def test_a_picture_with_too_many_pixels_is_too_large(api: Api) -> None:
-    # A head that promises 60000 x 60000 pixels, and next to no data.
+    # A header that claims 60000 x 60000 pixels, with almost no data.
     head = bytearray(picture(5, (16, 16), "PNG"))
     head[16:24] = (60_000).to_bytes(4, "big") * 2
     head[29:33] = zlib.crc32(bytes(head[12:29])).to_bytes(4, "big")
@@ -190,7 +190,7 @@ def test_the_annotations_service_out_of_reach_is_unavailable_where_only_it_could
 
 
 def test_every_error_of_ours_has_its_answer() -> None:
-    unanswered = {errors.SettingsError, errors.IllegalTransition}  # defects of the installation, or ours: 500
+    unanswered = {errors.SettingsError, errors.IllegalTransition}  # errors of the installation or of the code: 500
     ours = {
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.DetectionsError)
     }

@@ -1,4 +1,4 @@
-"""Results of any length: written while they are read, in bounded memory, whole or a part by time."""
+"""Results of any size: streamed in bounded memory, complete or a part by time."""
 
 import json
 import tracemalloc
@@ -23,7 +23,7 @@ FOUND = DetectedObject(0, "person", 0.9, 0.5, 0.5, 0.25, 0.25)
 
 
 def frames(count: int, boxes: int, *, every: int = 1, first: int = 0) -> list[FrameResult]:
-    """Frames half a second apart, with so many boxes on each that has any."""
+    """Return frames half a second apart, with the given number of boxes on some of them."""
     return [
         FrameResult(number, number / 2, (FOUND,) * boxes if number % every == 0 else ())
         for number in range(first, first + count)
@@ -31,7 +31,7 @@ def frames(count: int, boxes: int, *, every: int = 1, first: int = 0) -> list[Fr
 
 
 class Recorded:
-    """An application in which nobody works on runs but the test, and one media."""
+    """An application in which only the test works on runs, and one media item."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -68,7 +68,7 @@ def recorded(tmp_path: Path, sqlite_template: Path, database_url: str) -> Iterat
 
 @pytest.mark.parametrize("boxes", [PAGE_ROWS - 1, PAGE_ROWS, PAGE_ROWS + 1, 3 * PAGE_ROWS])
 def test_results_of_any_length_come_whole(boxes: int, recorded: Recorded) -> None:
-    per_frame = 7  # so that pages end within frames
+    per_frame = 7  # so that a page ends within a frame
     results = frames(boxes // per_frame, per_frame, every=1)
     results += [FrameResult(len(results), len(results) / 2, (FOUND,) * (boxes % per_frame))]
     recorded.finish(results)
@@ -111,10 +111,10 @@ def test_a_long_result_takes_no_more_memory_than_some_pages(recorded: Recorded) 
 
 
 def test_the_answer_of_a_detection_holds_its_slot_until_it_is_written(recorded: Recorded) -> None:
-    """A duplicate is answered from the stored result."""
+    """A duplicate returns its stored result."""
     recorded.finish(frames(PAGE_ROWS, 2))
     slots = recorded.api.services.slots
-    slots.set_threads(3)  # one slot: it is handed over, for a second one there would be no room
+    slots.set_threads(3)  # one slot: the request's is passed on, because a second one would not be free
     answer = recorded.api.send_raw("/detect?name=a.jpg", picture(1), buffered=False)
     assert answer.status_code == 200
     body = next(pieces := answer.iter_encoded())
@@ -170,7 +170,7 @@ def test_a_result_that_is_begun_anew_is_broken_off_and_never_mixed(recorded: Rec
     answer = recorded.api.get(f"{recorded.path}?run={claimed.run_id}", buffered=False)
     pieces = answer.iter_encoded()
     next(pieces)
-    recorded.runs.hand_back(claimed, counted=False)
+    recorded.runs.requeue(claimed, counted=False)
     again = recorded.runs.claim("another")
     assert again is not None
     recorded.runs.finish(again, frames(PAGE_ROWS, 3))

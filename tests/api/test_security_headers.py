@@ -1,4 +1,4 @@
-"""Every answer carries the headers that keep browsers from doing more with it than was meant."""
+"""Every response has the security headers."""
 
 import re
 from collections.abc import Callable

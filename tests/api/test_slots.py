@@ -1,4 +1,4 @@
-"""Long calls share the slots of a process, so that short ones always find a thread; every slot is given back."""
+"""Long requests share the slots of a process, so that short ones find a thread; every slot is released."""
 
 import io
 import threading
@@ -44,7 +44,7 @@ def send(api: Api, path: str, body: Any, user: str = "ada") -> TestResponse:
 
 @contextmanager
 def uploads_of(api: Api, *users: str) -> Iterator[list[Future[TestResponse]]]:
-    """One upload of each of these users is under way while the block runs; at its end they go on."""
+    """Keep one upload of each of these users under way during the block, and finish them at its end."""
     bodies = [Paused(picture(number)) for number in range(len(users))]
     with ThreadPoolExecutor(len(users)) as clients:
         answers = [
@@ -60,7 +60,7 @@ def uploads_of(api: Api, *users: str) -> Iterator[list[Future[TestResponse]]]:
 
 
 def every_slot_taken(api: Api) -> AbstractContextManager[list[Future[TestResponse]]]:
-    """Uploads of different users under way on all slots while the block runs."""
+    """Keep uploads of different users under way on all slots during the block."""
     return uploads_of(api, *(f"user {number}" for number in range(SLOTS)))
 
 
@@ -122,7 +122,7 @@ def test_a_token_is_looked_at_before_a_slot_is(small: Api) -> None:
 
 
 def stop_reading(api: Api, path: str) -> None:
-    """A client that goes away after the first piece of its answer."""
+    """A client that disconnects after the first part of its response."""
     answer = api.get(path, buffered=False)
     assert next(answer.iter_encoded())
     answer.close()
@@ -185,7 +185,7 @@ def test_a_download_keeps_its_slot_until_it_is_closed(small: Api) -> None:
 
 
 def test_a_user_beyond_his_share_is_told_so_before_his_body_is_read_and_others_are_served(make_api: MakeApi) -> None:
-    api = make_api(threads=6)  # four slots: two are a share, one is kept for others
+    api = make_api(threads=6)  # four slots: two are a user's share, one is reserved for others
     body = Untouched(picture(30))
     with uploads_of(api, "ada", "ada", "ada"):
         refused = send(api, "/media?name=a.jpg", body)

@@ -1,4 +1,4 @@
-"""Stored files that somebody with access to the media folders has put other things in the place of."""
+"""Stored files that somebody with access to the media folders has replaced."""
 
 import os
 import socket
@@ -19,7 +19,7 @@ def link(path: Path) -> None:
 
 
 def link_to_a_twin(path: Path) -> None:
-    """Of the very size: it is the link that is refused."""
+    """Link to a file of the same size, so that only the link is the reason for the refusal."""
     twin = path.parent.parent / "elsewhere"
     twin.write_bytes(bytes(PICTURE_BYTES))
     path.symlink_to(twin)
@@ -70,10 +70,10 @@ TAMPERINGS: list[tuple[Callable[[Path], None], str]] = [
     (link, "symbolic link"),
     (link_to_a_twin, "symbolic link"),
     (dangling_link, "symbolic link"),
-    (pipe, "no regular file"),
+    (pipe, "not a regular file"),
     (unix_socket, "cannot be read"),
-    (device, "no regular file"),
-    (folder, "no regular file"),
+    (device, "not a regular file"),
+    (folder, "not a regular file"),
     (longer, "its record says"),
     (shorter, "has 100 bytes"),
     (empty, "has 0 bytes"),
@@ -98,11 +98,11 @@ def test_what_is_not_the_stored_file_is_neither_read_nor_waited_for(
                 assert answer.status_code == 500
                 assert answer.get_json()["type"].endswith("storage-failed")
                 assert reason in answer.get_json()["detail"]
-    assert [one["event"] for one in logged if one["log_level"] != "info"] == ["refused"] * len(asked_for)
-    if tamper not in (nothing, dangling_link):  # without its file there is nothing to hold the bytes against
+    assert [one["event"] for one in logged if one["log_level"] != "info"] == ["request_failed"] * len(asked_for)
+    if tamper not in (nothing, dangling_link):  # without its file there is nothing to compare the bytes with
         assert api.upload("/media", content).status_code == 500
     run = api.request("POST", f"/detect/{media_id}", headers={"Prefer": "respond-async"}).get_json()["media"]["run"]
-    while run["waitingFor"] is None:  # the file that was stored may come back, and no Error is told meanwhile
+    while run["waitingFor"] is None:  # the stored file may return, so no Error is sent meanwhile
         assert run["error"] is None
         assert time.monotonic() - begun < LATEST_SECONDS
         time.sleep(0.02)

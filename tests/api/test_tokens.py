@@ -1,4 +1,4 @@
-"""Which tokens are accepted, and that nothing of a body is read before one was."""
+"""Which tokens are accepted, and that no body is read before one was."""
 
 import base64
 import hmac
@@ -53,14 +53,14 @@ def unsigned(algorithm: str) -> str:
 
 
 def signed_by_hand(algorithm: str, key: str) -> str:
-    """A token such as an attacker makes, whatever keys and algorithms a library would refuse."""
+    """Return a token as an attacker makes it, with keys and algorithms that a library would refuse."""
     text = f"{part({'alg': algorithm, 'typ': 'JWT'})}.{part({'exp': soon(), 'sub': 'eve'})}"
     digest = hmac.digest(key.encode(), text.encode(), algorithm.replace("HS", "sha"))
     return f"{text}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
 def signed_with_header(payload: bytes | None = None, **header: Any) -> str:
-    """A token with our key's signature whose header says more, or whose payload is not what a library would make."""
+    """Return a token signed with the service's key, with extra header fields or an unusual payload."""
     head = part({"alg": "HS256", "typ": "JWT"} | header)
     body = part({"exp": soon(), "sub": "ada"}) if payload is None else base64.urlsafe_b64encode(payload).decode()
     text = f"{head}.{body.rstrip('=')}"
@@ -170,10 +170,10 @@ def test_a_bad_token_is_refused(api: Api, name: str) -> None:
         {"type": "access", "fresh": False, "jti": "b2f1"},
         {"sub": "a" * 255},
         {"sub": "Åsa Öberg"},
-        {"aud": "whoever"},  # where no audience is set
+        {"aud": "whoever"},  # if no audience is configured
         {"iss": "somebody"},
-        {"act": {"sub": "portal"}},  # another service of the suite acts for its user
-        {"act": "detections"},  # not the claim of RFC 8693, and none of ours
+        {"act": {"sub": "portal"}},  # another service acts for its user
+        {"act": "detections"},  # not the claim of RFC 8693
     ],
 )
 def test_a_token_of_another_issuer_is_accepted(api: Api, claims: dict[str, Any]) -> None:
@@ -323,7 +323,7 @@ def test_a_link_stays_good_while_keys_change(make_api: MakeApi) -> None:
 
 
 class KeyServer:
-    """An issuer that publishes its keys; `answer` is what it says, `asked` counts how often."""
+    """An issuer that publishes its keys. `answer` is its response, `asked` the number of requests."""
 
     def __init__(self) -> None:
         self.answer = b""
@@ -340,7 +340,7 @@ class KeyServer:
                 self.wfile.write(outer.answer)
 
             def log_message(self, format: str, *arguments: Any) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/keys"

@@ -1,4 +1,4 @@
-"""Resumable uploads by tus 1.0.0, request by request, as contract §7 has them."""
+"""Resumable uploads by tus 1.0.0, request by request."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ PART = "application/offset+octet-stream"
 
 
 def metadata(**values: str | None) -> str:
-    """`Upload-Metadata` with these pairs; None stands for a key without a value."""
+    """Return `Upload-Metadata` with these pairs; None means a key without a value."""
     pairs = {"filename": "photo.jpg", "detect": "false"} | values
     return ",".join(
         key if value is None else f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in pairs.items()
@@ -25,7 +25,7 @@ def metadata(**values: str | None) -> str:
 
 
 class Tus:
-    """Requests of a client that speaks tus 1.0.0."""
+    """The requests of a tus 1.0.0 client."""
 
     def __init__(self, api: Api, user: str = "ada") -> None:
         self.api = api
@@ -46,7 +46,7 @@ class Tus:
         return self.request("POST", "/uploads", fields, data=body, content_type=PART)
 
     def new(self, length: int | None, headers: dict[str, str] | None = None) -> str:
-        """The address of a new upload."""
+        """Create an upload and return its address."""
         created = self.create(length, headers)
         assert created.status_code == 201, created.get_data(as_text=True)
         return created.headers["Location"]
@@ -56,7 +56,7 @@ class Tus:
         return self.request("PATCH", address, fields, data=body, content_type=PART)
 
     def offset(self, address: str) -> int:
-        """What HEAD says."""
+        """Return the offset from HEAD."""
         told = self.request("HEAD", address)
         assert told.status_code == 200
         return int(told.headers["Upload-Offset"])
@@ -195,7 +195,7 @@ def test_a_file_that_has_no_room_is_refused_before_its_first_byte_and_unfinished
     make_api: MakeApi,
 ) -> None:
     tus = Tus(make_api(MAX_UPLOAD_BYTES=str(1 << 60)))
-    free = tus.api.services.storage.room(tus.api.images)
+    free = tus.api.services.storage.free_bytes(tus.api.images)
     address = tus.new(free * 3 // 4)
     refused = tus.create(free * 3 // 4)
     assert (refused.status_code, refused.get_json()["type"].rpartition(":")[2]) == (507, "storage-full")
@@ -273,9 +273,9 @@ def test_a_length_may_be_told_later_and_an_end_may_be_told_with_no_more_bytes(tu
 
 def test_a_length_that_is_told_is_counted_against_the_room_and_cannot_be_changed(tus: Tus) -> None:
     address = tus.new(None)
-    before = tus.api.services.storage.room(tus.api.images)
+    before = tus.api.services.storage.free_bytes(tus.api.images)
     assert tus.patch(address, 0, b"\xff\xd8\xff", {"Upload-Length": str(1 << 30)}).status_code == 204
-    assert before - tus.api.services.storage.room(tus.api.images) >= (1 << 30) - (64 << 20)
+    assert before - tus.api.services.storage.free_bytes(tus.api.images) >= (1 << 30) - (64 << 20)
     assert tus.request("HEAD", address).headers["Upload-Length"] == str(1 << 30)
     assert tus.patch(address, 3, b"", {"Upload-Length": "7"}).status_code == 400
     assert len(tus.api.leftovers()) == 1
@@ -436,13 +436,13 @@ def test_a_refusal_of_a_final_upload_is_told_and_where_it_is(tus: Tus) -> None:
     assert tus.api.leftovers() == []
 
 
-def test_figures_count_uploads_that_end_and_those_that_do_not(make_api: MakeApi) -> None:
+def test_metrics_count_uploads_that_end_and_those_that_do_not(make_api: MakeApi) -> None:
     tus, photo = Tus(make_api()), picture(114)
     tus.patch(tus.new(len(photo)), 0, photo)
     tus.patch(tus.new(1000), 0, b"\xff\xd8\xff")
     tus.create(10, body=b"no picture")
-    figures = tus.api.get("/metrics").get_data(as_text=True)
-    assert 'detections_uploads_total{outcome="stored"} 1.0' in figures
-    assert 'detections_uploads_total{outcome="unsupported-media"} 1.0' in figures
-    assert "detections_unfinished_uploads 1.0" in figures
-    assert "detections_unfinished_upload_bytes 997.0" in figures
+    metrics = tus.api.get("/metrics").get_data(as_text=True)
+    assert 'detections_uploads_total{outcome="stored"} 1.0' in metrics
+    assert 'detections_uploads_total{outcome="unsupported-media"} 1.0' in metrics
+    assert "detections_unfinished_uploads 1.0" in metrics
+    assert "detections_unfinished_upload_bytes 997.0" in metrics

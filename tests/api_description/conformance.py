@@ -1,8 +1,8 @@
-"""Does a value conform to a schema of the OpenAPI document? Strict, so that the document cannot fall behind the code.
+"""Checks whether a value conforms to a schema of the OpenAPI document.
 
-Knows the part of JSON Schema 2020-12 that the document uses, and refuses any other keyword rather than passing over it.
-Members of an object that the schema does not name are violations, whether or not it says so: the schemas stay open for
-clients, who must bear new members, but not for us, who must describe them.
+It supports the part of JSON Schema 2020-12 that the document uses, and rejects any other keyword. Members that a schema
+does not name are violations: the schemas are open for clients, which must tolerate new members, but the service must
+describe all it sends.
 """
 
 import re
@@ -28,7 +28,7 @@ _NOTES = {
     "contentMediaType",
     "additionalProperties",
     "x-enum-varnames",
-}  # the last: see above
+}  # the last: see the module's docstring
 
 
 def _is_type(value: Any, wanted: str | list[str]) -> bool:
@@ -65,13 +65,13 @@ KEYWORDS = _STRUCTURE | _SIMPLE.keys() | _NOTES
 
 
 class Document:
-    """An OpenAPI document whose references can be followed."""
+    """An OpenAPI document whose references can be resolved."""
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         self.content = content
 
     def at(self, reference: str) -> Any:
-        """What a reference within the document points to; LookupError if nothing is there."""
+        """Return what a reference points to. Raises LookupError if there is nothing."""
         if not reference.startswith("#/"):
             raise LookupError(f"{reference} leads out of the document")
         found: Any = self.content
@@ -80,13 +80,13 @@ class Document:
         return found
 
     def resolved(self, node: Any) -> Any:
-        """The node, or what it refers to."""
+        """Return the node, or what it refers to."""
         while isinstance(node, dict) and "$ref" in node:
             node = self.at(node["$ref"])
         return node
 
     def violations(self, schema: Schema, value: Any, at: str = "$") -> list[str]:
-        """Where and how `value` breaks `schema`; empty if it conforms."""
+        """Return where and how `value` violates `schema`; empty if it conforms."""
         return [*self._broken(schema, value, at), *self._undescribed(schema, value, at)]
 
     def _broken(self, schema: Schema, value: Any, at: str) -> Iterator[str]:
@@ -123,7 +123,7 @@ class Document:
             yield from (f"{at}.{name} is not described" for name in value.keys() - described)
 
     def _members(self, schema: Schema) -> set[str] | None:
-        """The members that a schema names; None where it, or an alternative that was judged already, leaves them be."""
+        """Return the members that a schema names; None if it, or an alternative checked before, allows any."""
         if "anyOf" in schema:
             return None
         parts = [*schema.get("allOf", ()), *([self.at(schema["$ref"])] if "$ref" in schema else ())]

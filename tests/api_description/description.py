@@ -1,4 +1,4 @@
-"""The OpenAPI document as the tests look at it: its operations, parameters, responses and schemas."""
+"""Access to the OpenAPI document: operations, parameters, responses and schemas."""
 
 import json
 import re
@@ -14,13 +14,13 @@ METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Each operation of the document, with its path and its method."""
+    """Yield each operation with its path and method."""
     for path, item in CONTENT["paths"].items():
         yield from ((path, method, item[method]) for method in METHODS & item.keys())
 
 
 def nodes(node: Any, at: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each JSON object of the document, with where it is; examples are values, not parts of the description."""
+    """Yield each JSON object of the document with its location, except the values of examples."""
     if isinstance(node, dict):
         yield at, node
         for name, child in node.items():
@@ -32,7 +32,7 @@ def nodes(node: Any, at: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def schemas() -> Iterator[tuple[str, Schema]]:
-    """Each schema, and each one within it."""
+    """Yield each schema, including nested ones."""
     for at, node in nodes(CONTENT):
         parent, _, name = at.rpartition("/")
         if name in ("schema", "items") or re.search("/(schemas|properties|allOf|anyOf)$", parent):
@@ -50,7 +50,7 @@ def described_response(method: str, path: str, status: int) -> dict[str, Any]:
 
 
 def problem_types(schema: Schema) -> Iterator[str]:
-    """The problem types that a schema allows."""
+    """Return the problem types that a schema allows."""
     kind = schema.get("properties", {}).get("type", {})
     yield from kind.get("enum", [kind["const"]] if "const" in kind else [])
     for part in (*schema.get("allOf", ()), *schema.get("anyOf", ())):

@@ -1,7 +1,7 @@
-"""Every request that this service sends to an annotations service in a test, held against `webhooks` of the document.
+"""Compares every request to an annotations service in a test with the document's `webhooks`.
 
-The receivers of the tests hand over what arrives; `tests/conftest.py` fails the test in which something was not as
-described. Requests of other senders, which tests make up to see them refused, are told apart by their User-Agent.
+The tests' receivers pass on what arrives, and `tests/conftest.py` fails the test if it is not as described. Requests of
+other senders, which tests make up to see them refused, are recognized by their User-Agent.
 """
 
 import json
@@ -24,14 +24,14 @@ found: list[str] = []
 
 
 def observe(method: str, path: str, headers: Mapping[str, str], body: bytes) -> None:
-    """Note what is not as described about a request, if this service's client sent it."""
+    """Record how a request differs from the description, if this service's client sent it."""
     named = {name.lower(): value for name, value in headers.items()}
     if named.get("user-agent") == USER_AGENT:
         found.extend(violations(method, path, named, body))
 
 
 def violations(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Iterator[str]:
-    """What is not as described about a request; names of headers are in lower case."""
+    """Return how a request differs from the description. Header names are in lower case."""
     for name, (its_method, pattern) in PATHS.items():
         matched = re.search(f"{pattern.pattern}$", path)
         if method.lower() == its_method and matched:

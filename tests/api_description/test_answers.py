@@ -1,4 +1,4 @@
-"""The answers of the running service are those that the OpenAPI document describes."""
+"""The running service's responses match the OpenAPI document."""
 
 import json
 import re
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.slow
 
 ASTRONAUT, CHELSEA = PHOTOS / "astronaut.jpg", PHOTOS / "chelsea.jpg"
 ADMINISTRATOR = {"Authorization": f"Bearer {token('root', roles=['admin'])}"}
-NOBODY = "http://127.0.0.1:1"  # nothing listens there: messages wait, and have an error to show
+NOBODY = "http://127.0.0.1:1"  # nothing listens there, so messages wait with an error
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Service]:
-    """One service for all answers looked at here; its annotations service never answers."""
+    """One service for all tests here; its annotations service never responds."""
     folder = tmp_path_factory.mktemp("described")
     shutil.copy(sqlite_template, folder / "detections.db")
     service = Service(folder, f"sqlite:///{folder}/detections.db", NOBODY, MAX_UPLOAD_BYTES="1000000")
@@ -37,7 +37,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> 
 
 @pytest.fixture(scope="module")
 def astronaut(service: Service) -> dict[str, Any]:
-    """The media that was made of the one photo."""
+    """The media item of the one photo."""
     answer = service.upload("/detect", ASTRONAUT)
     assert answer.status_code == 201, answer.text
     conforms(answer, "/detect")
@@ -46,7 +46,7 @@ def astronaut(service: Service) -> dict[str, Any]:
 
 
 def conforms(answer: requests.Response, path: str) -> Any:
-    """Hold an answer against what is described for its method, path and status; returns its JSON, if it has any."""
+    """Check a response against the description of its method, path and status; return its JSON, if any."""
     method = (answer.request.method or "").lower()
     described = described_response(method, path, answer.status_code)
     for name, header in described["headers"].items():
@@ -67,7 +67,7 @@ def conforms(answer: requests.Response, path: str) -> Any:
 
 
 def refused(answer: requests.Response, status: int, name: str, path: str) -> Any:
-    """The answer is that problem, as described."""
+    """Check that the response is that problem, as described."""
     assert answer.status_code == status, answer.text
     problem = conforms(answer, path)
     assert problem["status"] == status
@@ -106,12 +106,12 @@ def test_refusals_of_a_detection_are_as_described(service: Service, astronaut: d
     refused(service.upload("/detect", bytes(other), "other.jpg"), 409, "media-id-collision", "/detect")
     refused(service.upload("/media", bytes(other), "other.jpg"), 409, "media-id-collision", "/media")
     unknown = service.request("POST", "/detect/0123456789abcdef")
-    refused(unknown, 503, "unavailable", "/detect/{media_id}")  # only the annotations service can say
+    refused(unknown, 503, "unavailable", "/detect/{media_id}")  # only the annotations service could know it
     refused(service.request("POST", "/detect/none"), 404, "not-found", "/detect/{media_id}")
 
 
 def test_a_second_run_meanwhile_is_refused_as_described(service: Service, astronaut: dict[str, Any]) -> None:
-    """The one detector is kept busy by one media's run while two are asked for of another."""
+    """One item's run occupies the only detector while two are requested for another."""
     later = {"Prefer": "respond-async"}
     for _ in range(20):
         service.upload("/detect?rerun=true", CHELSEA, headers=later)

@@ -1,7 +1,7 @@
-"""Models that a receiver generates from the document take what is sent, and nothing else.
+"""Models generated from the document accept what is sent, and nothing else.
 
-datamodel-code-generator brings packages that nothing here needs, so it has an environment of its own:
-`python -m venv .venv-codegen && .venv-codegen/bin/pip install datamodel-code-generator`.
+datamodel-code-generator has dependencies that nothing else needs, so it has an environment of its own: `python -m venv
+.venv-codegen && .venv-codegen/bin/pip install datamodel-code-generator`.
 """
 
 import json
@@ -33,7 +33,7 @@ print(models.MediaStatus.AIProcessed.value, models.RemoteStatus.OtherService4.va
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The folder with `models.py`, and the interpreter that can import it."""
+    """Return the folder with `models.py`, and the interpreter that can import it."""
     own = ROOT / ".venv-codegen" / "bin" / COMMAND
     command = str(own) if own.exists() else shutil.which(COMMAND)
     if command is None:

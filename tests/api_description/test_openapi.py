@@ -1,4 +1,4 @@
-"""The OpenAPI document is sound, and describes every route and every problem that the code knows."""
+"""The OpenAPI document is valid and describes every route and every problem in the code."""
 
 import re
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_schemas_use_no_keyword_that_the_checker_does_not_check() -> None:
     found = list(schemas())
     assert len(found) > 100
     for at, schema in found:
-        assert schema.keys() <= KEYWORDS, at  # so no "nullable", which 3.1 does not have
+        assert schema.keys() <= KEYWORDS, at  # OpenAPI 3.1 has no "nullable"
         assert set(schema.get("required", ())) <= schema.get("properties", {}).keys(), at
         if "pattern" in schema:
             re.compile(schema["pattern"])
@@ -116,7 +116,7 @@ def test_every_route_is_described_with_its_methods_and_nothing_else_is(tmp_path:
     routes: dict[str, set[str]] = {}
     for rule in application(tmp_path).url_map.iter_rules():
         if rule.endpoint.startswith("page."):
-            continue  # what people see is no part of the API
+            continue  # pages are not part of the API
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         routes.setdefault(path, set()).update((rule.methods or set()) - {"HEAD", "OPTIONS"})
     assert routes.keys() >= FILES_OF_A_PAGE
@@ -149,7 +149,7 @@ def test_every_problem_that_the_code_knows_is_described_with_its_status() -> Non
 
 
 def test_the_cursors_that_the_document_shows_are_of_the_form_that_lists_take(tmp_path: Path) -> None:
-    """As an example in a page of documentation is tried, not as a page of some list gave it."""
+    """Readers try the examples of the documentation."""
     client = application(tmp_path)
     migrate(f"sqlite:///{tmp_path}/detections.db")
     headers = {"Authorization": f"Bearer {token('root', roles=['admin'])}"}

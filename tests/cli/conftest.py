@@ -1,4 +1,4 @@
-"""An application whose background work is not running, so that what happens is what a command did."""
+"""An application without background work, so that only commands change anything."""
 
 import json
 from collections.abc import Iterator
@@ -8,31 +8,31 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from tests.api.conftest import Api, picture, settings_in
+from tests.reference.service import ReferenceService
 from tests.system.service import SECRET
 
 
 class Shell:
-    """An application and the commands given to it."""
+    """An application and the commands run on it."""
 
     def __init__(self, settings: dict[str, str]) -> None:
         self.settings = settings
         self.api = Api(settings)
 
     def run(self, *arguments: str, exit_code: int = 0) -> Result:
-        """`flask …`, which must end with that exit code."""
+        """Run `flask …`, which must end with that exit code."""
         result = self.api.app.test_cli_runner().invoke(args=arguments)
         assert result.exit_code == exit_code, (result.stdout, result.stderr, result.exception)
         return result
 
     def json(self, *arguments: str, exit_code: int = 0) -> Any:
-        """What `flask … --json` puts on standard output: one document and nothing else."""
+        """Return the JSON document that `flask … --json` prints; nothing else may be on standard output."""
         return json.loads(self.run(*arguments, "--json", exit_code=exit_code).stdout)
 
     def upload(self, number: int) -> str:
-        """A new media of that number; its id."""
+        """Upload a new media item of that number and return its id."""
         assert self.api.upload("/media", picture(number)).status_code == 201
         return media_id_of_bytes(picture(number))
 
@@ -45,7 +45,7 @@ def annotations(tmp_path: Path) -> Iterator[ReferenceService]:
 
 @pytest.fixture
 def shell(tmp_path: Path, sqlite_template: Path, annotations: ReferenceService) -> Iterator[Shell]:
-    """Delivers to `annotations`, when told to."""
+    """Delivers to `annotations` when a command says so."""
     shell = Shell(settings_in(tmp_path / "application", sqlite_template, annotations.url, {}))
     yield shell
     shell.api.close()

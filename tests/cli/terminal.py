@@ -1,4 +1,4 @@
-"""`flask …` as a process of its own, with its output piped or on a terminal of a given width."""
+"""Runs `flask …` as a process with its output piped or on a terminal of a given width."""
 
 import os
 import pty
@@ -15,7 +15,7 @@ COMMAND = (sys.executable, "-m", "flask")
 
 
 def piped(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run it with no settings but those of `environment`."""
+    """Run it with no other settings than `environment`."""
     return fork_server.run(
         [*COMMAND, *arguments],
         cwd=ROOT,
@@ -27,8 +27,10 @@ def piped(*arguments: str, environment: Mapping[str, str] | None = None) -> subp
 def on_terminal(
     *arguments: str, columns: int = 80, environment: Mapping[str, str] | None = None, output: Path | None = None
 ) -> tuple[int, str]:
-    """Run it with standard output (unless a file is given for that) and error on one terminal; its exit code, and all
-    that it wrote there."""
+    """Run it with standard error and, unless a file is given, standard output on one terminal.
+
+    Return its exit code and everything it wrote there.
+    """
     ours, theirs = pty.openpty()
     with (output or Path(os.devnull)).open("wb") as file:
         process = fork_server.Popen(
@@ -54,5 +56,5 @@ def on_terminal(
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
-    except OSError:  # what Linux says once the other end is closed
+    except OSError:  # on Linux after the other end was closed
         return b""

@@ -1,15 +1,15 @@
-"""docs/deploy/copy_to_postgres.py: what a service had on SQLite it has on PostgreSQL, and goes on with."""
+"""docs/deploy/copy_to_postgres.py: PostgreSQL gets everything from SQLite, and the service continues with it."""
 
 import subprocess
 import sys
 
 import pytest
 
-from app.demo.annotations import ReferenceService
 from app.runs.lifecycle import RunRequest
 from tests import fork_server
 from tests.cli.conftest import Shell
 from tests.paths import ROOT
+from tests.reference.service import ReferenceService
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ def test_a_service_goes_on_where_its_old_database_stood(
         assert moved.json("outbox", "verify")["broken"] == []
         assert moved.json("media", "recover")["runs"] == 1
         moved.upload(3)
-        moved.api.services.runs.start_new(delivered, WANTED)  # which takes the next number
+        moved.api.services.runs.start_new(delivered, WANTED)  # which gets the next number
         assert moved.json("outbox", "flush")["pending"] == 0
         assert moved.json("outbox", "verify", "--remote")["differences"] == []
     finally:

@@ -1,4 +1,4 @@
-"""`flask detect file` as people call it: with nothing in the environment, on good files and bad."""
+"""`flask detect file` with an empty environment, on valid and invalid files."""
 
 import json
 import os
@@ -29,7 +29,7 @@ RED = (230, 25, 75)
 
 @pytest.fixture
 def nowhere(tmp_path: Path) -> Iterator[Path]:
-    """A working directory of which nothing may be made."""
+    """A working directory in which nothing can be created."""
     folder = tmp_path / "nowhere"
     folder.mkdir()
     yield folder
@@ -37,7 +37,7 @@ def nowhere(tmp_path: Path) -> Iterator[Path]:
 
 
 def started(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    """`flask …` as a process, in an environment that holds no setting."""
+    """Run `flask …` as a process, in an environment without settings."""
     kept = {"PATH", "LD_LIBRARY_PATH", "LANG"}
     environment = {name: value for name, value in os.environ.items() if name in kept}
     command = [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), *map(str, arguments)]
@@ -45,7 +45,7 @@ def started(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str
 
 
 def flask(*arguments: object, exit_code: int = 0, **settings: str) -> Result:
-    """`flask …` in this process, with those settings."""
+    """Run `flask …` in this process, with these settings."""
     runner = create_command_app().test_cli_runner(env=settings)
     result = runner.invoke(args=[str(argument) for argument in arguments])
     assert result.exit_code == exit_code, (result.output, result.exception)
@@ -53,7 +53,7 @@ def flask(*arguments: object, exit_code: int = 0, **settings: str) -> Result:
 
 
 def detected(*arguments: object, exit_code: int = 0, **settings: str) -> Any:
-    """What `flask detect file … --json` puts on standard output."""
+    """Return what `flask detect file … --json` prints."""
     return json.loads(flask("detect", "file", *arguments, "--json", exit_code=exit_code, **settings).stdout)
 
 
@@ -178,7 +178,7 @@ def test_what_failed_is_said_on_standard_error_and_stands_in_the_table(tmp_path:
 
 def test_the_confidence_asked_for_goes_before_the_setting() -> None:
     nothing = flask("detect", "file", ASTRONAUT, DETECTOR_CONFIDENCE="0.9").stdout
-    assert "nothing found" in nothing
+    assert "no detections" in nothing
     found = detected(ASTRONAUT, "--confidence", "0.3", DETECTOR_CONFIDENCE="0.9")["files"][0]["annotations"]
     assert len(found[0]["detections"]) > 1
 

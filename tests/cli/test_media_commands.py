@@ -1,4 +1,4 @@
-"""`flask media …`: ids of files, and recovery after crashes."""
+"""`flask media`: ids of files, and recovery after crashes."""
 
 import json
 import os

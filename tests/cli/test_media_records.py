@@ -1,4 +1,4 @@
-"""`flask media list | show`: the API's records, for people and for programs."""
+"""`flask media list` and `flask media show`: the API's records, as tables and as JSON."""
 
 import json
 import sqlite3
@@ -6,10 +6,10 @@ from contextlib import closing
 
 import pytest
 
-from app.cli.media_records import PAGE
-from app.demo.annotations import ReferenceService
+from app.cli.media.records import PAGE
 from app.runs.lifecycle import RunRequest
 from tests.cli.conftest import Shell
+from tests.reference.service import ReferenceService
 
 WANTED = RunRequest(user_id="ada", confidence=0.45, frame_interval=0.5)
 UNKNOWN = "0123456789abcdef"
@@ -47,7 +47,7 @@ def test_a_list_can_be_longer_than_a_page(lonely_shell: Shell) -> None:
 def test_a_list_that_was_cut_says_so_where_people_read_it(lonely_shell: Shell) -> None:
     for number in range(3):
         lonely_shell.upload(number)
-    assert "more than these 2" in lonely_shell.run("media", "list", "--limit", "2").stderr
+    assert "more than 2" in lonely_shell.run("media", "list", "--limit", "2").stderr
     assert lonely_shell.run("media", "list", "--limit", "3").stderr.count("more than") == 0
 
 

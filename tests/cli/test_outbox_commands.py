@@ -1,4 +1,4 @@
-"""`flask outbox …`: documents, exit codes, and what each command does to the messages."""
+"""`flask outbox`: output, exit codes, and what each command does to messages."""
 
 import json
 import os
@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from app.demo.annotations import ReferenceService
 from tests import fork_server
 from tests.cli.conftest import Shell
 from tests.cli.terminal import on_terminal
 from tests.outbox.refusals import refused_for_long
 from tests.paths import ROOT
+from tests.reference.service import ReferenceService
 
 pytestmark = pytest.mark.slow
 
@@ -25,12 +25,12 @@ REFUSED = {"status": 422, "body": "no, thank you"}
 
 
 def applied(annotations: ReferenceService) -> list[str]:
-    """The media whose messages were accepted, in the order of acceptance."""
+    """Return the media items whose messages were accepted, in order of acceptance."""
     return [entry["mediaId"] for entry in annotations.log() if entry["applied"]]
 
 
 def parked(shell: Shell, annotations: ReferenceService, number: int) -> str:
-    """A media whose create was refused."""
+    """Return a media item whose create was refused."""
     media_id = shell.upload(number)
     annotations.control(fail=REFUSED | {"times": 2, "match": {"mediaId": media_id}})
     shell.run("outbox", "flush", "--media", media_id, exit_code=1)
@@ -40,7 +40,7 @@ def parked(shell: Shell, annotations: ReferenceService, number: int) -> str:
 
 
 def flask(shell: Shell, *arguments: str) -> subprocess.Popen[str]:
-    """The command as people run it."""
+    """Run the command as a process."""
     return fork_server.Popen(
         [sys.executable, "-m", "flask", *arguments],
         cwd=ROOT,
@@ -69,7 +69,7 @@ def test_a_flush_of_a_media_that_has_no_messages_is_no_success(shell: Shell) -> 
     shell.upload(1)
     result = shell.run("outbox", "flush", "--media", UNKNOWN, exit_code=4)
     assert result.stdout == ""
-    assert f"No message was ever written for a media '{UNKNOWN}'." in result.stderr
+    assert f"The outbox has no messages of media item '{UNKNOWN}'." in result.stderr
 
 
 def test_a_flush_does_not_wait_for_a_backoff(shell: Shell, annotations: ReferenceService) -> None:
@@ -334,8 +334,8 @@ def test_a_dispatcher_of_its_own_delivers_until_it_is_told_to_end(shell: Shell, 
     with flask(shell, "outbox", "run") as dispatcher:
         try:
             assert dispatcher.stderr is not None
-            assert "Dispatching" in dispatcher.stderr.readline()
-            media_id = shell.upload(1)  # by another process, which wakes this one through the database
+            assert "Delivering messages" in dispatcher.stderr.readline()
+            media_id = shell.upload(1)  # from another process, which wakes this one through the database
             annotations.wait_for(lambda entries: any(entry["applied"] for entry in entries), seconds=10)
             dispatcher.send_signal(signal.SIGTERM)
             assert dispatcher.wait(30) == 0

@@ -1,18 +1,18 @@
-"""`flask outbox resend` and what `verify --remote` says: documents, exit codes, one line for each failure."""
+"""`flask outbox resend` and `verify --remote`: output, exit codes, one line for each failure."""
 
 import json
 from typing import Any
 
 import pytest
 
-from app.demo.annotations import ReferenceService
 from tests.cli.conftest import Shell
+from tests.reference.service import ReferenceService
 
 UNKNOWN = "0123456789abcdef"
 
 
 def delivered(shell: Shell, *numbers: int) -> list[str]:
-    """New media of which everything has arrived."""
+    """Return new media items whose messages are all delivered."""
     media_ids = [shell.upload(number) for number in numbers]
     shell.run("outbox", "flush")
     return media_ids
@@ -46,7 +46,7 @@ def test_what_is_missing_is_said_again_and_arrives(shell: Shell, annotations: Re
     assert known(annotations) == {lost, kept}
     table = shell.run("outbox", "resend", "--missing")
     assert table.stdout == ""
-    assert table.stderr == "2 asked for, 0 are said again.\n"
+    assert table.stderr == "2 compared, 0 will be sent again.\n"
 
 
 def test_those_named_are_said_again_and_unknown_ones_are_told(shell: Shell, annotations: ReferenceService) -> None:
@@ -90,7 +90,7 @@ def test_an_other_side_that_is_away_could_not_be_asked(shell: Shell, annotations
     [media_id] = delivered(shell, 1)
     annotations.stop()
     for arguments in (("--missing",), (media_id,), ("--since", "2020-01-01T00:00:00Z")):
-        assert "could not be asked" in shell.run("outbox", "resend", *arguments, exit_code=1).stderr
+        assert "could not be queried" in shell.run("outbox", "resend", *arguments, exit_code=1).stderr
     annotations.start()
 
 

@@ -1,4 +1,4 @@
-"""`flask token`: what it prints opens the service, as the settings want it, and not for long."""
+"""`flask token`: its tokens are accepted as the settings require, and expire."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What all commands have in common: help, foreseeable faults in one line, tables that fit."""
+"""What all commands have in common: help, errors in one line, tables that fit the terminal."""
 
 import re
 import sqlite3
@@ -80,7 +80,7 @@ def test_a_database_that_was_never_migrated_is_told_with_the_remedy(tmp_path: Pa
 
 def test_a_database_of_an_older_version_is_told_with_the_remedy(tmp_path: Path, sqlite_url: str) -> None:
     with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as other:
-        other.execute("ALTER TABLE outbox_stream RENAME COLUMN head_since TO something_else")
+        other.execute("ALTER TABLE outbox_stream RENAME COLUMN waiting_since TO something_else")
     other.close()
     assert "alembic upgrade head" in one_line_of(tmp_path, sqlite_url)
 
@@ -118,10 +118,10 @@ def test_what_a_table_has_no_room_for_is_said_to_be_left_out(shell: Shell) -> No
     shell.upload(1)
     _, narrow = on_terminal("outbox", "list", columns=80, environment=shell.settings)
     _, wide = on_terminal("outbox", "list", columns=200, environment=shell.settings)
-    [left_out] = re.findall(r"Too narrow for (.*); --json has all\.", narrow)
+    [left_out] = re.findall(r"Omitted for width: (.*); --json prints all columns\.", narrow)
     assert "createdAt" in left_out.split(", ")
     assert "createdAt" in wide
-    assert "Too narrow" not in wide
+    assert "Omitted for width" not in wide
 
 
 def test_where_a_table_is_piped_each_row_is_one_line(shell: Shell) -> None:

@@ -1,4 +1,4 @@
-"""One upload of a small file to a server that answers as it is told, and what comes of it."""
+"""One upload of a small file to a server with scripted responses, and its result."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ STORED = document({"media": record(), "duplicate": False}, 201)
 
 
 class Observer:
-    """What an upload tells of itself."""
+    """Records the progress of an upload."""
 
     def __init__(self, on_bytes: Callable[[int], None] | None = None) -> None:
         self.counts: list[int] = []
@@ -52,7 +52,7 @@ class Observer:
 
 
 class Attempt:
-    """One upload of CONTENT to a server that takes these steps; waits are noted instead of being waited for."""
+    """An upload of CONTENT to a server with these responses; waits are recorded and not waited for."""
 
     def __init__(
         self,
@@ -67,11 +67,11 @@ class Attempt:
         self.path.write_bytes(CONTENT)
         self.waits: list[float] = []
         self.told = Observer(on_bytes)
-        with Server(*steps) as server, RemoteService(server.url, TOKEN, silence=5) as service:
+        with Server(*steps) as server, RemoteService(server.url, TOKEN, timeout=5) as service:
             uploader = Uploader(
                 service,
                 options or UploadOptions(detect=detect),
-                tries=3,
+                attempts=3,
                 unfinished=UnfinishedUploads(None),
                 part_bytes=part_bytes,
                 sleep=self.waits.append,

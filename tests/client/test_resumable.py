@@ -1,4 +1,4 @@
-"""Resumable uploads of the client against servers that answer as they are told: from where it goes on, and when not."""
+"""The client's resumable uploads against servers with scripted responses: where it continues, and when not."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.client.options import UploadOptions
-from app.client.unfinished import FORGOTTEN_AFTER, UnfinishedUploads, state_folder
+from app.client.unfinished import MAX_AGE_SECONDS, UnfinishedUploads, state_folder
 from tests.annotations.servers import Step, answer
 from tests.client.attempt import CONTENT, MISSING, TOKEN, Attempt, document, record
 
@@ -155,7 +155,7 @@ def test_a_file_that_changes_between_two_parts_is_told_as_such(tmp_path: Path) -
 
     sent = Attempt(tmp_path, MISSING, CREATED, took(PART), part_bytes=PART, on_bytes=touch)
     assert sent.result.outcome == "failed"
-    assert "was changed" in (sent.result.reason or "")
+    assert "changed while it was sent" in (sent.result.reason or "")
     assert len(sent.requests) == 3
 
 
@@ -168,30 +168,30 @@ def test_an_upload_without_a_usable_address_is_told_as_such(tmp_path: Path, loca
 
 def test_what_is_remembered_is_there_for_the_next_one_and_for_no_second_one_at_once(tmp_path: Path) -> None:
     unfinished = UnfinishedUploads(tmp_path / "deep" / "folder")
-    with unfinished.remembered("a") as first:
-        first.remember("abc")
-        with unfinished.remembered("a") as second, unfinished.remembered("b") as other:
+    with unfinished.open("a") as first:
+        first.save("abc")
+        with unfinished.open("a") as second, unfinished.open("b") as other:
             assert (second.upload_id, other.upload_id) == (None, None)
-    with unfinished.remembered("a") as again:
+    with unfinished.open("a") as again:
         assert again.upload_id == "abc"
-        again.forget()
+        again.delete()
     assert list((tmp_path / "deep" / "folder").iterdir()) == []
 
 
 def test_what_no_service_has_any_more_is_forgotten(tmp_path: Path) -> None:
     unfinished = UnfinishedUploads(tmp_path)
-    with unfinished.remembered("old") as old:
-        old.remember("abc")
+    with unfinished.open("old") as old:
+        old.save("abc")
     [path] = tmp_path.iterdir()
-    os.utime(path, (0, time.time() - FORGOTTEN_AFTER - 1))
-    with unfinished.remembered("new"):
+    os.utime(path, (0, time.time() - MAX_AGE_SECONDS - 1))
+    with unfinished.open("new"):
         assert not path.exists()
 
 
 def test_a_folder_that_cannot_be_written_to_hinders_no_upload(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with UnfinishedUploads(tmp_path / "file" / "below").remembered("a") as found:
-        found.remember("abc")
+    with UnfinishedUploads(tmp_path / "file" / "below").open("a") as found:
+        found.save("abc")
         assert found.upload_id == "abc"
 
 

@@ -1,4 +1,4 @@
-"""The upload client against servers that answer as they are told: what is tried again, and what is told of it."""
+"""The upload client against servers with scripted responses: what is retried, and what is reported."""
 
 import json
 import os
@@ -119,13 +119,13 @@ def test_a_file_that_is_cut_while_it_is_sent_is_told_as_such(tmp_path: Path) -> 
             os.truncate(path, count)
 
     waits: list[float] = []
-    with Server(MISSING, STORED) as server, RemoteService(server.url, TOKEN, silence=5) as service:
+    with Server(MISSING, STORED) as server, RemoteService(server.url, TOKEN, timeout=5) as service:
         uploader = Uploader(
-            service, UploadOptions(detect=False), tries=3, unfinished=UnfinishedUploads(None), sleep=waits.append
+            service, UploadOptions(detect=False), attempts=3, unfinished=UnfinishedUploads(None), sleep=waits.append
         )
         result = uploader.upload(path, Observer(cut_large))
     assert (result.outcome, waits) == ("failed", [])
-    assert "was cut" in (result.reason or "")
+    assert "was truncated" in (result.reason or "")
 
 
 def test_a_file_that_changed_while_it_was_sent_is_told_as_such(tmp_path: Path) -> None:

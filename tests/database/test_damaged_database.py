@@ -1,4 +1,4 @@
-"""A damaged SQLite database: found, told, taken nothing into, and rescued as docs/operations.md says."""
+"""A damaged SQLite database: detected, reported, not written to, and rescued as docs/operations.md describes."""
 
 import json
 import os
@@ -14,13 +14,13 @@ import pytest
 
 from app.database import Database, history
 from app.database.integrity import Damage, find_damage
-from app.demo.annotations import ReferenceService
 from app.errors import DatabaseDamaged
 from tests.api.conftest import Api, picture, settings_in
 from tests.api.test_health import not_ready
 from tests.cli.conftest import Shell
 from tests.database.damaged_file import damage_frame, damage_page, root_page
 from tests.paths import ROOT
+from tests.reference.service import ReferenceService
 from tests.system.service import SECRET
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def annotations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReferenceS
 def settings(
     tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path, annotations: ReferenceService
 ) -> dict[str, str]:
-    """Those of a service with a few delivered items, not running; its database is `detections.db`."""
+    """The settings of a stopped service with a few delivered items; its database is `detections.db`."""
     folder = tmp_path_factory.mktemp("application")
     made = settings_in(folder, sqlite_template, annotations.url, {"DETECTION": "off", "DISPATCHER": "off"})
     shell = Shell(made)
@@ -53,7 +53,7 @@ def settings(
     with shell.api.services.database.read_transaction() as session:
         stored = history.get(session)
     assert stored is not None
-    shell.api.services.folders.advance(stored)
+    shell.api.services.folders.write_markers(stored)
     shell.api.close()
     shutil.copy(folder / "detections.db", folder / "sound.db")
     return made
@@ -61,7 +61,7 @@ def settings(
 
 @pytest.fixture
 def path(settings: dict[str, str]) -> Path:
-    """The database, sound again for each test."""
+    """The path of the database, which is sound again for each test."""
     found = Path(settings["DATABASE_URL"].removeprefix("sqlite:///"))
     for left in found.parent.glob("detections.db*"):
         left.unlink()
@@ -99,7 +99,7 @@ def test_an_index_whose_entries_are_not_its_tables_is_found_although_its_pages_a
     assert "uq_media_path does not find 1 rows" in damage.problem
 
 
-def test_a_header_that_is_none_is_told_and_named_by_commands_in_one_line(path: Path, settings: dict[str, str]) -> None:
+def test_an_invalid_header_is_reported_by_commands_in_one_line(path: Path, settings: dict[str, str]) -> None:
     damage_page(path, 1, at=0)
     [damage] = found_in(path)
     assert "not a database" in damage.problem
@@ -118,7 +118,7 @@ def test_verify_tells_of_damage_with_exit_code_5_and_says_how_to_rescue(path: Pa
     shell.api.close()
 
 
-def test_damage_is_told_by_uploads_and_readiness_and_logged_once(
+def test_damage_is_reported_by_uploads_and_readiness_and_logged_once(
     path: Path, settings: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     damage_page(path, root_page(path, "uq_media_path"), at=0)
@@ -130,7 +130,7 @@ def test_damage_is_told_by_uploads_and_readiness_and_logged_once(
             assert "damaged" in refused.text
         assert "damaged" in not_ready(api)
         with pytest.raises(DatabaseDamaged):
-            api.services.database.try_writing()
+            api.services.database.check_writable()
         assert api.get("/media").status_code == 200
         assert api.leftovers() == []
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
@@ -138,7 +138,7 @@ def test_damage_is_told_by_uploads_and_readiness_and_logged_once(
     assert not any("Traceback" in line.get("exception", "") for line in lines)
 
 
-def test_a_damaged_frame_of_the_log_is_told_as_a_restored_database_and_its_uploads_can_come_again(
+def test_a_damaged_frame_of_the_log_is_reported_as_a_restored_database_and_its_uploads_can_come_again(
     path: Path, settings: dict[str, str]
 ) -> None:
     contents = [picture(200 + number) for number in range(4)]
@@ -147,7 +147,7 @@ def test_a_damaged_frame_of_the_log_is_told_as_a_restored_database_and_its_uploa
         with api.services.database.write_transaction() as session:
             stored = history.advance(session)  # as the keeper does within seconds of a commit
         assert stored is not None
-        api.services.folders.advance(stored)
+        api.services.folders.write_markers(stored)
         left = {suffix: path.with_name(path.name + suffix).read_bytes() for suffix in ("", "-wal")}  # by a power cut
     for suffix, content in left.items():
         path.with_name(path.name + suffix).write_bytes(content)
@@ -161,7 +161,7 @@ def test_a_damaged_frame_of_the_log_is_told_as_a_restored_database_and_its_uploa
 
 
 def rescue_commands() -> str:
-    """What docs/operations.md has people run."""
+    """Return the commands in docs/operations.md."""
     text = (ROOT / "docs" / "operations.md").read_text()
     chapter = text[text.index("## A damaged database") :]
     return chapter[chapter.index("```sh\n") + 6 : chapter.index("```\n")]

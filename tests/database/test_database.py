@@ -1,4 +1,4 @@
-"""The database recipes: durability, waiting for a turn, and what a failure means for the caller."""
+"""Transactions: durability, waiting for locks, and the errors that callers get."""
 
 import os
 import sqlite3
@@ -18,10 +18,10 @@ from sqlalchemy import Integer, literal_column, select, text, update
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 
 from app.database import Database, ReadTransaction, Topic
-from app.database.engine import SAFE_SQLITE
 from app.database.models import OutboxCircuit
 from app.database.schema import schema_revision
 from app.database.sql_functions import upsert
+from app.database.sqlite_backend import SAFE_SQLITE
 from app.errors import StorageFull, Unavailable
 
 pytestmark = pytest.mark.slow
@@ -160,7 +160,7 @@ def test_a_read_transaction_changes_nothing(database: Database) -> None:
     assert failures(database) == 0
 
 
-def test_a_conflict_stays_a_conflict_for_the_caller_to_judge(database: Database) -> None:
+def test_a_conflict_stays_a_conflict_for_the_caller_to_handle(database: Database) -> None:
     add_circuit(database)
     with pytest.raises(IntegrityError):
         add_circuit(database)
@@ -215,7 +215,7 @@ def test_a_failed_turn_gives_the_next_writer_its_turn(sqlite: Database) -> None:
     assert failures(sqlite) == 0
 
 
-def test_when_every_connection_is_taken_the_next_caller_is_told_to_come_back(database_url: str) -> None:
+def test_when_all_connections_are_in_use_the_next_caller_gets_unavailable(database_url: str) -> None:
     def take_all() -> None:
         with closing(Database(database_url, busy_seconds=0.2)) as database, ExitStack() as stack:
             for _ in range(100):
@@ -225,7 +225,7 @@ def test_when_every_connection_is_taken_the_next_caller_is_told_to_come_back(dat
         take_all()
 
 
-def test_a_full_database_is_told_as_such_and_works_again_once_there_is_room(sqlite: Database) -> None:
+def test_a_full_database_is_reported_as_such_and_works_again_once_there_is_room(sqlite: Database) -> None:
     def use_up() -> None:
         with sqlite.write_transaction() as session:
             pages = session.execute(text("PRAGMA page_count")).scalar_one()

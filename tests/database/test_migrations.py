@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import CheckConstraint, inspect, select, text, update
+from sqlalchemy import CheckConstraint, delete, inspect, select, text, update
 
 from app.database import Database, history
 from app.database.models import (
     Base,
+    CounterShard,
     DatabaseInstance,
     Detection,
     DetectionRun,
@@ -22,7 +23,7 @@ from app.database.models import (
     OutboxAttempt,
     OutboxCircuit,
     OutboxHold,
-    OutboxTally,
+    OutboxStream,
     ResumableUpload,
     SharedKey,
 )
@@ -43,7 +44,7 @@ def configuration(url: str) -> Config:
 
 
 def fill(database: Database, folder: Path) -> None:
-    """A row in every table."""
+    """Add a row to every table."""
     media = open_intake(folder, database).send(picture("photo")).media
     with database.write_transaction() as session:
         queue = OutboxQueue(database.now)
@@ -67,7 +68,7 @@ def fill(database: Database, folder: Path) -> None:
         )  # fmt: skip
         session.add(OutboxCircuit(endpoint="endpoint", state="closed", failures=0))
         session.add(OutboxHold(endpoint="endpoint", user_id="ada", since=1.0, until=2.0, failures=1, reason="403"))
-        session.add(OutboxTally(name="a figure of the test", value=1.0))
+        session.add(CounterShard(name="a figure of the test", value=1.0))
         session.add(SharedKey(purpose="a purpose of the test", secret="0" * 64))
         history.make(session)
         session.add(
@@ -115,7 +116,7 @@ def test_runs_of_the_first_schema_belong_to_whoever_brought_their_media(database
 def test_results_of_the_second_schema_get_their_frames_number_where_it_is_known(
     database_url: str, tmp_path: Path
 ) -> None:
-    """A picture is frame 0; which frame of a video it was nobody can tell any more."""
+    """A picture is frame 0; the frame numbers of a video are unknown."""
     found = select(Detection.source_frame, DetectionRun.warnings).join(DetectionRun)
     with closing(Database(database_url)) as database:
         fill(database, tmp_path / "media")
@@ -131,7 +132,7 @@ def test_results_of_the_second_schema_get_their_frames_number_where_it_is_known(
 
 
 def test_a_migration_up_or_down_loses_no_row(database_url: str, tmp_path: Path) -> None:
-    """SQLite alters a table by dropping it, which would take along whatever refers to it."""
+    """SQLite alters a table by dropping a copy, which must not delete the rows that refer to it."""
     new_since = {
         SharedKey.__tablename__,
         DatabaseInstance.__tablename__,
@@ -139,16 +140,21 @@ def test_a_migration_up_or_down_loses_no_row(database_url: str, tmp_path: Path) 
         OutboxHold.__tablename__,
         ResumableUpload.__tablename__,
     }
-    kept = [table for table in Base.metadata.tables.values() if table.name not in new_since]
+    renamed = {"outbox_tally": CounterShard.__tablename__}
+    kept = set(Base.metadata.tables) - new_since
 
     def counts() -> dict[str, int]:
         with closing(Database(database_url)) as database, database.read_transaction() as session:
-            found = [(table.name, session.scalar(text(f"SELECT count(*) FROM {table.name}"))) for table in kept]
-            return {name: int(count or 0) for name, count in found}
+            found = {
+                renamed.get(name, name): session.scalar(text(f"SELECT count(*) FROM {name}"))
+                for name in tables(database)
+            }
+            return {name: int(count or 0) for name, count in found.items() if name in kept}
 
     with closing(Database(database_url)) as database:
         fill(database, tmp_path / "media")
     before = counts()
+    assert set(before) == kept
     assert all(before.values()), before
     command.downgrade(configuration(database_url), "0001")
     assert counts() == before
@@ -158,8 +164,8 @@ def test_a_migration_up_or_down_loses_no_row(database_url: str, tmp_path: Path) 
 
 def test_figures_that_lie_in_several_rows_go_down_into_one_with_their_sum(database_url: str) -> None:
     with closing(Database(database_url)) as database, database.write_transaction() as session:
-        for name, slot, value in (("a", 0, 1.0), ("a", 7, 2.0), ("b", 9, 4.0)):
-            session.add(OutboxTally(name=name, slot=slot, value=value))
+        for name, shard, value in (("a", 0, 1.0), ("a", 7, 2.0), ("b", 9, 4.0)):
+            session.add(CounterShard(name=name, shard=shard, value=value))
     command.downgrade(configuration(database_url), "0002")
     with closing(Database(database_url)) as database, database.read_transaction() as session:
         rows = session.execute(text("SELECT name, value FROM outbox_tally ORDER BY name")).all()
@@ -188,7 +194,6 @@ _BEFORE_THE_CIRCUIT_BREAKER = (
     "INSERT INTO outbox_tally (name, value) VALUES ('attempts:create:close_gate', 6), ('attempts:create:retry', 4)",
 )
 _STREAM = "SELECT user_id, attempts, failures, counted_attempts, refused_since FROM outbox_stream"
-_FIGURES = "SELECT name, value FROM outbox_tally ORDER BY name"
 
 
 def test_a_gate_becomes_a_circuit_breaker_and_back(database_url: str) -> None:
@@ -202,18 +207,44 @@ def test_a_gate_becomes_a_circuit_breaker_and_back(database_url: str) -> None:
         assert sorted(circuits.all()) == [("http://a", "open", 1800000000.5), ("http://b", "closed", None)]
         assert session.execute(text(_STREAM)).all() == [("ada", 7, 7, 2, 2.0)]
         assert session.scalars(select(OutboxAttempt.verdict)).all() == ["unfit"]
-        assert session.execute(text(_FIGURES)).all() == [("attempts:create:retry", 4.0), ("attempts:create:unfit", 6.0)]
+        counters = session.execute(select(CounterShard.name, CounterShard.value).order_by(CounterShard.name))
+        assert counters.all() == [("attempts:create:retry", 4.0), ("attempts:create:unfit", 6.0)]
         session.execute(text("UPDATE outbox_circuit SET state = 'half-open' WHERE endpoint = 'http://a'"))
-        session.execute(text("INSERT INTO outbox_tally (name, value) VALUES ('attempts:create:hold', 1)"))
-        session.execute(text("INSERT INTO outbox_tally (name, value) VALUES ('attempts:create:retry_limited', 2)"))
+        session.execute(text("INSERT INTO counter_shard (name, value) VALUES ('attempts:create:hold', 1)"))
+        session.execute(text("INSERT INTO counter_shard (name, value) VALUES ('attempts:create:retry_limited', 2)"))
     command.downgrade(configuration(database_url), "0002")
     with closing(Database(database_url)) as database, database.read_transaction() as session:
         gates = session.execute(text("SELECT endpoint, state, closed_until FROM outbox_gate ORDER BY endpoint"))
         assert gates.all() == [("http://a", "closed", 1800000000.5), ("http://b", "open", None)]
         assert session.execute(text("SELECT attempts, refusals FROM outbox_stream")).all() == [(7, 2)]
-        figures = session.execute(text(_FIGURES)).all()
-        assert figures == [("attempts:create:close_gate", 7.0), ("attempts:create:retry", 6.0)]
+        tallies = session.execute(text("SELECT name, value FROM outbox_tally ORDER BY name")).all()
+        assert tallies == [("attempts:create:close_gate", 7.0), ("attempts:create:retry", 6.0)]
         assert session.execute(text("SELECT verdict FROM outbox_attempt")).all() == [("close_gate",)]
+
+
+def test_columns_and_counters_keep_their_values_under_their_older_and_newer_names(
+    database_url: str, tmp_path: Path
+) -> None:
+    with closing(Database(database_url)) as database:
+        fill(database, tmp_path / "media")
+        with database.write_transaction() as session:
+            session.execute(update(OutboxStream).values(outcome_unknown=True, waiting_since=3.0))
+            session.execute(update(DetectionRun).values(attempts=2))
+            session.execute(delete(CounterShard))
+            session.add_all([CounterShard(name="a", shard=0, value=1.0), CounterShard(name="a", shard=7, value=2.0)])
+    command.downgrade(configuration(database_url), "0011")
+    with closing(Database(database_url)) as database, database.read_transaction() as session:
+        assert session.execute(text("SELECT uncertain, head_since FROM outbox_stream")).all() == [(True, 3.0)]
+        assert session.execute(text("SELECT tries FROM detection_run")).all() == [(2,)]
+        rows = session.execute(text("SELECT name, slot, value FROM outbox_tally ORDER BY slot")).all()
+        assert rows == [("a", 0, 1.0), ("a", 7, 2.0)]
+    migrate(database_url)
+    with closing(Database(database_url)) as database, database.read_transaction() as session:
+        stream = select(OutboxStream.outcome_unknown, OutboxStream.waiting_since)
+        assert session.execute(stream).all() == [(True, 3.0)]
+        assert session.scalars(select(DetectionRun.attempts)).all() == [2]
+        shards = select(CounterShard.name, CounterShard.shard, CounterShard.value).order_by(CounterShard.shard)
+        assert session.execute(shards).all() == [("a", 0, 1.0), ("a", 7, 2.0)]
 
 
 def test_a_migration_that_would_leave_references_to_nothing_changes_nothing(tmp_path: Path) -> None:

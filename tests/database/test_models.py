@@ -1,4 +1,4 @@
-"""Each constraint does its work on both databases, and a status moves only as the contract allows."""
+"""Each constraint works on both databases, and a status changes only in the allowed ways."""
 
 from itertools import product
 from typing import Any
@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from app.database import Database
 from app.database.models import (
     Base,
+    CounterShard,
     DatabaseInstance,
     Detection,
     DetectionRun,
@@ -20,7 +21,6 @@ from app.database.models import (
     OutboxHold,
     OutboxMessage,
     OutboxStream,
-    OutboxTally,
     ResumableUpload,
     SharedKey,
 )
@@ -45,7 +45,7 @@ def media(**changes: Any) -> Row:
 def run(**changes: Any) -> Row:
     row = {
         "media_id": ID, "user_id": "ada", "detector": "d", "confidence": 0.5, "frame_interval": 1.0,
-        "state": "queued", "tries": 0, "lease_epoch": 0, "frames_done": 0, "packets_skipped": 0, "created_at": 1.0,
+        "state": "queued", "attempts": 0, "lease_epoch": 0, "frames_done": 0, "packets_skipped": 0, "created_at": 1.0,
     }  # fmt: skip
     return row | changes
 
@@ -61,7 +61,7 @@ def detection(**changes: Any) -> Row:
 def stream(**changes: Any) -> Row:
     row = {
         "media_id": ID, "last_seq": 1, "acked_seq": 0, "due_at": 1.0, "lease_epoch": 0, "attempts": 0, "failures": 0,
-        "counted_attempts": 0, "user_id": "ada", "uncertain": False, "head_since": 1.0,
+        "counted_attempts": 0, "user_id": "ada", "outcome_unknown": False, "waiting_since": 1.0,
     }  # fmt: skip
     return row | changes
 
@@ -103,7 +103,7 @@ def instance(**changes: Any) -> Row:
 
 
 PARKED = {"due_at": None, "parked_at": 1.0}
-IDLE = {"last_seq": 1, "acked_seq": 1, "due_at": None, "head_since": None}
+IDLE = {"last_seq": 1, "acked_seq": 1, "due_at": None, "waiting_since": None}
 
 VALID: list[tuple[type[Base], Row]] = [
     *[(Media, media(id=OTHER, path="/other", media_status=status)) for status in (1, 2, 3, 6)],
@@ -125,7 +125,7 @@ VALID: list[tuple[type[Base], Row]] = [
     (ResumableUpload, upload(length=None, received=11)),
     (ResumableUpload, upload(state="complete", file=None, received=10, media_id=ID, duplicate=True)),
     (ResumableUpload, upload(state="failed", file=None, error="UnsupportedMedia", error_detail="a text")),
-    (OutboxTally, {"name": "attempts", "value": 0.0}),
+    (CounterShard, {"name": "attempts", "value": 0.0}),
     (SharedKey, {"purpose": "links", "secret": "0" * 64}),
     (DatabaseInstance, instance()),
 ]
@@ -176,8 +176,8 @@ INVALID: list[tuple[str, type[Base], Row]] = [
     ("ck_outbox_stream_parked_is_not_due", OutboxStream, stream(**PARKED, lease_owner="someone")),
     ("ck_outbox_stream_waiting_is_due_or_parked", OutboxStream, stream(due_at=None)),
     ("ck_outbox_stream_waiting_is_due_or_parked", OutboxStream, stream(**IDLE | {"due_at": 1.0})),
-    ("ck_outbox_stream_waiting_has_since", OutboxStream, stream(head_since=None)),
-    ("ck_outbox_stream_waiting_has_since", OutboxStream, stream(**IDLE | {"head_since": 1.0})),
+    ("ck_outbox_stream_waiting_has_since", OutboxStream, stream(waiting_since=None)),
+    ("ck_outbox_stream_waiting_has_since", OutboxStream, stream(**IDLE | {"waiting_since": 1.0})),
     ("fk_outbox_stream_media_id|FOREIGN KEY", OutboxStream, stream(media_id=OTHER)),
     ("ck_outbox_message_seq_from_one", OutboxMessage, message(seq=0)),
     ("ck_outbox_message_kind_allowed", OutboxMessage, message(kind="delete")),
@@ -191,7 +191,7 @@ INVALID: list[tuple[str, type[Base], Row]] = [
     ("ck_outbox_circuit_open_has_retry_at", OutboxCircuit, circuit(retry_at=1.0)),
     ("ck_outbox_circuit_failures_not_negative", OutboxCircuit, circuit(failures=-1)),
     ("ck_outbox_hold_failures_from_one", OutboxHold, hold(failures=0)),
-    ("ck_outbox_tally_value_not_negative", OutboxTally, {"name": "attempts", "value": -1.0}),
+    ("ck_counter_shard_value_not_negative", CounterShard, {"name": "attempts", "value": -1.0}),
     ("ck_resumable_upload_kind_allowed", ResumableUpload, upload(kind="whole")),
     ("ck_resumable_upload_state_allowed", ResumableUpload, upload(state="paused", file=None)),
     ("ck_resumable_upload_receiving_has_file", ResumableUpload, upload(file=None)),

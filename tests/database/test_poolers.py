@@ -1,4 +1,4 @@
-"""PostgreSQL behind PgBouncer: what must hold for a transaction holds, and a pooler that needs a setting is named."""
+"""PostgreSQL behind PgBouncer: settings hold in each transaction, and a pooler that needs a setting is reported."""
 
 import os
 import subprocess
@@ -102,7 +102,7 @@ def test_nothing_is_left_in_a_session_that_others_get_next(postgres_url: str) ->
 
 @pytest.mark.parametrize("mode", MODES)
 def test_messages_are_delivered_in_order_by_many_threads_through_few_sessions(mode: Mode, postgres_url: str) -> None:
-    """With prepared statements left on, a sixth of what goes through a pooler of transactions fails."""
+    """With prepared statements, a sixth of the statements through a transaction pooler would fail."""
     receiver = Receiver()
     size = 3 if mode == "transaction" else 40
     with (
@@ -135,7 +135,7 @@ def test_a_pooler_of_transactions_is_named_at_the_start_where_no_setting_tells_o
 
 
 def test_it_is_named_also_while_others_keep_its_sessions_busy(postgres_url: str) -> None:
-    """Which session comes next is anybody's guess then."""
+    """Which session comes next is then random."""
     stop = threading.Event()
     with pgbouncer(postgres_url, "transaction", size=4) as address, ThreadPoolExecutor(4) as pool:
 
@@ -154,7 +154,7 @@ def test_it_is_named_also_while_others_keep_its_sessions_busy(postgres_url: str)
 
 
 @pytest.mark.parametrize("size", [1, 4])
-def test_a_pooler_of_sessions_is_told_of_and_used_as_it_is(size: int, postgres_url: str) -> None:
+def test_a_session_pooler_is_reported_and_used(size: int, postgres_url: str) -> None:
     with pooled(postgres_url, "session", size=size) as database:
         assert "a pooler at 127.0.0.1:" in (database.check() or "")
         assert shown(database) == MUST_HOLD
@@ -200,7 +200,7 @@ def test_a_start_behind_a_pooler_of_transactions_ends_with_one_line(postgres_url
 
 
 def arrival(database: Database, change: Callable[[], object]) -> float:
-    """Seconds from a commit to the look that it causes."""
+    """Return the seconds from a commit to the wake-up that it causes."""
     looked = threading.Event()
     watcher = ChangeWatcher(database, looked.set)
     watcher.start()
@@ -216,7 +216,7 @@ def arrival(database: Database, change: Callable[[], object]) -> float:
         watcher.stop()
 
 
-def test_what_others_commit_is_looked_for_now_and_then_where_nothing_can_be_listened_to(postgres_url: str) -> None:
+def test_commits_of_others_are_polled_for_where_notifications_do_not_work(postgres_url: str) -> None:
     with (
         closing(Database(postgres_url)) as elsewhere,
         closing(World(elsewhere)) as world,

@@ -1,6 +1,6 @@
-"""What the tests' PostgreSQL takes where root has an unusual PATH, on a machine on which they were never run before.
+"""The tests' PostgreSQL starts on a new machine where root has an unusual PATH.
 
-That machine is a mount namespace in which the system's users are those of before.
+The new machine is a mount namespace with the original system users.
 """
 
 import os
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT
 
 @pytest.fixture
 def new_machine(tmp_path: Path) -> list[str]:
-    """How a command begins that is to be run there."""
+    """Return the prefix of a command that runs there."""
     users = Path("/etc/passwd").read_text().splitlines(keepends=True)
     before = tmp_path / "passwd"
     before.write_text("".join(user for user in users if not user.startswith(f"{SYSTEM_USER}:")))

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: what a URL asks for, how long a server may be silent, and which server is fit."""
+"""Connections to PostgreSQL: options of the URL, deadlines for a silent server, and refused encodings."""
 
 import os
 import sys
@@ -101,7 +101,7 @@ def test_a_database_that_is_not_utf_8_is_refused_in_one_line(encoding: str, post
     try:
         url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
         with closing(Database(url)) as database:
-            with pytest.raises(DatabaseUnfit, match=f"'{name}' is encoded in {encoding}") as refused:
+            with pytest.raises(DatabaseUnfit, match=f"'{name}' has the encoding {encoding}") as refused:
                 database.check()
             assert str(refused.value).isprintable()
             with pytest.raises(DatabaseUnfit), database.read_transaction() as session:
@@ -114,7 +114,7 @@ def test_a_database_that_is_not_utf_8_is_refused_in_one_line(encoding: str, post
         )
         assert ended.returncode != 0
         [line] = (ended.stdout + ended.stderr).splitlines()
-        assert f"is encoded in {encoding}" in line
+        assert f"has the encoding {encoding}" in line
     finally:
         execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -144,7 +144,7 @@ def test_a_server_that_falls_silent_is_given_up_and_used_again_once_it_speaks(si
 def test_a_commit_that_nobody_answers_is_given_up_too(silent: SilentServer) -> None:
     def commit() -> None:
         with database.write_transaction() as session:
-            session.execute(text("INSERT INTO outbox_tally (name, slot, value) VALUES ('x', 0, 1)"))
+            session.execute(text("INSERT INTO counter_shard (name, shard, value) VALUES ('x', 0, 1)"))
             silent.hush()
 
     with closing(Database(silent.url, busy_seconds=0.2)) as database:
@@ -171,7 +171,7 @@ def test_a_watcher_asks_a_server_that_says_nothing_whether_it_is_still_there(sil
 
 @contextmanager
 def read_only(url: str) -> Iterator[None]:
-    """A server that lets nobody write, as a standby and many a full disk."""
+    """A read-only server, as a standby is."""
     name = make_url(url).database
     others = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
     execute(
@@ -185,10 +185,10 @@ def read_only(url: str) -> Iterator[None]:
 
 
 def write(database: Database) -> int:
-    """Write something; returns the connection that did."""
+    """Write something; return the connection that was used."""
     with database.write_transaction() as session:
-        session.execute(text("INSERT INTO outbox_tally (name, slot, value) VALUES ('x', 0, 1)"))
-        session.execute(text("DELETE FROM outbox_tally WHERE name = 'x'"))
+        session.execute(text("INSERT INTO counter_shard (name, shard, value) VALUES ('x', 0, 1)"))
+        session.execute(text("DELETE FROM counter_shard WHERE name = 'x'"))
         return int(session.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
 

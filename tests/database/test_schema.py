@@ -1,4 +1,4 @@
-"""Whether a database stands at the migration that the code needs, on each kind of database."""
+"""The comparison of the database's migration with the code's, on each kind of database."""
 
 import io
 
@@ -14,12 +14,12 @@ def stamp(database: Database, revision: str) -> str | None:
     with database.write_transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
     with database.read_transaction() as session:
-        return schema.trouble(session)
+        return schema.mismatch(session)
 
 
 def test_a_migrated_database_is_fit(database: Database) -> None:
     with database.read_transaction() as session:
-        assert schema.trouble(session) is None
+        assert schema.mismatch(session) is None
 
 
 def test_one_that_is_behind_or_ahead_is_not_and_says_where_it_stands(database: Database) -> None:

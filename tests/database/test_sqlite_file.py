@@ -1,4 +1,4 @@
-"""An SQLite file that is moved, deleted, replaced or never there: nothing is read from or committed to another one."""
+"""An SQLite file that is missing, moved, deleted or replaced: nothing is read from or committed to another file."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ ANY = select(OutboxCircuit.failures).limit(1)
 
 
 def nothing() -> None:
-    """Finds nothing against a file."""
+    """Accept every file."""
 
 
 def count(database: Database, failures: int) -> None:
@@ -39,7 +39,7 @@ def counted(database: Database) -> int | None:
 
 
 def counted_in(path: Path) -> int:
-    """As a process that opens the path anew finds it."""
+    """Count rows as a process that opens the path anew does."""
     with closing(sqlite3.connect(path)) as connection:
         found: int = connection.execute("SELECT failures FROM outbox_circuit").fetchone()[0]
         return found
@@ -57,15 +57,15 @@ def found(database: Database) -> object:
 
 
 def refused_everywhere(database: Database) -> str:
-    """What a person is advised, once reading, looking, writing and a trial are refused."""
+    """Check that reads, queries, writes and the write probe are refused; return the advice."""
     for use in (lambda: counted(database), lambda: found(database), lambda: count(database, 99)):
         assert str(database.url.database) not in str(refusal(use))
-    return refusal(database.try_writing).advice
+    return refusal(database.check_writable).advice
 
 
 @pytest.fixture
 def home(tmp_path: Path, sqlite_template: Path) -> Path:
-    """A folder with a database in it, that may be moved."""
+    """A folder with a database that a test may move."""
     folder = tmp_path / "home"
     folder.mkdir()
     shutil.copy(sqlite_template, folder / "d.db")
@@ -157,12 +157,12 @@ def test_a_file_that_replaces_another_is_used_by_its_examiner_alone_until_it_is_
         count(database, 5)
 
     assert "was replaced" in refused_everywhere(database)
-    assert database.admit_replaced(examine)
+    assert database.admit_replacement(examine)
     assert seen == [1]
     assert counted(database) == 5
     count(database, 6)
     assert counted_in(home / "d.db") == 6
-    assert not database.admit_replaced(examine)
+    assert not database.admit_replacement(examine)
 
 
 def test_a_file_against_which_something_is_found_stays_unused_and_the_log_says_what(
@@ -174,7 +174,7 @@ def test_a_file_against_which_something_is_found_stays_unused_and_the_log_says_w
     for file in home.iterdir():
         file.unlink()
     shutil.copy(sqlite_template, home / "d.db")
-    assert not database.admit_replaced(find_fault)
+    assert not database.admit_replacement(find_fault)
     with capture_logs() as logs:
         for _again in range(3):
             assert "it belongs to another service" in refused_everywhere(database)
@@ -187,12 +187,12 @@ def test_a_file_beside_the_log_of_the_one_before_is_refused_until_that_log_is_re
     (home / "d.db").unlink()
     shutil.copy(sqlite_template, home / "d.db")
     before = (home / "d.db").read_bytes()
-    assert not database.admit_replaced(nothing)
+    assert not database.admit_replacement(nothing)
     assert f"Remove {home / 'd.db'}-wal and {home / 'd.db'}-shm" in refused_everywhere(database)
     assert (home / "d.db").read_bytes() == before
     for suffix in ("-wal", "-shm"):
         (home / f"d.db{suffix}").unlink()
-    assert database.admit_replaced(nothing)
+    assert database.admit_replacement(nothing)
     assert counted(database) is None
 
 
@@ -206,7 +206,7 @@ def test_a_log_that_is_removed_beneath_its_file_loses_nothing(database: Database
     assert counted_in(home / "d.db") == 3
 
 
-def test_looking_for_a_database_that_is_not_there_makes_nothing_and_says_which(tmp_path: Path) -> None:
+def test_opening_a_missing_database_creates_nothing_and_names_it(tmp_path: Path) -> None:
     path = tmp_path / "typo" / "d.db"
     with closing(Database(f"sqlite:///{path}")) as database:
         assert f"no database at {path}" in refused_everywhere(database)
@@ -243,22 +243,22 @@ with closing(Database(f"sqlite:///{path}")) as database:
     count()
     path.chmod(0o444)
     database.close()  # as of a process that starts now
-    for use in (count, database.try_writing):
+    for use in (count, database.check_writable):
         try:
             use()
         except DatabaseFailed as error:
-            assert "read-only" in str(error) and "owner and rights" in error.advice, error.advice
+            assert "read-only" in str(error) and "owner and permissions" in error.advice, error.advice
         else:
             raise AssertionError(use)
     path.chmod(0o600)
     count()
-    database.try_writing()
-    assert database.condition.failure is None
+    database.check_writable()
+    assert database.health.failure is None
 print("done")
 """
 
 
-def test_a_write_protected_file_is_told_as_such_and_written_again_once_it_may_be(sqlite_template: Path) -> None:
+def test_a_write_protected_file_is_reported_as_such_and_written_again_once_it_may_be(sqlite_template: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "d.db"
         shutil.copy(sqlite_template, path)

@@ -36,7 +36,7 @@ def performance(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_the_demo_succeeds_whatever_the_environment_has_for_other_services(performance: Run) -> None:
     assert performance.exit_code == 0, performance.output + performance.messages
     assert performance.messages == ""
-    assert len(performance.output.rpartition("\n\n")[2].splitlines()) == 2
+    assert len(performance.output.rpartition("\n\n")[2].splitlines()) == 3
 
 
 def test_it_tells_of_every_status_in_order_before_and_after_the_outage(performance: Run) -> None:
@@ -127,6 +127,16 @@ def test_a_signal_ends_everything_and_leaves_nothing(tmp_path: Path, number: sig
     assert demo.returncode == 128 + number
     assert number.name in messages
     assert_nothing_left(scratch)
+
+
+def test_a_large_upload_survives_three_cuts_and_a_kill(tmp_path: Path) -> None:
+    run = run_demo(tmp_path, "--resumable")
+    assert run.exit_code == 0, run.output + run.messages
+    offsets = [int(told.replace(",", "")) for told in re.findall(r"Upload-Offset ([\d,]+)", run.output)]
+    assert len(offsets) == 4
+    assert offsets == sorted(set(offsets))
+    assert "the same bytes" in run.output
+    assert_nothing_left(run.scratch)
 
 
 def test_a_picture_of_no_known_kind_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from app.demo.failure import StepFailed
 from app.demo.folder import DemoFolder
+from app.demo.process import StepFailed
 from tests.demo.demo_run import Run, assert_nothing_left, processes_of, run_demo
 from tests.eventually import eventually
 from tests.paths import ROOT
@@ -112,10 +112,10 @@ def test_the_folder_of_a_demo_that_has_ended_is_emptied_and_used_again(tmp_path:
     (earlier.path / "images").mkdir()
     (earlier.path / "images" / "photo.jpg").touch()
     (earlier.path / "detections.db").touch()
-    earlier.note([1, 2])
+    (earlier.path / "processes").write_text("1 2")
     with pytest.raises(StepFailed, match="`kill 1 2`"):
         DemoFolder.named(tmp_path / "kept")
-    earlier.leave()
+    earlier.leave({}, [1, 2])
     again = DemoFolder.named(tmp_path / "kept")
     assert [path.name for path in again.path.iterdir()] == ["processes"]
     again.remove()

@@ -1,4 +1,4 @@
-"""Real clips for the tests: a slow pan over a photo, encoded in every container that the service accepts."""
+"""Video clips for the tests: a slow pan over a photo in every accepted container."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,9 +17,10 @@ _written: dict[tuple[str, int], bytes] = {}
 
 @dataclass(frozen=True)
 class Clip:
-    """How a clip is made. `rotation`, in degrees counter-clockwise, and the mirroring after it are metadata.
+    """How a clip is encoded.
 
-    `pixel_aspect` is how many times as wide as high its pixels are shown.
+    `rotation`, in degrees counter-clockwise, and the mirroring after it are metadata. `pixel_aspect` is the ratio of a
+    pixel's width to its height.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Clip:
     pixel_aspect: Fraction = Fraction(1)
 
     def write(self, folder: Path, photo: Image.Image) -> Path:
-        """The clip as a file of that folder. Its player shows the photo upright and unmirrored."""
+        """Write the clip into the folder. A player shows the photo upright and not mirrored."""
         path = folder / self.name
         key = (repr(self), hash((photo.size, photo.tobytes())))
         if key not in _written:
@@ -63,7 +64,7 @@ class Clip:
         container.mux(stream.encode(None))
 
     def view(self, photo: Image.Image, number: int) -> Image.Image:
-        """What that frame shows, upright, but mirrored where the clip is."""
+        """Return what the frame shows: upright, and mirrored if the clip is."""
         width, height = (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
         wide = photo.resize((width + width // 8, height))
         left = (wide.width - width) * number // self.frames
@@ -89,7 +90,7 @@ CONTAINERS = (
 
 
 def without_pictures(avi: bytes, numbers: Iterable[int]) -> bytes:
-    """A motion JPEG file whose packets of those numbers are nothing but zeros."""
+    """Return a motion JPEG file in which the packets of those numbers contain only zeros."""
     packets = [at + 8 for at in range(len(avi) - 8) if avi[at : at + 4] == b"00dc" and avi[at + 8] == 0xFF]
     for start in (packets[number] for number in numbers):
         size = int.from_bytes(avi[start - 4 : start], "little")

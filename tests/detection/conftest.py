@@ -1,4 +1,4 @@
-"""The photos, the built-in model, and clips made from them, for every test of the detection."""
+"""The photos, the built-in model, and clips made from them, for all detection tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.detection.model_file import BUILT_IN_MODEL
-from app.detection.yolo import YoloDetector
+from app.detection.inference.model_file import BUILT_IN_MODEL
+from app.detection.inference.yolo import YoloDetector
 from app.runs.detector_process import DetectorProcess
 from tests.detection.clips import Clip
 from tests.paths import PHOTOS
@@ -40,13 +40,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory, photo: Image.Image) -> Path:
 
 @pytest.fixture(scope="session")
 def long_clip(tmp_path_factory: pytest.TempPathFactory, photo: Image.Image) -> Path:
-    """300 frames in 30 seconds: seconds of work for a detector that looks at all of them."""
+    """A clip of 300 frames in 30 seconds, which takes a detector seconds."""
     return Clip("long.mp4", frames=300).write(tmp_path_factory.mktemp("clips"), photo)
 
 
 @pytest.fixture(scope="module")
 def detector_process() -> Iterator[DetectorProcess]:
-    """One for all tests of a file: a process that a test has ended is replaced at the next job."""
+    """One detector process per test file; a process that a test ended is replaced by the next job."""
     process = DetectorProcess(BUILT_IN_MODEL)
     yield process
     process.close()

@@ -1,6 +1,6 @@
-"""HEIC files written box by box, as phones write them: one coded picture, or a grid of coded tiles.
+"""HEIC files written box by box as phones write them: one coded picture, or a grid of coded tiles.
 
-Pillow writes none, and encoders are not to be shipped; PyAV's x265 codes the tiles.
+Pillow cannot write HEIC, and an encoder must not be distributed; PyAV's x265 encodes the tiles.
 """
 
 import struct
@@ -22,7 +22,7 @@ _IN_FILE, _IN_IDAT = 0, 1
 
 @dataclass(frozen=True)
 class _Tile:
-    """A coded picture: its decoder configuration, a whole box, and its bytes."""
+    """A coded picture: its decoder configuration (a complete box) and its bytes."""
 
     configuration: bytes
     data: bytes
@@ -31,10 +31,10 @@ class _Tile:
 def heic(
     image: Image.Image, *, tile: int | None = None, turns: int = 0, mirrored: bool = False, brand: bytes = b"heic"
 ) -> bytes:
-    """The picture as HEIC, in tiles of that many pixels if it is so wished.
+    """Return the picture as HEIC, in tiles of `tile` pixels if given.
 
-    `turns` is how many quarter turns counter-clockwise its display needs, `mirrored` whether it is then to be
-    mirrored left to right; the picture is stored so that it shows as it was given.
+    Its display takes `turns` quarter turns counter-clockwise, and then mirroring left to right if `mirrored`. The
+    stored picture is transformed so that it is displayed as given.
     """
     stored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
     stored = stored.rotate(-90 * turns, expand=True)
@@ -60,7 +60,7 @@ def heic(
 
 
 def _coded(image: Image.Image) -> _Tile:
-    """One intra frame."""
+    """Encode one intra frame."""
     encoder = av.CodecContext.create("libx265", "w")
     assert isinstance(encoder, VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = image.width, image.height, "yuv420p"
@@ -81,7 +81,7 @@ def _coded(image: Image.Image) -> _Tile:
 def _file(
     brand: bytes, coded: Sequence[bytes], shown: Sequence[bytes], tiles: Sequence[bytes], grid: bytes | None
 ) -> bytes:
-    """`coded` are the properties of each tile, `shown` those of the grid."""
+    """Build the file; `coded` are the properties of each tile, `shown` those of the grid."""
     numbers = range(_FIRST_TILE, _FIRST_TILE + len(tiles))
     head = _box(b"ftyp", brand + bytes(4) + b"mif1heic")
     infos = [_item(number, b"hvc1", hidden=grid is not None) for number in numbers]

@@ -1,4 +1,4 @@
-"""Runs a command as on a kernel that lacks a system call: `python -m tests.detection.kernels NUMBER COMMAND…`."""
+"""Runs a command as on a kernel without a system call: `python -m tests.detection.kernels NUMBER COMMAND…`."""
 
 import os
 import sys
@@ -10,11 +10,11 @@ LANDLOCK, SECCOMP = {"x86_64": (444, 317), "aarch64": (444, 277)}.get(os.uname()
 
 
 def main(number: str, program: str, *arguments: str) -> None:
-    """Have the call answered by ENOSYS from now on, and become the command."""
+    """Make the call fail with ENOSYS from now on, and execute the command."""
     architecture = seccomp.own_architecture()
     assert architecture is not None
     give_up_privileges()
-    # Load the call's number; is it that one? Then it does not exist, and otherwise it is as it was.
+    # Load the call's number: if it is the given one, return ENOSYS, else allow it.
     steps = [(0x20, 0, 0, 0), (0x15, 0, 1, int(number)), (0x06, 0, 0, seccomp.UNKNOWN), (0x06, 0, 0, seccomp.ALLOW)]
     seccomp.apply(steps, architecture)
     os.execv(program, [program, *arguments])

@@ -23,9 +23,9 @@ def model(
     opset: int = 13,
     more_inputs: Sequence[str] = (),
 ) -> bytes:
-    """A model from `images` to `output0` with those nodes in between.
+    """Return a model from `images` to `output0` with these nodes.
 
-    `external` names the file, beside the model's, that `weights` of the same constants is written to.
+    `external` names the file beside the model that `weights`, with the same constants, is written to.
     """
     tensors = _inside(constants) if external is None else _outside(constants, external)
     inputs = [
@@ -46,7 +46,7 @@ def model(
 
 
 def weights(constants: Mapping[str, NDArray[Any]]) -> bytes:
-    """The content of a model's external file."""
+    """Return the content of a model's external file."""
     return b"".join(value.tobytes() for value in constants.values())
 
 
@@ -60,7 +60,7 @@ def constant_model(
     opset: int = 13,
     more_inputs: Sequence[str] = (),
 ) -> bytes:
-    """A model that answers that table to every picture."""
+    """Return a model that outputs that table for every picture."""
     return model(
         [node("Identity", ["table"], "output0")],
         {"table": table},
@@ -75,7 +75,7 @@ def constant_model(
 
 
 def node(operation: str, inputs: Sequence[str], output: str) -> bytes:
-    """One operation without attributes."""
+    """Return an operation without attributes."""
     return b"".join(_text(1, name) for name in inputs) + _text(2, output) + _text(4, operation)
 
 

@@ -1,7 +1,7 @@
-"""What somebody tries who has taken a decoder over: run inside a real detector process, in place of `av.open`.
+"""What an attacker tries after taking over a decoder: run inside a real detector process, in place of `av.open`.
 
-Each attempt is a function that returns where it succeeds and raises OSError where it is refused. What succeeded is told
-by the channel, in the words of the detector's own messages, as an attacker could.
+Each attempt is a function that returns on success and raises OSError if it is refused. The list of successes is sent
+through the channel as one of the detector's own events, as an attacker could do.
 """
 
 import ctypes
@@ -79,7 +79,9 @@ def signal_by_descriptor(fd: int) -> Callable[[], object]:
 
 
 def attempts(paths: dict[str, str], media: int, channel: int) -> dict[str, Callable[[], object]]:
-    """By what is tried. `media` and `channel` are the descriptors of the file at hand and of the way to the parent."""
+    """Return the attempts by name. `media` is the descriptor of the file, `channel` that of the connection to the
+    parent.
+    """
     return {
         "environment": read_secrets_of_the_environment,
         "own /proc": read("/proc/self/environ"),
@@ -133,7 +135,7 @@ def attempts(paths: dict[str, str], media: int, channel: int) -> dict[str, Calla
 
 
 def take_over(paths: dict[str, str], media: int) -> None:
-    """Try everything, and tell what succeeded."""
+    """Try everything, and report what succeeded."""
     succeeded = []
     channel = int(sys.argv[1])
     for name, attempt in attempts(paths, media, channel).items():
@@ -142,7 +144,7 @@ def take_over(paths: dict[str, str], media: int) -> None:
         except Exception:  # noqa: BLE001, S112 (that none of them is a mistake is shown where nothing is refused)
             continue
         succeeded.append(name)
-    message = {"type": "Failure", "fault": "undecodable", "reason": json.dumps(succeeded)}
+    message = {"type": "Failure", "kind": "undecodable", "reason": json.dumps(succeeded)}
     content = json.dumps(message).encode()
     os.write(channel, struct.pack("!I?", len(content), False) + content)
     signal.pause()

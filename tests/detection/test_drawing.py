@@ -1,4 +1,4 @@
-"""Boxes on pictures of any size, and the process that draws them on a media."""
+"""Boxes drawn on pictures of any size, and by the detector process."""
 
 import io
 from contextlib import closing
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.detection.drawing import FORMATS, draw_boxes
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.limits import MediaLimits, ProcessLimits
-from app.detection.model_file import BUILT_IN_MODEL
 from app.detection.results import DetectedObject
 from app.errors import DetectorFailed, MediaTooLarge, Undecodable
 from app.runs.detector_process import DetectorProcess, Drawing, Job

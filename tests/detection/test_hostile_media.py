@@ -1,4 +1,4 @@
-"""Damaged files of every kind: whatever is wrong with one, it ends in a result or in an error that names the media."""
+"""Damaged files of every format end in a result or in an error about the file."""
 
 import io
 import random
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.detection.images import decode_picture
 from app.detection.limits import VideoLimits
-from app.detection.video import Video
+from app.detection.pictures.decode import decode_picture
+from app.detection.video.decode import Video
 from app.errors import MediaTooLarge, Undecodable
 from tests.detection.clips import Clip
 
@@ -27,7 +27,7 @@ SEEDS = range(12)
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
-    """The content, cut off, or with bytes changed, zeroed, left out or repeated; the head more often than the rest."""
+    """Return the content truncated, or with bytes changed, zeroed, removed or repeated, mostly near the start."""
     span = chance.choice([64, 1024, len(content)])
     at = chance.randrange(min(span, len(content)))
     length = chance.choice([1, 4, 100, 5000])

@@ -1,4 +1,4 @@
-"""The detector process: what it survives, what it costs nobody else, and that it never outlives its parent."""
+"""The detector process: what it survives, what it does not affect, and that it never outlives its parent."""
 
 import fcntl
 import itertools
@@ -21,9 +21,9 @@ import pytest
 import requests
 from PIL import Image
 
-from app.detection.jobs import Paused
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.limits import MediaLimits, ProcessLimits, VideoLimits
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.protocol.events import Paused
 from app.detection.results import FrameResult
 from app.detection.sandbox import policy
 from app.errors import (
@@ -34,7 +34,7 @@ from app.errors import (
     StoredFileUnreadable,
     Undecodable,
 )
-from app.runs.detector_process import DetectorProcess, Job, OpenFile, Total
+from app.runs.detector_process import DetectorProcess, FrameCount, Job, OpenFile
 from app.settings.detector import DetectorOptions
 from tests.detection.bombs import many_scans, png
 from tests.detection.clips import Clip, without_pictures
@@ -66,7 +66,7 @@ def started(
 
 
 def state(pid: int) -> str:
-    """R, S, T, Z… as in proc(5), or nothing if there is no such process."""
+    """Return R, S, T, Z… as in proc(5), or an empty text if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -84,7 +84,7 @@ def hang(pid: int) -> None:
 
 def test_a_stored_picture_is_one_frame(detector_process: DetectorProcess, astronaut: Path) -> None:
     total, frame = detector_process.run(Job(astronaut, "Image", confidence=0.45))
-    assert total == Total(1)
+    assert total == FrameCount(1)
     assert isinstance(frame, FrameResult)
     assert frame.index == 0
     assert frame.time == 0.0
@@ -115,7 +115,7 @@ def test_an_open_file_is_looked_at_though_its_name_is_gone(
 def test_a_disk_that_refuses_to_be_read_is_not_taken_for_damage(
     detector_process: DetectorProcess, astronaut: Path, media_type: Literal["Image", "Video"]
 ) -> None:
-    """Nothing lies at the beginning of this process's memory: the kernel answers EIO."""
+    """Address 0 of this process's memory is unmapped, so that the kernel returns EIO."""
     with Path("/proc/self/mem").open("rb") as file, pytest.raises(StoredFileUnreadable, match="Input/output error"):
         list(detector_process.run(Job(OpenFile(file.fileno()), media_type)))
     assert labels(detector_process, Job(astronaut, "Image")) == [["person"]]
@@ -166,7 +166,7 @@ def test_a_process_that_dies_of_what_was_begun_fails_the_run_of_it(
 
 def test_a_video_gives_its_total_and_then_every_frame_in_turn(detector_process: DetectorProcess, clip: Path) -> None:
     total, *frames = detector_process.run(Job(clip, "Video", frame_interval=0.5))
-    assert total == Total(6)
+    assert total == FrameCount(6)
     assert [frame.index for frame in frames if isinstance(frame, FrameResult)] == [0, 1, 2, 3, 4, 5]
     assert detector_process.skipped == 0
 
@@ -190,7 +190,7 @@ def test_corrupt_packets_are_counted_for_each_video_anew(
 
 def test_results_come_while_the_run_goes_on(detector_process: DetectorProcess, long_clip: Path) -> None:
     results = detector_process.run(Job(long_clip, "Video", frame_interval=0.3))
-    assert next(results) == Total(100)
+    assert next(results) == FrameCount(100)
     begun = time.monotonic()
     next(results)
     first = time.monotonic() - begun
@@ -202,14 +202,14 @@ def test_a_video_pauses_under_the_sandbox_and_another_process_goes_on_with_the_v
     long_clip: Path, astronaut: Path
 ) -> None:
     job = Job(long_clip, "Video", frame_interval=0.3)
-    options = DetectorOptions(sandbox="required" if policy.offered(DetectorOptions()).is_whole else "auto")
+    options = DetectorOptions(sandbox="required" if policy.available(DetectorOptions()).is_complete else "auto")
     frames, position = [], None
     with closing(DetectorProcess(BUILT_IN_MODEL, options=options)) as process:
         for item in process.run(job):
             match item:
                 case FrameResult():
                     frames.append(item)
-                    process.pause()  # a second one comes too late, or to a video that ends anyway
+                    process.pause()  # a second one has no effect
                 case Paused():
                     position = item.position
         pid = process.pid
@@ -242,7 +242,7 @@ def test_limits_hold_on_the_other_side(astronaut: Path, clip: Path) -> None:
     with started(ProcessLimits(), limits) as process:
         with pytest.raises(MediaTooLarge, match="512 by 512"):
             list(process.run(Job(astronaut, "Image")))
-        with pytest.raises(MediaTooLarge, match="5 frames"):
+        with pytest.raises(MediaTooLarge, match="5 sampled frames"):
             list(process.run(Job(clip, "Video")))
 
 
@@ -405,7 +405,7 @@ def test_no_lock_of_the_parent_is_held_by_the_process(detector_process: Detector
 PARENT = """
 import sys, time
 from pathlib import Path
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.runs.detector_process import DetectorProcess, Job
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A service that owns a detector process, to be run by a real server: it notes each time that it is imported."""
+"""A WSGI application with a detector process, for a real server; it records each time that it is imported."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import click
 from flask import Flask
 
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.results import FrameResult
 from app.runs.detector_process import DetectorProcess, Job
 from tests.paths import PHOTOS
@@ -25,7 +25,7 @@ flask_app = Flask(__name__)
 
 
 def answer() -> dict[str, Any]:
-    """What is on the photo, and which processes took part."""
+    """Return the detections of the photo, and the processes that took part."""
     results = list(detector_process.run(Job(PHOTO, "Image")))
     labels = [found.label for result in results if isinstance(result, FrameResult) for found in result.objects]
     return {"labels": labels, "server": os.getpid(), "detector": detector_process.pid}

@@ -1,4 +1,4 @@
-"""Uploads without HTTP: pictures made up by the tests, crafted collisions, and the services that take files in."""
+"""Uploads without HTTP: generated pictures, crafted collisions, and the services that ingest files."""
 
 import os
 import random
@@ -25,12 +25,12 @@ UNSAMPLED = 1500
 
 
 def picture(seed: object, size: int = 8000) -> bytes:
-    """Bytes that pass for a JPEG until somebody decodes them."""
+    """Return bytes that pass for a JPEG until they are decoded."""
     return b"\xff\xd8\xff" + random.Random(str(seed)).randbytes(size - 3)
 
 
 def twin_of(content: bytes) -> bytes:
-    """Other content of the same id: one byte outside the sample is another."""
+    """Return other content with the same id: one byte outside the sample differs."""
     twin = bytearray(content)
     twin[UNSAMPLED] ^= 1
     assert media_id_of_bytes(bytes(twin)) == media_id_of_bytes(content)
@@ -39,7 +39,7 @@ def twin_of(content: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Intake:
-    """Everything that takes files in, over one folder and one database."""
+    """Everything that ingests files, with one folder and one database."""
 
     folder: Path
     database: Database
@@ -60,11 +60,13 @@ class Intake:
         return self.ingest.run(Upload(name, user, chunks))
 
     def final(self, content: bytes, extension: str = "jpg") -> Path:
-        """Where that content belongs."""
+        """Return the final path of that content."""
         return self.images / f"{media_id_of_bytes(content)}.{extension}"
 
     def orphan(self, content: bytes, extension: str = "jpg", *, proof: bool = True) -> Path:
-        """A final file without a row, as a crash between link and commit leaves it; or a foreign one without proof."""
+        """Create a final file without a row, as a crash between link and commit leaves it; or without proof, a foreign
+        one.
+        """
         final = self.final(content, extension)
         final.write_bytes(content)
         if proof:
@@ -72,7 +74,7 @@ class Intake:
         return final
 
     def stored(self) -> set[str]:
-        """The names of all published files."""
+        """Return the names of all published files."""
         return {path.name for path in self.images.iterdir() if path.is_file()}
 
     def leftovers(self) -> list[Path]:
@@ -83,12 +85,12 @@ class Intake:
             return list(session.scalars(select(Media).order_by(Media.id)))
 
     def creates(self) -> int:
-        """How many create messages were queued."""
+        """Return how many create messages were queued."""
         with self.database.read_transaction() as session:
             return session.scalars(select(func.count()).where(OutboxMessage.kind == "create")).one()
 
     def assert_sound(self) -> None:
-        """No row without its file, whose content has the row's id and size, and one create for each row."""
+        """Check that each row has its file with the row's id and size, and exactly one create message."""
         rows = self.rows()
         for media in rows:
             content = Path(media.path).read_bytes()
@@ -97,15 +99,15 @@ class Intake:
         assert self.creates() == len(rows)
 
 
-def open_intake(folder: Path, database: Database, *, settle_seconds: float = 5.0) -> Intake:
-    """Services over `folder`, which is made if it is missing."""
+def open_intake(folder: Path, database: Database, *, lock_wait_seconds: float = 5.0) -> Intake:
+    """Return services over `folder`, which is created if it is missing."""
     storage = Storage({"Image": folder / "images", "Video": folder / "videos"})
     storage.prepare()
     queue = OutboxQueue(database.now)
-    ingest = Ingest(database, queue, storage, settle_seconds=settle_seconds)
+    ingest = Ingest(database, queue, storage, lock_wait_seconds=lock_wait_seconds)
     return Intake(folder, database, storage, ingest, Sweep(database, queue, storage))
 
 
 def is_temporary(name: str) -> bool:
-    """Does a file on its way in have that name?"""
+    """Return whether it is the name of a file being received."""
     return re.fullmatch(r"[0-9a-f]{32}(-[0-9]+)?\.part", name) is not None

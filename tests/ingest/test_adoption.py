@@ -1,4 +1,4 @@
-"""Taking over a media that only the annotations service knows: only if its file is really here."""
+"""Adoption of a media item that only the annotations service knows, only if its file is here."""
 
 import os
 from collections.abc import Callable
@@ -33,8 +33,8 @@ def intake(tmp_path: Path, database: Database) -> Intake:
 
 @pytest.fixture
 def adopt(intake: Intake) -> Adopt:
-    """An adoption to which the annotations service gives that record."""
-    return lambda record: Adoption(intake.database, intake.storage, lambda _id, _user: record, settle_seconds=0.2)
+    """Return an adoption to which the annotations service returns that record."""
+    return lambda record: Adoption(intake.database, intake.storage, lambda _id, _user: record, lock_wait_seconds=0.2)
 
 
 def record_of(intake: Intake, **changes: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Uploads and sweeps killed at the system calls that change something, and disks that refuse.
+"""Uploads and sweeps killed at the system calls that change something, and failing disks.
 
-A process of its own does the work under strace, which kills it (or fails the call) at one chosen call; then this
-process looks at what is left, sweeps, and uploads again. CRASH_POINTS=every kills at each call, not at one of a kind.
+A separate process does the work under strace, which kills it (or fails the call) at one chosen call. Then this process
+checks what is left, sweeps, and uploads again. CRASH_POINTS=every kills at each call instead of at one of each kind.
 """
 
 import io
@@ -50,11 +50,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT
 
 
 class Workers:
-    """The process of `upload_script.py`, whose forks do one piece of work each, traced."""
+    """The process of `upload_script.py`, whose forks each do one task, traced."""
 
     def __init__(self, folder: Path) -> None:
         self._trace = folder / "trace"
-        # Measuring coverage would add system calls of its own to those that are counted.
+        # Coverage would add system calls to those that are counted.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.ingest.upload_script"],
@@ -67,7 +67,7 @@ class Workers:
         )
 
     def run(self, intake: Intake, work: str, *injection: str, thread: int | None = None) -> tuple[str, list[str]]:
-        """What the work came to (nothing if it was killed), and the lines of its trace.
+        """Return the task's result (empty if it was killed) and the lines of its trace.
 
         One of THREADS alone is traced, or all of them, each of which counts its own calls.
         """
@@ -107,7 +107,7 @@ class Workers:
         return self._process.stdout.readline().strip()
 
     def _await_rest(self, process_id: str) -> None:
-        """Until it sleeps, waiting for its line: a tracer that comes in the middle of a call miscounts that call."""
+        """Wait until the fork sleeps in its read: attaching strace in the middle of a call would miscount it."""
         eventually(
             lambda: "State:\tS" in Path(f"/proc/{process_id}/status").read_text(),
             "the process to wait for its line",
@@ -138,7 +138,7 @@ def photo(tmp_path: Path) -> Path:
 
 @contextmanager
 def new_intake(folder: Path, template: Path) -> Iterator[Intake]:
-    """Empty folders and an empty database."""
+    """Return empty folders and an empty database."""
     folder.mkdir()
     shutil.copy(template, folder / "detections.db")
     with closing(Database(f"sqlite:///{folder}/detections.db")) as database:
@@ -152,7 +152,7 @@ def reopened(intake: Intake) -> Iterator[Intake]:
 
 
 def prepare(scenario: str, intake: Intake) -> None:
-    """What is there before the work: nothing, or what earlier crashes left."""
+    """Create what exists before the work: nothing, or what earlier crashes left."""
     match scenario:
         case "adopted orphan" | "swept orphan":
             intake.orphan(PHOTO)
@@ -164,7 +164,7 @@ def prepare(scenario: str, intake: Intake) -> None:
 
 
 def points(lines: list[str]) -> list[tuple[str, int]]:
-    """Each call of the trace as its name and its number among those of the same name."""
+    """Return each call of the trace as its name and its number among those of the same name."""
     seen: Counter[str] = Counter()
     found = []
     for line in lines:
@@ -247,7 +247,7 @@ KILLS_TOGETHER = [
 
 
 def told_together(intake: Intake) -> dict[int, str]:
-    """What uploads that came together had been told by the end."""
+    """Return the results that concurrent uploads had reported by the end."""
     lines = (intake.folder / "told").read_text().splitlines() if (intake.folder / "told").exists() else []
     return {int(number): outcome for number, outcome in (line.split() for line in lines)}
 
@@ -294,7 +294,7 @@ def test_where_a_shared_commit_fails_each_of_its_uploads_is_told_and_nothing_is_
 
 
 def syncs(trace: list[str], database_folder: Path) -> list[tuple[str, int]]:
-    """The syncs of a trace; but for that of the database's folder, whose failure SQLite itself ignores."""
+    """Return the syncs of a trace, except that of the database's folder, whose failure SQLite ignores."""
     calls = [line for line in trace if "(" in line]
     return [
         point
@@ -312,7 +312,7 @@ def test_a_sync_that_fails_is_no_success_publishes_nothing_and_is_not_tried_agai
         whole = tmp_path / f"whole {thread}"
         with new_intake(whole, sqlite_template) as intake:
             prepare(scenario, intake)
-            intake.send(picture("before"))  # the log exists, and this connection keeps it from being put away
+            intake.send(picture("before"))  # the log exists, and this connection keeps it
             _, trace = workers.run(intake, str(photo), thread=thread)
         found += [(thread, *point) for point in syncs(trace, whole)]
     assert len(found) >= 3
@@ -323,7 +323,7 @@ def test_a_sync_that_fails_is_no_success_publishes_nothing_and_is_not_tried_agai
             intake.send(picture("before"))
             refusal = f"inject={call}:error=EIO:when={number}"
             outcome, trace = workers.run(intake, str(photo), "-e", refusal, thread=thread)
-            assert outcome in ("StorageFailed", "DatabaseDiskFailed"), where  # the folder, or the database
+            assert outcome in ("StorageFailed", "DatabaseDiskFailed"), where  # of the folder or the database
             failed = next(line for line in trace if "(INJECTED)" in line)
             path = re.search(r"<([^>]*)>", failed)
             assert path is not None
@@ -340,7 +340,7 @@ def test_a_sync_that_fails_is_no_success_publishes_nothing_and_is_not_tried_agai
 def test_a_commit_that_failed_never_comes_true_after_its_file_was_swept(
     workers: Workers, photo: Path, tmp_path: Path, sqlite_template: Path
 ) -> None:
-    """What a failed commit wrote stays in SQLite's log, where a recovery after a crash would find it."""
+    """A failed commit leaves frames in SQLite's log, which recovery after a crash could replay."""
     with new_intake(tmp_path / "live", sqlite_template) as intake:
         intake.send(picture("before"))
         outcome, _ = workers.run(intake, str(photo), "-e", "inject=fdatasync:error=EIO:when=1")

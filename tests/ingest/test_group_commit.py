@@ -1,4 +1,4 @@
-"""Uploads that share a commit: how they share it, and that what becomes of one is no other's business."""
+"""Group commit: how uploads share a commit, and that one's failure does not affect the others."""
 
 import signal
 import threading
@@ -33,7 +33,7 @@ def nothing(_connection: WriteTransaction, _media: Media) -> None:
 
 
 class Group:
-    """Uploads that all wait, their files published, behind the commit of a first one."""
+    """Uploads that are published and wait behind the commit of a first one."""
 
     def __init__(self, intake: Intake) -> None:
         self.intake = intake
@@ -56,11 +56,11 @@ class Group:
     def add(
         self, content: bytes, name: str = "photo.jpg", in_transaction: InTransaction = nothing
     ) -> "Future[IngestResult]":
-        """One more, which is waiting when this returns."""
+        """Add an upload, and return when it is waiting."""
         published = len(self.published())
         future = self._pool.submit(self.send, content, name, in_transaction)
         eventually(lambda: len(self.published()) > published)
-        time.sleep(0.02)  # from its link to its place among those who wait
+        time.sleep(0.02)  # from its link to its place in the queue
         return future
 
     def published(self) -> list[Path]:
@@ -179,7 +179,7 @@ def test_where_the_database_stays_busy_all_who_wait_are_told_at_once(tmp_path: P
 
 
 class Interrupted(BaseException):
-    """What a signal's handler raises."""
+    """Raised by a signal handler."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Taking files in, on both databases: new, known, colliding, orphaned, contended, and failing at the commit."""
+"""Ingest on both databases: new, known, colliding, orphaned and contended files, and failing commits."""
 
 import threading
 import time
@@ -32,7 +32,7 @@ def intake(tmp_path: Path, database: Database) -> Intake:
 
 
 def at_once(calls: list[Callable[[], IngestResult]]) -> list[IngestResult | Exception]:
-    """What each call came to, all of them let go at the same instant."""
+    """Return the results of the calls, all started at the same instant."""
     barrier = threading.Barrier(len(calls))
 
     def run(call: Callable[[], IngestResult]) -> IngestResult | Exception:
@@ -77,7 +77,7 @@ def test_the_same_bytes_again_are_a_duplicate_of_the_first_owner(intake: Intake)
 
 
 def forget_checksum(intake: Intake) -> None:
-    """As a row of the first schema."""
+    """Remove the checksum, as in a row of the first schema."""
     with intake.database.write_transaction() as session:
         session.execute(text("UPDATE media SET checksum = NULL"))
 
@@ -202,7 +202,7 @@ def test_a_foreign_file_with_other_bytes_is_never_touched(intake: Intake) -> Non
 def test_a_file_whose_lock_is_held_makes_the_upload_wait_and_then_come_back_later(
     tmp_path: Path, database: Database
 ) -> None:
-    intake = open_intake(tmp_path / "media", database, settle_seconds=0.3)
+    intake = open_intake(tmp_path / "media", database, lock_wait_seconds=0.3)
     orphan = intake.orphan(PHOTO)
     began = time.monotonic()
     with lock_orphan(orphan, wait=0), pytest.raises(Unavailable):
@@ -364,7 +364,7 @@ def test_a_client_that_stops_half_way_leaves_nothing(intake: Intake) -> None:
 def test_no_transaction_is_open_while_bytes_arrive(intake: Intake) -> None:
     def chunks() -> Iterator[bytes]:
         yield PHOTO[:5000]
-        intake.send(picture("another"))  # would wait for ever on SQLite if this one held the database
+        intake.send(picture("another"))  # would wait forever on SQLite if a transaction were open
         yield PHOTO[5000:]
 
     intake.send(chunks())
@@ -439,7 +439,7 @@ def test_the_patience_for_others_is_measured_on_the_clock_handed_in(tmp_path: Pa
     intake = open_intake(tmp_path / "media", database)
     ticks = iter(range(0, 100_000, 1000))
     ingest = Ingest(
-        database, OutboxQueue(database.now), intake.storage, settle_seconds=30, monotonic=lambda: float(next(ticks))
+        database, OutboxQueue(database.now), intake.storage, lock_wait_seconds=30, monotonic=lambda: float(next(ticks))
     )
     began = time.monotonic()
     with lock_orphan(intake.orphan(PHOTO), wait=0), pytest.raises(Unavailable):

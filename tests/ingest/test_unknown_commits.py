@@ -1,4 +1,4 @@
-"""Commits whose outcome the client cannot know, on a PostgreSQL whose connection breaks at COMMIT."""
+"""Commits with unknown outcome, on a PostgreSQL whose connection breaks at COMMIT."""
 
 import socket
 import threading
@@ -20,7 +20,7 @@ PHOTO = picture("photo")
 
 
 class ForgetfulServer:
-    """Passes everything on to PostgreSQL, but breaks the connection in place of the answer to one COMMIT."""
+    """Forwards everything to PostgreSQL, but breaks the connection in place of the response to one COMMIT."""
 
     def __init__(self, url: str) -> None:
         self._server = make_url(url)
@@ -130,7 +130,7 @@ def test_a_replacement_whose_commit_went_unanswered_is_looked_up_too(
 
 
 def break_at_commit(connection: WriteTransaction, _media: Media) -> None:
-    """The server ends this connection while it works on the COMMIT, and commits nothing."""
+    """Have the server close this connection during COMMIT, without committing."""
     for statement in (
         (
             "CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS "

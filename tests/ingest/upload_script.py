@@ -1,9 +1,9 @@
-"""Uploads in processes of their own, for tests that break or kill them.
+"""Uploads in separate processes, for tests that break or kill them.
 
-Everything is imported once; each line on standard input, a JSON list of a folder, a database's URL and a file's path
-(or `--sweep`, `--try`, or `--together`), is worked on by a fork, which says the ids of its main thread and of the one
-that commits, waits for another line, and says what it came to. Uploads that come together each note what they came to
-in a file beside the folders, as it happens.
+Everything is imported once. Each line on standard input, a JSON list of a folder, a database URL and a file path (or
+`--sweep`, `--try`, or `--together`), is handled by a fork, which prints the ids of its main thread and of the
+committing thread, waits for another line, and prints its result. Uploads that run together each write their result into
+a file beside the folders as it happens.
 """
 
 import json
@@ -18,7 +18,7 @@ from tests.ingest.intake import TOGETHER, Intake, open_intake, picture
 
 LINES = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 (the fork reads on where its parent stopped)
 ANSWERS = os.dup(1)
-os.dup2(2, 1)  # what is logged must not come between the answers
+os.dup2(2, 1)  # log lines must not mix with the results
 
 
 def act(intake: Intake, file: str) -> str:
@@ -61,15 +61,15 @@ def send_together(intake: Intake) -> str:
 
 
 def say(line: str) -> None:
-    """In one system call: a kill never leaves half a line."""
+    """Write a line in one system call, so that a kill never leaves half of it."""
     os.write(ANSWERS, f"{line}\n".encode())
 
 
 def work(folder: str, url: str, file: str) -> None:
     database = Database(url)
     intake = open_intake(Path(folder), database)
-    intake.rows()  # the connection is there before the upload begins
-    writer = intake.ingest._recorder._writer.submit(threading.get_native_id).result()
+    intake.rows()  # connect before the upload begins
+    writer = intake.ingest._group_commit._writer.submit(threading.get_native_id).result()
     say(f"{os.getpid()} {writer}")
     LINES.readline()
     say(act(intake, file))

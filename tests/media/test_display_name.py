@@ -1,4 +1,4 @@
-"""Client file names, however hostile, become something fit to show."""
+"""Hostile client file names become safe to show."""
 
 import unicodedata
 

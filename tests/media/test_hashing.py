@@ -1,4 +1,4 @@
-"""Media ids against vectors of an independent program and against a naive implementation of XXH64 written here."""
+"""Media ids against vectors of an independent program and a naive XXH64 in this file."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ def mixed(accumulator: int, lane: int) -> int:
 
 
 def naive_xxh64(data: bytes) -> int:
-    """XXH64 with seed 0, as its specification tells it, step by step."""
+    """Return XXH64 with seed 0, step by step as in its specification."""
     first, second, third, fourth, fifth = PRIMES
     position = 0
     if len(data) >= 32:
@@ -70,7 +70,7 @@ def naive_xxh64(data: bytes) -> int:
 
 
 def naive_id(content: bytes) -> str:
-    """The id as the contract's table has it."""
+    """Return the id by its definition."""
     size = len(content)
     sample = content
     if size >= 3072:
@@ -151,7 +151,7 @@ def test_the_position_of_the_file_is_left_where_it_was(tmp_path: Path) -> None:
 def test_a_file_that_is_shorter_than_it_says_is_an_error_and_not_an_id() -> None:
     fd = os.open(LYING_FILE, os.O_RDONLY)
     try:
-        with pytest.raises(EOFError, match="were expected"):
+        with pytest.raises(EOFError, match=", expected "):
             media_id_of_file(fd)
     finally:
         os.close(fd)
@@ -182,7 +182,7 @@ def test_the_cost_is_three_small_reads_however_large_the_file(
     command = [sys.executable, "-c", COUNT_READS, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     reads, read_bytes = map(int, done.stdout.split())
-    # The counter file's own line may grow by a digit between two looks.
+    # The counter's own line may grow by a digit between two reads.
     assert reads <= most_reads
     assert read_bytes <= most_bytes + 8
 

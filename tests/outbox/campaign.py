@@ -2,9 +2,9 @@
 
     python -m tests.outbox.campaign [--only NAME] [--kind sqlite|postgresql] [--small]
 
-Each part fills an outbox, lets a dispatcher deliver it to an annotations service that is ill in its own way, and checks
-what is there, what is here, and how long it took. Prints a table; exit 1 if a part does not hold. `--small` is the form
-of the test suite.
+Each part fills an outbox, lets a dispatcher deliver it to an annotations service that fails in some way, and checks the
+records of both sides and the time taken. Prints a table; exit 1 if a part fails. `--small` is the form of the test
+suite.
 """
 
 import argparse
@@ -40,7 +40,7 @@ ANOTHER_API = Answered(200, b'{"error": "no such route", "status": 404}')
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a part is: media items, those of a held user that wait; `outage`, `work`, `deadline` in seconds."""
+    """The size of a part: media items, those of a held user that wait; `outage`, `work`, `deadline` in seconds."""
 
     items: int
     waiting: int
@@ -55,7 +55,7 @@ SMALL = Size(items=30, waiting=300, outage=3.0, work=0.7, deadline=0.5)
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a part came to: `problems` is empty where it holds."""
+    """The result of a part; `problems` is empty if it passed."""
 
     figure: str
     problems: Sequence[str]
@@ -73,7 +73,7 @@ class Outbox:
         self.dispatcher = Dispatcher(database, self.queue, self.breaker, self._client.deliver, limits=limits)
 
     def add(self, count: int, *, user_id: str = "ada", first: int = 0, statuses: bool = True) -> list[str]:
-        """So many media items with a create and, with `statuses`, two statuses each."""
+        """Add media items with a create and, with `statuses`, two statuses each."""
         media_ids = [f"{first + number:016x}" for number in range(count)]
         with self.database.write_transaction() as session:
             for media_id in media_ids:
@@ -88,7 +88,7 @@ class Outbox:
 
     @contextmanager
     def delivering(self) -> Iterator[None]:
-        """Dispatch meanwhile."""
+        """Dispatch within the block."""
         self.dispatcher.start()
         try:
             yield
@@ -97,7 +97,7 @@ class Outbox:
             self._client.close()
 
     def pending(self, user_prefix: str = "") -> int:
-        """Messages that wait, parked ones not counted; of users whose names begin so."""
+        """Count waiting messages, without parked ones, of users whose names have the prefix."""
         waiting = select(func.coalesce(func.sum(OutboxStream.last_seq - OutboxStream.acked_seq), 0)).where(
             OutboxStream.due_at.is_not(None), OutboxStream.user_id.startswith(user_prefix)
         )
@@ -109,7 +109,7 @@ class Outbox:
             return list(session.scalars(select(OutboxStream.media_id).where(OutboxStream.parked_at.is_not(None))))
 
     def delivered(self) -> list[tuple[str, int]]:
-        """Media and the status that each delivered message told."""
+        """Return the media id and the status of each delivered message."""
         with self.database.read_transaction() as session:
             rows = session.execute(
                 select(OutboxMessage.media_id, OutboxMessage.payload).where(OutboxMessage.delivered_at.is_not(None))
@@ -117,7 +117,7 @@ class Outbox:
             return [(row.media_id, int(row.payload["mediaStatus"])) for row in rows]
 
     def drain(self, limit: float, user_prefix: str = "") -> float:
-        """Seconds until nothing of these users waits any more; infinity where `limit` has passed before."""
+        """Wait until no message of these users waits; return the seconds, or infinity after `limit`."""
         began = time.monotonic()
         while self.pending(user_prefix):
             if time.monotonic() - began > limit:
@@ -127,7 +127,7 @@ class Outbox:
 
 
 def missing(outbox: Outbox, other: OtherSide) -> list[str]:
-    """What counts as delivered here and is not there."""
+    """Messages that count as delivered here but are missing there."""
     told: dict[str, int] = {}
     for media_id, status in outbox.delivered():
         told[media_id] = max(told.get(media_id, 0), status)
@@ -139,7 +139,7 @@ def missing(outbox: Outbox, other: OtherSide) -> list[str]:
 
 
 def wrong_answerer(database: Database, size: Size) -> Result:
-    """Row 29: HTML, then another API's JSON error, count as nothing; 204 and an empty 201 are deliveries."""
+    """Row 29: HTML and another API's JSON error are no deliveries; 204 and an empty 201 are."""
     problems: list[str] = []
     strange = [HTML]
     with OtherSide(lambda _arrival: strange[0] if strange else None) as other:
@@ -225,7 +225,7 @@ def held_user(database: Database, size: Size, *, refusal: Answered, half: bool =
 
 
 def refused_by_all(database: Database, size: Size, *, method: str, status: int) -> Result:
-    """Row 38: everything of a kind is refused for a while; nothing is parked, and all arrives soon after."""
+    """Row 38: every message of a kind is refused for a while; nothing is parked, and all arrive soon after."""
     ends = [time.monotonic() + size.outage]
 
     def rule(arrival: Arrival) -> Answered | None:
@@ -270,7 +270,7 @@ def refused_among_others(database: Database, size: Size) -> Result:
     )
 
 
-LOOKS: dict[str, Callable[[Arrival], Answered | None]] = {
+RECORD_RULES: dict[str, Callable[[Arrival], Answered | None]] = {
     "a GET": lambda _arrival: None,
     "GET absent": lambda _arrival: Answered(405),
     "GET forbidden": lambda _arrival: Answered(403),
@@ -278,12 +278,14 @@ LOOKS: dict[str, Callable[[Arrival], Answered | None]] = {
 }
 
 
-def at_work(database: Database, size: Size, *, look: str) -> Result:
-    """Row 40: first requests outlast the deadline and are killed before or after their commit, their keys answered 409
-    meanwhile. Nothing counts as delivered that is not there, nothing is parked that was taken in the end."""
+def at_work(database: Database, size: Size, *, record_rule: str) -> Result:
+    """Row 40: first requests exceed the deadline and are killed before or after their commit; meanwhile their keys get
+    409. No missing message counts as delivered, and no applied message is parked."""
     fates = (Fate(applied=False), Fate(applied=True), None)
     with OtherSide(
-        work=lambda _arrival: size.work, fate=lambda arrival: fates[int(arrival.media_id, 16) % 3], look=LOOKS[look]
+        work=lambda _arrival: size.work,
+        fate=lambda arrival: fates[int(arrival.media_id, 16) % 3],
+        record_rule=RECORD_RULES[record_rule],
     ) as other:
         outbox = Outbox(database, other.url, size.deadline)
         media_ids = outbox.add(max(6, size.items // 50))
@@ -325,7 +327,7 @@ _HELD = {
 
 
 def parts() -> dict[str, Part]:
-    """Every part by its name."""
+    """Return every part by its name."""
     found: dict[str, Part] = {
         "12 every answer": every_answer,
         "29 wrong answerer": wrong_answerer,
@@ -338,13 +340,13 @@ def parts() -> dict[str, Part]:
     found["38 422 for all"] = partial(refused_by_all, method="POST PUT", status=422)
     found["38 404 for every PUT"] = partial(refused_by_all, method="PUT", status=404)
     found["38 one among others"] = refused_among_others
-    for look in LOOKS:
-        found[f"40 at work, {look}"] = partial(at_work, look=look)
+    for record_rule in RECORD_RULES:
+        found[f"40 at work, {record_rule}"] = partial(at_work, record_rule=record_rule)
     return found
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="only parts whose names contain this")
     parser.add_argument("--kind", choices=["sqlite", "postgresql"])

@@ -1,4 +1,4 @@
-"""Worlds: an outbox on each kind of database, with the real clock or with one that a test moves."""
+"""Fixtures: an outbox on each kind of database, with the real clock or with one that a test moves."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -26,12 +26,12 @@ def live_world(database: Database) -> Iterator[World]:
 
 @pytest.fixture
 def receiver() -> Receiver:
-    """Accepts everything, unless told otherwise."""
+    """A receiver that accepts everything unless a test sets answers."""
     return Receiver()
 
 
 @pytest.fixture
 def sqlite_world(sqlite_url: str, clock: Clock) -> Iterator[World]:
-    """The same as `world` on SQLite alone, for what takes many turns and no statement that differs."""
+    """As `world`, on SQLite only, for tests of many turns without dialect-specific statements."""
     with closing(Database(sqlite_url, now=clock.sql)) as database, closing(World(database)) as world:
         yield world

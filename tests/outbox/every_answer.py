@@ -1,7 +1,7 @@
-"""Every kind of answer that the first request of a message may get, for the campaign of what answers mean.
+"""Every kind of answer to the first request of a message, for the campaign.
 
-None of them is the last word: the same message, sent again, is accepted. What says "accepted" comes only after the
-message was applied, as a receiver that keeps its word does it; all others come after it and instead of it.
+The same message, sent again, is accepted. An answer that says "accepted" comes only after the message was applied; all
+others come with and without that.
 """
 
 import gzip

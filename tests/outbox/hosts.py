@@ -1,4 +1,4 @@
-"""Several hosts on one machine: network namespaces joined by cables of their own, cut off from everything else."""
+"""Several hosts on one machine: network namespaces connected by virtual cables, without any other network."""
 
 import os
 import subprocess
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 
 class NotPermitted(Exception):
-    """This machine does not let us make a network namespace; the text says why."""
+    """This machine does not allow network namespaces; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host: `address` is its own, `server` the one at which it reaches the first of all."""
+    """A host with its `address`; `server` is the address of the first host."""
 
     name: str
     address: str
@@ -21,13 +21,13 @@ class Host:
 
     @property
     def within(self) -> tuple[str, ...]:
-        """What is put before a command to run it there."""
+        """Return the prefix of a command that runs on this host."""
         return ("ip", "netns", "exec", self.name)
 
 
 @contextmanager
 def hosts(clients: int) -> Iterator[tuple[Host, Sequence[Host]]]:
-    """A server and so many clients, each on a cable to the server; all gone at the end. Raises NotPermitted."""
+    """Yield a server and clients, each connected to the server, and remove them at the end. Raises NotPermitted."""
     with ExitStack() as made:
         server = _made(made, f"detections-{os.getpid()}-server")
         found = []

@@ -1,4 +1,4 @@
-"""Another process at the same database: `python -m tests.outbox.other_process TASK URL ARGUMENT…`.
+"""Another process on the same database: `python -m tests.outbox.other_process TASK URL ARGUMENT…`.
 
 Used by the tests here, and by hand for the full figure of contention: start four at once with
 `contend sqlite:///… <a name> 8 1000`, each under a name of its own.
@@ -14,7 +14,7 @@ from pathlib import Path
 from app.database import Database
 from app.database.models import Media
 from app.media.status import create_media
-from app.outbox.messages import Classification, Kind, Message
+from app.outbox.messages import Classification, Message, MessageKind
 from app.outbox.queue import OutboxQueue
 from app.outbox.watch import ChangeWatcher
 from tests.outbox.world import OK, World
@@ -23,14 +23,14 @@ LEASE = 1.0
 
 
 def enqueue(database: Database, media_id: str) -> None:
-    """One message more of a known media."""
+    """Enqueue one more message of a media item."""
     queue = OutboxQueue(database.now)
     with database.write_transaction() as connection:
-        queue.enqueue(connection, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
+        queue.enqueue(connection, media_id, MessageKind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
 
 
 def contend(database: Database, name: str, threads: str, each: str) -> None:
-    """So many threads with so many transactions each: new media, and messages of one that all share."""
+    """Run threads with transactions that add media items and messages of a shared one."""
     queue = OutboxQueue(database.now)
 
     def work(thread: int) -> None:
@@ -46,14 +46,16 @@ def contend(database: Database, name: str, threads: str, each: str) -> None:
             )
             with database.write_transaction() as connection:
                 create_media(connection, queue, media, request_id=None)
-                queue.enqueue(connection, "0" * 15 + "1", Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
+                queue.enqueue(
+                    connection, "0" * 15 + "1", MessageKind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None
+                )
 
     with ThreadPoolExecutor(int(threads)) as pool:
         list(pool.map(work, range(int(threads))))
 
 
 def dispatch(database: Database) -> None:
-    """Claims what is due under a short lease, says so, and accepts it once a line comes in; then records that."""
+    """Claim due messages with a short lease, print it, and record them as accepted after a line on standard input."""
 
     begun = threading.Event()
 
@@ -70,7 +72,7 @@ def dispatch(database: Database) -> None:
 
 
 def deliver(database: Database, name: str, arrivals: str) -> None:
-    """Delivers until a line comes in, by adding `<name> <media> <seq>` to a file that others add to too."""
+    """Deliver until a line on standard input, by appending `<name> <media> <seq>` to a shared file."""
 
     def add(message: Message) -> Classification:
         with Path(arrivals).open("a") as file:  # one write of one short line: whole, and after all before it

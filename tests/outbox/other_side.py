@@ -1,7 +1,6 @@
-"""An annotations service that is half well, at work, or a wrong one: for the campaign of what answers mean.
+"""An annotations service that fails, is busy or is the wrong one, for the campaign.
 
-It keeps to the contract where it is not told otherwise: each key is applied once, and a key that is being worked on is
-answered 409.
+By default each idempotency key is applied once, and a key whose request is still running is answered with 409.
 """
 
 import json
@@ -19,7 +18,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request as it came, before anything is done with it."""
+    """A request as it arrived."""
 
     number: int
     method: str
@@ -31,7 +30,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer instead of the service's own."""
+    """An answer that replaces the service's own."""
 
     status: int
     body: bytes = b""
@@ -43,8 +42,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What becomes of the first request with a key: whether it is applied, and what is answered instead of its own
-    answer; None ends the connection without one."""
+    """What happens to the first request with a key.
+
+    `answer` replaces the service's own; None closes the connection without one.
+    """
 
     applied: bool
     answer: Answered | None = None
@@ -54,9 +55,11 @@ Rule = Callable[[Arrival], Answered | None]
 
 
 class OtherSide:
-    """Serves on a free port while it is a context. `rule` may answer in its place; `work` says how many seconds the
-    first request with a key takes; `fate` what becomes of it then, None where nothing does; `look` answers every GET
-    of a record in its place."""
+    """An annotations service on a free port; a context manager.
+
+    `rule` may replace the answer to a request and `record_rule` that to a GET of a record. `work` returns how many
+    seconds the first request with a key takes, and `fate` what happens to it then, None for nothing.
+    """
 
     def __init__(
         self,
@@ -64,10 +67,10 @@ class OtherSide:
         *,
         work: Callable[[Arrival], float] = lambda _arrival: 0.0,
         fate: Callable[[Arrival], Fate | None] = lambda _arrival: None,
-        look: Rule = lambda _arrival: None,
+        record_rule: Rule = lambda _arrival: None,
     ) -> None:
         self.rule = rule
-        self.look = look
+        self.record_rule = record_rule
         self.records: dict[str, dict[str, Any]] = {}
         self.arrivals: list[tuple[float, Arrival]] = []
         self.statuses: dict[str, list[int]] = {}
@@ -92,21 +95,21 @@ class OtherSide:
         self._server.server_close()
 
     def status_of(self, media_id: str) -> int | None:
-        """The status that its record has; None where there is none."""
+        """The status of its record; None without a record."""
         record = self.records.get(media_id)
         return None if record is None else int(record["mediaStatus"])
 
     def arrived_within(self, seconds: float) -> int:
-        """How many requests came within so many seconds of the first."""
+        """Count the requests within `seconds` of the first one."""
         first = self.arrivals[0][0]
         return sum(at - first <= seconds for at, _arrival in self.arrivals)
 
     def answer(self, arrival: Arrival) -> Answered | None:
-        """What a request is answered with; None where the connection ends without an answer."""
+        """Return the answer to a request; None closes the connection without one."""
         with self._lock:
             self.arrivals.append((time.monotonic(), arrival))
         if arrival.method == "GET":
-            return self.look(arrival) or self._record(arrival)
+            return self.record_rule(arrival) or self._record(arrival)
         planted = self.rule(arrival)
         if planted is not None:
             return planted
@@ -205,4 +208,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = _serve
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the campaign prints its own table."""
+        """Do nothing: the campaign prints its own table."""

@@ -1,4 +1,4 @@
-"""Media items that a person has to look after, without waiting for the ten minutes that it takes to come to that."""
+"""Parked media items, without waiting for the ten minutes that parking takes."""
 
 from contextlib import closing
 
@@ -6,15 +6,14 @@ from sqlalchemy import update
 
 from app.database import Database
 from app.database.models import OutboxStream
-from app.outbox.decide import CONCLUDED_AFTER, REFUSED_ATTEMPTS
+from app.outbox.decide import CONCLUDE_AFTER_SECONDS, REFUSED_ATTEMPTS
 from tests.eventually import eventually
 
 _ENOUGH_SECONDS = 20.0
 
 
 def refused_for_long(database_url: str, media_id: str) -> None:
-    """Have a media item, which is refused at this moment, stand as if that had gone on for as long as it may: its next
-    refusal parks it."""
+    """Set a refused stream as if it had been refused for as long as possible, so that its next refusal parks it."""
     with closing(Database(database_url)) as database:
         eventually(lambda: _make_old(database, media_id), f"{media_id} to be refused", seconds=_ENOUGH_SECONDS)
 
@@ -30,7 +29,9 @@ def _make_old(database: Database, media_id: str) -> bool:
                 OutboxStream.due_at.is_not(None),
             )
             .values(
-                counted_attempts=REFUSED_ATTEMPTS - 1, refused_since=database.now - CONCLUDED_AFTER, due_at=database.now
+                counted_attempts=REFUSED_ATTEMPTS - 1,
+                refused_since=database.now - CONCLUDE_AFTER_SECONDS,
+                due_at=database.now,
             )
             .returning(OutboxStream.media_id)
         )

@@ -1,4 +1,4 @@
-"""What work costs the database: its statements, counted and listed, and a backlog to show that none depends on it."""
+"""Counts and lists the statements of some work, and adds a backlog to show that the cost does not depend on it."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +12,7 @@ LATER = 1_000_000.0
 
 
 class Counter:
-    """The statements sent to a database, transactions' begin and end left out."""
+    """Counts the statements sent to a database, without BEGIN and COMMIT."""
 
     def __init__(self, database: Database) -> None:
         self._engines = {database.reader, database.writer}
@@ -39,7 +39,7 @@ class Counter:
 
 
 def add_backlog(database: Database, count: int, *, due_at: float, delivered: bool = False, user_id: str = "u") -> None:
-    """So many more media with one message each, waiting until `due_at` or delivered at that time."""
+    """Add media items with one message each, which waits until `due_at` or was delivered then."""
     ids = [f"{number:015x}b" for number in range(count)]
     media = [
         {
@@ -65,8 +65,8 @@ def add_backlog(database: Database, count: int, *, due_at: float, delivered: boo
             "attempts": 0,
             "failures": 0,
             "counted_attempts": 0,
-            "uncertain": False,
-            "head_since": None if delivered else 1.0,
+            "outcome_unknown": False,
+            "waiting_since": None if delivered else 1.0,
         }
         for media_id in ids
     ]

@@ -1,6 +1,6 @@
-"""A receiver that holds the sender to the contract: each media's messages in order, none before its turn, none lost.
+"""A receiver that checks the order of messages: of each media item in sequence, none too early and none lost.
 
-It answers as it is told, so that what it has taken in and what the sender hears of it can differ, as on a real network.
+Its answers are set by the test, so they can differ from what it has applied, as on a real network.
 """
 
 from collections import Counter, deque
@@ -17,7 +17,7 @@ from tests.outbox.world import (
     NOT_FOUND,
     OK,
     REFUSED,
-    TROUBLE,
+    SERVER_ERROR,
     UNCONFIRMED,
     UNREACHABLE,
     busy_for,
@@ -26,12 +26,12 @@ from tests.outbox.world import (
 
 
 class Fate(Enum):
-    """What happens to one request."""
+    """What happens to a request."""
 
     ACCEPTED = auto()
     ANSWER_LOST = auto()  # taken in, but the sender never hears of it
     REQUEST_LOST = auto()
-    TROUBLE = auto()
+    SERVER_ERROR = auto()
     REFUSED = auto()
     REFUSED_FOR_NOW = auto()  # it says when to return
     CONTRADICTED = auto()
@@ -49,7 +49,7 @@ ANSWERS = {
     Fate.ACCEPTED: OK,
     Fate.ANSWER_LOST: LOST,
     Fate.REQUEST_LOST: LOST,
-    Fate.TROUBLE: TROUBLE,
+    Fate.SERVER_ERROR: SERVER_ERROR,
     Fate.REFUSED: REFUSED,
     Fate.REFUSED_FOR_NOW: replace(REFUSED, retry_after=20.0),
     Fate.CONTRADICTED: CONTRADICTED,
@@ -70,7 +70,7 @@ AT_WORK_FOR = 3
 
 
 class StrictReceiver:
-    """Meets each request with the next of `fates`, then accepts. `violations` names every breach of the contract."""
+    """Treats each request by the next of `fates`, then accepts. `violations` lists every violation of the order."""
 
     def __init__(self) -> None:
         self.fates: deque[Fate] = deque()
@@ -83,15 +83,15 @@ class StrictReceiver:
         self._last: dict[str, int] = {}
 
     def has(self, media_id: str, seq: int) -> bool:
-        """Was this message taken in?"""
+        """Whether the message was applied."""
         return (media_id, seq) in {(media, number) for media, number, _content in self._keys.values()}
 
     def deserves_parking(self, media_id: str, seq: int) -> bool:
-        """Was this message refused often enough?"""
+        """Whether the message was refused often enough to be parked."""
         return sum(self._refusals[media_id, seq, fate] / often for fate, often in REFUSALS.items()) >= 1
 
     def expect_no(self, media_id: str, seq: int) -> None:
-        """A person has skipped this message: the next one may come without it."""
+        """Accept the next message without this one, because a person has skipped it."""
         self._skipped.add((media_id, seq))
 
     def __call__(self, message: Message) -> Classification:
@@ -110,7 +110,7 @@ class StrictReceiver:
         return ANSWERS[fate]
 
     def _conflict(self, message: Message) -> Classification:
-        """The key is being worked on; once that is done, what a look finds confirms it."""
+        """Answer 409, and let the record confirm the message once its first request is done."""
         left = self._at_work[message.idempotency_key] - 1
         self._at_work[message.idempotency_key] = left
         if left > 0:

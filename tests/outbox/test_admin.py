@@ -1,4 +1,4 @@
-"""What a person may do to the outbox: retry and skip what is parked, prune what is old, ask how it stands."""
+"""Administration of the outbox: retry and skip parked messages, prune old ones, show its state."""
 
 import pytest
 
@@ -6,18 +6,18 @@ from app.database.models import MediaStatus
 from app.errors import MediaNotFound
 from app.outbox import admin, listing
 from app.outbox.counts import outbox_status
-from app.outbox.decide import CONCLUDED_AFTER, LIMITED_ATTEMPTS
+from app.outbox.decide import CONCLUDE_AFTER_SECONDS, LIMITED_ATTEMPTS
 from app.outbox.invariants import broken_invariants
 from app.outbox.messages import Classification, Message, Outcome
 from tests.conftest import Clock
-from tests.outbox.world import CONTRADICTED, LOST, MEDIA_WAIT, NOT_FOUND, OK, TROUBLE, Receiver, World
+from tests.outbox.world import CONTRADICTED, LOST, MEDIA_WAIT, NOT_FOUND, OK, SERVER_ERROR, Receiver, World
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 DAY = 86400.0
 
 
 def park(world: World, *before: MediaStatus) -> str:
-    """A media whose first message was refused."""
+    """Add a media item whose first message is parked; return its id."""
     media_id = world.media(*before)
     receiver = Receiver()
     receiver.answer(media_id, CONTRADICTED)
@@ -27,7 +27,7 @@ def park(world: World, *before: MediaStatus) -> str:
 
 
 def retry(world: World, *media_ids: str) -> list[str]:
-    """Put these back, or all where none is named."""
+    """Retry these media items, or all if none is given."""
     with world.database.write_transaction() as session:
         return admin.retry_parked(session, world.database.now, media_ids or None)
 
@@ -54,7 +54,7 @@ def test_what_was_parked_is_delivered_after_a_retry(world: World, receiver: Rece
     assert receiver.of(media_id) == [1, 2]
 
 
-def test_a_retry_gives_a_limited_answer_its_whole_limit_again(world: World, clock: Clock) -> None:
+def test_a_retry_resets_the_limit_of_a_limited_answer(world: World, clock: Clock) -> None:
     media_id = world.media()
     receiver = Receiver(NOT_FOUND)
     dispatcher = world.dispatcher(receiver)
@@ -62,7 +62,7 @@ def test_a_retry_gives_a_limited_answer_its_whole_limit_again(world: World, cloc
         for _ in range(LIMITED_ATTEMPTS):
             assert world.stream(media_id).parked_at is None
             world.drive(dispatcher)
-            clock.advance(CONCLUDED_AFTER / 4)
+            clock.advance(CONCLUDE_AFTER_SECONDS / 4)
         assert world.stream(media_id).parked_at is not None
         retry(world, media_id)
     assert len(receiver.arrived) == 2 * LIMITED_ATTEMPTS
@@ -72,7 +72,7 @@ def test_a_retry_of_all_takes_every_parked_one_and_nothing_else(world: World, cl
     parked = [park(world), park(world)]
     waiting = world.media()
     receiver = Receiver()
-    receiver.answer(waiting, TROUBLE)
+    receiver.answer(waiting, SERVER_ERROR)
     world.drive(world.dispatcher(receiver))
     due_at = world.stream(waiting).due_at
     clock.advance(1)
@@ -110,7 +110,7 @@ def test_a_skip_drops_the_head_and_goes_on_with_the_next(world: World, receiver:
     stream = world.stream(media_id)
     assert stream.last_error is None
     assert stream.park_reason is None
-    assert stream.uncertain is False
+    assert stream.outcome_unknown is False
     world.drive(world.dispatcher(receiver))
     assert receiver.of(media_id) == [2, 3]
 
@@ -122,7 +122,7 @@ def test_a_skip_of_the_only_message_leaves_nothing_waiting(world: World, receive
     stream = world.stream(media_id)
     assert receiver.seen == []
     assert stream.due_at is None
-    assert stream.head_since is None
+    assert stream.waiting_since is None
     assert stream.acked_seq == 1
     world.change(media_id, PROCESSING)
     world.drive(world.dispatcher(receiver))
@@ -132,7 +132,7 @@ def test_a_skip_of_the_only_message_leaves_nothing_waiting(world: World, receive
 @pytest.mark.parametrize("media_id", ["0000000000000001", "ffffffffffffffff"], ids=["waiting", "unknown"])
 def test_only_what_is_parked_can_be_skipped(world: World, media_id: str) -> None:
     world.media()
-    with pytest.raises(MediaNotFound, match="not parked"):
+    with pytest.raises(MediaNotFound, match=r"not parked|no messages"):
         skip(world, media_id)
     assert world.messages("0000000000000001")[0].outcome is None
 
@@ -219,12 +219,12 @@ def test_the_status_counts_messages_that_wait_and_media_that_are_parked(
     assert found.parked == 1
     assert found.delivered_last_hour == 1
     assert found.oldest_age == 42
-    assert world.stream(first).head_since == clock.seconds - 42
+    assert world.stream(first).waiting_since == clock.seconds - 42
 
 
 def test_the_history_shows_every_attempt_of_every_message(world: World, receiver: Receiver, clock: Clock) -> None:
     media_id = world.media(PROCESSING)
-    receiver.answer(media_id, TROUBLE, OK, CONTRADICTED)
+    receiver.answer(media_id, SERVER_ERROR, OK, CONTRADICTED)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     clock.advance(MEDIA_WAIT * 2)
@@ -238,7 +238,7 @@ def test_the_history_shows_every_attempt_of_every_message(world: World, receiver
 
 def test_of_a_long_history_the_newest_part_can_be_asked_for(world: World, receiver: Receiver, clock: Clock) -> None:
     media_id = world.media(PROCESSING)
-    receiver.answer(media_id, OK, TROUBLE, TROUBLE, OK)
+    receiver.answer(media_id, OK, SERVER_ERROR, SERVER_ERROR, OK)
     dispatcher = world.dispatcher(receiver)
     for _ in range(3):
         world.drive(dispatcher)

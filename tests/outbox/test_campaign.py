@@ -1,9 +1,9 @@
-"""The quick forms of rows 12, 29, 36, 38 and 40 of docs/reliability.md; the full figures are the command's.
+"""The quick forms of rows 12, 29, 36, 38 and 40 of docs/reliability.md; the full ones are tests/outbox/campaign.py.
 
 What an answer means is the same on either database, so the parts take turns with them; the command with `--small` has
 each part on both.
 
-A part mostly waits, so several are under way at once, each with an outbox and an annotations service of its own.
+A part mostly waits, so several run at once, each with its own outbox and annotations service.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def run(part: str, url: str) -> Result:
 
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
-    """What each part that was asked for comes to, on each kind of database."""
+    """The results of the parts, on each kind of database."""
     folder = tmp_path_factory.mktemp("campaign")
     items: list[Any] = [item for item in request.session.items if item.path == request.path]
     with ExitStack() as stack, ThreadPoolExecutor(AT_ONCE) as pool:

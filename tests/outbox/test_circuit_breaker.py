@@ -1,4 +1,4 @@
-"""The circuit breaker: open when the endpoint is unfit, tried by one probe at a time, closed again at full speed."""
+"""The circuit breaker: opens when the endpoint is unfit, probes one message at a time, closes at full speed."""
 
 from contextlib import closing
 
@@ -6,7 +6,7 @@ import pytest
 
 from app.database import Database
 from app.database.models import MediaStatus
-from app.outbox.circuit import FEW
+from app.outbox.circuit import CONSECUTIVE_THRESHOLD
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.messages import Classification, Verdict
 from tests.conftest import Clock
@@ -17,7 +17,7 @@ from tests.outbox.world import (
     LOST,
     OK,
     REFUSED,
-    TROUBLE,
+    SERVER_ERROR,
     UNREACHABLE,
     Receiver,
     World,
@@ -28,8 +28,8 @@ PROCESSING = MediaStatus.AI_PROCESSING
 
 
 def open_circuit(world: World, answer: Classification = BUSY) -> str:
-    """Open it by answers to messages of new media items; returns the first, which is the next to be due."""
-    media_ids = [world.media() for _ in range(FEW)]
+    """Open the circuit by unfit answers to new media items; return the first, which is due next."""
+    media_ids = [world.media() for _ in range(CONSECUTIVE_THRESHOLD)]
     world.drive(world.dispatcher(Receiver(answer)))
     assert not world.circuit.is_closed
     return media_ids[0]
@@ -85,11 +85,11 @@ def test_a_probe_that_is_answered_closes_the_circuit_at_full_speed(
     clock.advance(CIRCUIT_WAIT)
     world.drive(world.dispatcher(receiver))
     assert world.circuit.is_closed
-    assert len(receiver.arrived) == 10 + FEW
+    assert len(receiver.arrived) == 10 + CONSECUTIVE_THRESHOLD
 
 
 def test_any_answer_that_is_not_unfit_itself_closes_it(world: World, clock: Clock) -> None:
-    for answer in (TROUBLE, REFUSED, OK):
+    for answer in (SERVER_ERROR, REFUSED, OK):
         open_circuit(world)
         clock.advance(CIRCUIT_WAIT)
         world.drive(world.dispatcher(Receiver(answer)))
@@ -160,7 +160,7 @@ def test_a_retry_after_longer_than_the_backoff_wins(world: World, clock: Clock) 
     assert receiver.seen == []
     clock.advance(1)
     world.drive(world.dispatcher(receiver))
-    assert len(receiver.seen) == FEW
+    assert len(receiver.seen) == CONSECUTIVE_THRESHOLD
 
 
 def test_the_backoff_wins_over_a_shorter_retry_after(world: World) -> None:
@@ -292,7 +292,7 @@ def test_a_probe_that_was_not_sent_lets_another_go_at_once(world: World, receive
     late.finish()
     assert receiver.seen == []
     world.drive(world.dispatcher(receiver))
-    assert len(receiver.seen) == FEW
+    assert len(receiver.seen) == CONSECUTIVE_THRESHOLD
     assert world.circuit.is_closed
 
 

@@ -1,4 +1,4 @@
-"""Claims: one dispatcher at a time, one message of a media at a time, and a lease that is lost is lost for good."""
+"""Claims: one dispatcher and one message of a media item at a time; a lost lease changes nothing any more."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from tests.outbox.world import (
     NOT_FOUND,
     OK,
     REFUSED,
-    TROUBLE,
+    SERVER_ERROR,
     Receiver,
     World,
     busy_for,
@@ -110,7 +110,9 @@ def test_a_lease_that_has_not_run_out_is_respected(world: World, clock: Clock, r
     slow.release.set()
 
 
-def test_a_lease_that_ran_out_makes_its_message_uncertain(world: World, clock: Clock, receiver: Receiver) -> None:
+def test_a_lease_that_ran_out_makes_the_outcome_of_its_message_unknown(
+    world: World, clock: Clock, receiver: Receiver
+) -> None:
     media_id = world.media()
     slow = world.slow_receiver()
     first = world.dispatcher(slow)
@@ -124,11 +126,11 @@ def test_a_lease_that_ran_out_makes_its_message_uncertain(world: World, clock: C
     slow.release.set()
 
 
-def test_a_lost_answer_makes_its_message_uncertain_and_the_next_one_not(
+def test_a_lost_answer_makes_the_outcome_of_its_message_unknown_until_the_next(
     world: World, clock: Clock, receiver: Receiver
 ) -> None:
     media_id = world.media(PROCESSING)
-    receiver.answer(media_id, LOST, TROUBLE, OK)
+    receiver.answer(media_id, LOST, SERVER_ERROR, OK)
     dispatcher = world.dispatcher(receiver)
     for _ in range(3):
         world.drive(dispatcher)
@@ -139,7 +141,7 @@ def test_a_lost_answer_makes_its_message_uncertain_and_the_next_one_not(
 
 LATE_OUTCOMES = {
     "delivered": OK,
-    "trouble": TROUBLE,
+    "failure": SERVER_ERROR,
     "lost": LOST,
     "refused": REFUSED,
     "not-found": NOT_FOUND,
@@ -195,7 +197,7 @@ def test_a_late_writer_changes_nothing_after_another_was_done(
 
 
 def test_a_late_writer_changes_nothing_while_the_media_is_parked_or_backs_off(world: World, clock: Clock) -> None:
-    for answer in (REFUSED, TROUBLE):
+    for answer in (REFUSED, SERVER_ERROR):
         media_id = world.media(PROCESSING)
         frozen, receiver = world.slow_receiver(OK), Receiver(answer)
         late = world.dispatcher(frozen)
@@ -212,7 +214,7 @@ def test_a_late_writer_changes_nothing_while_the_media_is_parked_or_backs_off(wo
 
 
 class _Seconds:
-    """A monotonic clock that jumps when it is told to."""
+    """A monotonic clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -240,7 +242,7 @@ def test_no_send_starts_with_less_lease_left_than_its_deadline(world: World, rec
     assert stream.lease_owner is None
     assert stream.due_at == clock.seconds
     assert stream.attempts == 0
-    assert stream.uncertain is False
+    assert stream.outcome_unknown is False
     assert world.attempts(media_id) == []
 
 
@@ -342,7 +344,7 @@ def _cost_of_delivering(world: World) -> int:
 
 
 def _has_come_back(dispatcher: Dispatcher) -> bool:
-    return dispatcher._workers.collectable
+    return dispatcher._workers.has_results
 
 
 def _forget_backlog(world: World) -> None:
@@ -352,7 +354,7 @@ def _forget_backlog(world: World) -> None:
         session.execute(text("DELETE FROM media WHERE id LIKE '%b'"))
 
 
-def test_the_claim_and_the_look_for_it_use_the_index_of_due_times(
+def test_a_claim_and_the_query_before_it_use_the_index_of_due_times(
     world: World, clock: Clock, receiver: Receiver
 ) -> None:
     add_backlog(world.database, 2000, due_at=clock.seconds + LATER)

@@ -1,4 +1,4 @@
-"""A clock that steps, by any amount, in either direction: nothing waits for a time that only the wrong clock knew."""
+"""Clocks that are set forward or back by any amount: nothing waits for a time of the wrong clock."""
 
 from functools import partial
 from typing import Any
@@ -15,14 +15,14 @@ from app.outbox.flush import Flush
 from app.outbox.schedule import LONGEST_LEASE, OUTBOX_BOUNDS
 from app.runs.claims import LEASE_SECONDS, RUN_BOUNDS, Claimant, Claims
 from tests.conftest import Clock
-from tests.outbox.world import BUSY, LEASE, TROUBLE, Receiver, World
+from tests.outbox.world import BUSY, LEASE, SERVER_ERROR, Receiver, World
 
 STEPS = [30 * 60.0, 86_400.0, 3650 * 86_400.0]
 BOUNDS = [*OUTBOX_BOUNDS, *RUN_BOUNDS]
 
 
 def set_back(world: World, clock: Clock, seconds: float) -> None:
-    """Set the clock back, and let a guard have its next round."""
+    """Set the clock back, and run the clock guard once."""
     clock.advance(-seconds)
     ClockGuard(world.database, BOUNDS).work()
 
@@ -46,7 +46,7 @@ def run_of(world: World, media_id: str, user: str = "ada", **values: Any) -> int
 
 @pytest.fixture
 def woken(world: World) -> list[Topic]:
-    """What the listeners of this process were called for."""
+    """The topics that subscribers were notified of."""
     heard: list[Topic] = []
     for news in Topic:
         world.database.subscribe(news, partial(heard.append, news))
@@ -55,7 +55,7 @@ def woken(world: World) -> list[Topic]:
 
 @pytest.mark.parametrize("seconds", STEPS[1:])
 def test_a_backoff_of_before_the_step_is_due_at_once(world: World, clock: Clock, seconds: float) -> None:
-    media_id, receiver = world.media(), Receiver(TROUBLE)
+    media_id, receiver = world.media(), Receiver(SERVER_ERROR)
     world.drive(world.dispatcher(receiver))
     receiver.otherwise = Receiver().otherwise
     set_back(world, clock, seconds)
@@ -66,7 +66,7 @@ def test_a_backoff_of_before_the_step_is_due_at_once(world: World, clock: Clock,
 
 def test_a_wait_that_can_be_is_left_as_it_is(world: World, clock: Clock) -> None:
     media_id = world.media()
-    world.drive(world.dispatcher(Receiver(TROUBLE)))
+    world.drive(world.dispatcher(Receiver(SERVER_ERROR)))
     due = world.stream(media_id).due_at
     set_back(world, clock, 60)
     assert world.stream(media_id).due_at == due
@@ -74,7 +74,7 @@ def test_a_wait_that_can_be_is_left_as_it_is(world: World, clock: Clock) -> None
 
 @pytest.mark.parametrize("seconds", STEPS)
 def test_a_lease_of_before_the_step_runs_out_within_its_usual_time(world: World, clock: Clock, seconds: float) -> None:
-    """Its owner may be alive and sending: who takes the media at once sends the same message beside it."""
+    """Its owner may be alive and sending; a claim at once would send the same message a second time."""
     media_id = world.media()
     world.dispatcher(world.slow_receiver()).turn()
     set_back(world, clock, seconds)
@@ -114,7 +114,7 @@ def test_an_open_circuit_is_probed_at_once(world: World, clock: Clock, receiver:
 
 @pytest.mark.parametrize("seconds", STEPS)
 def test_flush_reaches_what_the_step_left_far_ahead(world: World, clock: Clock, seconds: float) -> None:
-    waiting, suspended = Receiver(TROUBLE), Receiver(BUSY)
+    waiting, suspended = Receiver(SERVER_ERROR), Receiver(BUSY)
     media_ids = [world.media(), world.media()]
     world.drive(world.dispatcher(lambda message: (waiting if message.media_id == media_ids[0] else suspended)(message)))
     clock.advance(-seconds)
@@ -182,8 +182,8 @@ def test_nothing_is_older_than_it_can_be_after_the_clock_was_set_back(world: Wor
         assert outbox_status(session, world.database.now).oldest_age == 0
 
 
-def test_a_bound_is_looked_for_by_an_index(world: World) -> None:
-    """Whatever waits for later, a round of the guard costs a few searches."""
+def test_a_bound_is_checked_by_an_index(world: World) -> None:
+    """A round of the guard costs a few index lookups, however much waits."""
     if not world.database.is_sqlite:
         pytest.skip("SQLite tells its plan at any size of a table; PostgreSQL's would be another one at this size")
     for bound in BOUNDS:

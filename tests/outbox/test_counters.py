@@ -1,4 +1,4 @@
-"""The figures that only grow: counted with the outcomes, on both databases, by whichever dispatcher."""
+"""Counters: added to with the results that they count, on both databases, by any dispatcher."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ from app.outbox.circuit import Circuit
 from app.web.metrics.outbox import OutboxCollector
 from tests.conftest import Clock
 from tests.eventually import eventually
-from tests.outbox.world import CONTRADICTED, GIVE_UP, MEDIA_WAIT, TROUBLE, Receiver, World
+from tests.outbox.world import CONTRADICTED, GIVE_UP, MEDIA_WAIT, SERVER_ERROR, Receiver, World
 
 
 def figures(world: World) -> dict[tuple[str, ...], float]:
@@ -26,7 +26,7 @@ def figures(world: World) -> dict[tuple[str, ...], float]:
 
 
 def exposed(world: World) -> dict[tuple[str, tuple[str, ...]], float]:
-    """What a scrape shows: a value for each name and its labels' values."""
+    """The metrics of a scrape: a value for each name with its labels."""
     registry = CollectorRegistry()
     with world.database.read_transaction() as session:
         registry.register(OutboxCollector(session, world.database.now, world.breaker))
@@ -37,7 +37,7 @@ def exposed(world: World) -> dict[tuple[str, tuple[str, ...]], float]:
 
 def test_each_attempt_is_counted_by_kind_and_verdict(world: World, receiver: Receiver, clock: Clock) -> None:
     smooth, refused = world.media(MediaStatus.AI_PROCESSING), world.media()
-    receiver.answer(smooth, TROUBLE)
+    receiver.answer(smooth, SERVER_ERROR)
     receiver.answer(refused, CONTRADICTED)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
@@ -127,9 +127,9 @@ def test_every_latency_falls_into_one_bucket_that_holds_it(latencies: list[float
 
 
 def test_whoever_counts_while_it_holds_the_circuit_is_not_waited_for_by_one_who_has_counted(postgres_url: str) -> None:
-    """One is a dispatcher that decides on a probe's answer, the other records a message and wants to decide too."""
+    """One dispatcher decides about a probe's answer; another one records a message and then wants to decide too."""
     with closing(Database(postgres_url)) as database, closing(World(database)) as world, ThreadPoolExecutor(1) as other:
-        slow = world.slow_receiver(TROUBLE)
+        slow = world.slow_receiver(SERVER_ERROR)
         dispatcher = world.dispatcher(slow)
         world.media()
         dispatcher.turn()
@@ -161,7 +161,7 @@ def test_whoever_counted_and_stands_still_keeps_nobody_from_counting(postgres_ur
                     counters.add(session, {"a": 100, "b": 100, "new": 100})
         with database.read_transaction() as session:
             assert counters.read(session) == {("a",): 311, ("b",): 301, ("new",): 310}
-            rows = session.execute(text("SELECT count(*) FROM outbox_tally")).scalar_one()
+            rows = session.execute(text("SELECT count(*) FROM counter_shard")).scalar_one()
             assert rows <= 5, "who counts at another time uses the rows that are there"
 
 

@@ -1,11 +1,11 @@
-"""What is counted again and again costs the same however much there is, and is right within its age."""
+"""Counts for frequent callers: their cost does not depend on the backlog, and they are right within their age."""
 
 from contextlib import closing
 
 from sqlalchemy import text
 
 from app.database import Database
-from app.outbox.counts import EXACT, FRESH_SECONDS, STALE_SECONDS, OutboxCounts, OutboxStatus, outbox_status
+from app.outbox.counts import EXACT_LIMIT, FRESH_SECONDS, STALE_SECONDS, OutboxCounts, OutboxStatus, outbox_status
 from tests.conftest import Clock
 from tests.eventually import eventually
 from tests.outbox.statements import LATER, Counter, add_backlog
@@ -45,8 +45,8 @@ def test_a_few_are_counted_whenever_somebody_asks(world: World, receiver: Receiv
     assert found.delivered_last_hour == 3
 
 
-def test_many_are_told_as_they_were_counted_last_and_counted_anew_meanwhile(database: Database) -> None:
-    age, more = Age(), EXACT + 10
+def test_a_large_count_is_returned_from_the_cache_and_renewed_meanwhile(database: Database) -> None:
+    age, more = Age(), EXACT_LIMIT + 10
     counts = OutboxCounts(database, monotonic=age)
     add_backlog(database, more, due_at=LATER)
     assert told(database, counts).pending == more
@@ -64,7 +64,7 @@ def test_many_are_told_as_they_were_counted_last_and_counted_anew_meanwhile(data
 
 def test_nothing_is_read_but_a_part_while_the_last_count_is_good(database: Database) -> None:
     counts = OutboxCounts(database, monotonic=Age())
-    add_backlog(database, EXACT + 10, due_at=LATER)
+    add_backlog(database, EXACT_LIMIT + 10, due_at=LATER)
     told(database, counts)
     with Counter(database) as counter:
         told(database, counts)
@@ -75,6 +75,6 @@ def test_nothing_is_read_but_a_part_while_the_last_count_is_good(database: Datab
 
 def test_without_a_place_to_keep_counts_everything_is_counted_now(sqlite_url: str) -> None:
     with closing(Database(sqlite_url)) as database:
-        add_backlog(database, EXACT + 10, due_at=LATER)
+        add_backlog(database, EXACT_LIMIT + 10, due_at=LATER)
         with database.read_transaction() as session:
-            assert outbox_status(session, database.now).pending == EXACT + 10
+            assert outbox_status(session, database.now).pending == EXACT_LIMIT + 10

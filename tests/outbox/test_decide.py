@@ -1,6 +1,6 @@
-"""What comes of each answer, decided purely: every verdict, in every condition of circuit breaker and holds.
+"""Decisions: the transition and the endpoint's state after every verdict, in every state of circuit and holds.
 
-That each row of the design's table of answers gets its verdict is shown in tests/annotations/test_classify.py.
+tests/annotations/test_classify.py tests that each answer gets its verdict.
 """
 
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from app.outbox.circuit import Circuit, CircuitState, Endpoint, Exchange, Hold, Sender, Vote, Window
+from app.outbox.circuit import Circuit, CircuitState, EndpointState, Hold, InFlight, Sample, Signal, Window
 from app.outbox.decide import Action, Decision, Transition, decide
-from app.outbox.decide_endpoint import Situation
-from app.outbox.messages import Attempt, Claim, Classification, Kind, Message, Outcome, Returned, Verdict
+from app.outbox.decide_endpoint import DecisionContext
+from app.outbox.messages import Attempt, Claim, Classification, Message, MessageKind, Outcome, SendResult, Verdict
 from app.outbox.retry_policy import RetryPolicy, fixed
 
 NOW = 1_800_000_000.0
@@ -29,7 +29,7 @@ HALF_OPEN = replace(OPEN, state=CircuitState.HALF_OPEN, retry_at=NOW + LEASE)
 REFUSING = replace(HALF_OPEN, refusing_since=NOW - 20.0)
 
 OK = Classification(Verdict.DELIVERED, "200", 200)
-TROUBLE = Classification(Verdict.RETRY, "500", 500)
+SERVER_ERROR = Classification(Verdict.RETRY, "500", 500)
 NO_ANSWER = Classification(Verdict.RETRY, "timed out", outcome_unknown=True)
 UNFIT = Classification(Verdict.UNFIT, "503", 503)
 HELD = Classification(Verdict.HOLD, "403", 403)
@@ -42,28 +42,28 @@ NOT_THERE = Classification(Verdict.RETRY_LIMITED, "404", 404, conclusion=replace
 
 def claim(number: int = 1, user: str = "ada", **changes: object) -> Claim:
     media_id = f"{number:016x}"
-    return replace(Claim(Message(media_id, 1, Kind.CREATE, {}, f"key-{number}", user, None), 1), **changes)  # type: ignore[arg-type]
+    return replace(Claim(Message(media_id, 1, MessageKind.CREATE, {}, f"key-{number}", user, None), 1), **changes)  # type: ignore[arg-type]
 
 
-def back(one: Claim, found: Classification | None, sends: int = 1) -> Returned:
-    return Returned(one, Attempt(found, 1.0, 0.1, sends) if found else None)
+def back(one: Claim, found: Classification | None, sends: int = 1) -> SendResult:
+    return SendResult(one, Attempt(found, 1.0, 0.1, sends) if found else None)
 
 
-def situation(circuit: Circuit | None = None, holds: dict[str, Hold] | None = None, **known: object) -> Situation:
-    return replace(Situation(NOW, Endpoint(circuit or Circuit(), holds or {}), lease=LEASE), **known)  # type: ignore[arg-type]
+def situation(circuit: Circuit | None = None, holds: dict[str, Hold] | None = None, **known: object) -> DecisionContext:
+    return replace(DecisionContext(NOW, EndpointState(circuit or Circuit(), holds or {}), lease=LEASE), **known)  # type: ignore[arg-type]
 
 
-def decided(returned: Sequence[Returned], known: Situation | None = None) -> Decision:
+def decided(returned: Sequence[SendResult], known: DecisionContext | None = None) -> Decision:
     return decide(returned, known or situation(), POLICY)
 
 
-def one(found: Classification | None, known: Situation | None = None, **changes: object) -> Transition:
+def one(found: Classification | None, known: DecisionContext | None = None, **changes: object) -> Transition:
     return decided([back(claim(**changes), found)], known).transitions[0]  # type: ignore[arg-type]
 
 
-def window(*votes: Vote, user: str = "ada", at: float = NOW - 1) -> Window:
-    """Exchanges of as many media items."""
-    return Window([Exchange(vote, f"old-{number}", user, at) for number, vote in enumerate(votes)])
+def window(*votes: Signal, user: str = "ada", at: float = NOW - 1) -> Window:
+    """Return a window of exchanges, each of another media item."""
+    return Window([Sample(signal, f"old-{number}", user, at) for number, signal in enumerate(votes)])
 
 
 # Each stream by itself
@@ -71,7 +71,7 @@ def window(*votes: Vote, user: str = "ada", at: float = NOW - 1) -> Window:
 
 def test_a_delivered_message_goes_on_and_ends_nothing_else() -> None:
     assert one(OK).action is Action.DELIVERED
-    assert one(OK).goes_on
+    assert one(OK).continues
 
 
 @pytest.mark.parametrize(
@@ -79,17 +79,17 @@ def test_a_delivered_message_goes_on_and_ends_nothing_else() -> None:
     [situation(holds={"ada": Hold(NOW, NOW + 5, 1, "403")}), situation(stopping=True)],
     ids=["held", "stopping"],
 )
-def test_a_delivered_message_does_not_go_on_where_nothing_may_be_sent(known: Situation) -> None:
+def test_a_delivered_message_does_not_go_on_where_nothing_may_be_sent(known: DecisionContext) -> None:
     found = one(OK, known)
     assert found.action == Action.DELIVERED
-    assert found.goes_on is False
+    assert found.continues is False
 
 
 def test_a_delivered_message_does_not_go_on_when_the_circuit_opens_in_the_same_pass() -> None:
     made = decided([back(claim(), OK), *(back(claim(number), UNFIT) for number in range(2, 7))])
     assert not made.endpoint.circuit.is_closed
     assert made.transitions[0].action == Action.DELIVERED
-    assert made.transitions[0].goes_on is False
+    assert made.transitions[0].continues is False
 
 
 def test_nothing_sent_is_released_and_counts_nothing() -> None:
@@ -108,8 +108,8 @@ def test_a_lost_lease_changes_nothing_whatever_came_back() -> None:
         assert made.window == Window()
 
 
-def test_trouble_backs_off_and_counts_for_the_backoff_only() -> None:
-    found = one(TROUBLE, failures=3, counted_attempts=2)
+def test_a_failure_backs_off_and_counts_for_the_backoff_only() -> None:
+    found = one(SERVER_ERROR, failures=3, counted_attempts=2)
     assert found.action == Action.RETRY
     assert found.delay == MEDIA_WAIT
     assert found.failures == 4
@@ -117,9 +117,11 @@ def test_trouble_backs_off_and_counts_for_the_backoff_only() -> None:
     assert found.refused is False
 
 
-@pytest.mark.parametrize("found", [TROUBLE, UNFIT, HELD, REFUSED, LIMITED, PARKED], ids=lambda one: one.verdict.value)
+@pytest.mark.parametrize(
+    "found", [SERVER_ERROR, UNFIT, HELD, REFUSED, LIMITED, PARKED], ids=lambda one: one.verdict.value
+)
 def test_whoever_says_when_to_return_is_heeded(found: Classification) -> None:
-    """Row 40 of the field log: with any code."""
+    """With any status code."""
     made = one(replace(found, retry_after=900.0))
     assert made.action == Action.RETRY
     assert made.delay == 900.0
@@ -217,7 +219,7 @@ def test_what_is_sent_several_times_in_one_attempt_counts_so_often() -> None:
 
 
 def test_every_second_answer_unfit_opens_nothing() -> None:
-    made = Decision([], Endpoint(), Window())
+    made = Decision([], EndpointState(), Window())
     for number in range(100):
         found = UNFIT if number % 2 else OK
         made = decided([back(claim(number), found)], situation(made.endpoint.circuit, window=made.window))
@@ -227,13 +229,13 @@ def test_every_second_answer_unfit_opens_nothing() -> None:
 @pytest.mark.parametrize(("unfit", "opens"), [(15, False), (16, True)])
 def test_four_fifths_of_the_last_twenty_open_it(unfit: int, opens: bool) -> None:
     fit = 20 - unfit
-    votes = [Vote.UNFIT] * (unfit - 3) + [Vote.FIT] * fit + [Vote.UNFIT] * 2
+    votes = [Signal.UNFIT] * (unfit - 3) + [Signal.FIT] * fit + [Signal.UNFIT] * 2
     made = decided([back(claim(77), UNFIT)], situation(window=window(*votes)))
     assert made.endpoint.circuit.is_closed is not opens
 
 
 def test_of_the_last_twenty_those_older_than_half_a_minute_do_not_count() -> None:
-    votes = [Vote.UNFIT, Vote.UNFIT, Vote.UNFIT, Vote.FIT, Vote.UNFIT] * 4
+    votes = [Signal.UNFIT, Signal.UNFIT, Signal.UNFIT, Signal.FIT, Signal.UNFIT] * 4
     last = back(claim(77), replace(UNFIT))
     assert not decided([last], situation(window=window(*votes, at=NOW - 29))).endpoint.circuit.is_closed
     assert decided([last], situation(window=window(*votes, at=NOW - 31))).endpoint.circuit.is_closed
@@ -241,20 +243,20 @@ def test_of_the_last_twenty_those_older_than_half_a_minute_do_not_count() -> Non
 
 def test_one_item_alone_opens_nothing_while_others_are_under_way() -> None:
     bad = [back(claim(), UNFIT, sends=5)]
-    assert decided(bad, situation(under_way=[Sender("other", "ada")])).endpoint.circuit.is_closed
-    assert not decided(bad, situation(under_way=[Sender(f"{1:016x}", "ada")])).endpoint.circuit.is_closed
+    assert decided(bad, situation(in_flight=[InFlight("other", "ada")])).endpoint.circuit.is_closed
+    assert not decided(bad, situation(in_flight=[InFlight(f"{1:016x}", "ada")])).endpoint.circuit.is_closed
 
 
 def test_one_user_alone_opens_nothing_while_others_are_under_way() -> None:
     bad = [back(claim(number), UNFIT) for number in range(5)]
-    assert decided(bad, situation(under_way=[Sender("other", "bob")])).endpoint.circuit.is_closed
-    assert not decided(bad, situation(under_way=[Sender("other", "ada")])).endpoint.circuit.is_closed
+    assert decided(bad, situation(in_flight=[InFlight("other", "bob")])).endpoint.circuit.is_closed
+    assert not decided(bad, situation(in_flight=[InFlight("other", "ada")])).endpoint.circuit.is_closed
 
 
-def test_trouble_and_silence_neither_open_the_circuit_nor_break_a_row_of_unfit_answers() -> None:
+def test_failures_and_silence_neither_open_the_circuit_nor_break_a_row_of_unfit_answers() -> None:
     made = decided([back(claim(number), NO_ANSWER) for number in range(30)])
     assert made.endpoint.circuit.is_closed
-    row = [back(claim(number), found) for number, found in enumerate([UNFIT, TROUBLE, UNFIT, UNFIT, UNFIT, UNFIT])]
+    row = [back(claim(number), found) for number, found in enumerate([UNFIT, SERVER_ERROR, UNFIT, UNFIT, UNFIT, UNFIT])]
     assert not decided(row).endpoint.circuit.is_closed
 
 
@@ -286,11 +288,11 @@ def test_a_probe_that_was_not_sent_lets_another_go_at_once() -> None:
     assert made.endpoint.circuit.retry_at == NOW
 
 
-@pytest.mark.parametrize("found", [OK, TROUBLE, REFUSED, PARKED, LIMITED, HELD], ids=lambda one: one.verdict.value)
+@pytest.mark.parametrize("found", [OK, SERVER_ERROR, REFUSED, PARKED, LIMITED, HELD], ids=lambda one: one.verdict.value)
 def test_any_other_answer_to_a_probe_closes_the_circuit(found: Classification) -> None:
-    made = decided([back(claim(is_probe=True), found)], situation(HALF_OPEN, window=window(*[Vote.UNFIT] * 20)))
+    made = decided([back(claim(is_probe=True), found)], situation(HALF_OPEN, window=window(*[Signal.UNFIT] * 20)))
     assert made.endpoint.circuit == Circuit()
-    assert Vote.UNFIT not in {exchange.vote for exchange in made.window.exchanges}
+    assert Signal.UNFIT not in {exchange.signal for exchange in made.window.samples}
 
 
 def test_a_fit_answer_to_what_was_under_way_closes_it_too_and_an_unfit_one_changes_nothing() -> None:
@@ -321,12 +323,12 @@ def test_refusals_of_five_items_in_a_row_open_it_and_nothing_is_parked() -> None
 
 
 def test_what_was_parked_since_the_first_of_a_row_of_refusals_goes_back() -> None:
-    row = Window([Exchange(Vote.REFUSED, f"old-{number}", "ada", NOW - 10 + number) for number in range(4)])
+    row = Window([Sample(Signal.REFUSED, f"old-{number}", "ada", NOW - 10 + number) for number in range(4)])
     assert decided([back(claim(), REFUSED)], situation(window=row)).endpoint.circuit.refusing_since == NOW - 15.0
 
 
 def test_five_refusals_of_one_item_open_nothing() -> None:
-    assert decided([back(claim(), REFUSED)] * 5, situation(window=window(Vote.FIT))).endpoint.circuit.is_closed
+    assert decided([back(claim(), REFUSED)] * 5, situation(window=window(Signal.FIT))).endpoint.circuit.is_closed
 
 
 def test_where_everything_is_refused_a_refused_probe_has_failed_and_a_delivered_one_closes() -> None:
@@ -352,7 +354,7 @@ def test_a_user_who_is_refused_is_held_and_nobody_else() -> None:
     assert held.delay == HOLD_WAIT
     assert held.failures == 0
     assert held.counted_attempts == 0
-    assert others.goes_on
+    assert others.continues
 
 
 def test_a_hold_lasts_as_long_as_was_asked_for() -> None:
@@ -379,10 +381,10 @@ def test_a_refused_probe_holds_the_user_for_longer() -> None:
 def test_a_probe_that_is_let_in_ends_the_hold(found: Classification) -> None:
     made = decided([back(claim(probes_user=True), found)], situation(holds={"ada": hold()}))
     assert made.endpoint.holds == {}
-    assert made.transitions[0].goes_on == (found is OK)
+    assert made.transitions[0].continues == (found is OK)
 
 
-@pytest.mark.parametrize("found", [UNFIT, TROUBLE, NO_ANSWER], ids=["unfit", "trouble", "silence"])
+@pytest.mark.parametrize("found", [UNFIT, SERVER_ERROR, NO_ANSWER], ids=["unfit", "failure", "silence"])
 def test_a_probe_that_tells_nothing_of_the_user_keeps_the_hold_as_it_was(found: Classification) -> None:
     made = decided([back(claim(probes_user=True), found)], situation(holds={"ada": hold()}))
     assert made.endpoint.holds["ada"] == hold(until=NOW + HOLD_WAIT)

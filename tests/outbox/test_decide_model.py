@@ -1,4 +1,4 @@
-"""Sequences of answers, decided one after the other, against a plain model of one stream and one circuit breaker."""
+"""Sequences of answers, decided one after the other and compared with a simple model of a stream and a circuit."""
 
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.outbox.circuit import Circuit, CircuitState, Endpoint, Window
+from app.outbox.circuit import Circuit, CircuitState, EndpointState, Window
 from app.outbox.decide import Action, decide
-from app.outbox.decide_endpoint import Situation
-from app.outbox.messages import Attempt, Classification, Returned, Verdict
+from app.outbox.decide_endpoint import DecisionContext
+from app.outbox.messages import Attempt, Classification, SendResult, Verdict
 from tests.outbox.test_decide import NOW, POLICY, claim
 
 CLOSED, OPEN = CircuitState.CLOSED, CircuitState.OPEN
@@ -19,28 +19,31 @@ steps = st.lists(st.tuples(verdicts, st.sampled_from([0.0, 1.0, 10.0, 40.0, 700.
 
 @dataclass
 class Model:
-    """What the design says, in other words: each exchange is of another media item, and all are of one user's."""
+    """The rules in another form: each exchange is of another media item, and all are of one user."""
 
-    votes: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=20))
+    samples: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=20))
     is_open: bool = False
     refuses: bool = False
 
-    def hear(self, verdict: Verdict, now: float) -> None:
-        """One answer; while the circuit is open, that of a probe."""
-        vote = {Verdict.UNFIT: "unfit", Verdict.REFUSED: "refused", Verdict.DELIVERED: "fit", Verdict.PARK: "fit"}.get(
-            verdict
-        )
+    def take(self, verdict: Verdict, now: float) -> None:
+        """Take one answer; while the circuit is open, that of a probe."""
+        signal = {
+            Verdict.UNFIT: "unfit",
+            Verdict.REFUSED: "refused",
+            Verdict.DELIVERED: "fit",
+            Verdict.PARK: "fit",
+        }.get(verdict)
         if self.is_open:
-            failed = vote == "unfit" or (vote == "refused" and self.refuses)
+            failed = signal == "unfit" or (signal == "refused" and self.refuses)
             if not failed:
                 self.is_open, self.refuses = False, False
-                self.votes.clear()
+                self.samples.clear()
             return
-        if vote is None:
+        if signal is None:
             return
-        self.votes.append((vote, now))
-        last = [one for one, _at in self.votes][-5:]
-        recent = [one for one, at in self.votes if now - at <= 30]
+        self.samples.append((signal, now))
+        last = [one for one, _at in self.samples][-5:]
+        recent = [one for one, at in self.samples if now - at <= 30]
         if len(last) == 5 and set(last) == {"refused"}:
             self.is_open = self.refuses = True
         elif (len(last) == 5 and set(last) == {"unfit"}) or (len(recent) == 20 and recent.count("unfit") >= 16):
@@ -55,11 +58,13 @@ def test_the_circuit_opens_and_closes_as_the_design_says(sequence: list[tuple[Ve
         now += seconds
         if restarted:  # the circuit is kept, the window is not
             window = Window()
-            model.votes.clear()
+            model.samples.clear()
         probe = not circuit.is_closed
-        returned = Returned(claim(number, is_probe=probe), Attempt(Classification(verdict, "answered", 400), now, 0.1))
-        made = decide([returned], Situation(now, Endpoint(circuit), window), POLICY)
-        model.hear(verdict, now)
+        returned = SendResult(
+            claim(number, is_probe=probe), Attempt(Classification(verdict, "answered", 400), now, 0.1)
+        )
+        made = decide([returned], DecisionContext(now, EndpointState(circuit), window), POLICY)
+        model.take(verdict, now)
         circuit, window = made.endpoint.circuit, made.window
         assert circuit.state is (OPEN if model.is_open else CLOSED)
         assert circuit.refuses_everything == model.refuses
@@ -70,15 +75,15 @@ def test_the_circuit_opens_and_closes_as_the_design_says(sequence: list[tuple[Ve
 def test_one_stream_waits_is_parked_or_delivered_as_the_design_says(
     sequence: list[tuple[Verdict, float, bool]],
 ) -> None:
-    """Alone, with a circuit that no answer opens: refusals park after three attempts, what is not the last word after
-    five, both over at least ten minutes, and trouble never does."""
+    """With a circuit that no answer opens, refusals park after three attempts and inconclusive answers after five, both
+    over at least ten minutes; failures never do."""
     current, now = claim(), NOW
     counted, since = 0, None
     for verdict, seconds, says_when in sequence:
         now += seconds
         found = Classification(verdict, "answered", 400, retry_after=5.0 if says_when else None)
-        situation = Situation(now, Endpoint())
-        [made] = decide([Returned(current, Attempt(found, now, 0.1))], situation, POLICY).transitions
+        situation = DecisionContext(now, EndpointState())
+        [made] = decide([SendResult(current, Attempt(found, now, 0.1))], situation, POLICY).transitions
         final = verdict in (Verdict.REFUSED, Verdict.RETRY_LIMITED, Verdict.PARK)
         waited = 0.0 if since is None else now - since
         put_off = says_when and waited < 86_400

@@ -1,4 +1,4 @@
-"""Enqueuing: a message is part of the transaction it tells of, numbered in commit order, and disturbs nothing."""
+"""Enqueuing: a message is part of the transaction that it reports, and numbered in commit order."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -8,14 +8,14 @@ import psycopg
 import pytest
 
 from app.database import Database, Topic
-from app.database.engine import PG_CHANNEL
 from app.database.models import Media, MediaStatus
+from app.database.postgres_backend import PG_CHANNEL
 from app.errors import IllegalTransition
 from app.media.status import NewMedia, change_status, create_all
-from app.outbox.messages import Kind
+from app.outbox.messages import MessageKind
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog
-from tests.outbox.world import CONTRADICTED, GIVE_UP, OK, TROUBLE, Receiver, World
+from tests.outbox.world import CONTRADICTED, GIVE_UP, OK, SERVER_ERROR, Receiver, World
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 
@@ -34,7 +34,7 @@ def test_numbers_have_no_gap_and_follow_the_order_of_commits(live_world: World) 
         media_id = media_ids[number % 3]
         with suppress(_Failed), world.database.write_transaction() as session:
             seq = world.queue.enqueue(
-                session, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=str(number)
+                session, media_id, MessageKind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=str(number)
             )
             if number % 7 == 0:
                 raise _Failed
@@ -79,10 +79,10 @@ def test_a_message_carries_the_status_and_the_owner_of_its_media(world: World, r
     media_id = world.media(PROCESSING, user_id="ada")
     world.drive(world.dispatcher(receiver))
     create, status = receiver.arrived
-    assert create.kind is Kind.CREATE
+    assert create.kind is MessageKind.CREATE
     assert create.payload["mediaStatus"] == 1
     assert create.payload["id"] == media_id
-    assert status.kind is Kind.STATUS
+    assert status.kind is MessageKind.STATUS
     assert status.payload == {"mediaStatus": 2}
     assert {create.user_id, status.user_id} == {"ada"}
     assert create.request_id == "request-1"
@@ -92,7 +92,7 @@ def test_every_message_has_a_key_of_its_own_and_keeps_it_at_every_try(
     world: World, receiver: Receiver, clock: Clock
 ) -> None:
     media_id = world.media(PROCESSING)
-    receiver.answer(media_id, TROUBLE, OK)
+    receiver.answer(media_id, SERVER_ERROR, OK)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     clock.advance(60)
@@ -104,7 +104,7 @@ def test_every_message_has_a_key_of_its_own_and_keeps_it_at_every_try(
 
 def test_enqueuing_does_not_shorten_a_backoff(world: World, receiver: Receiver, clock: Clock) -> None:
     media_id = world.media()
-    receiver.answer(media_id, TROUBLE)
+    receiver.answer(media_id, SERVER_ERROR)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     due_at = world.stream(media_id).due_at
@@ -156,7 +156,7 @@ def test_a_media_that_waits_for_nothing_is_due_at_once_when_a_message_comes(
     world.change(media_id, PROCESSING)
     stream = world.stream(media_id)
     assert stream.due_at == clock.seconds
-    assert stream.head_since == clock.seconds
+    assert stream.waiting_since == clock.seconds
 
 
 def test_enqueuing_costs_the_same_few_statements_whatever_waits_already(world: World, clock: Clock) -> None:
@@ -184,14 +184,16 @@ def test_a_new_media_and_its_message_are_one_statement_to_postgresql(postgres_ur
         assert stream.last_seq == 1
         assert stream.acked_seq == 0
         assert stream.due_at == 7.0
-        assert stream.head_since == 7.0
+        assert stream.waiting_since == 7.0
 
 
 def _statements_of(world: World, messages: int, media_id: str) -> int:
     with world.database.write_transaction() as connection:
         with Counter(world.database) as counter:
             for _ in range(messages):
-                world.queue.enqueue(connection, media_id, Kind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None)
+                world.queue.enqueue(
+                    connection, media_id, MessageKind.STATUS, {"mediaStatus": 2}, user_id="u", request_id=None
+                )
         return counter.count
 
 

@@ -1,4 +1,4 @@
-"""Flush: bounded by what was there at its start, heeds no backoff, and tells the truth about what is left."""
+"""Flush: covers what is pending at its start, ignores backoff, and reports what is left."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ from tests.outbox.world import (
     HELD,
     LEASE,
     OK,
-    TROUBLE,
+    SERVER_ERROR,
     UNREACHABLE,
     Receiver,
     World,
@@ -45,7 +45,7 @@ def flush(
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> FlushReport:
-    """A flush that fails the test where it does not end by itself."""
+    """Run a flush, which must end by itself."""
     began = time.monotonic()
     report = Flush(
         world.database,
@@ -60,7 +60,7 @@ def flush(
 
 
 def hurried() -> float:
-    """A clock on which a twentieth of a second is one."""
+    """A monotonic clock that runs twenty times as fast."""
     return time.monotonic() * 20
 
 
@@ -76,7 +76,7 @@ def test_a_flush_of_nothing_is_done_at_once(world: World, receiver: Receiver) ->
 
 def test_a_flush_heeds_no_backoff(world: World, receiver: Receiver) -> None:
     media_id = world.media()
-    receiver.answer(media_id, TROUBLE)
+    receiver.answer(media_id, SERVER_ERROR)
     world.drive(world.dispatcher(receiver))
     assert flush(world, receiver).pending == 0
     assert receiver.of(media_id) == [1, 1]
@@ -91,7 +91,7 @@ def test_a_flush_heeds_no_open_circuit(world: World, receiver: Receiver) -> None
 
 
 def test_without_waiting_each_media_is_tried_once(world: World) -> None:
-    receiver = Receiver(TROUBLE)
+    receiver = Receiver(SERVER_ERROR)
     for _ in range(20):
         world.media(PROCESSING)
     report = flush(world, receiver)
@@ -128,7 +128,7 @@ def _no_backoff() -> RetryPolicy:
 
 class _SlowTrouble(Receiver):
     def __init__(self) -> None:
-        super().__init__(TROUBLE)
+        super().__init__(SERVER_ERROR)
 
     def respond(self, _message: Message, answer: Classification) -> Classification:
         time.sleep(0.02)
@@ -151,7 +151,7 @@ def test_waiting_goes_on_until_all_is_delivered(live_world: World) -> None:
     world = live_world
     stubborn, other = world.media(PROCESSING), world.media()
     receiver = Receiver()
-    receiver.answer(stubborn, TROUBLE, BUSY, OK)
+    receiver.answer(stubborn, SERVER_ERROR, BUSY, OK)
     report = flush(world, receiver, wait=True, timeout=GIVE_UP * 20, monotonic=hurried)
     assert report == FlushReport(total=3, delivered=3, pending=0, parked=0, timed_out=False)
     assert receiver.of(stubborn) == [1, 1, 1, 2]
@@ -161,7 +161,7 @@ def test_waiting_goes_on_until_all_is_delivered(live_world: World) -> None:
 def test_waiting_ends_at_the_timeout_with_what_is_still_pending(world: World) -> None:
     world.media(PROCESSING)
     done = world.media()
-    receiver = Receiver(TROUBLE)
+    receiver = Receiver(SERVER_ERROR)
     receiver.answer(done, OK)
     report = flush(world, receiver, wait=True, timeout=0.3)
     assert report == FlushReport(total=3, delivered=1, pending=2, parked=0, timed_out=True)
@@ -198,7 +198,7 @@ def test_what_is_added_behind_meanwhile_is_not_counted(world: World) -> None:
             if message.seq == 1:
                 world.change(media_id, PROCESSING)
                 return answer
-            return TROUBLE
+            return SERVER_ERROR
 
     report = flush(world, Adding(), wait=True)
     assert report == FlushReport(total=1, delivered=1, pending=0, parked=0, timed_out=False)
@@ -363,7 +363,7 @@ def test_a_flush_that_is_interrupted_records_what_was_sent_and_lets_go(world: Wo
         assert world.stream(media_id).lease_owner is None
 
 
-def test_the_progress_ends_at_the_whole(world: World, receiver: Receiver) -> None:
+def test_the_progress_ends_at_the_total(world: World, receiver: Receiver) -> None:
     world.media(PROCESSING)
     told: list[tuple[int, int]] = []
     flush(world, receiver, wait=True, on_progress=lambda done, total: told.append((done, total)))

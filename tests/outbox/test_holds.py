@@ -1,9 +1,9 @@
-"""Holds: a user whom the other side refuses waits alone, however much of theirs waits, and nobody else notices."""
+"""Holds: a refused user is suspended, however many messages wait, without delaying other users."""
 
 import pytest
 
 from app.database.models import MediaStatus
-from app.outbox.circuit import FEW
+from app.outbox.circuit import CONSECUTIVE_THRESHOLD
 from app.outbox.messages import Classification, Message
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog
@@ -13,7 +13,7 @@ PROCESSING = MediaStatus.AI_PROCESSING
 
 
 class Gateway:
-    """Refuses some users, as long as it is told to, and accepts all else."""
+    """Refuses some users and accepts all others."""
 
     def __init__(self, *refused: str, answer: Classification = HELD) -> None:
         self.refused = set(refused)
@@ -164,8 +164,8 @@ def test_while_the_circuit_is_open_a_held_user_is_not_probed_beside_its_probe(wo
 
 
 def test_a_user_who_is_refused_with_one_token_for_all_is_an_unfit_endpoint(world: World) -> None:
-    """The client tells such an answer as UNFIT; five of them open the circuit."""
-    for number in range(FEW):
+    """The client classifies such an answer as UNFIT; five of them open the circuit."""
+    for number in range(CONSECUTIVE_THRESHOLD):
         world.media(user_id=f"user-{number}")
     world.drive(world.dispatcher(Receiver(BUSY)))
     assert not world.circuit.is_closed

@@ -1,4 +1,4 @@
-"""Several hosts at one PostgreSQL over TCP: none loses a message, none sends one out of order or twice."""
+"""Several hosts on one PostgreSQL over TCP: no message is lost, sent twice or sent out of order."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ MEDIA = 60
 
 @pytest.fixture
 def two_hosts() -> Iterator[tuple[Host, list[Host]]]:
-    """A host for the database, and two that reach it."""
+    """A host for the database, and two others."""
     with ExitStack() as stack:
         try:
             server, clients = stack.enter_context(hosts(2))
@@ -64,7 +64,7 @@ def test_dispatchers_on_two_hosts_share_a_database_and_deliver_all_in_order_and_
 
 
 def _run(stack: ExitStack, host: Host, module: str, *arguments: str) -> subprocess.Popen[str]:
-    """A Python module on that host, told to end by the end of its input and waited for."""
+    """Run a Python module on a host; closing its standard input ends it."""
     command = [*host.within, sys.executable, "-m", module, *arguments]
     return stack.enter_context(
         subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -72,6 +72,6 @@ def _run(stack: ExitStack, host: Host, module: str, *arguments: str) -> subproce
 
 
 def _connected(database: Database) -> set[str]:
-    """The addresses from which the database is being used."""
+    """Return the addresses of the database's clients."""
     with database.read_transaction() as session:
         return set(session.scalars(text("SELECT DISTINCT host(client_addr) FROM pg_stat_activity")).all()) - {None}

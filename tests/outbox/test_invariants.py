@@ -1,12 +1,12 @@
-"""`flask outbox verify`: silent about a sound outbox, and finds each inconsistency that is planted."""
+"""`flask outbox verify`: reports nothing about a sound outbox and finds each planted inconsistency."""
 
 import pytest
 from sqlalchemy import text
 
 from app.database.models import MediaStatus
-from app.outbox.invariants import SHOWN, broken_invariants
+from app.outbox.invariants import MAX_REPORTED, broken_invariants
 from tests.outbox.statements import LATER, add_backlog
-from tests.outbox.world import LOST, OK, REFUSED, TROUBLE, Receiver, World
+from tests.outbox.world import LOST, OK, REFUSED, SERVER_ERROR, Receiver, World
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 FOUR_CHANGES = (PROCESSING, PROCESSED, PROCESSING, MediaStatus.ERROR)
@@ -18,25 +18,25 @@ def broken(world: World) -> list[tuple[str, str]]:
 
 
 def run(world: World, *statements: str) -> None:
-    """Do by hand what no code of ours does."""
+    """Run SQL that violates an invariant."""
     with world.database.write_transaction() as session:
         for statement in statements:
             session.execute(text(statement))
 
 
 def running(world: World, media_id: str) -> None:
-    """A run under way, as a media that is being processed has."""
+    """Add a run under way."""
     run(
         world,
-        "INSERT INTO detection_run (media_id, user_id, detector, confidence, frame_interval, state, tries, lease_epoch,"
-        " lease_until, frames_done, boxes_done, results_epoch, packets_skipped, created_at)"
+        "INSERT INTO detection_run (media_id, user_id, detector, confidence, frame_interval, state, attempts,"
+        " lease_epoch, lease_until, frames_done, boxes_done, results_epoch, packets_skipped, created_at)"
         f" VALUES ('{media_id}', 'ada', 'd', 0.5, 0.5, 'running', 1, 1, 99999999999, 0, 0, 0, 0, 0)",
     )
 
 
 def test_a_sound_outbox_has_nothing_to_report(world: World, receiver: Receiver) -> None:
     delivered, troubled, refused, lost = (world.media(PROCESSING, PROCESSED) for _ in range(4))
-    receiver.answer(troubled, TROUBLE)
+    receiver.answer(troubled, SERVER_ERROR)
     receiver.answer(refused, REFUSED)
     receiver.answer(lost, LOST)
     world.drive(world.dispatcher(receiver))
@@ -75,7 +75,7 @@ PLANTED = {
 def test_each_planted_inconsistency_is_found(world: World, receiver: Receiver, planted: str) -> None:
     sound, media_id = world.media(*FOUR_CHANGES), world.media(*FOUR_CHANGES)
     for each in (sound, media_id):
-        receiver.answer(each, OK, OK, OK, TROUBLE)
+        receiver.answer(each, OK, OK, OK, SERVER_ERROR)
     world.drive(world.dispatcher(receiver))
     assert broken(world) == []
     statement, problem = PLANTED[planted]
@@ -86,6 +86,6 @@ def test_each_planted_inconsistency_is_found(world: World, receiver: Receiver, p
 
 
 def test_at_most_so_many_of_each_kind_are_named(world: World) -> None:
-    add_backlog(world.database, SHOWN * 3, due_at=LATER)
+    add_backlog(world.database, MAX_REPORTED * 3, due_at=LATER)
     run(world, "DELETE FROM outbox_message")
-    assert len(broken(world)) == SHOWN
+    assert len(broken(world)) == MAX_REPORTED

@@ -1,23 +1,23 @@
-"""Lists of messages that people turn over page by page, and how fast the outbox has emptied."""
+"""Lists of messages page by page, and deliveries per minute."""
 
 import pytest
 from sqlalchemy import Double, literal, select
 
 from app.database import Database
 from app.database.models import MediaStatus, OutboxMessage, OutboxStream
-from app.database.sql_functions import whole
+from app.database.sql_functions import floor_to_int
 from app.errors import MalformedUpload, NotParked
 from app.outbox import admin, listing
 from app.outbox.listing import State
 from tests.conftest import Clock
 from tests.outbox.statements import Counter, add_backlog
-from tests.outbox.world import CONTRADICTED, TROUBLE, Receiver, World
+from tests.outbox.world import CONTRADICTED, SERVER_ERROR, Receiver, World
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 
 
 def turned(world: World, state: State, limit: int) -> list[list[tuple[str, int]]]:
-    """Every page of a state, as (media, seq) of each message."""
+    """Return all pages of a state, as (media id, seq) of each message."""
     pages: list[list[tuple[str, int]]] = []
     cursor = None
     while not pages or cursor:
@@ -29,18 +29,18 @@ def turned(world: World, state: State, limit: int) -> list[list[tuple[str, int]]
 
 
 def fill(world: World, clock: Clock) -> None:
-    """Five media with three messages each: two delivered, one parked behind its first, two that wait."""
+    """Add five media items with three messages each: two delivered, one parked after its first, two waiting."""
     made = [world.media(PROCESSING, PROCESSED) for _ in range(5)]
     receiver = Receiver()
     receiver.answer(made[2], CONTRADICTED)
-    receiver.answer(made[3], TROUBLE)
-    receiver.answer(made[4], TROUBLE)
+    receiver.answer(made[3], SERVER_ERROR)
+    receiver.answer(made[4], SERVER_ERROR)
     world.drive(world.dispatcher(receiver))
     clock.advance(3)
 
 
 def in_order(world: World, state: State) -> list[tuple[str, int]]:
-    """Every message of a state as it is to be listed."""
+    """Return the messages of a state in the expected order."""
     with world.database.read_transaction() as session:
         rows = session.execute(select(OutboxMessage, OutboxStream).join(OutboxStream)).all()
     if state == "delivered":
@@ -128,10 +128,10 @@ def test_the_throughput_counts_by_the_minute_of_the_last_hour(world: World, cloc
     assert [one.delivered for one in later[:2]] == [3, 0]
 
 
-def test_whole_parts_are_not_rounded(database: Database) -> None:
+def test_the_floor_of_a_number_is_not_rounded(database: Database) -> None:
     with database.read_transaction() as session:
         for number, expected in ((0.0, 0), (0.5, 0), (1.5, 1), (2.999, 2), (30_000_000.75, 30_000_000)):
-            assert session.scalar(select(whole(literal(number, Double())))) == expected
+            assert session.scalar(select(floor_to_int(literal(number, Double())))) == expected
 
 
 def test_a_retry_by_reason_takes_those_whose_reason_contains_the_text(world: World) -> None:

@@ -1,9 +1,10 @@
-"""The plans of the statements that run all the time: none reads what it then throws away.
+"""Query plans of the frequent statements: none reads many rows that it then discards.
 
-Read beside 8,000 streams that wait for later and 12,000 kept messages; PLAN_WAITING=400000 PLAN_KEPT=3000000 is the
-full figure.
+With 8,000 streams that wait for later and 12,000 delivered messages; PLAN_WAITING=400000 PLAN_KEPT=3000000 is the full
+form.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,18 +20,22 @@ from app.database.models import MediaStatus
 from app.database.postgres_connection import PATIENT
 from app.outbox import admin, listing
 from app.outbox.counts import OutboxCounts, outbox_status
+from app.outbox.decide import Action, Transition
+from app.outbox.messages import Attempt
+from app.outbox.queue import OutboxQueue
+from app.outbox.transitions import apply_transitions
 from benchmarks.backlog import fill_beside
 from tests.conftest import Clock
 from tests.outbox.statements import add_backlog
-from tests.outbox.world import REFUSED, TROUBLE, Receiver, World
+from tests.outbox.world import OK, REFUSED, SERVER_ERROR, Receiver, World
 
 WAITING, KEPT = int(os.environ.get("PLAN_WAITING", "8000")), int(os.environ.get("PLAN_KEPT", "12000"))
-FEW = 50
+FEW_ROWS = 50
 """Rows that may be read and thrown away: of tables that are small by their nature, a scan is the best plan."""
 
 
 class Statements:
-    """Every statement that a database was sent, once, with the parameters of its last time."""
+    """Every statement sent to a database, once, with its last parameters."""
 
     def __init__(self, database: Database) -> None:
         self.seen: dict[str, Any] = {}
@@ -42,11 +47,11 @@ class Statements:
 
 
 def work_through(world: World) -> None:
-    """Everything that a running service does with its outbox, and what those ask who watch it."""
+    """Do everything that a running service and its observers do with the outbox."""
     receiver, counts = Receiver(), OutboxCounts(world.database)
     dispatcher = world.dispatcher(receiver)
     media_ids = [world.media(MediaStatus.AI_PROCESSING) for _ in range(6)]
-    receiver.answer(media_ids[0], TROUBLE)
+    receiver.answer(media_ids[0], SERVER_ERROR)
     receiver.answer(media_ids[1], REFUSED)
     world.drive(dispatcher)
     for _ in range(3):
@@ -86,7 +91,7 @@ def test_no_statement_reads_what_it_throws_away(beside: World) -> None:
 
 
 def _counts_everything(statement: str) -> bool:
-    """The count that a thread makes now and then, of all that waits."""
+    """Whether the statement is the background count of all waiting streams."""
     return statement.startswith("SELECT count(*)") and "LIMIT" not in statement
 
 
@@ -104,9 +109,9 @@ def _wasteful_on_postgres(database: Database, statement: str, parameters: Any) -
 def _wasteful_nodes(node: dict[str, Any]) -> Iterator[str]:
     removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
     kept = node.get("Actual Rows", 0)
-    if removed > max(kept, FEW):
+    if removed > max(kept, FEW_ROWS):
         yield f"{node['Node Type']} on {node.get('Relation Name')}: {removed} rows removed by {node.get('Filter')}"
-    if node["Node Type"] == "Seq Scan" and kept > 10 * FEW:
+    if node["Node Type"] == "Seq Scan" and kept > 10 * FEW_ROWS:
         yield f"all of {node.get('Relation Name')} is read"
     for child in node.get("Plans", []):
         yield from _wasteful_nodes(child)
@@ -133,7 +138,7 @@ def test_a_comparison_with_the_clock_bounds_the_scan_of_an_index(beside: World) 
 def test_what_a_long_snapshot_keeps_in_an_index_is_not_passed_over_by_each_claim(
     postgres_url: str, clock: Clock
 ) -> None:
-    """Row 70 of the field log."""
+    """A long report or backup keeps PostgreSQL from removing entries of delivered messages."""
     gone = 3000
     with (
         closing(Database(postgres_url, now=clock.sql)) as database,
@@ -144,7 +149,7 @@ def test_what_a_long_snapshot_keeps_in_an_index_is_not_passed_over_by_each_claim
         report.execute("SELECT count(*) FROM outbox_stream")
         add_backlog(database, gone, due_at=clock.seconds)
         with database.write_transaction() as session:
-            session.execute(text("UPDATE outbox_stream SET due_at = NULL, acked_seq = last_seq, head_since = NULL"))
+            session.execute(text("UPDATE outbox_stream SET due_at = NULL, acked_seq = last_seq, waiting_since = NULL"))
         clock.advance(60)
         world.media()
         statements = Statements(database)
@@ -153,6 +158,29 @@ def test_what_a_long_snapshot_keeps_in_an_index_is_not_passed_over_by_each_claim
         assert len(looks) == 2
         pages = [_pages(database, one, statements.seen[one]) for one in looks]
     assert max(pages) <= 10  # without a bound: 50
+
+
+@pytest.mark.parametrize("action", [Action.DELIVERED, Action.RETRY])
+def test_an_outcome_costs_sqlite_as_much_among_a_hundred_as_among_ten(
+    sqlite_url: str, clock: Clock, action: Action
+) -> None:
+    with closing(Database(sqlite_url, now=clock.sql)) as database:
+        add_backlog(database, 110, due_at=clock.seconds)
+        few, many = (_steps_for_each_outcome(database, action, count) for count in (10, 100))
+    assert many < 1.5 * few  # where each looks through all the others: 5 times as many
+
+
+def _steps_for_each_outcome(database: Database, action: Action, count: int) -> float:
+    """How many steps SQLite's virtual machine takes to record one outcome of `count`."""
+    queue, attempt, steps = OutboxQueue(database.now), Attempt(OK, 0.0, 0.0), itertools.count()
+    with database.write_transaction() as transaction:
+        claims = queue.claim(transaction, "tests", count, 30.0)
+        assert len(claims) == count
+        driver: Any = transaction.core.connection.driver_connection
+        driver.set_progress_handler(lambda: next(steps) < 0, 1)
+        apply_transitions(transaction, queue, [Transition(action, claim, attempt) for claim in claims], 30.0)
+        driver.set_progress_handler(None, 0)
+    return next(steps) / count
 
 
 def _pages(database: Database, statement: str, parameters: Any) -> int:

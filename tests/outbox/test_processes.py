@@ -1,4 +1,4 @@
-"""Several processes at one outbox: woken by each other's commits, never in each other's way, and fenced when frozen."""
+"""Several processes on one outbox: woken by each other's commits, not blocking each other, fenced when frozen."""
 
 import signal
 import subprocess
@@ -33,7 +33,7 @@ SOON = 2.5
 
 @contextmanager
 def other(task: str, database: Database, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process that does `task`; it must end well."""
+    """Run another process that does `task`; it must succeed."""
     url = database.url.render_as_string(hide_password=False)
     with fork_server.Popen(
         [sys.executable, "-m", other_process.__name__, task, url, *arguments],
@@ -51,7 +51,7 @@ def other(task: str, database: Database, *arguments: str) -> Iterator[subprocess
 
 @contextmanager
 def watching(database: Database, *, quiet_seconds: float = QUIET_SECONDS) -> Iterator[threading.Event]:
-    """An event that is set whenever the watcher says that something changed; its first word is not counted."""
+    """Yield an event that the watcher sets at each change after its first call."""
     changed = threading.Event()
     watcher = ChangeWatcher(database, changed.set, quiet_seconds=quiet_seconds)
     watcher.start()
@@ -132,7 +132,7 @@ def test_a_watcher_survives_the_loss_of_its_connection(postgres_url: str) -> Non
                 assert changed.wait(GIVE_UP)
 
 
-def test_a_commit_here_is_delivered_without_waiting_for_the_next_look(live_world: World) -> None:
+def test_a_commit_here_is_delivered_without_waiting_for_the_next_poll(live_world: World) -> None:
     world, receiver = live_world, Receiver()
     with _running(world, receiver) as dispatcher:
         world.database.subscribe(Topic.MESSAGES, dispatcher.wake)
@@ -140,7 +140,7 @@ def test_a_commit_here_is_delivered_without_waiting_for_the_next_look(live_world
         eventually(lambda: receiver.of(media_id) == [1, 2], seconds=SOON)
 
 
-def test_a_commit_there_is_delivered_without_waiting_for_the_next_look(live_world: World) -> None:
+def test_a_commit_there_is_delivered_without_waiting_for_the_next_poll(live_world: World) -> None:
     world, receiver = live_world, Receiver()
     media_id = world.media()
     with _running(world, receiver) as dispatcher:
@@ -203,12 +203,12 @@ def test_processes_that_contend_for_one_database_all_get_their_turn(live_world: 
 
 @pytest.fixture
 def impatient(database_url: str) -> Iterator[World]:
-    """An outbox whose database says at once that it is busy."""
+    """An outbox whose database does not wait for locks."""
     with closing(Database(database_url, busy_seconds=0.2)) as database, closing(World(database)) as world:
         yield world
 
 
-def test_trouble_of_the_database_while_outcomes_are_recorded_loses_none(impatient: World) -> None:
+def test_a_database_error_while_results_are_recorded_loses_none(impatient: World) -> None:
     media_ids = [impatient.media(MediaStatus.AI_PROCESSING) for _ in range(5)]
     slow = impatient.slow_receiver()
     dispatcher = impatient.dispatcher(slow)
@@ -226,7 +226,7 @@ def test_trouble_of_the_database_while_outcomes_are_recorded_loses_none(impatien
 
 @contextmanager
 def _locked(database: Database) -> Iterator[None]:
-    """Nobody else can write meanwhile."""
+    """Hold the write lock within the block."""
     url = database.url.render_as_string(hide_password=False)
     with closing(Database(url, limits=PATIENT)) as another, another.write_transaction() as session:
         if not another.is_sqlite:
@@ -266,7 +266,7 @@ def test_stopping_lets_go_of_every_lease_and_records_what_was_sent(live_world: W
     streams = [world.stream(media_id) for media_id in media_ids]
     assert [stream.lease_owner for stream in streams] == [None] * 30
     assert sum(stream.acked_seq for stream in streams) == 2
-    assert all(stream.due_at is not None and not stream.uncertain for stream in streams)
+    assert all(stream.due_at is not None and not stream.outcome_unknown for stream in streams)
     receiver = Receiver()
     world.drive(world.dispatcher(receiver))
     assert len(receiver.arrived) == 58

@@ -1,4 +1,4 @@
-"""Outcomes that cannot be stored together are stored one by one; one that cannot be stored at all stops nobody else."""
+"""Results that cannot be stored together are stored one by one; one that cannot be stored does not stop the others."""
 
 from sqlalchemy import text
 from structlog.testing import capture_logs
@@ -17,7 +17,7 @@ REFUSE = {
 
 
 def refuse(world: World, condition: str) -> None:
-    """A database that does not store such an outcome, as one of another encoding does not."""
+    """Make the database refuse a text, as one with another encoding does."""
     body = f"CREATE TRIGGER picky BEFORE UPDATE ON outbox_stream FOR EACH ROW WHEN ({condition})"
     with world.database.write_transaction() as session:
         if world.database.is_sqlite:
@@ -33,7 +33,7 @@ def refuse(world: World, condition: str) -> None:
 
 
 def deliver(world: World, condition: str) -> tuple[str, list[str]]:
-    """One outcome that cannot be stored among others that can; returns their media."""
+    """Deliver messages, one of which gets a text that cannot be stored; return their media ids."""
     refuse(world, condition)
     picky, others = world.media(), [world.media(MediaStatus.AI_PROCESSING) for _ in range(5)]
     receiver = Receiver(OK)
@@ -48,7 +48,7 @@ def deliver(world: World, condition: str) -> tuple[str, list[str]]:
 
 
 def test_an_outcome_in_words_that_cannot_be_stored_is_stored_in_plain_text(world: World) -> None:
-    """Row 62 of the field log."""
+    """As in a database with another encoding than UTF-8."""
     picky, others = deliver(world, REFUSE["words"])
     assert all(world.stream(media_id).acked_seq == 2 for media_id in others)
     stream = world.stream(picky)
@@ -63,7 +63,7 @@ def test_an_outcome_that_cannot_be_stored_at_all_is_left_to_its_lease_and_said(w
         picky, others = deliver(world, REFUSE["everything"])
     assert all(world.stream(media_id).acked_seq == 2 for media_id in others)
     assert world.stream(picky).lease_owner is not None
-    assert picky in [one["media_id"] for one in logged if one["event"] == "outcome_left_to_its_lease"]
+    assert picky in [one["media_id"] for one in logged if one["event"] == "result_not_recorded"]
     clock.advance(LEASE + 1)
     receiver = Receiver()
     world.drive(world.dispatcher(receiver))

@@ -1,4 +1,4 @@
-"""What the annotations service has, held against what it was told."""
+"""The annotations service's records compared with what was delivered."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +13,12 @@ from tests.outbox.world import CONTRADICTED, Receiver, World
 
 
 def record(media_id: str, **changes: Any) -> dict[str, Any]:
-    """The other side's record of a media item of the world, as it should be."""
+    """Return the record that the other side should have of a media item."""
     return {"id": media_id, "mediaType": "Image", "mediaStatus": 1} | changes
 
 
 def compared(world: World, records: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
-    """Every difference, as its state and its words."""
+    """Return every difference as its state and its text."""
     auditor = RemoteAuditor(world.database, lambda media_id, _user: records.get(media_id))
     return {
         one.media_id: (one.state.value, one.problem)
@@ -27,7 +27,7 @@ def compared(world: World, records: Mapping[str, Mapping[str, Any]]) -> dict[str
     }
 
 
-def test_a_record_as_it_was_told_is_no_difference(world: World, receiver: Receiver) -> None:
+def test_a_record_as_it_was_delivered_is_no_difference(world: World, receiver: Receiver) -> None:
     media_id = world.media()
     world.drive(world.dispatcher(receiver))
     assert compared(world, {media_id: record(media_id)}) == {}
@@ -111,7 +111,7 @@ def test_a_media_that_goes_on_while_it_is_asked_for_is_no_difference(world: Worl
     assert looks == 2
 
 
-def test_where_nobody_may_look_nothing_is_said_of_any_media(world: World, receiver: Receiver) -> None:
+def test_without_readable_records_no_difference_is_reported(world: World, receiver: Receiver) -> None:
     world.media()
     world.drive(world.dispatcher(receiver))
 

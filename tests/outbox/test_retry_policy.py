@@ -1,5 +1,4 @@
-"""The retry policy decides and does nothing else: its waits have bounds, grow with the failures, and heed the other
-side."""
+"""The retry policy: its waits are bounded, grow with the failures and obey Retry-After."""
 
 import threading
 from statistics import mean

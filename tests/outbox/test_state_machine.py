@@ -1,10 +1,10 @@
-"""Whatever happens in whatever order, nothing is lost, nothing comes out of order, and the rows agree with each other.
+"""Random histories: no message is lost or out of order, and the invariants hold at every step.
 
-Hypothesis makes up the histories: media and statuses, turns of two dispatchers, every fate a request can meet, crashes
-with leases held and late awakenings, time, and what a person may do. After each step the invariants are asked of the
-rows; at the end everything that is not parked must have arrived.
+Hypothesis generates the histories: media items and statuses, turns of two dispatchers, all fates of requests, crashes
+with leases held, late writers, time, and administration. After each step the invariants are checked; at the end every
+message that is not parked must have arrived.
 
-The quick form runs here. For the full figure:
+The quick form runs here. For the full form:
 
     OUTBOX_MACHINE_EXAMPLES=1000 OUTBOX_MACHINE_STEPS=50 python -m pytest tests/outbox/test_state_machine.py --timeout=0
 """
@@ -48,7 +48,7 @@ fates = st.lists(st.sampled_from(Fate), max_size=4)
 
 
 class OutboxMachine(RuleBasedStateMachine):
-    """One history. `fresh_database` gives an empty, migrated database that reads the clock it is given."""
+    """One history. `fresh_database` returns an empty, migrated database with the given clock."""
 
     fresh_database: ClassVar[Callable[[Clock], Database]]
 
@@ -231,7 +231,7 @@ class OutboxMachine(RuleBasedStateMachine):
             assert len(self.world.attempts(media_id)) <= self.receiver.requests[media_id]
 
     def _work(self, dispatcher: Dispatcher, fates: list[Fate]) -> None:
-        """Drive it while time stands still: what is leased, backs off, is parked or held must rest."""
+        """Run turns while time stands still; leased, parked, held and backing-off streams must not change."""
         circuit, holds = self.world.circuit, self.world.holds
         suspended = circuit.wait(self.clock.seconds) > 0
         held = {user for user, hold in holds.items() if hold.until > self.clock.seconds}
@@ -256,7 +256,7 @@ class OutboxMachine(RuleBasedStateMachine):
         return self.media[which % len(self.media)]
 
     def _everything(self) -> list[object]:
-        """What a late writer must not change."""
+        """Return everything that a late writer must not change."""
         streams = [self.world.values(media_id) for media_id in self.media]
         attempts = [len(self.world.attempts(media_id)) for media_id in self.media]
         return [self.world.circuit, self.world.holds, streams, attempts]

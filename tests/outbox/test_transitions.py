@@ -1,11 +1,11 @@
-"""What becomes of a message: delivered, again after a backoff, or parked, and trouble is never held against it."""
+"""Transitions of a message: delivered, retried after a backoff, or parked; transient failures never park it."""
 
 import pytest
 
 from app.database.models import MediaStatus
 from app.errors import Unavailable
 from app.outbox.admin import retry_parked
-from app.outbox.decide import CONCLUDED_AFTER
+from app.outbox.decide import CONCLUDE_AFTER_SECONDS
 from app.outbox.dispatcher import Dispatcher
 from app.outbox.messages import Classification, Outcome, Verdict
 from tests.conftest import Clock
@@ -22,7 +22,7 @@ from tests.outbox.world import (
     NOT_FOUND,
     OK,
     REFUSED,
-    TROUBLE,
+    SERVER_ERROR,
     UNREACHABLE,
     Receiver,
     World,
@@ -30,7 +30,7 @@ from tests.outbox.world import (
 )
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
-DELIVER_BROKE = "The sender itself failed: ValueError: what is this"
+DELIVER_BROKE = "Sending failed with an unexpected error: ValueError: what is this"
 
 
 def test_a_delivered_message_says_when_and_how(world: World, receiver: Receiver, clock: Clock) -> None:
@@ -44,12 +44,12 @@ def test_a_delivered_message_says_when_and_how(world: World, receiver: Receiver,
     assert stream.acked_seq == 2
     assert stream.due_at is None
     assert stream.lease_owner is None
-    assert stream.head_since is None
+    assert stream.waiting_since is None
 
 
-def test_trouble_backs_the_media_off_and_no_other(world: World, receiver: Receiver, clock: Clock) -> None:
+def test_a_failure_delays_its_own_item_only(world: World, receiver: Receiver, clock: Clock) -> None:
     troubled, fine = world.media(PROCESSING), world.media(PROCESSING)
-    receiver.answer(troubled, TROUBLE)
+    receiver.answer(troubled, SERVER_ERROR)
     dispatcher = world.dispatcher(receiver)
     world.drive(dispatcher)
     assert receiver.of(troubled) == [1]
@@ -116,13 +116,13 @@ def test_a_media_refused_alone_is_parked_at_its_third_attempt_after_ten_minutes(
         world.drive(dispatcher)
         clock.advance(1)
     assert receiver.of(media_id) == [1, 1, 1]
-    assert clock.seconds - began == pytest.approx(CONCLUDED_AFTER, abs=2)
+    assert clock.seconds - began == pytest.approx(CONCLUDE_AFTER_SECONDS, abs=2)
 
 
 def test_where_everything_is_refused_nothing_is_parked_and_all_arrives_once_it_is_accepted(
     world: World, clock: Clock
 ) -> None:
-    """Reliability row 38: the circuit opens, says why, and what had been parked in that streak goes back."""
+    """Reliability row 38: the circuit opens with a reason, and streams parked in that streak are unparked."""
     receiver = Receiver()
     dispatcher = world.dispatcher(receiver)
     unlucky, before = world.media(PROCESSING), world.media(PROCESSING)
@@ -158,15 +158,15 @@ def test_a_limited_answer_is_asked_for_five_times_over_ten_minutes_before_it_par
     while world.stream(media_id).parked_at is None:
         world.drive(dispatcher)
         clock.advance(LIMITED_WAIT * 2)
-    assert clock.seconds - began >= CONCLUDED_AFTER
+    assert clock.seconds - began >= CONCLUDE_AFTER_SECONDS
     assert receiver.of(media_id) == [1, *[2] * 31]
     assert world.stream(media_id).park_reason == "404 for long"
     assert world.stream(media_id).attempts == 31
 
 
-def test_trouble_never_counts_towards_the_limit_of_refusals(world: World, receiver: Receiver, clock: Clock) -> None:
+def test_failures_never_count_towards_the_limit_of_refusals(world: World, receiver: Receiver, clock: Clock) -> None:
     media_id = world.media()
-    receiver.answer(media_id, *[NOT_FOUND, TROUBLE, LOST] * 4, OK)
+    receiver.answer(media_id, *[NOT_FOUND, SERVER_ERROR, LOST] * 4, OK)
     dispatcher = world.dispatcher(receiver)
     for _ in range(13):
         world.drive(dispatcher)
@@ -185,10 +185,10 @@ def test_refusals_of_one_message_do_not_count_against_the_next(world: World, rec
     assert world.stream(media_id).acked_seq == 2
 
 
-def test_five_hundred_troubles_park_nothing(sqlite_world: World, receiver: Receiver, clock: Clock) -> None:
+def test_five_hundred_failures_park_nothing(sqlite_world: World, receiver: Receiver, clock: Clock) -> None:
     world = sqlite_world
     media_id = world.media()
-    receiver.answer(media_id, *[TROUBLE, LOST, BUSY, UNREACHABLE] * 125)
+    receiver.answer(media_id, *[SERVER_ERROR, LOST, BUSY, UNREACHABLE] * 125)
     dispatcher = world.dispatcher(receiver)
     while len(receiver.arrived) < 501:
         world.drive(dispatcher)
@@ -198,7 +198,7 @@ def test_five_hundred_troubles_park_nothing(sqlite_world: World, receiver: Recei
     assert stream.acked_seq == 1
 
 
-def test_a_deliver_function_that_breaks_is_trouble_of_unknown_outcome(world: World, clock: Clock) -> None:
+def test_a_deliver_function_that_raises_is_a_failure_of_unknown_outcome(world: World, clock: Clock) -> None:
     media_id = world.media()
     calls: list[bool] = []
 
@@ -217,7 +217,7 @@ def test_a_deliver_function_that_breaks_is_trouble_of_unknown_outcome(world: Wor
     assert world.stream(media_id).acked_seq == 1
 
 
-def test_every_attempt_is_kept_with_its_answer(world: World, receiver: Receiver, clock: Clock) -> None:
+def test_every_attempt_is_stored_with_its_answer(world: World, receiver: Receiver, clock: Clock) -> None:
     media_id = world.media()
     receiver.answer(media_id, Classification(Verdict.RETRY, "PUT answered 500", 500, excerpt="<h1>Oops</h1>"), OK)
     dispatcher = world.dispatcher(receiver)
@@ -257,7 +257,7 @@ def test_what_may_have_reached_the_other_side_is_not_tried_again_at_once(world: 
     receiver.answer(media_id, UNREACHABLE, LOST, OK)
     world.drive(world.dispatcher(receiver))
     assert receiver.of(media_id) == [1, 1]
-    assert world.stream(media_id).uncertain
+    assert world.stream(media_id).outcome_unknown
 
 
 def test_everything_arrives_in_order_after_a_long_outage(sqlite_world: World, clock: Clock) -> None:
@@ -279,7 +279,7 @@ def test_everything_arrives_in_order_after_a_long_outage(sqlite_world: World, cl
     assert all(receiver.of(media_id) == [1, 2, 3] for media_id in media_ids)
 
 
-UNKNOWN_FATE = {"delivered": OK, "limited": NOT_FOUND, "trouble": TROUBLE, "refused": REFUSED, "busy": BUSY}
+UNKNOWN_FATE = {"delivered": OK, "limited": NOT_FOUND, "failure": SERVER_ERROR, "refused": REFUSED, "busy": BUSY}
 
 
 @pytest.mark.parametrize("kind", sorted(UNKNOWN_FATE))
@@ -337,7 +337,7 @@ def test_a_claim_that_another_has_taken_meanwhile_does_not_go_on(world: World, c
 
 
 def _acknowledged_unheard(world: World) -> tuple[str, Dispatcher, Receiver]:
-    """A media whose first message's acknowledgement was committed, but its dispatcher was told that it was not."""
+    """Add a media item whose first delivery was committed although the dispatcher got an error."""
     media_id = world.media(PROCESSING)
     receiver = world.slow_receiver()
     dispatcher = world.dispatcher(receiver)

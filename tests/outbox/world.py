@@ -1,6 +1,6 @@
-"""An outbox to drive by hand: media and messages, dispatchers turn by turn, and a receiver that does as it is told.
+"""An outbox for tests: media items with messages, dispatchers run turn by turn, and a receiver with set answers.
 
-The only seam used is the one the product has: a Dispatcher is handed its `deliver` function and its clocks.
+Nothing is patched: a Dispatcher takes its `deliver` function and its clocks.
 """
 
 import threading
@@ -37,7 +37,7 @@ GIVE_UP = 20.0
 
 OK = Classification(Verdict.DELIVERED, "200", 200)
 DUPLICATE = Classification(Verdict.DELIVERED, "409, the same there", 409, Outcome.DUPLICATE)
-TROUBLE = Classification(Verdict.RETRY, "500", 500)
+SERVER_ERROR = Classification(Verdict.RETRY, "500", 500)
 LOST = Classification(Verdict.RETRY, "the answer was lost", outcome_unknown=True)
 REFUSED = Classification(Verdict.REFUSED, "422", 422)
 CONTRADICTED = Classification(Verdict.PARK, "409, a video there", 409)
@@ -51,17 +51,17 @@ UNREACHABLE = Classification(Verdict.UNFIT, "connection refused", unsent=True)
 
 
 def busy_for(seconds: float) -> Classification:
-    """503 with a Retry-After."""
+    """Return a 503 with a Retry-After."""
     return Classification(Verdict.UNFIT, f"503, come back in {seconds:g} s", 503, retry_after=seconds)
 
 
 def held_for(seconds: float) -> Classification:
-    """429 with a Retry-After."""
+    """Return a 429 with a Retry-After."""
     return Classification(Verdict.HOLD, f"429, come back in {seconds:g} s", 429, retry_after=seconds)
 
 
 def short_waits() -> RetryPolicy:
-    """Fixed waits on the database's clock, and none within a claim."""
+    """Return a policy with fixed waits between claims and none within a claim."""
     return RetryPolicy(
         media_wait=fixed(MEDIA_WAIT),
         circuit_wait=fixed(CIRCUIT_WAIT),
@@ -74,7 +74,7 @@ def short_waits() -> RetryPolicy:
 
 @contextmanager
 def commits_that_seem_to_fail(database: Database) -> Iterator[None]:
-    """Each is done, and then the connection is gone before the database says so."""
+    """Within the block each commit succeeds, but the connection breaks before the database reports it."""
 
     def commit_and_lose_the_answer(connection: Connection) -> None:
         connection.connection.commit()
@@ -88,7 +88,7 @@ def commits_that_seem_to_fail(database: Database) -> Iterator[None]:
 
 
 class Receiver:
-    """The other side: answers each media from its own list, then with `otherwise`; keeps what arrived, in order."""
+    """The other side: answers each media item from its list, then with `otherwise`; keeps what arrived, in order."""
 
     def __init__(self, otherwise: Classification = OK) -> None:
         self.otherwise = otherwise
@@ -126,7 +126,7 @@ class Receiver:
 
 
 class SlowReceiver(Receiver):
-    """Keeps every request waiting until `release` is set."""
+    """Holds every request until `release` is set."""
 
     def __init__(self, otherwise: Classification = OK) -> None:
         super().__init__(otherwise)
@@ -137,12 +137,12 @@ class SlowReceiver(Receiver):
         return answer
 
     def wait_for(self, count: int) -> None:
-        """Until so many requests have arrived."""
+        """Wait until `count` requests have arrived."""
         eventually(lambda: len(self.arrived) >= count, f"{count} requests")
 
 
 class World:
-    """One database's outbox. Every dispatcher made here is ended with the world."""
+    """One database's outbox. Its dispatchers are stopped at the end."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -182,12 +182,12 @@ class World:
         return made
 
     def slow_receiver(self, otherwise: Classification = OK) -> SlowReceiver:
-        """A receiver that answers when it is told to, at the latest when the world ends."""
+        """Return a receiver that answers when it is released, at the latest when the test ends."""
         self._slow.append(SlowReceiver(otherwise))
         return self._slow[-1]
 
     def media(self, *statuses: MediaStatus, user_id: str = "user-1") -> str:
-        """A new media with its create message, and one message for each further status."""
+        """Add a media item with its create message and one message for each further status."""
         self._made += 1
         media_id = f"{self._made:016x}"
         media = Media(
@@ -210,7 +210,7 @@ class World:
             change_status(session, self.queue, media_id, status, request_id=None)
 
     def drive(self, dispatcher: Dispatcher) -> None:
-        """Turn after turn until nothing is due and nothing of this dispatcher's is under way."""
+        """Run turns until nothing is due and none of the dispatcher's messages is in flight."""
         give_up = time.monotonic() + GIVE_UP
         while time.monotonic() < give_up:
             pause = dispatcher.turn()
@@ -220,7 +220,7 @@ class World:
         raise AssertionError("the dispatcher found no end")
 
     def leased_to(self, dispatcher: Dispatcher, *, still: bool = False) -> int:
-        """How many media carry its lease; with `still`, those whose lease has not run out."""
+        """Count the streams leased to an owner; with `still`, those whose lease has not expired."""
         owned = select(func.count()).where(OutboxStream.lease_owner == dispatcher.owner)
         if still:
             owned = owned.where(OutboxStream.due_at > self.database.now)
@@ -232,7 +232,7 @@ class World:
             return session.get_one(OutboxStream, media_id)
 
     def values(self, media_id: str) -> dict[str, object]:
-        """Every column of a media's stream."""
+        """Return every column of a stream."""
         stream = self.stream(media_id)
         return {column.key: getattr(stream, column.key) for column in OutboxStream.__table__.columns}
 
@@ -265,14 +265,14 @@ class World:
             return {one.user_id: one.hold for one in self.breaker.held_users(session)}
 
     def open_circuit(self, *, delay: float = CIRCUIT_WAIT, reason: str = "503") -> None:
-        """Put it into the state that five unfit answers bring about."""
+        """Set the circuit as five unfit answers do."""
         with self.database.write_transaction() as session:
             found = self.breaker.lock(session)
             opened = replace(found.endpoint, circuit=Circuit().opened(found.now, delay, reason))
             self.breaker.save(session, found.endpoint, opened)
 
     def set_stream(self, media_id: str, **values: Any) -> None:
-        """Put a stream's row into a state that would otherwise take long to reach."""
+        """Set columns of a stream that would otherwise take long to reach."""
         with self.database.write_transaction() as session:
             row = session.get_one(OutboxStream, media_id)
             for name, value in values.items():

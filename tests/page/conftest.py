@@ -1,6 +1,6 @@
-"""Headless Chromium against the real service, with the reference annotations service behind it.
+"""Headless Chromium against the real service and the reference annotations service.
 
-One service and one browser for all of these tests: each test has a context of its own, and media of its own.
+There is one service and one browser for all tests here; each test has its own browser context and media items.
 """
 
 import shutil
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
-from app.demo.annotations import ReferenceService
 from tests.page.pictures import ASTRONAUT
 from tests.page.watched import Tab
+from tests.reference.service import ReferenceService
 from tests.system.service import SECRET, Service, token
 
 OpenTab = Callable[..., Tab]
@@ -44,7 +44,7 @@ def service(
     service = Service(folder, f"sqlite:///{folder}/detections.db", annotations.url, FRAME_INTERVAL_SECONDS="0.25")
     try:
         service.start()
-        # The detector starts with the first picture: on a busy machine that takes longer than a browser is waited for.
+        # The detector starts with the first picture, which on a busy machine takes longer than the browser's timeout.
         assert service.upload("/detect?persist=false", ASTRONAUT, name="warm.jpg").status_code == 200
         yield service
     finally:
@@ -54,13 +54,13 @@ def service(
 
 @pytest.fixture
 def admin() -> str:
-    """The token of somebody who looks after the outbox."""
+    """An administrator's token."""
     return token("grace", roles=["admin"])
 
 
 @pytest.fixture
 def open_tab(browser: Browser, service: Service) -> Iterator[OpenTab]:
-    """Makes watched tabs; at the end of the test none of them may have had any trouble."""
+    """Opens watched tabs; at the end of the test none may have reported an error."""
     tabs: list[Tab] = []
 
     def open_tab(
@@ -78,7 +78,7 @@ def open_tab(browser: Browser, service: Service) -> Iterator[OpenTab]:
     yield open_tab
     for tab in tabs:
         tab.page.context.close()
-    assert [trouble for tab in tabs for trouble in tab.troubles] == []
+    assert [trouble for tab in tabs for trouble in tab.problems] == []
 
 
 @pytest.fixture

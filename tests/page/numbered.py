@@ -1,4 +1,4 @@
-"""Clips with each frame's number drawn into it, and what a browser shows of them."""
+"""Clips with each frame's number drawn into it, and reading the number of a shown frame."""
 
 import io
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ SHOWN_NUMBER = """video => {
 def numbered(
     folder: Path, name: str, times: Sequence[Fraction], *, codec: str = "libx264", b_frames: bool = True
 ) -> bytes:
-    """A clip of somebody who is seen on every frame; `times` are its frames' in seconds.
+    """Make a clip with a person on every frame; `times` are the frames' times in seconds.
 
-    The number of a frame stands at its lower edge in ones and zeros, white and black, the lowest first. Phones'
-    recordings of a variable rate have no B-frames: with them Chromium, which looks for the keyframe before a time by
-    the order of decoding, never shows the frames just before one.
+    The frame's number is at the lower edge in binary, white for 1 and black for 0, lowest bit first. Phones' recordings
+    with a variable rate have no B-frames: with them Chromium, which seeks the keyframe by decoding order, never shows
+    the frames just before one.
     """
     photo = Image.open(io.BytesIO(ASTRONAUT)).convert("RGB").resize((WIDTH, HEIGHT))
     options = {"g": "48"} if b_frames or codec == "libvpx" else {"g": "48", "bf": "0"}
@@ -55,11 +55,11 @@ def numbered(
 
 
 def steady(rate: Fraction, *, frames: int, start: Fraction = Fraction(0)) -> list[Fraction]:
-    """The times of frames at a constant rate."""
+    """Return the times of frames at a constant rate."""
     return [start + number / rate for number in range(frames)]
 
 
 def unsteady(*, frames: int) -> list[Fraction]:
-    """The times of frames that last now 8 and now 200 milliseconds."""
+    """Return the times of frames that last 8 or 200 milliseconds."""
     lasting = [33, 8, 17, 90, 7, 40, 200, 8, 8, 17]
     return [Fraction(sum(lasting[at % len(lasting)] for at in range(number)), 1000) for number in range(frames)]

@@ -1,4 +1,4 @@
-"""Photos and clips for the page's tests; each call can make one that the service has not seen."""
+"""Photos and clips for the page's tests; each call can make one that the service does not know."""
 
 import io
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ ORIENTATION = 0x0112
 
 
 def unseen(photo: bytes, mark: str, size: int = 0) -> bytes:
-    """The same picture in other bytes: a decoder reads nothing behind the picture's end. `size` is the least."""
+    """Return the same picture with other bytes after its end, which decoders ignore. `size` is the minimum size."""
     content = photo + mark.encode()
     return content + bytes(max(0, size - len(content)))
 
 
 def card(number: int) -> bytes:
-    """A small picture with nothing on it, unlike that of any other number."""
+    """Return a small picture without objects, different for each number."""
     content = io.BytesIO()
     Image.new("RGB", (64, 48), (number % 256, 90, number // 256)).save(content, "PNG")
     return content.getvalue()
 
 
 def turned(photo: bytes) -> bytes:
-    """The picture lying on its side, with the note in its metadata that says how to stand it up."""
+    """Return the picture rotated, with the orientation in its metadata."""
     content = io.BytesIO()
     exif = Image.Exif()
     exif[ORIENTATION] = TURNED_CLOCKWISE
@@ -45,7 +45,7 @@ def tiff(photo: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Glimpse(Clip):
-    """A clip on which the photo is to be seen between two frames only, and grey before and after."""
+    """A clip that shows the photo between two frames, and grey before and after."""
 
     first: int = 20
     last: int = 39
@@ -57,6 +57,6 @@ class Glimpse(Clip):
 
 
 def glimpse(folder: Path, *, name: str = "glimpse.mp4", frames: int = 60, first: int = 20, last: int = 39) -> bytes:
-    """A clip of ten frames a second with the photo between two of them: from its second to its fourth second."""
+    """Make a clip of ten frames per second that shows the photo from second 2 to second 4."""
     clip = Glimpse(name, options={"movflags": "faststart"}, frames=frames, first=first, last=last)
     return clip.write(folder, Image.open(io.BytesIO(ASTRONAUT)).convert("RGB")).read_bytes()

@@ -1,4 +1,4 @@
-"""Every view, light and dark, narrow and wide, as axe-core judges it; and that nothing moves for who asked for that."""
+"""Every view, light and dark, narrow and wide, checked by axe-core; and no motion with prefers-reduced-motion."""
 
 import json
 from typing import Any
@@ -7,12 +7,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from tests.outbox.refusals import refused_for_long
 from tests.page.conftest import OpenTab
 from tests.page.pictures import ASTRONAUT, card, glimpse, unseen
 from tests.page.watched import Tab
+from tests.reference.service import ReferenceService
 from tests.system.service import Service, token
 
 SERIOUS = {"serious", "critical"}
@@ -20,7 +20,7 @@ SERIOUS = {"serious", "critical"}
 
 @pytest.fixture(scope="module")
 def media(service: Service, annotations: ReferenceService, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A photo, a video and a parked media, by what they are."""
+    """A photo, a video and a parked media item, by kind."""
     clip = glimpse(tmp_path_factory.mktemp("clips")) + b"seen by axe"
     match = {"mediaId": media_id_of_bytes(card(2000))}
     annotations.control(fail={"status": 422, "body": "no", "match": match, "times": 2})
@@ -55,7 +55,7 @@ def assert_accessible(tab: Tab, view: str) -> None:
 def test_no_view_has_a_serious_finding_or_is_wider_than_its_window(
     open_tab: OpenTab, media: dict[str, str], admin: str, scheme: str, width: int
 ) -> None:
-    tab = open_tab(width, 800, scheme, bypass_csp=True)  # axe brings a style of its own
+    tab = open_tab(width, 800, scheme, bypass_csp=True)  # axe adds a style
     tab.expects(401, 415)
     tab.open()
     tab.page.get_by_label("Access token").fill("no.token.this")
@@ -64,7 +64,7 @@ def test_no_view_has_a_serious_finding_or_is_wider_than_its_window(
     assert_accessible(tab, "sign-in")
     tab.sign_in(admin)
     tab.choose(("axe.jpg", unseen(ASTRONAUT, "axe")), ("axe.txt", b"no picture"))
-    expect(tab.upload_row("axe.txt")).to_contain_text("Not a supported kind of file")
+    expect(tab.upload_row("axe.txt")).to_contain_text("Unsupported file type")
     expect(tab.upload_row("axe.jpg")).to_contain_text("Already known · processed")
     assert_accessible(tab, "list")
     tab.open(f"#/media/{media['photo']}")
@@ -91,6 +91,6 @@ def test_nothing_moves_for_who_asked_for_that(tab: Tab) -> None:
             .filter(rule => rule.selectorText && /animation|transition/.test(rule.cssText))
             .map(rule => rule.selectorText)"""
     )
-    assert moving == []  # what moves stands within `prefers-reduced-motion: no-preference` only
+    assert moving == []  # animations are only in `prefers-reduced-motion: no-preference`
     tab.page.evaluate("document.body.append(document.createElement('progress'))")
     assert tab.page.locator("body > progress").evaluate("bar => getComputedStyle(bar).animationName") == "none"

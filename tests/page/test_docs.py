@@ -1,4 +1,4 @@
-"""The page that shows the API's description, in a real browser."""
+"""The documentation page in a real browser."""
 
 from playwright.sync_api import Browser, ViewportSize, expect
 

@@ -1,4 +1,4 @@
-"""A photo with its boxes, a video with its marks: what is drawn is what the API says, where the API says it."""
+"""A photo with boxes, a video with marks: what is drawn matches the API's results."""
 
 import io
 import re
@@ -23,14 +23,14 @@ OFF_PIXELS = 7
 
 
 def detected(service: Service, content: bytes, name: str) -> tuple[str, list[dict[str, Any]]]:
-    """A media that has been looked at: its id and its annotations."""
+    """Return a processed media item: its id and its annotations."""
     answer = service.upload("/detect", content, name=name)
     assert answer.ok, answer.text
     return answer.json()["media"]["id"], answer.json()["annotations"]
 
 
 def shown_box(tab: Tab) -> tuple[Image.Image, Colour]:
-    """The picture with its one box as it is on the screen, and the colour that the box should have."""
+    """Return the picture with its one box as on the screen, and the box's expected colour."""
     expect(tab.page.locator(".box")).to_have_count(1)
     frame = tab.page.locator(".frame")
     expect(frame).to_have_class("frame frame-fitted")
@@ -40,7 +40,7 @@ def shown_box(tab: Tab) -> tuple[Image.Image, Colour]:
 
 
 def edges(box: dict[str, Any], width: int, height: int) -> dict[str, tuple[float, float, int, int]]:
-    """The middle of each edge of a box in pixels, and the direction across it."""
+    """Return the middle of each edge of a box in pixels, and the direction across it."""
     x, y = box["centerX"] * width, box["centerY"] * height
     half_width, half_height = box["width"] * width / 2, box["height"] * height / 2
     return {
@@ -131,9 +131,9 @@ def test_a_media_that_was_only_stored_is_shown_without_results_and_can_be_looked
     content = unseen(ASTRONAUT, "later")
     media_id = service.upload("/media", content, name="later.jpg").json()["media"]["id"]
     tab.sign_in(token("ada"), f"#/media/{media_id}")
-    expect(tab.page.get_by_text("No detection was asked for yet.")).to_be_visible()
+    expect(tab.page.get_by_text("No run yet.")).to_be_visible()
     expect(tab.page.locator(".frame-fitted")).to_be_visible()
-    # It is kept fresh, too.
+    # The link is renewed, too.
     tab.page.wait_for_event("response", lambda answer: answer.url.endswith(f"/media/{media_id}"))
     tab.page.get_by_role("button", name="Run detection").click()
     expect(tab.page.locator(".box")).to_have_count(1)
@@ -162,7 +162,7 @@ def test_a_link_that_has_run_out_is_renewed(tab: Tab, service: Service) -> None:
         if len(asked) > 2:
             route.continue_()
         else:
-            route.fulfill(status=401, body="")  # the picture's own request, and the question why it failed
+            route.fulfill(status=401, body="")  # the picture's own request, and the one for the reason of its failure
 
     tab.page.route("**/content?*", refuse_twice)
     tab.sign_in(token("ada"), f"#/media/{media_id}")
@@ -196,7 +196,7 @@ def test_a_video_that_browsers_do_not_play_is_offered_to_download_and_its_finds_
     media_id, annotations = detected(service, clip.read_bytes(), "old.avi")
     tab.sign_in(token("ada"), f"#/media/{media_id}")
     expect(tab.page.get_by_text("This browser cannot play this video (AVI)")).to_be_visible()
-    timeline = tab.page.get_by_role("slider", name="Timeline of what was found")
+    timeline = tab.page.get_by_role("slider", name="Timeline of detections")
     timeline.focus()
     tab.page.keyboard.press("ArrowRight")
     found = tab.page.get_by_role("region", name="Objects in this picture")
@@ -206,7 +206,7 @@ def test_a_video_that_browsers_do_not_play_is_offered_to_download_and_its_finds_
 def test_a_media_that_nobody_knows_is_said_to_be_unknown(tab: Tab) -> None:
     tab.expects(404)
     tab.sign_in(token("ada"), "#/media/0123456789abcdef")
-    expect(tab.page.get_by_text("There is no media '0123456789abcdef'.")).to_be_visible()
+    expect(tab.page.get_by_text("There is no media item '0123456789abcdef'.")).to_be_visible()
     expect(tab.page.get_by_role("button", name="Run again")).to_be_hidden()
 
 
@@ -241,7 +241,7 @@ def test_the_list_loads_more_and_stays_where_it_is_while_new_media_come(tab: Tab
 
 @pytest.fixture(scope="module")
 def video(service: Service, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, Any]]]:
-    """A clip with somebody to be seen from its second to its fourth second: its id and its annotations."""
+    """A clip with a person from second 2 to second 4: its id and its annotations."""
     media_id, annotations = detected(service, glimpse(tmp_path_factory.mktemp("clips")), "glimpse.mp4")
     assert 1.9 < annotations[0]["time"] < annotations[-1]["time"] < 4.1
     return media_id, annotations
@@ -257,10 +257,10 @@ def position(tab: Tab) -> float:
 
 
 def open_video(tab: Tab, media_id: str) -> Locator:
-    """Its timeline, once the player is ready."""
+    """Open the video and return its timeline when the player is ready."""
     tab.sign_in(token("ada"), f"#/media/{media_id}")
     expect(tab.page.locator(".frame-fitted")).to_be_visible()
-    return tab.page.get_by_role("slider", name="Timeline of what was found")
+    return tab.page.get_by_role("slider", name="Timeline of detections")
 
 
 def test_marks_stand_on_the_timeline_where_something_was_found(
@@ -346,7 +346,7 @@ def test_the_keyboard_goes_from_find_to_find(tab: Tab, video: tuple[str, list[di
     tab.page.keyboard.press("ArrowRight")
     expect(tab.page.locator(".position")).to_have_text("0:02.3")
     tab.page.keyboard.press("Home")
-    expect(timeline).to_have_attribute("aria-valuetext", "0:00.0, nothing found")
+    expect(timeline).to_have_attribute("aria-valuetext", "0:00.0, no detections")
 
 
 def test_boxes_come_and_go_over_the_running_picture(tab: Tab, video: tuple[str, list[dict[str, Any]]]) -> None:

@@ -1,4 +1,4 @@
-"""The outbox as those see it who look after it, through an outage and its repair."""
+"""The outbox view for administrators, through an outage and its repair."""
 
 import re
 from collections.abc import Iterator
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Locator, expect
 
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from tests.eventually import eventually
 from tests.outbox.refusals import refused_for_long
 from tests.page.pictures import card
 from tests.page.watched import Tab
+from tests.reference.service import ReferenceService
 from tests.system.service import Service, token
 
 REFUSAL = "this installation takes no pictures of that size"
@@ -20,7 +20,7 @@ DRAIN_SECONDS = 60
 
 @pytest.fixture(autouse=True)
 def in_order(annotations: ReferenceService, service: Service, admin: str) -> Iterator[None]:
-    """Each test finds the other side well and the outbox empty, and leaves them so, whatever it does to them."""
+    """Each test starts and ends with a working annotations service and an empty outbox."""
     settle(annotations, service, admin)
     yield
     settle(annotations, service, admin)
@@ -48,7 +48,7 @@ def upload(service: Service, number: int) -> str:
 
 
 def upload_refused(service: Service, annotations: ReferenceService, number: int, status: int = 422) -> str:
-    """A media whose first message the other side refuses for good, once."""
+    """Upload a media item whose first message the annotations service refuses once."""
     match = {"mediaId": media_id_of_bytes(card(number))}
     annotations.control(fail={"status": status, "body": REFUSAL, "match": match, "times": 2})
     media_id = upload(service, number)
@@ -72,11 +72,11 @@ def test_an_outage_opens_the_circuit_lets_the_backlog_grow_and_ends_with_everyth
     for number in (1001, 1002, 1003):
         upload(service, number)
     expect(tile(tab, "Messages waiting")).to_have_text("4")
-    expect(tile(tab, "Oldest waits for")).to_have_text(re.compile(r"^\d+ s$"))
+    expect(tile(tab, "Oldest message's age")).to_have_text(re.compile(r"^\d+ s$"))
     annotations.start()
     expect(tab.page.locator(".circuit")).to_contain_text("Circuit closed")
     expect(tile(tab, "Messages waiting")).to_have_text("0")
-    expect(tab.page.get_by_text("Nothing waits: everything has arrived.")).to_be_visible()
+    expect(tab.page.get_by_text("No messages are waiting.")).to_be_visible()
     plot = tab.page.get_by_role("region", name="Throughput")
     expect(plot.get_by_role("img", name=re.compile(r"\d+ in the last hour, at most \d+ in a minute"))).to_be_visible()
     top, half, nothing = (int(figure) for figure in plot.locator(".plot-scale span").all_inner_texts())
@@ -102,7 +102,7 @@ def test_all_parked_media_are_put_back_after_a_question(
     expect(tile(tab, "Parked media")).to_have_text("2")
     retry.click()
     tab.page.get_by_role("dialog").get_by_role("button", name="Retry").click()
-    expect(tab.page.get_by_text("2 media items put back to be delivered")).to_be_visible()
+    expect(tab.page.get_by_text("2 media items pending again")).to_be_visible()
     expect(tile(tab, "Parked media")).to_have_text("0")
     expect(tab.page.get_by_text("Nothing is parked.")).to_be_visible()
     annotations.wait_for(lambda log: {entry["mediaId"] for entry in log if entry["applied"]}.issuperset(refused))
@@ -136,7 +136,7 @@ def test_a_media_s_messages_are_shown_with_every_attempt_and_the_refused_one_can
     tab.page.get_by_role("button", name="Skip", exact=True).click()
     expect(tab.page.get_by_text("Skipped", exact=True)).to_be_visible()
     expect(tab.page.get_by_role("button", name="Skip this message")).to_be_hidden()
-    expect(tab.page.get_by_text("1 of 1 settled")).to_be_visible()
+    expect(tab.page.get_by_text("1 of 1 completed")).to_be_visible()
 
 
 def test_a_media_that_the_other_side_has_lost_is_sent_again_after_a_question(
@@ -145,15 +145,15 @@ def test_a_media_that_the_other_side_has_lost_is_sent_again_after_a_question(
     media_id = upload(service, 1320)
     annotations.wait_for(lambda log: any(entry["mediaId"] == media_id and entry["applied"] for entry in log))
     tab.sign_in(admin, f"#/outbox/{media_id}")
-    expect(tab.page.get_by_text("1 of 1 settled")).to_be_visible()
+    expect(tab.page.get_by_text("1 of 1 completed")).to_be_visible()
     again = tab.page.get_by_role("button", name="Send again")
     again.click()
     tab.page.get_by_role("dialog").get_by_role("button", name="Send again").click()
-    expect(tab.page.get_by_text("Nothing is sent: the annotations service has it as it is here")).to_be_visible()
+    expect(tab.page.get_by_text("Nothing is sent: the annotations service is up to date")).to_be_visible()
     annotations.forget([media_id])
     again.click()
     tab.page.get_by_role("dialog").get_by_role("button", name="Send again").click()
-    expect(tab.page.get_by_text("2 of 2 settled")).to_be_visible()
+    expect(tab.page.get_by_text("2 of 2 completed")).to_be_visible()
     expect(tab.page.get_by_role("heading", name="2. Create")).to_be_visible()
 
 

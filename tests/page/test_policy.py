@@ -1,4 +1,4 @@
-"""How the page is served: its policy, its types, and that it is whole and asks nobody else for anything."""
+"""How the page is served: its policy and types, and that it is complete and loads nothing from other hosts."""
 
 import re
 
@@ -28,7 +28,7 @@ TYPES = {
 
 
 def get(service: Service, path: str, **headers: str) -> requests.Response:
-    """One request as a browser that nobody has signed in with."""
+    """Send a request as a browser without a session."""
     with requests.Session() as session:
         session.trust_env = False
         return session.get(service.url + path, headers=headers, timeout=30)

@@ -1,7 +1,6 @@
-"""Large files on their way from the page: what breaks goes on behind the bytes that the service has.
+"""Large files from the page: after an interruption the upload continues after the bytes that the service has.
 
-The parts are of 256 KiB here, as the page's address asks, and the link to the service breaks or stands still when a
-test wants it to.
+Parts have 256 KiB here, as set in the page's address, and the link to the service breaks or stalls when a test says so.
 """
 
 import os
@@ -16,7 +15,7 @@ from app.media.hashing import media_id_of_bytes
 from tests.page.conftest import OpenTab
 from tests.page.pictures import ASTRONAUT, unseen
 from tests.page.watched import Tab
-from tests.system.cutting_proxy import CuttingProxy
+from tests.servers.cutting_proxy import CuttingProxy
 from tests.system.service import Service, token
 
 SIZE = 1_500_000

@@ -1,4 +1,4 @@
-"""Coming in, being sent out, and leaving."""
+"""Signing in, being signed out, and signing out."""
 
 from playwright.sync_api import expect
 
@@ -22,7 +22,7 @@ def test_what_cannot_be_a_token_is_said_without_asking_anybody(tab: Tab) -> None
     tab.page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/me") else None)
     tab.page.get_by_label("Access token").fill("päste")
     tab.page.get_by_role("button", name="Sign in").click()
-    expect(tab.page.get_by_role("alert").filter(has_text="This is no token")).to_be_visible()
+    expect(tab.page.get_by_role("alert").filter(has_text="This is not a token")).to_be_visible()
     assert asked == []
 
 

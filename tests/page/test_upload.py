@@ -1,4 +1,4 @@
-"""Files on their way from the picker to their result."""
+"""Uploads from the file picker to the result."""
 
 import json
 import re
@@ -17,7 +17,7 @@ SLOW_BYTES_PER_SECOND = 400_000
 
 @contextmanager
 def slow_network(tab: Tab) -> Iterator[None]:
-    """Have the browser send slowly while the block runs."""
+    """Have the browser send slowly during the block."""
     devtools = tab.page.context.new_cdp_session(tab.page)
     limits = {"latency": 0, "downloadThroughput": -1, "offline": False}
     devtools.send("Network.enable")
@@ -68,7 +68,7 @@ def test_a_file_that_no_decoder_takes_is_shown_as_stored_but_failed(tab: Tab) ->
     tab.sign_in(token("ada"))
     tab.choose(("broken.jpg", b"\xff\xd8\xff" + b"not a picture"))
     row = tab.upload_row("broken.jpg")
-    expect(row.get_by_text("It was stored, but the detection failed")).to_be_visible()
+    expect(row.get_by_text("The file was stored, but detection failed")).to_be_visible()
     expect(row.get_by_role("link", name="Open broken.jpg")).to_be_visible()
 
 
@@ -130,7 +130,7 @@ def test_a_busy_service_is_waited_for_as_long_as_it_says(tab: Tab) -> None:
 
 
 def test_everything_from_the_token_to_the_boxes_can_be_done_with_the_keyboard_alone(tab: Tab) -> None:
-    # Long before it is waited for: Playwright does not wait until the browser has been told to hand its choosers over.
+    # Long before it is needed, because Playwright does not wait until the browser reports file choosers.
     tab.page.on("filechooser", lambda _chooser: None)
     tab.open()
     expect(tab.page.get_by_label("Access token")).to_be_visible()
@@ -155,7 +155,7 @@ def test_everything_from_the_token_to_the_boxes_can_be_done_with_the_keyboard_al
 
 
 def tab_to(tab: Tab, name: str, *, backwards: bool = False) -> None:
-    """Press the tab key until what is named so has the focus, and see that the focus can be seen."""
+    """Press the tab key until the named element has the focus, and check that the focus is visible."""
     for _ in range(40):
         focused = tab.page.evaluate(
             """() => {

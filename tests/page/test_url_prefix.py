@@ -1,4 +1,4 @@
-"""The service below a path, behind an nginx that passes the path on and one that strips it: nothing leads out of it."""
+"""The service below a path prefix, behind an nginx that keeps the prefix and one that removes it."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def below(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> It
 
 @pytest.fixture(scope="module")
 def proxies(below: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Where each proxy listens."""
+    """The address of each proxy."""
     ports = {"unchanged": free_port(), "stripped": free_port()}
     servers = SERVERS.format(url=below.url, **ports)
     with Nginx(tmp_path_factory.mktemp("nginx"), servers, *ports.values()):
@@ -134,7 +134,7 @@ def test_the_upload_command_works_below_a_path(below: Service) -> None:
 
 
 def test_a_prefix_must_not_begin_like_any_path_of_the_service_s_own(below: Service) -> None:
-    """Where it did, a path that a proxy has stripped could not be told from one that it has passed on."""
+    """Otherwise a removed prefix could not be told from a kept one."""
     environment = below.environment | {"URL_PREFIX": ""}
     routes = create_app(Settings.from_env(environment)).url_map.iter_rules()
     first = {rule.rule.split("/")[1] for rule in routes} - {""}
@@ -146,7 +146,7 @@ def test_people_upload_and_look_at_a_photo_below_the_prefix(
     browser: Browser, proxies: dict[str, str], proxy: str
 ) -> None:
     context = browser.new_context(viewport=ViewportSize(width=1280, height=800), reduced_motion="reduce")
-    tab = Tab(context, proxies[proxy] + PREFIX)  # which notes every request that leaves the prefix
+    tab = Tab(context, proxies[proxy] + PREFIX)  # which records every request outside of the prefix
     photo = PHOTO.read_bytes() + proxy.encode()
     tab.sign_in(ADMIN)
     tab.choose((f"{proxy}.jpg", photo))
@@ -160,4 +160,4 @@ def test_people_upload_and_look_at_a_photo_below_the_prefix(
     tab.page.goto(f"{tab.url}/docs")
     expect(tab.page.get_by_text("Store a file, detect, answer with the result")).to_be_visible()
     context.close()
-    assert tab.troubles == []
+    assert tab.problems == []

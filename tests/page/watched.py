@@ -1,4 +1,4 @@
-"""A browser's tab that is watched: whatever a test does in it, nothing may go wrong behind its back."""
+"""A watched browser tab: errors that a test does not expect fail it."""
 
 import re
 from pathlib import Path
@@ -16,34 +16,34 @@ addEventListener("securitypolicyviolation", (event) => {
 
 
 class Tab:
-    """One tab on the service at `url`.
+    """A tab on the service at `url`.
 
-    `troubles` holds what must not be there at the end: errors on the console, exceptions, violations of the policy,
-    requests to any other host. A refusal that a test asks for is named beforehand by `expects`.
+    `problems` must be empty at the end: console errors, exceptions, policy violations, requests to other hosts. A test
+    names expected errors beforehand with `expects`.
     """
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.url = url
-        self.troubles: list[str] = []
+        self.problems: list[str] = []
         self._expected: set[int] = set()
         self._expects_breaks = False
         context.add_init_script(TELL_VIOLATIONS)
         self.page: Page = context.new_page()
         self.page.set_default_timeout(WAIT_SECONDS * 1000)
         self.page.on("console", self._heard)
-        self.page.on("pageerror", lambda error: self.troubles.append(f"exception: {error}"))
+        self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
         self.page.on("request", self._asked)
 
     def expects(self, *statuses: int) -> None:
-        """The browser reports each refused request as an error; these are part of the test."""
+        """Expect these failed requests, which the browser reports as errors."""
         self._expected |= set(statuses)
 
     def expects_breaks(self) -> None:
-        """Connections break in this test, which the browser reports, too."""
+        """Expect broken connections, which the browser reports as errors."""
         self._expects_breaks = True
 
     def open(self, view: str = "") -> None:
-        """Load the page, or go to another view of it."""
+        """Load the page, or open another view."""
         self.page.goto(f"{self.url}/{view}")
 
     def sign_in(self, token: str, view: str = "") -> None:
@@ -53,11 +53,11 @@ class Tab:
         expect(self.page.get_by_role("button", name="Sign out")).to_be_visible()
 
     def choose_path(self, path: Path) -> None:
-        """Give the page a file that lies on the disk, with its time."""
+        """Select a file on disk, with its modification time."""
         self.page.locator("input[type=file]").set_input_files(path)
 
     def choose(self, *files: tuple[str, bytes]) -> None:
-        """Give the page files as its picker does."""
+        """Select files as the page's file picker does."""
         given = [FilePayload(name=name, mimeType="", buffer=content) for name, content in files]
         self.page.locator("input[type=file]").set_input_files(given)
 
@@ -72,8 +72,8 @@ class Tab:
             return
         if self._expects_breaks and "net::ERR_" in message.text:
             return
-        self.troubles.append(f"console: {message.text}")
+        self.problems.append(f"console: {message.text}")
 
     def _asked(self, request: Request) -> None:
         if not request.url.startswith((f"{self.url}/", f"blob:{self.url}/")):
-            self.troubles.append(f"request to another host: {request.url}")
+            self.problems.append(f"request to another host: {request.url}")

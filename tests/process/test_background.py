@@ -1,4 +1,4 @@
-"""Work in the background that fails: told of once a minute, and never hurried on."""
+"""Background work that fails: logged once a minute, and not repeated early."""
 
 import threading
 import time
@@ -28,10 +28,10 @@ def test_a_failure_that_repeats_is_logged_once_a_minute_and_says_how_often_it_wa
     }
 
 
-def test_a_failure_that_is_foreseen_is_told_in_one_line_without_its_trace() -> None:
+def test_an_expected_failure_is_logged_in_one_line_without_its_trace() -> None:
     failures = FailureLog("work_failed")
     with capture_logs() as logged:
-        failures.failed(OSError("the disk refuses"), foreseen=True)
+        failures.failed(OSError("the disk refuses"), expected=True)
         failures.failed(OSError("something else"))
     assert logged[0]["reason"] == "the disk refuses"
     assert "exc_info" not in logged[0]
@@ -50,7 +50,7 @@ def test_another_failure_and_one_after_a_success_are_logged_at_once() -> None:
 
 
 class Failing(BackgroundWork):
-    """Fails each time."""
+    """Background work that always fails."""
 
     def __init__(self) -> None:
         super().__init__("failing", pause=0.01)
@@ -74,7 +74,7 @@ def test_background_work_goes_on_after_a_failure_and_logs_it_once() -> None:
 def test_no_wake_up_shortens_the_pause_of_a_dispatcher_that_fails(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatching, "AFTER_FAILURE_SECONDS", 0.2)
+    monkeypatch.setattr(dispatching, "FAILURE_PAUSE_SECONDS", 0.2)
     with closing(Database(sqlite_url)) as database, closing(World(database)) as world:
         dispatcher = world.dispatcher(Receiver())
         turns: list[float] = []

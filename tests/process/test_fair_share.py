@@ -1,8 +1,8 @@
-"""Who may add to a queue that users share."""
+"""Fair shares of a queue."""
 
 import pytest
 
-from app.process.fair_share import has_room
+from app.process.fair_share import has_capacity
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ from app.process.fair_share import has_room
 def test_a_full_queue_takes_from_those_who_hold_less_than_an_equal_share(
     held: dict[str, int], user: str, expected: bool
 ) -> None:
-    assert has_room(10, held, user) is expected
+    assert has_capacity(10, held, user) is expected
 
 
 def test_a_queue_outgrows_its_capacity_by_no_more_than_the_harmonic_number() -> None:
     held: dict[str, int] = {}
     for number in range(20):
-        while has_room(100, held, f"user {number}"):
+        while has_capacity(100, held, f"user {number}"):
             held[f"user {number}"] = held.get(f"user {number}", 0) + 1
     assert sum(held.values()) <= 100 * sum(1 / users for users in range(1, 21)) + 20

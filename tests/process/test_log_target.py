@@ -1,4 +1,4 @@
-"""A log that cannot be written: lines are lost and counted, and nothing else happens."""
+"""A log that cannot be written: lines are lost and counted, without other effects."""
 
 import os
 import signal
@@ -97,9 +97,9 @@ def test_a_file_that_was_renamed_is_opened_anew(tmp_path: Path) -> None:
 def test_a_thread_that_ends_unasked_ends_its_process_and_says_so(body: str, tmp_path: Path) -> None:
     script = (
         "import threading, time; from app.process import logs; from app.settings import LogSettings\n"
-        "from app.process.threads import watched; logs.configure(LogSettings())\n"
+        "from app.process.threads import supervised; logs.configure(LogSettings())\n"
         f"def work():\n    {body}\n"
-        "watched(work, 'run-worker-0', threading.Event()).start(); time.sleep(20)"
+        "supervised(work, 'run-worker-0', threading.Event()).start(); time.sleep(20)"
     )
     assert run(script, tmp_path / "log") == -signal.SIGTERM
     assert "run-worker-0" in (tmp_path / "log").read_text()
@@ -107,7 +107,7 @@ def test_a_thread_that_ends_unasked_ends_its_process_and_says_so(body: str, tmp_
 
 def test_a_thread_that_was_asked_to_end_may_end(tmp_path: Path) -> None:
     script = (
-        "import threading; from app.process.threads import watched; asked = threading.Event(); asked.set()\n"
-        "thread = watched(lambda: None, 'run-worker-0', asked); thread.start(); thread.join()"
+        "import threading; from app.process.threads import supervised; asked = threading.Event(); asked.set()\n"
+        "thread = supervised(lambda: None, 'run-worker-0', asked); thread.start(); thread.join()"
     )
     assert run(script, tmp_path / "log") == 0

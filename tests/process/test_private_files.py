@@ -1,4 +1,4 @@
-"""The database, its log and `.incoming` are their owner's alone, whatever the umask and whoever made them before."""
+"""The database, its log and `.incoming` are accessible to their owner only, regardless of umask and earlier modes."""
 
 import os
 import stat

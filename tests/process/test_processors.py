@@ -1,4 +1,4 @@
-"""Which processor a server process gets, and what becomes of the processes that it starts."""
+"""Pinning of a server process to a processor, and of the processes that it starts."""
 
 import math
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.process.processors import granted, least_taken, stay_on, usable
+from app.process.processors import available_count, least_used, pin_to, usable
 
 
 @pytest.mark.parametrize(
@@ -16,15 +16,15 @@ from app.process.processors import granted, least_taken, stay_on, usable
     [([], 4), ([4], 5), ([4, 5], 6), ([4, 5, 6], 4), ([4, 4, 5], 6), ([4, 6, None, 9], 5)],
 )
 def test_a_process_gets_a_processor_that_the_fewest_have(taken: list[int | None], chosen: int) -> None:
-    assert least_taken([4, 5, 6], taken) == chosen
+    assert least_used([4, 5, 6], taken) == chosen
 
 
 def test_servers_of_one_machine_begin_with_different_processors() -> None:
-    assert {least_taken([4, 5, 6], [], first=pid) for pid in range(1000, 1003)} == {4, 5, 6}
+    assert {least_used([4, 5, 6], [], first=pid) for pid in range(1000, 1003)} == {4, 5, 6}
 
 
 def test_where_the_system_tells_of_no_processors_none_is_chosen() -> None:
-    assert least_taken([], [], first=7) is None
+    assert least_used([], [], first=7) is None
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,11 @@ def test_a_quota_counts_as_so_many_processors(quotas: dict[str, str], expected: 
         (tmp_path / "groups" / group / "cpu.max").write_text(quota + "\n")
     membership = tmp_path / "cgroup"
     membership.write_text("3:cpu:/elsewhere\n0::/a/b\n")
-    assert granted(membership, tmp_path / "groups") == min(len(usable()) or os.cpu_count() or 1, expected)
+    assert available_count(membership, tmp_path / "groups") == min(len(usable()) or os.cpu_count() or 1, expected)
 
 
 def test_where_the_system_tells_of_no_groups_every_usable_processor_counts(tmp_path: Path) -> None:
-    assert granted(tmp_path / "none", tmp_path) == (len(usable()) or os.cpu_count())
+    assert available_count(tmp_path / "none", tmp_path) == (len(usable()) or os.cpu_count())
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system keeps no process on a processor")
@@ -65,7 +65,7 @@ def test_a_process_stays_on_its_processor_and_what_it_starts_anywhere_does_not()
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system keeps no process on a processor")
 def test_a_processor_that_the_system_refuses_leaves_a_process_as_it_is() -> None:
     before = os.sched_getaffinity(0)
-    stay_on(100_000)
+    pin_to(100_000)
     assert os.sched_getaffinity(0) == before
 
 
@@ -77,12 +77,12 @@ def tell():
     print(processors.usable(), flush=True)
 
 tell()
-processors.stay_on(max(processors.usable()))
+processors.pin_to(max(processors.usable()))
 tell()
 thread = threading.Thread(target=tell)
 thread.start()
 thread.join()
-with processors.anywhere():
+with processors.unpinned():
     subprocess.run([sys.executable, "-c", "from app.process import processors; print(processors.usable())"], check=True)
 tell()
 """

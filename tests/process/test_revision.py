@@ -1,4 +1,4 @@
-"""Which revision runs, read from a checkout without git."""
+"""The revision of the running code, read from a checkout without git."""
 
 import subprocess
 from pathlib import Path
@@ -15,7 +15,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_the_commit_that_is_checked_out_is_told(packed: bool, tmp_path: Path) -> None:
+def test_the_commit_that_is_checked_out_is_returned(packed: bool, tmp_path: Path) -> None:
     git(tmp_path, "init", "-q", "-b", "trunk")
     git(tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
     if packed:

@@ -1,4 +1,4 @@
-"""What a start warns of: another machine that is reached without TLS."""
+"""Warnings at a start: other machines that are reached without TLS."""
 
 import json
 import socket
@@ -9,7 +9,7 @@ import pytest
 
 from app.process import logs
 from app.settings import Settings
-from app.startup import warn_of_plain_http
+from app.startup import warn_about_plain_http
 from tests.system.service import SECRET, Service
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ BY_KEYS = {"ANNOTATIONS_TOKEN": "token", "JWT_ALGORITHM": "RS256"}
 def warnings(capfd: pytest.CaptureFixture[str], **environ: str) -> list[dict[str, Any]]:
     settings = Settings.from_env(environ)
     logs.configure(settings.logs)
-    warn_of_plain_http(settings)
+    warn_about_plain_http(settings)
     return [json.loads(line) for line in capfd.readouterr().err.splitlines()]
 
 

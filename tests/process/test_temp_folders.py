@@ -1,4 +1,4 @@
-"""Temporary folders: a killed owner's is removed by the next of its kind, a living one's never."""
+"""Temporary folders: a sweep removes a killed owner's folder and leaves a living owner's."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Owner:
-    """A process that has a folder, and a fork of it."""
+    """A process that owns a folder, and its fork."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)

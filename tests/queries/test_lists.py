@@ -1,4 +1,4 @@
-"""What a filtered list costs: as much as the list, however rare what it asks for is."""
+"""The cost of a filtered list, which does not depend on how rare its items are."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ FILTERS = [pair for pair in product((None, 1, 6), (None, "Video", "Image")) if p
 
 @pytest.fixture(scope="module")
 def media() -> list[dict[str, Any]]:
-    """Pictures that are New, but one picture and one video at Error, the oldest of all."""
+    """Add pictures with the status New, and as the oldest ones a picture and a video with the status Error."""
     rows = [
         {
             "id": f"{number:016x}",
@@ -46,7 +46,7 @@ def media() -> list[dict[str, Any]]:
 def filled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, media: list[dict[str, Any]]
 ) -> Iterator[Database]:
-    """For all tests that only read; on each kind of database in turn."""
+    """A filled database for tests that only read, on each kind of database."""
     with (
         lent_database(request, request.param, tmp_path_factory.mktemp("lists")) as url,
         closing(Database(url)) as filled,
@@ -60,7 +60,7 @@ def filled(
 
 @contextmanager
 def plans(database: Database) -> Iterator[list[str]]:
-    """The plan of each statement that is run, in the database's own words."""
+    """Return the query plan of each statement that is run."""
     found: list[str] = []
     explain = "EXPLAIN QUERY PLAN " if database.is_sqlite else "EXPLAIN "
 
@@ -89,7 +89,7 @@ def test_a_filtered_list_is_read_by_an_index_and_never_the_table(
 
 
 def steps(database: Database, **filters: Any) -> int:
-    """Steps of SQLite's machine, in hundreds, that a page takes."""
+    """Return the steps of SQLite's virtual machine for a page, in hundreds."""
     taken = [0]
 
     def count() -> int:

@@ -19,16 +19,17 @@ pytestmark = pytest.mark.slow
 
 TRANSACTIONS_BEGIN_IN = {
     "app/runs/lifecycle.py",
-    "app/ingest/known.py",  # a row from before there were checksums gets one
+    "app/runs/retention.py",
+    "app/ingest/duplicates.py",  # a row from before there were checksums gets one
     "app/ingest/orphans.py",
-    "app/storage/media_folders.py",  # at the first start, and where the database was restored
+    "app/storage/folder_ownership.py",  # at the first start, and where the database was restored
     "app/outbox/admin.py",
     "app/outbox/dispatcher.py",
     "app/outbox/resend.py",
     "app/ingest/group_commit.py",
     "app/resumable/records.py",
     "app/storage/sweep.py",
-    "app/media/upkeep.py",
+    "app/media/updates.py",
 }
 """Exactly the use cases that begin transactions, twelve at most; everything else is handed the open one."""
 
@@ -40,7 +41,7 @@ IN_THE_DATABASE_PACKAGE = {
 
 READ_THE_ENVIRONMENT = {
     "app/settings/reader.py",
-    "app/cli/media_upload.py",  # on a person's machine: where their programs keep what they remember
+    "app/cli/media/upload.py",  # on a person's machine: where their programs keep what they remember
 }
 
 LOCKS = ("requirements.txt", "tests/requirements.txt")

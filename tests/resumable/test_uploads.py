@@ -1,29 +1,30 @@
-"""Resumable uploads without HTTP, on both databases: what stays, what goes, who may write, and what a crash leaves."""
+"""Resumable uploads without HTTP, on both databases: durability, expiry, exclusive writers, and crashes."""
 
 import base64
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import xxhash
 from sqlalchemy import select
 
-from app.database import Database
-from app.database.models import Media, ResumableUpload
+from app.database import Database, WriteTransaction
+from app.database.models import DetectionRun, Media, ResumableUpload
 from app.errors import StorageFull, Unavailable, UploadGone, UploadLocked, UploadNotFound, UploadTakenOver
 from app.ingest import Ingest, IngestResult, InTransaction, OnReceived, Received
 from app.outbox.queue import OutboxQueue
 from app.resumable import rows
 from app.resumable.finishing import Finishing, RunDefaults
 from app.resumable.limits import Limits
+from app.resumable.maintenance import UploadMaintenance
 from app.resumable.parts import Part
 from app.resumable.records import UploadRecords
-from app.resumable.upkeep import UploadUpkeep
 from app.resumable.uploads import NewUpload, ResumableUploads
-from app.runs.lifecycle import Runs
+from app.runs.lifecycle import RunRequest, Runs
 from app.runs.speculative_run import SpeculativeRun
 from tests.conftest import Clock
 from tests.ingest.intake import Intake, open_intake, picture
@@ -31,11 +32,12 @@ from tests.ingest.intake import Intake, open_intake, picture
 PHOTO = picture("photo")
 HOUR = 3600.0
 SAID = f"filename {base64.b64encode(b'photo.jpg').decode()},detect ZmFsc2U="
+RERUN = f"filename {base64.b64encode(b'photo.jpg').decode()},rerun"
 
 
 @dataclass
 class World:
-    """One process's uploads over a folder and a database, whose clock is the test's."""
+    """One process's uploads over a folder and a database, with a test clock."""
 
     intake: Intake
     clock: Clock
@@ -47,7 +49,7 @@ class World:
         self.restart()
 
     def restart(self) -> None:
-        """As another process: what only memory knew is gone."""
+        """Continue as another process, without what was in memory."""
         database = self.intake.database
         self.records = UploadRecords(database, HOUR)
         runs = Runs(database, OutboxQueue(database.now), "detector")
@@ -55,8 +57,8 @@ class World:
         limits = Limits(max_bytes=1 << 20, per_user=10, takeover=self.takeover)
         self.uploads = ResumableUploads(self.records, self.intake.storage, finishing, limits)
 
-    def upkeep(self) -> UploadUpkeep:
-        return UploadUpkeep(self.records, self.uploads)
+    def maintenance(self) -> UploadMaintenance:
+        return UploadMaintenance(self.records, self.uploads)
 
     def new(self, length: int | None = len(PHOTO)) -> str:
         return self.uploads.create(NewUpload("ada", SAID, length)).id
@@ -85,14 +87,14 @@ def test_what_expired_goes_with_its_file_and_what_goes_on_stays(world: World) ->
     world.append(late, 0, PHOTO[:100])
     world.clock.advance(HOUR - 1)
     world.append(going_on, 0, PHOTO[:100])
-    world.upkeep().work()
+    world.maintenance().work()
     assert len(world.files()) == 2
     world.clock.advance(2)
     with pytest.raises(UploadGone):
         world.find(late)
     with pytest.raises(UploadGone):
         world.append(late, 100, PHOTO[100:])
-    world.upkeep().work()
+    world.maintenance().work()
     assert len(world.files()) == 1
     with pytest.raises(UploadNotFound):
         world.find(late)
@@ -102,11 +104,11 @@ def test_what_expired_goes_with_its_file_and_what_goes_on_stays(world: World) ->
 def test_what_has_ended_is_told_for_an_hour(world: World) -> None:
     upload = world.new()
     assert world.append(upload, 0, PHOTO).state == "complete"
-    world.clock.advance(rows.KEPT_SECONDS - 1)
-    world.upkeep().work()
+    world.clock.advance(rows.RESULT_SECONDS - 1)
+    world.maintenance().work()
     assert world.find(upload).state == "complete"
     world.clock.advance(2)
-    world.upkeep().work()
+    world.maintenance().work()
     with pytest.raises(UploadNotFound):
         world.find(upload)
     world.intake.assert_sound()
@@ -124,13 +126,13 @@ def test_a_sweep_leaves_what_goes_on_later_and_takes_what_no_upload_has(world: W
 
 
 def test_bytes_that_were_written_and_never_counted_are_written_over(world: World) -> None:
-    """As a kill leaves them: the file is longer than its record says."""
+    """After a kill the file is longer than its record says."""
     upload = world.new()
     world.append(upload, 0, PHOTO[:100])
     with Path(world.find(upload).file or "").open("ab") as file:
         file.write(b"of the part that died")
     world.restart()
-    assert world.uploads.settle(upload, "ada", nullcontext, None).received == 100
+    assert world.uploads.finish_if_complete(upload, "ada", nullcontext, None).received == 100
     assert world.append(upload, 100, PHOTO[100:]).state == "complete"
     world.intake.assert_sound()
 
@@ -154,14 +156,14 @@ def test_checksum_and_id_are_those_of_the_whole_however_it_was_cut(
 def test_an_upload_whose_client_left_at_the_last_byte_is_finished_by_any_process(world: World) -> None:
     upload = world.new()
     world.append(upload, 0, PHOTO[:-1])
-    # As a process leaves it that dies between the last byte's commit and the ingest.
+    # As after a crash between the last byte's commit and the ingest.
     with Path(world.find(upload).file or "").open("ab") as file:
         file.write(PHOTO[-1:])
     assert world.records.advance(world.find(upload), len(PHOTO))
     world.restart()
-    assert world.upkeep().finish_left_behind() == 0  # its client may still come
-    world.clock.advance(rows.UNFINISHED_SECONDS + 1)
-    assert world.upkeep().finish_left_behind() == 1
+    assert world.maintenance().finish_abandoned() == 0  # its client may still return
+    world.clock.advance(rows.ABANDONED_SECONDS + 1)
+    assert world.maintenance().finish_abandoned() == 1
     assert world.find(upload).state == "complete"
     world.intake.assert_sound()
 
@@ -171,16 +173,16 @@ def test_an_upload_whose_bytes_are_all_there_is_finished_by_whoever_asks_where_i
     with Path(world.find(upload).file or "").open("ab") as file:
         file.write(PHOTO)
     assert world.records.advance(world.find(upload), len(PHOTO))
-    assert world.uploads.settle(upload, "ada", nullcontext, None).state == "complete"
+    assert world.uploads.finish_if_complete(upload, "ada", nullcontext, None).state == "complete"
 
 
 class FullDisk(Ingest):
-    """An ingest on a disk that is full."""
+    """An ingest on a full disk."""
 
     def run_received(
         self, received: Received, in_transaction: InTransaction = print, *, on_received: OnReceived = print
     ) -> IngestResult:
-        raise StorageFull(f"no room for {received.name}")
+        raise StorageFull(f"no space for {received.name}")
 
 
 def test_a_full_disk_at_the_end_is_told_and_the_same_upload_goes_on_once_there_is_room(world: World) -> None:
@@ -194,13 +196,48 @@ def test_a_full_disk_at_the_end_is_told_and_the_same_upload_goes_on_once_there_i
     assert world.append(upload, len(PHOTO)).state == "complete"
 
 
+class LosingRuns(Runs):
+    """Runs of a process that dies as soon as a new one is queued."""
+
+    def start_new(
+        self,
+        media_id: str,
+        wanted: RunRequest,
+        in_transaction: Callable[[WriteTransaction], None] = lambda _transaction: None,
+    ) -> int:
+        super().start_new(media_id, wanted, in_transaction)
+        raise Unavailable("the process died")
+
+
+def test_a_new_run_that_was_asked_for_begins_once_though_its_process_dies_before_it_answers(world: World) -> None:
+    world.append(world.new(), 0, PHOTO)  # known by now
+    database = world.intake.database
+
+    def uploads_with(runs: Runs) -> ResumableUploads:
+        run_of = partial(SpeculativeRun, runs, owner="tests", give=lambda _run: False)
+        finishing = Finishing(world.records, world.intake.ingest, runs, run_of, RunDefaults(0.5, 1.0))
+        limits = Limits(max_bytes=1 << 20, per_user=10)
+        return ResumableUploads(world.records, world.intake.storage, finishing, limits)
+
+    dying = uploads_with(LosingRuns(database, OutboxQueue(database.now), "detector"))
+    again = dying.create(NewUpload("ada", RERUN, len(PHOTO))).id
+    with pytest.raises(Unavailable):
+        dying.append(again, "ada", Part(0, lambda _check: [PHOTO]), nullcontext)
+    next_process = uploads_with(Runs(database, OutboxQueue(database.now), "detector"))
+    state = next_process.finish_if_complete(again, "ada", nullcontext, None)
+    assert (state.state, state.duplicate) == ("complete", True)
+    with database.read_transaction() as session:
+        assert len(session.scalars(select(DetectionRun)).all()) == 1
+    assert world.intake.sweep.run().leftovers == 1
+
+
 def test_a_new_part_takes_over_from_one_that_hangs(world: World) -> None:
     upload, second = world.new(), list[ResumableUpload]()
     other = World(world.intake, world.clock, takeover=5)
 
     def hang(check: Callable[[], None]) -> Iterator[bytes]:
         yield PHOTO[:1000]
-        other.records.ask_to_stop(upload)  # what the second does first
+        other.records.request_takeover(upload)  # the second request's first step
         check()
 
     with pytest.raises(UploadTakenOver):
@@ -231,7 +268,7 @@ def test_a_writer_that_lost_its_lock_changes_nothing(world: World) -> None:
 
     def lose(_check: Callable[[], None]) -> Iterator[bytes]:
         yield PHOTO[:1000]
-        assert world.records.advance(world.find(upload), 500)  # as another host would whose lock this one's was
+        assert world.records.advance(world.find(upload), 500)  # like another host that got the lock
 
     with pytest.raises(UploadLocked):
         world.uploads.append(upload, "ada", Part(0, lose), nullcontext)
@@ -263,7 +300,7 @@ def test_no_slot_is_held_but_while_bytes_come(world: World) -> None:
     upload = world.new()
     part = Part(0, lambda _check: [PHOTO[:10]] if held == ["taken"] else [])
     assert world.uploads.append(upload, "ada", part, Slot).received == 10
-    world.uploads.settle(upload, "ada", Slot, None)
+    world.uploads.finish_if_complete(upload, "ada", Slot, None)
     world.uploads.terminate(upload, "ada", Slot)
     assert held == ["taken", "given back"]
 
@@ -275,7 +312,7 @@ def test_the_parts_of_a_final_upload_are_gone_with_its_making(world: World) -> N
         world.append(part, 0, piece)
     final = world.uploads.concatenate("ada", SAID, ids, nullcontext)
     assert world.uploads.concatenate("ada", SAID, ids, nullcontext).id == final.id
-    assert world.uploads.settle(final.id, "ada", nullcontext, None).state == "complete"
+    assert world.uploads.finish_if_complete(final.id, "ada", nullcontext, None).state == "complete"
     world.intake.assert_sound()
     with world.intake.database.read_transaction() as session:
         assert session.scalars(select(Media.size_bytes)).all() == [len(PHOTO)]

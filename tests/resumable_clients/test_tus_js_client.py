@@ -10,12 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.resumable_clients.packages import HERE, INSTALL_SECONDS, installed_node
 from tests.servers.cutting_proxy import CuttingProxy
 from tests.system.service import Service, token
 from tests.system.test_resumable_uploads import MIB, assert_whole, clip, port_of
-
-HERE = Path(__file__).parent
-INSTALL_SECONDS = 240
 
 pytestmark = pytest.mark.timeout(INSTALL_SECONDS + 60)
 
@@ -23,13 +21,7 @@ pytestmark = pytest.mark.timeout(INSTALL_SECONDS + 60)
 @pytest.fixture(scope="module")
 def node() -> str:
     """The program that runs the client, which is installed."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("there is no Node here, so tus-js-client was not tried: apt-get install nodejs npm")
-    if not (HERE / "node_modules" / "tus-js-client").is_dir():
-        install = [npm, "ci", "--no-audit", "--no-fund"]
-        subprocess.run(install, cwd=HERE, check=True, capture_output=True, timeout=INSTALL_SECONDS)
-    return node
+    return installed_node()
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +41,11 @@ def test_tus_js_client_survives_a_link_that_is_cut(service: Service, node: str, 
     content = clip(12 * MIB)
     file = tmp_path / "clip.mp4"
     file.write_bytes(content)
-    with CuttingProxy(port_of(service.url), MIB, cuts=4) as proxy:
+    with CuttingProxy(port_of(service.url), [2 * MIB * number for number in range(1, 5)]) as proxy:
         command = [node, "upload.mjs", f"{proxy.url}/uploads", token(), str(file), str(parallel)]
         done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
-        assert proxy.cut == 4
+        assert proxy.cuts == []
     state = service.request("GET", done.stdout.strip().removeprefix(proxy.url)).json()
     assert (state["state"], state["length"]) == ("complete", len(content))
     assert_whole(service, content)

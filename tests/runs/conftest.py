@@ -1,4 +1,4 @@
-"""Media with runs, on a database of each kind, and looks at what became of them."""
+"""Fixtures: media items with runs on each kind of database, and their results."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ LEASE = 15.0
 
 
 def frame(index: int, count: int = 1) -> FrameResult:
-    """A frame on which so many objects were found."""
+    """Return the result of a frame with `count` objects."""
     found = DetectedObject(0, "person", 0.9, 0.5, 0.5, 0.25, 0.25)
     return FrameResult(index, index / 2, (found,) * count)
 
@@ -33,7 +33,7 @@ class World:
         self._made = 0
 
     def media(self, path: Path = Path("/images/picture.jpg"), media_type: str = "Image") -> str:
-        """A new media, recorded but never looked at."""
+        """Add a media item without a run."""
         self._made += 1
         media = Media(
             id=f"{self._made:016x}",
@@ -61,14 +61,14 @@ class World:
         with self.database.read_transaction() as session:
             return MediaStatus(session.get_one(Media, media_id).media_status)
 
-    def told(self, media_id: str) -> list[int]:
-        """The statuses of a media's messages, in order."""
+    def reported(self, media_id: str) -> list[int]:
+        """Return the statuses in a media item's messages, in order."""
         with self.database.read_transaction() as session:
             rows = select(OutboxMessage).where(OutboxMessage.media_id == media_id).order_by(OutboxMessage.seq)
             return [row.payload["mediaStatus"] for row in session.scalars(rows)]
 
     def found(self, run_id: int) -> list[tuple[int, int]]:
-        """The frame and the number in it of every object that a run found."""
+        """Return (frame, ordinal) of every object that a run found."""
         with self.database.read_transaction() as session:
             rows = select(Detection).where(Detection.run_id == run_id).order_by(Detection.frame, Detection.ordinal)
             return [(row.frame, row.ordinal) for row in session.scalars(rows)]
@@ -76,7 +76,7 @@ class World:
 
 @pytest.fixture
 def world(timed_database: Database) -> World:
-    """Runs whose time is the `clock` fixture's."""
+    """Runs on the clock of the `clock` fixture."""
     return World(timed_database)
 
 

@@ -1,4 +1,4 @@
-"""Figures of runs are counted with what they count, once, on each kind of database."""
+"""Counters of runs: added to once, with what they count, on each kind of database."""
 
 from app.database import counters
 from app.database.models import RunFailure

@@ -1,4 +1,4 @@
-"""Runs in a real detector process: it dies, the media is bad, the service ends, another process takes over."""
+"""Runs in a real detector process: it dies, the media item is bad, the service stops, another process takes over."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ from PIL import Image
 
 from app.database import Database
 from app.database.models import DetectionRun, MediaStatus, RunFailure, RunState
-from app.detection.jobs import Job
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.inference.model_file import BUILT_IN_MODEL
+from app.detection.protocol.requests import Job
 from app.errors import MediaTooLarge, Unavailable, Undecodable
 from app.runs.detector_process import DetectorProcess
 from app.runs.executor import WAITING_IN_MEMORY, RunExecutor
@@ -36,20 +36,20 @@ NEW, PROCESSING, PROCESSED, ERROR = 1, 2, 3, 6
 
 
 class Worker:
-    """An executor of one run at a time, with the detector process that it made."""
+    """An executor of one run at a time with its detector process."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.processes: list[DetectorProcess] = []
         self.waiters = RunWaiters(world.database)
-        self.executor = RunExecutor(world.runs, self.make, workers=1, on_left=self.waiters.notify)
+        self.executor = RunExecutor(world.runs, self.make, workers=1, on_released=self.waiters.notify)
 
     def make(self) -> DetectorProcess:
         self.processes.append(DetectorProcess(BUILT_IN_MODEL))
         return self.processes[-1]
 
     def start(self, path: Path, media_type: str = "Image", wanted: RunRequest = WANTED) -> tuple[str, int]:
-        """Begin with a run of that file; returns the ids of its media and of the run."""
+        """Start a run of a file; return the ids of its media item and of the run."""
         media_id = self.world.media(path, media_type)
         run_id = self.world.runs.start_new(media_id, wanted)
         self.executor.start()
@@ -64,61 +64,61 @@ class Worker:
         assert pid is not None
         return pid
 
-    def kill_detector(self, run_id: int, tries: int) -> None:
-        """End the detector as the kernel would, in the middle of that try."""
-        eventually(lambda: self.world.run(run_id).tries == tries and self.world.run(run_id).frames_done > 0)
+    def kill_detector(self, run_id: int, attempts: int) -> None:
+        """Kill the detector in the middle of an attempt."""
+        eventually(lambda: self.world.run(run_id).attempts == attempts and self.world.run(run_id).frames_done > 0)
         os.kill(self.pid(), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip that takes some seconds to look through."""
+    """A clip that takes some seconds to process."""
     photo = Image.open(ASTRONAUT).convert("RGB")
     return Clip("clip.mp4", frames=FRAMES).write(tmp_path_factory.mktemp("clips"), photo)
 
 
 @pytest.fixture
 def worker(sqlite_url: str, clock: Clock) -> Iterator[Worker]:
-    """On a database whose time is the `clock` fixture's, so that no lease ends by itself."""
+    """On a database with the clock of the `clock` fixture, so that no lease expires by itself."""
     with closing(Database(sqlite_url, now=clock.sql)) as database:
         worker = Worker(World(database))
         yield worker
         worker.executor.stop()
 
 
-def test_a_picture_is_looked_at_and_reported(worker: Worker) -> None:
+def test_a_picture_is_processed_and_reported(worker: Worker) -> None:
     media_id, run_id = worker.start(ASTRONAUT)
     run = worker.ended(run_id)
     assert run.state == RunState.DONE
     assert run.frames_done == 1
     assert run.frames_total == 1
-    assert run.tries == 1
+    assert run.attempts == 1
     assert worker.world.found(run_id) == [(0, 0)]
-    assert worker.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_run_whose_detector_is_killed_is_finished_on_its_second_try(worker: Worker, clip: Path) -> None:
     media_id, run_id = worker.start(clip, "Video", EVERY_FRAME)
-    worker.kill_detector(run_id, tries=1)
+    worker.kill_detector(run_id, attempts=1)
     run = worker.ended(run_id)
     assert run.state == RunState.DONE
-    assert run.tries == 2
+    assert run.attempts == 2
     assert run.frames_done == FRAMES
     frames = [frame for frame, _ordinal in worker.world.found(run_id)]
     assert frames == sorted(frames)
     assert set(frames) <= set(range(FRAMES))
-    assert worker.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_run_whose_detector_is_killed_at_every_try_ends_at_error(worker: Worker, clip: Path) -> None:
     media_id, run_id = worker.start(clip, "Video", EVERY_FRAME)
-    worker.kill_detector(run_id, tries=1)
-    worker.kill_detector(run_id, tries=2)
+    worker.kill_detector(run_id, attempts=1)
+    worker.kill_detector(run_id, attempts=2)
     run = worker.ended(run_id)
     assert run.state == RunState.FAILED
     assert run.failure == RunFailure.DETECTOR
     assert "SIGKILL" in (run.error or "")
-    assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, ERROR]
     # The next media has a detector again.
     other = worker.world.runs.start_new(worker.world.media(ASTRONAUT), WANTED)
     worker.executor.wake()
@@ -131,10 +131,10 @@ def test_what_cannot_be_decoded_fails_at_once(worker: Worker, tmp_path: Path) ->
     run = worker.ended(run_id)
     assert run.state == RunState.FAILED
     assert run.failure == RunFailure.UNDECODABLE
-    assert run.tries == 1
+    assert run.attempts == 1
     assert run.error
     assert worker.world.status(media_id) == MediaStatus.ERROR
-    assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, ERROR]
 
 
 def test_the_end_of_the_service_hands_back_what_is_under_way(worker: Worker, clip: Path) -> None:
@@ -144,14 +144,14 @@ def test_the_end_of_the_service_hands_back_what_is_under_way(worker: Worker, cli
     worker.executor.stop()
     run = worker.world.run(run_id)
     assert run.state == RunState.QUEUED
-    assert run.tries == 0
+    assert run.attempts == 0
     assert run.lease_owner is None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert worker.world.told(media_id) == [NEW, PROCESSING]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING]
     # Nobody has to wait for a lease: the next process goes on at once, and the end did not count as a failure.
     claimed = worker.world.claimed("next")
-    assert claimed.tries == 1
+    assert claimed.attempts == 1
     assert claimed.position is not None
     assert worker.world.run(run_id).frames_done > 0
 
@@ -167,7 +167,7 @@ def test_a_video_yields_to_somebody_else_s_photo_and_goes_on_from_where_it_was(w
     assert 0 < done < FRAMES
     run = worker.ended(video)
     assert run.state == RunState.DONE
-    assert run.tries == 1
+    assert run.attempts == 1
     assert run.frames_done == FRAMES
     assert run.boxes_done == len(world.found(video))
     assert run.lease_epoch > run.results_epoch == 1
@@ -190,11 +190,11 @@ def test_a_run_that_is_cancelled_is_dropped_and_the_detector_goes_on_with_the_ne
     photo = worker.world.runs.start_new(worker.world.media(ASTRONAUT), WANTED)
     worker.executor.wake()
     assert worker.ended(photo).state == RunState.DONE
-    assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, ERROR]
 
 
 def test_a_run_that_finds_more_than_it_may_ends_at_error_and_says_so(worker: Worker, clip: Path) -> None:
-    executor = RunExecutor(worker.world.runs, worker.make, workers=1, on_left=worker.waiters.notify, max_boxes=3)
+    executor = RunExecutor(worker.world.runs, worker.make, workers=1, on_released=worker.waiters.notify, max_boxes=3)
     media_id = worker.world.media(clip, "Video")
     run_id = worker.world.runs.start_new(media_id, EVERY_FRAME)
     executor.start()
@@ -205,7 +205,7 @@ def test_a_run_that_finds_more_than_it_may_ends_at_error_and_says_so(worker: Wor
     assert run.state == RunState.FAILED
     assert run.failure == RunFailure.TOO_LARGE
     assert "MAX_BOXES_PER_RUN" in (run.error or "")
-    assert worker.world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, ERROR]
 
 
 def test_a_run_that_went_to_another_process_is_dropped(worker: Worker, clip: Path, clock: Clock) -> None:
@@ -219,7 +219,7 @@ def test_a_run_that_went_to_another_process_is_dropped(worker: Worker, clip: Pat
     eventually(lambda: worker.processes[0].pid != pid)
     assert worker.world.runs.finish(taken, [])
     assert worker.world.found(run_id) == []
-    assert worker.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert worker.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_picture_in_memory_is_answered_with_what_is_on_it(worker: Worker) -> None:
@@ -240,7 +240,7 @@ def test_a_bad_picture_in_memory_is_its_senders_to_hear_of(worker: Worker) -> No
 
 
 def test_pictures_in_memory_wait_in_a_line_of_bounded_length(worker: Worker) -> None:
-    """Nobody works yet, so whoever comes first waits his time, and whoever finds the line full goes at once."""
+    """No detector works yet, so the first clients wait for their time limit, and later ones are refused at once."""
     job = Job(ASTRONAUT.read_bytes(), "Image")
     with ThreadPoolExecutor(WAITING_IN_MEMORY + 1) as clients:
         asked = [clients.submit(worker.executor.detect, job, 1.0, user="ada") for _ in range(WAITING_IN_MEMORY + 1)]
@@ -250,13 +250,13 @@ def test_pictures_in_memory_wait_in_a_line_of_bounded_length(worker: Worker) -> 
 
 
 def test_pictures_in_memory_and_runs_take_turns(worker: Worker) -> None:
-    """The pictures were there first, and yet the run has to wait for no more than one."""
+    """The pictures came first, but the run waits for one of them only."""
     world, ended = worker.world, list[str]()
     executor = RunExecutor(
         world.runs,
         lambda: DetectorProcess(BUILT_IN_MODEL),
         workers=1,
-        on_left=lambda _run_id, _ended: ended.append("run"),
+        on_released=lambda _run_id, _ended: ended.append("run"),
     )
 
     def detect() -> None:

@@ -1,4 +1,4 @@
-"""Faults of the house: the run waits, says for what, is never reported as Error, and goes on by itself."""
+"""House faults: the run waits with a reason, is never reported as Error, and continues by itself."""
 
 import os
 import resource
@@ -16,15 +16,16 @@ from structlog.testing import capture_logs
 
 from app.database import Database
 from app.database.models import RunState
-from app.detection.jobs import Job
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.limits import ProcessLimits
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.protocol.requests import Job
 from app.errors import HouseFault
-from app.runs import put_off
+from app.runs import blocked_runs
+from app.runs.blocked_runs import BlockedRuns
+from app.runs.detection_breaker import DetectionBreaker
 from app.runs.detector_process import DetectorProcess
 from app.runs.executor import RunExecutor
-from app.runs.house_faults import Gate, Kind
-from app.runs.put_off import PutOffRuns
+from app.runs.house_faults import FaultKind
 from tests.eventually import eventually
 from tests.paths import ROOT
 from tests.runs.conftest import WANTED, World
@@ -40,7 +41,7 @@ SECONDS = float(os.environ.get("HOUSE_SECONDS", "0"))
 
 
 class House:
-    """An executor of one detector, and what releases runs that were put off, both of them quick."""
+    """An executor of one detector and the release of blocked runs, with short waits."""
 
     def __init__(self, database: Database, tmp_path: Path) -> None:
         self.world = World(database)
@@ -48,15 +49,15 @@ class House:
         shutil.copy(BUILT_IN_MODEL, self.model)
         self.limits = ProcessLimits()
         self.folder_reason: str | None = None
-        self.gate = Gate(first_wait=SOON)
+        self.breaker = DetectionBreaker(first_wait=SOON)
         self.executor = RunExecutor(
             self.world.runs,
             lambda: DetectorProcess(self.model, limits=self.limits),
             workers=1,
-            gate=self.gate,
+            breaker=self.breaker,
             folder_reason=lambda _folder: self.folder_reason,
         )
-        self.released = PutOffRuns(database, self.gate, lambda _folder: self.folder_reason, every=SOON)
+        self.released = BlockedRuns(database, self.breaker, lambda _folder: self.folder_reason, every=SOON)
 
     def start(self, path: Path = ASTRONAUT) -> tuple[str, int]:
         media_id = self.world.media(path)
@@ -68,16 +69,16 @@ class House:
     def waits_for(self, run_id: int) -> str | None:
         return self.world.run(run_id).waiting_kind
 
-    def counts(self) -> dict[Kind, int]:
+    def counts(self) -> dict[FaultKind, int]:
         with self.world.database.read_transaction() as session:
-            return {kind: count for kind, count in put_off.counts(session).items() if count}
+            return {kind: count for kind, count in blocked_runs.counts(session).items() if count}
 
     def stop(self) -> None:
         self.released.stop()
         self.executor.stop()
 
     def copies(self, folder: Path) -> list[tuple[str, int]]:
-        """Media items with a run each, whose files lie in that folder."""
+        """Add media items with a run each, whose files are in a folder; return their ids."""
         folder.mkdir()
         queued = []
         for number in range(RUNS):
@@ -88,8 +89,8 @@ class House:
 
     def assert_done(self, media_id: str, run_id: int) -> None:
         eventually(lambda: self.world.run(run_id).state == RunState.DONE)
-        assert self.world.told(media_id) == [NEW, PROCESSING, PROCESSED]
-        assert self.world.run(run_id).tries == 1
+        assert self.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
+        assert self.world.run(run_id).attempts == 1
         assert self.waits_for(run_id) is None
 
 
@@ -109,20 +110,20 @@ def test_a_run_whose_file_is_missing_waits_for_it_and_goes_on_once_it_is_back(ho
         house.executor.start()
         house.released.start()
         try:
-            eventually(lambda: house.waits_for(run_id) == Kind.MISSING)
+            eventually(lambda: house.waits_for(run_id) == FaultKind.MISSING)
             assert "photo.jpg is missing" in str(house.world.run(run_id).waiting_for)
-            assert house.counts() == {Kind.MISSING: 1}
+            assert house.counts() == {FaultKind.MISSING: 1}
             other = house.world.runs.start_new(house.world.media(ASTRONAUT), WANTED)
             house.executor.wake()
             eventually(lambda: house.world.run(other).state == RunState.DONE)
-            assert house.gate.fault is None
+            assert house.breaker.fault is None
             time.sleep(5 * SOON)
             assert house.world.run(run_id).lease_epoch == 1  # nothing claims it meanwhile
             (tmp_path / "elsewhere.jpg").rename(photo)
             house.assert_done(media_id, run_id)
         finally:
             house.stop()
-    assert [line["event"] for line in logged].count("run_put_off") == 1
+    assert [line["event"] for line in logged].count("run_blocked") == 1
 
 
 def test_runs_wait_while_their_folder_is_not_the_one_that_it_was(house: House, tmp_path: Path) -> None:
@@ -132,10 +133,10 @@ def test_runs_wait_while_their_folder_is_not_the_one_that_it_was(house: House, t
     house.executor.start()
     house.released.start()
     try:
-        eventually(lambda: house.counts() == {Kind.FOLDER: RUNS})
+        eventually(lambda: house.counts() == {FaultKind.FOLDER: RUNS})
         time.sleep(SECONDS)
         house.folder_reason = None  # a folder is there again, and the files are not
-        eventually(lambda: house.counts() == {Kind.MISSING: RUNS})
+        eventually(lambda: house.counts() == {FaultKind.MISSING: RUNS})
         (tmp_path / "elsewhere").rename(tmp_path / "images")
         for media_id, run_id in runs:
             house.assert_done(media_id, run_id)
@@ -153,7 +154,7 @@ def test_a_file_that_is_not_the_stored_one_is_no_fault_of_the_media_item(house: 
     house.executor.start()
     house.released.start()
     try:
-        eventually(lambda: house.waits_for(run_id) == Kind.FILE)
+        eventually(lambda: house.waits_for(run_id) == FaultKind.FILE)
         photo.unlink()
         shutil.copy(ASTRONAUT, photo)
         house.assert_done(media_id, run_id)
@@ -169,10 +170,10 @@ def test_runs_wait_while_the_model_cannot_be_loaded_and_go_on_once_it_can(house:
         house.executor.start()
         house.released.start()
         try:
-            eventually(lambda: house.counts() == {Kind.MODEL: 1})
+            eventually(lambda: house.counts() == {FaultKind.MODEL: 1})
             with pytest.raises(HouseFault):
-                house.executor.ensure_room("ada")
-            eventually(lambda: house.gate.seconds_left > 2 * SOON)  # it was tried again
+                house.executor.ensure_capacity("ada")
+            eventually(lambda: house.breaker.seconds_left > 2 * SOON)  # it was tried again
             time.sleep(SECONDS)
             house.model.write_bytes(content)
             for media_id, run_id in runs:
@@ -188,14 +189,14 @@ def test_runs_wait_while_there_is_no_memory_for_the_detector(house: House) -> No
     house.limits = ProcessLimits(memory_bytes=200 << 20)
     media_id, run_id = house.start()
     try:
-        eventually(lambda: house.waits_for(run_id) == Kind.DETECTOR)
-        assert house.gate.fault is not None
-        assert house.world.told(media_id) == [NEW, PROCESSING]
+        eventually(lambda: house.waits_for(run_id) == FaultKind.DETECTOR)
+        assert house.breaker.fault is not None
+        assert house.world.reported(media_id) == [NEW, PROCESSING]
     finally:
         house.stop()
 
 
-def test_a_picture_that_is_not_stored_is_told_of_the_fault(house: House) -> None:
+def test_an_in_memory_picture_gets_the_fault_as_its_error(house: House) -> None:
     house.model.write_bytes(b"no model")
     house.executor.start()
     try:
@@ -216,9 +217,9 @@ def test_a_run_that_cannot_be_recorded_is_not_counted_and_goes_on_once_it_can(ho
         house.executor.start()
         eventually(lambda: house.world.run(run_id).state == RunState.RUNNING)
         lock.execute("BEGIN IMMEDIATE")
-        eventually(lambda: house.gate.fault is not None)
-        assert house.gate.fault is not None
-        assert house.gate.fault.kind == Kind.RESULTS
+        eventually(lambda: house.breaker.fault is not None)
+        assert house.breaker.fault is not None
+        assert house.breaker.fault.kind == FaultKind.RESULTS
         lock.rollback()
         try:
             house.assert_done(media_id, run_id)
@@ -231,7 +232,8 @@ def test_a_detector_takes_the_smaller_of_its_limit_and_the_hard_one_of_its_servi
     """As under `ulimit -v` or LimitAS=."""
     hard = 3_900_000 * 1024
     script = (
-        "from app.runs.detector_process import DetectorProcess; from app.detection.model_file import BUILT_IN_MODEL;"
+        "from app.runs.detector_process import DetectorProcess;"
+        "from app.detection.inference.model_file import BUILT_IN_MODEL;"
         "process = DetectorProcess(BUILT_IN_MODEL); process.load(); print(process.pid, flush=True); input()"
     )
     with subprocess.Popen(
@@ -249,21 +251,21 @@ def test_a_detector_takes_the_smaller_of_its_limit_and_the_hard_one_of_its_servi
         service.communicate("\n", timeout=20)
 
 
-def test_each_wait_of_a_closed_gate_is_twice_the_one_before(clock_seconds: list[float]) -> None:
-    gate = Gate(first_wait=1.0, monotonic=lambda: clock_seconds[0])
+def test_each_wait_of_a_tripped_breaker_is_twice_the_one_before(clock_seconds: list[float]) -> None:
+    breaker = DetectionBreaker(first_wait=1.0, monotonic=lambda: clock_seconds[0])
     waits = []
     for _ in range(6):
-        gate.close(HouseFault(Kind.DETECTOR, "it cannot start"))
-        waits.append(gate.seconds_left)
-        clock_seconds[0] += gate.seconds_left
+        breaker.trip(HouseFault(FaultKind.DETECTOR, "it cannot start"))
+        waits.append(breaker.seconds_left)
+        clock_seconds[0] += breaker.seconds_left
     assert waits == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
-    gate.open(Kind.RESULTS)
-    assert gate.fault is not None
-    gate.open()
-    assert gate.fault is None
+    breaker.reset(FaultKind.RESULTS)
+    assert breaker.fault is not None
+    breaker.reset()
+    assert breaker.fault is None
 
 
 @pytest.fixture
 def clock_seconds() -> list[float]:
-    """A clock that stands still until it is moved."""
+    """A clock that a test moves."""
     return [100.0]

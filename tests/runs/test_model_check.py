@@ -1,12 +1,12 @@
-"""The check of the model before a start: quick where there is nothing to check, one line where it fails."""
+"""The check of the model before a start: quick if there is nothing to check, one line if it fails."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from app.detection.limits import ProcessLimits
-from app.detection.model_file import BUILT_IN_MODEL
 from app.errors import SettingsError
 from app.runs.model_check import check_model
 from app.settings import DetectorSettings
@@ -50,7 +50,7 @@ def test_the_built_in_model_is_not_loaded_for_it() -> None:
         ({"DETECTOR_MODEL": BUILT_IN_MODEL, "DETECTOR_LABELS": "one"}, ["nanodet_g_416.onnx", "[1, 5, N]"]),
     ],
 )
-def test_what_does_not_fit_is_told(environ: dict[str, object], words: list[str], model: Path) -> None:
+def test_a_model_that_does_not_fit_is_reported(environ: dict[str, object], words: list[str], model: Path) -> None:
     with pytest.raises(SettingsError) as raised:
         check(**{"DETECTOR_MODEL": model} | environ)
     for word in words:

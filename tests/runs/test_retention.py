@@ -1,4 +1,4 @@
-"""Runs that later ones have superseded: dropped with their boxes after the retention, and nothing else."""
+"""Superseded runs: deleted with their boxes after the retention, and nothing else."""
 
 import pytest
 from sqlalchemy import func, select
@@ -13,7 +13,7 @@ DAYS = 7.0
 
 
 def ended(world: World, media_id: str, boxes: int = 2, *, fails: bool = False) -> int:
-    """A run of that media from its beginning to its end; returns its id."""
+    """Add a finished run of a media item; return its id."""
     run_id = world.runs.start_new(media_id, WANTED)
     claimed = world.claimed()
     if fails:

@@ -1,4 +1,4 @@
-"""Runs as rows: one at a time for each media, leased to one process, ended once, each status with its message."""
+"""Runs as rows: one at a time per media item, leased to one process, ended once, each status with its message."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from app.database import Database
 from app.database.models import MediaStatus, RunFailure, RunState
 from app.errors import AlreadyProcessing, Unavailable
-from app.runs.lifecycle import MAX_TRIES, RunRequest, Runs
+from app.runs.lifecycle import MAX_ATTEMPTS, RunRequest, Runs
 from tests.conftest import Clock
 from tests.runs.conftest import LEASE, WANTED, World, frame
 
@@ -22,17 +22,17 @@ def test_a_run_is_queued_until_a_process_takes_it(world: World) -> None:
     run_id = world.runs.start_new(media_id, WANTED)
     assert world.run(run_id).state == RunState.QUEUED
     assert world.status(media_id) == MediaStatus.NEW
-    assert world.told(media_id) == [NEW]
+    assert world.reported(media_id) == [NEW]
     claimed = world.claimed()
     assert claimed.run_id == run_id
     assert claimed.media_id == media_id
-    assert claimed.tries == 1
+    assert claimed.attempts == 1
     assert claimed.confidence == 0.45
     assert claimed.frame_interval == 0.5
     assert claimed.request_id == "request-1"
     assert world.run(run_id).state == RunState.RUNNING
     assert world.status(media_id) == MediaStatus.AI_PROCESSING
-    assert world.told(media_id) == [NEW, PROCESSING]
+    assert world.reported(media_id) == [NEW, PROCESSING]
 
 
 def test_a_run_that_is_finished_has_all_its_frames_and_its_media_is_processed(world: World, clock: Clock) -> None:
@@ -54,7 +54,7 @@ def test_a_run_that_is_finished_has_all_its_frames_and_its_media_is_processed(wo
     assert run.finished_at == clock.seconds
     assert world.found(run_id) == [(0, 0), (1, 0), (1, 1)]
     assert world.status(media_id) == MediaStatus.AI_PROCESSED
-    assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
     assert world.runs.claim("two") is None
     assert world.runs.active() == {}
 
@@ -68,10 +68,10 @@ def test_a_run_that_fails_says_why_and_its_media_is_at_error(world: World) -> No
     assert run.failure == RunFailure.UNDECODABLE
     assert run.error == "not a picture"
     assert world.status(media_id) == MediaStatus.ERROR
-    assert world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert world.reported(media_id) == [NEW, PROCESSING, ERROR]
 
 
-def test_a_media_can_be_looked_at_again_after_either_end(world: World) -> None:
+def test_a_media_item_can_be_processed_again_after_either_end(world: World) -> None:
     media_id = world.media()
     world.runs.start_new(media_id, WANTED)
     world.runs.fail(world.claimed(), RunFailure.DETECTOR, "broke")
@@ -79,11 +79,11 @@ def test_a_media_can_be_looked_at_again_after_either_end(world: World) -> None:
     world.runs.finish(world.claimed(), [])
     world.runs.start_new(media_id, WANTED)
     world.runs.finish(world.claimed(), [])
-    assert world.told(media_id) == [NEW, PROCESSING, ERROR, PROCESSING, PROCESSED, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, ERROR, PROCESSING, PROCESSED, PROCESSING, PROCESSED]
 
 
 def test_a_run_rolled_back_leaves_no_status_and_no_message(world: World) -> None:
-    """The status and its message are of the transaction that ends the run: a database that refuses takes both back."""
+    """Status and message are part of the transaction that ends the run, so a failed commit takes both back."""
     media_id = world.media()
     run_id = world.runs.start_new(media_id, WANTED)
     claimed = world.claimed()
@@ -92,7 +92,7 @@ def test_a_run_rolled_back_leaves_no_status_and_no_message(world: World) -> None
         world.runs.finish(claimed, [replace(frame(0), objects=(impossible,))])
     assert world.run(run_id).state == RunState.RUNNING
     assert world.status(media_id) == MediaStatus.AI_PROCESSING
-    assert world.told(media_id) == [NEW, PROCESSING]
+    assert world.reported(media_id) == [NEW, PROCESSING]
     assert world.found(run_id) == []
 
 
@@ -114,7 +114,7 @@ def test_a_media_has_one_run_under_way(world: World) -> None:
     world.runs.start_new(media_id, WANTED)
 
 
-def test_a_lease_is_kept_by_renewing_it(world: World, clock: Clock) -> None:
+def test_a_renewed_lease_does_not_expire(world: World, clock: Clock) -> None:
     world.runs.start_new(world.media(), WANTED)
     claimed = world.claimed("one")
     for _ in range(4):
@@ -138,12 +138,12 @@ def test_a_run_whose_process_died_is_taken_over_from_its_beginning(world: World,
     assert world.runs.active() == {run_id: None}
     second = world.claimed("two")
     assert second.run_id == run_id
-    assert second.tries == 1
+    assert second.attempts == 1
     assert world.run(run_id).frames_done == 0
     assert world.found(run_id) == []
     assert world.runs.finish(second, [frame(0)])
     assert world.found(run_id) == [(0, 0)]
-    assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_late_process_changes_nothing(world: World, clock: Clock) -> None:
@@ -159,15 +159,15 @@ def test_a_late_process_changes_nothing(world: World, clock: Clock) -> None:
         assert not world.runs.record(late, [frame(7)], total=7)
         assert not world.runs.finish(late, [frame(7)])
         assert not world.runs.fail(late, RunFailure.DETECTOR, "late")
-        assert not world.runs.hand_back(late, counted=True)
+        assert not world.runs.requeue(late, counted=True)
         assert vars(world.run(run_id)) | {"_sa_instance_state": None} == before
 
     late_writes_change_nothing()
-    assert world.told(media_id) == [NEW, PROCESSING]
+    assert world.reported(media_id) == [NEW, PROCESSING]
     assert world.runs.finish(second, [frame(0)])
     late_writes_change_nothing()
     assert world.found(run_id) == [(0, 0)]
-    assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_run_that_was_ended_cannot_be_ended_again(world: World) -> None:
@@ -177,14 +177,14 @@ def test_a_run_that_was_ended_cannot_be_ended_again(world: World) -> None:
     assert world.runs.finish(claimed, [])
     assert not world.runs.fail(claimed, RunFailure.DETECTOR, "too late")
     assert not world.runs.finish(claimed, [frame(0)])
-    assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_run_handed_back_begins_anew(world: World) -> None:
     run_id = world.runs.start_new(world.media(), WANTED)
     claimed = world.claimed()
     world.runs.record(claimed, [frame(0)], total=9, skipped=2)
-    assert world.runs.hand_back(claimed, counted=False)
+    assert world.runs.requeue(claimed, counted=False)
     run = world.run(run_id)
     assert run.state == RunState.QUEUED
     assert run.frames_done == 0
@@ -203,38 +203,38 @@ def test_a_run_that_ends_with_its_server_again_and_again_is_taken_over_without_a
 ) -> None:
     media_id = world.media()
     run_id = world.runs.start_new(media_id, WANTED)
-    for number in range(3 * MAX_TRIES):
+    for number in range(3 * MAX_ATTEMPTS):
         claimed = world.claimed(f"killed-{number}")
         assert claimed.run_id == run_id
-        assert claimed.tries == 1
+        assert claimed.attempts == 1
         clock.advance(LEASE + 1)
     assert world.runs.finish(world.claimed(), [frame(0)])
-    assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_tries_of_which_the_detector_died_count_whatever_became_of_servers_in_between(
     world: World, clock: Clock
 ) -> None:
     world.runs.start_new(world.media(), WANTED)
-    assert world.runs.hand_back(world.claimed(), counted=True)
-    assert world.claimed("killed").tries == 2
+    assert world.runs.requeue(world.claimed(), counted=True)
+    assert world.claimed("killed").attempts == 2
     clock.advance(LEASE + 1)
-    assert world.claimed().tries == 2
+    assert world.claimed().attempts == 2
 
 
 def test_a_run_handed_back_is_taken_at_once_and_only_counts_where_it_should(world: World) -> None:
     media_id = world.media()
     run_id = world.runs.start_new(media_id, WANTED)
-    for _ in range(MAX_TRIES + 2):
+    for _ in range(MAX_ATTEMPTS + 2):
         claimed = world.claimed()
-        assert claimed.tries == 1
+        assert claimed.attempts == 1
         world.runs.record(claimed, [frame(0)], total=None)
-        assert world.runs.hand_back(claimed, counted=False)
+        assert world.runs.requeue(claimed, counted=False)
         assert world.run(run_id).state == RunState.QUEUED
         assert world.run(run_id).frames_done == 0
-    assert world.runs.hand_back(world.claimed(), counted=True)
-    assert world.claimed().tries == 2
-    assert world.told(media_id) == [NEW, PROCESSING]
+    assert world.runs.requeue(world.claimed(), counted=True)
+    assert world.claimed().attempts == 2
+    assert world.reported(media_id) == [NEW, PROCESSING]
 
 
 def test_a_result_of_the_same_detector_and_thresholds_is_found_again(world: World) -> None:
@@ -291,9 +291,9 @@ def test_of_many_who_claim_at_once_each_run_goes_to_one(live_world: World, datab
 def test_no_further_run_is_let_in_where_too_many_wait(world: World) -> None:
     runs = Runs(world.database, world.queue, "detector-1", max_waiting=2)
     runs.start_new(world.media(), WANTED)
-    runs.ensure_room("ada")
+    runs.ensure_capacity("ada")
     runs.start_new(world.media(), WANTED)
     with pytest.raises(Unavailable):
-        runs.ensure_room("ada")
+        runs.ensure_capacity("ada")
     assert world.runs.finish(world.claimed(), [])
-    runs.ensure_room("ada")
+    runs.ensure_capacity("ada")

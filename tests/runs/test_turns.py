@@ -1,4 +1,4 @@
-"""Whose run is next: users take turns, however many runs each of them has waiting."""
+"""The order of claims: users take turns, however many runs each of them has waiting."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,7 +15,7 @@ from tests.runs.conftest import LEASE, WANTED, World
 
 
 def ask(world: World, user: str, count: int = 1) -> list[int]:
-    """So many runs of that user, each of a media of its own."""
+    """Add runs of a user, each of another media item."""
     return [world.runs.start_new(world.media(), replace(WANTED, user_id=user)) for _ in range(count)]
 
 

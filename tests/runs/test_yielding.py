@@ -1,4 +1,4 @@
-"""One user beside another: runs that yield and go on from where they were, and runs that a person ends."""
+"""Runs that yield to another user and continue later, and runs that a person cancels."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,18 +20,18 @@ def ask(world: World, user: str) -> int:
 
 
 def begin(world: World, user: str) -> ClaimedRun:
-    """A run of that user, being worked on."""
+    """Start a run of a user; return its claim."""
     run_id = ask(world, user)
     claimed = world.claimed()
     assert claimed.run_id == run_id
     return claimed
 
 
-def is_waited_for(world: World, claimed: ClaimedRun) -> tuple[bool, bool]:
-    """Before and after the run has had its turn."""
+def should_yield(world: World, claimed: ClaimedRun) -> tuple[bool, bool]:
+    """Return whether the run should yield before and after it had its turn."""
     return (
-        world.runs.is_waited_for(claimed, had_its_turn=False),
-        world.runs.is_waited_for(claimed, had_its_turn=True),
+        world.runs.should_yield(claimed, had_its_turn=False),
+        world.runs.should_yield(claimed, had_its_turn=True),
     )
 
 
@@ -45,13 +45,13 @@ def test_a_run_that_yielded_goes_on_with_what_it_had_and_ends_with_all(world: Wo
     assert world.runs.pause(first, [frame(1, 1)], POSITION, skipped=1)
     waiting = world.run(run_id)
     assert waiting.state == "queued"
-    assert waiting.tries == 0
+    assert waiting.attempts == 0
     assert waiting.frames_done == 2
     assert waiting.position == POSITION
     clock.advance(100)
     again = world.claimed()
     assert again.run_id == run_id
-    assert again.tries == 1
+    assert again.attempts == 1
     assert again.position == POSITION
     assert again.boxes_done == 3
     assert not world.runs.record(first, [frame(7)], total=None)
@@ -63,7 +63,7 @@ def test_a_run_that_yielded_goes_on_with_what_it_had_and_ends_with_all(world: Wo
     assert run.packets_skipped == 1
     assert run.started_at == began
     assert world.found(run_id) == [(0, 0), (0, 1), (1, 0), (2, 0)]
-    assert world.told(media_id) == [NEW, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
 def test_a_run_whose_process_dies_after_it_went_on_begins_anew(world: World, clock: Clock) -> None:
@@ -76,7 +76,7 @@ def test_a_run_whose_process_dies_after_it_went_on_begins_anew(world: World, clo
     anew = world.claimed()
     assert anew.position is None
     assert anew.boxes_done == 0
-    assert anew.tries == 1
+    assert anew.attempts == 1
     assert world.run(anew.run_id).frames_done == 0
     assert world.run(anew.run_id).results_epoch > before
     assert world.found(anew.run_id) == []
@@ -101,14 +101,14 @@ def test_what_was_found_counts_as_one_try_for_those_who_follow(world: World) -> 
 
 def test_a_run_is_waited_for_by_somebody_else_who_has_nothing_under_way(world: World) -> None:
     adas = begin(world, "ada")
-    assert is_waited_for(world, adas) == (False, False)
+    assert should_yield(world, adas) == (False, False)
     ask(world, "ada")
-    assert is_waited_for(world, adas) == (False, False)  # by nobody else
+    assert should_yield(world, adas) == (False, False)  # by nobody else
     ask(world, "bob")
-    assert is_waited_for(world, adas) == (True, True)
+    assert should_yield(world, adas) == (True, True)
     assert world.claimed().run_id  # bob's
     ask(world, "bob")
-    assert is_waited_for(world, adas) == (False, False)  # bob has one under way
+    assert should_yield(world, adas) == (False, False)  # bob has one under way
 
 
 def test_a_run_that_yielded_waits_until_the_other_has_had_its_turn(world: World) -> None:
@@ -117,7 +117,7 @@ def test_a_run_that_yielded_waits_until_the_other_has_had_its_turn(world: World)
     world.runs.pause(adas, [frame(0)], POSITION)
     bobs = world.claimed()
     assert bobs.user_id == "bob"
-    assert is_waited_for(world, bobs) == (False, True)
+    assert should_yield(world, bobs) == (False, True)
     world.runs.pause(bobs, [], None)
     assert world.claimed().run_id == adas.run_id
 
@@ -126,7 +126,7 @@ def test_a_run_whose_process_died_waits_as_well(world: World, clock: Clock) -> N
     begin(world, "bob")
     clock.advance(LEASE + 1)
     adas = begin(world, "ada")
-    assert is_waited_for(world, adas) == (True, True)
+    assert should_yield(world, adas) == (True, True)
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -141,7 +141,7 @@ def test_a_run_that_is_cancelled_ends_at_error_and_is_reported_in_order(begun: b
     assert run.error == "cancelled by ada"
     assert run.lease_owner is None
     assert world.status(media_id) == MediaStatus.ERROR
-    assert world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert world.reported(media_id) == [NEW, PROCESSING, ERROR]
     if claimed:
         assert not world.runs.record(claimed, [frame(0)], total=1)
         assert not world.runs.finish(claimed, [frame(0)])
@@ -149,7 +149,7 @@ def test_a_run_that_is_cancelled_ends_at_error_and_is_reported_in_order(begun: b
     assert world.runs.claim("another") is None
     world.runs.start_new(media_id, WANTED)  # it can be looked at again
     world.runs.finish(world.claimed(), [])
-    assert world.told(media_id) == [NEW, PROCESSING, ERROR, PROCESSING, PROCESSED]
+    assert world.reported(media_id) == [NEW, PROCESSING, ERROR, PROCESSING, PROCESSED]
 
 
 def test_a_run_that_yielded_can_be_cancelled(world: World) -> None:
@@ -157,7 +157,7 @@ def test_a_run_that_yielded_can_be_cancelled(world: World) -> None:
     world.runs.start_new(media_id, WANTED)
     world.runs.pause(world.claimed(), [frame(0)], POSITION)
     world.runs.cancel(media_id, "an administrator", user=None)
-    assert world.told(media_id) == [NEW, PROCESSING, ERROR]
+    assert world.reported(media_id) == [NEW, PROCESSING, ERROR]
 
 
 def test_another_user_s_run_is_not_ended(world: World) -> None:
@@ -196,4 +196,4 @@ def test_a_run_that_is_cancelled_while_it_finishes_ends_once(world: World) -> No
             cancelled = people.submit(cancel)
             finished = people.submit(world.runs.finish, claimed, [frame(0)])
             assert cancelled.result() != finished.result()
-        assert world.told(media_id) == [NEW, PROCESSING, ERROR if cancelled.result() else PROCESSED]
+        assert world.reported(media_id) == [NEW, PROCESSING, ERROR if cancelled.result() else PROCESSED]

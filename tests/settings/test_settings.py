@@ -1,4 +1,4 @@
-"""Every setting: its default, its values, and one line that names it when it is wrong. Secrets show nowhere."""
+"""Every setting: its default, its values, and the one line that names it if it is wrong. No secret is shown."""
 
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import make_url
 
 from app.errors import SettingsError
-from app.process.processors import granted
+from app.process.processors import available_count
 from app.services import token_source
 from app.settings import DatabaseSettings, DetectorOptions, DetectorSettings, Settings, server_processes
 
@@ -36,7 +36,7 @@ def settings(**environ: str) -> Settings:
 
 
 def refusal(environ: Mapping[str, str]) -> str:
-    """What stops the start, which must be one line."""
+    """Return the error of a start, which must be one line."""
     with pytest.raises(SettingsError) as refused:
         Settings.from_env(environ)
     message = str(refused.value)
@@ -70,7 +70,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
     assert found.detection == "embedded"
     assert found.dispatcher == "embedded"
     assert found.outbox_retention_days == 7
-    assert found.detection_workers == granted()
+    assert found.detection_workers == available_count()
     assert found.max_picture_pixels == 1_000_000_000
     assert found.max_waiting_runs == 100_000
     assert found.max_boxes_per_run == 1_000_000
@@ -130,7 +130,7 @@ def test_without_anything_but_a_key_every_default_is_the_contracts() -> None:
         ("CORS_ORIGINS", "http://a:080, http://[::1]:5173,", lambda found: len(found.cors_origins) == 2),
         ("URL_PREFIX", "/detections/", lambda found: found.url_prefix == "/detections"),
         ("URL_PREFIX", "/suite/v1.2/detections_a", lambda found: found.url_prefix == "/suite/v1.2/detections_a"),
-        ("PROMETHEUS_MULTIPROC_DIR", "tests", lambda found: found.shared_figures_dir == Path.cwd() / "tests"),
+        ("PROMETHEUS_MULTIPROC_DIR", "tests", lambda found: found.shared_metrics_dir == Path.cwd() / "tests"),
     ],
 )
 def test_each_setting_is_read(name: str, value: str, read: object) -> None:
@@ -245,7 +245,7 @@ def test_without_a_key_for_tokens_the_start_is_refused() -> None:
     assert "JWT_SECRET_KEY" in refusal({"JWT_SECRET_KEY": " "})
 
 
-def test_origins_are_kept_as_browsers_write_them() -> None:
+def test_origins_are_normalized_as_browsers_write_them() -> None:
     found = settings(
         CORS_ORIGINS="HTTPS://Suite.Example:443,http://suite.example:80,http://localhost:05173,http://a,http://a"
     )
@@ -448,7 +448,7 @@ def test_any_text_is_either_read_or_refused_in_one_line_that_names_the_setting(n
 
 
 def test_tokens_for_the_annotations_service_name_its_own_audience_and_issuer_before_ours(tmp_path: Path) -> None:
-    """Row 38 of the field log: a service checks that `aud` is itself."""
+    """A service checks that `aud` is itself."""
     environ = {
         "JWT_SECRET_KEY": SECRET,
         "JWT_AUDIENCE": "detections",
@@ -479,7 +479,7 @@ def test_tokens_for_the_annotations_service_name_its_own_audience_and_issuer_bef
     ],
 )
 def test_a_value_in_quotes_is_refused_by_name_and_not_shown(name: str, value: str) -> None:
-    """As `docker run --env-file` leaves them."""
+    """`docker run --env-file` does not remove quotes."""
     message = refusal(LEAST | {name: value})
     assert message.startswith(f"{name} ")
     assert value not in message

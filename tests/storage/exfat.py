@@ -14,7 +14,7 @@ PROGRAMS = ("losetup", "mkfs.exfat", "mount.exfat-fuse", "umount")
 
 @contextmanager
 def mounted_exfat(folder: Path) -> Iterator[Path]:
-    """Mount one, made in a file, below a folder while the block runs; skips the test where that cannot be done."""
+    """Mount an exFAT in a file below a folder during the block; skip the test if that is not possible."""
     path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
     attach, make, mount, unmount = (shutil.which(program, path=path) for program in PROGRAMS)
     if not (attach and make and mount and unmount):

@@ -1,4 +1,4 @@
-"""Folders whose file systems cannot do what publishing needs: found out by trying, and told in one line."""
+"""Folders on file systems that do not support publishing: probed, and reported in one line."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 from app.database import Database
 from app.errors import StorageFailed, Unavailable
 from app.storage import INCOMING, Storage, file_systems
-from app.storage.folder_trials import TRIAL_SECONDS, FolderTrial
+from app.storage.folder_probe import PROBE_SECONDS, FolderProbe
 from tests.ingest.test_crash_points import WHY_NOT, Workers, new_intake
 from tests.storage.exfat import mounted_exfat
 
@@ -24,7 +24,7 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
 
 @pytest.fixture
 def exfat(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system that has no hard links, as USB disks do, served from user space."""
+    """A folder on a file system without hard links, like USB disks, served from user space."""
     with mounted_exfat(tmp_path) as folder:
         yield folder
 
@@ -85,8 +85,8 @@ def test_what_a_file_system_refuses_is_named(
     ("call", "when", "missing"),
     [
         ("fsync:error=EINVAL", 2, "fsync of folders"),
-        ("link:retval=0", 2, "hard links that leave alone what has the name already"),
-        ("flock:retval=0", 2, "locks that keep others out (flock)"),
+        ("link:retval=0", 2, "hard links that keep an existing file"),
+        ("flock:retval=0", 2, "exclusive locks (flock)"),
     ],
 )
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "strace works")
@@ -113,15 +113,15 @@ def test_a_folder_is_tried_again_after_some_seconds_and_not_before(tmp_path: Pat
     seconds = 0.0
     incoming = tmp_path / INCOMING
     incoming.mkdir()
-    trial = FolderTrial(tmp_path, incoming, monotonic=lambda: seconds)
-    assert trial.outcome().refused is None
+    trial = FolderProbe(tmp_path, incoming, monotonic=lambda: seconds)
+    assert trial.result().error is None
     incoming.rmdir()
-    assert trial.outcome().refused is None
-    seconds += TRIAL_SECONDS
-    assert trial.outcome().refused == "No such file or directory"
+    assert trial.result().error is None
+    seconds += PROBE_SECONDS
+    assert trial.result().error == "No such file or directory"
     incoming.mkdir()
-    seconds += TRIAL_SECONDS
-    assert trial.outcome().refused is None
+    seconds += PROBE_SECONDS
+    assert trial.result().error is None
 
 
 def test_a_sqlite_database_served_from_user_space_or_a_network_is_warned_of(exfat: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The folders on disk: what is created, published, compared and removed, and what never is."""
+"""Files on disk: what is created, published, compared and removed, and what never is."""
 
 import errno
 import os
@@ -65,7 +65,7 @@ def test_publishing_never_overwrites(storage: Storage, images: Path) -> None:
     with storage.incoming("Image", None) as incoming:
         incoming.write(CONTENT)
         assert not incoming.publish(final)
-        incoming.withdraw(final)
+        incoming.unpublish(final)
     assert final.read_bytes() == b"first"
 
 
@@ -73,7 +73,7 @@ def test_withdrawing_takes_back_our_final_name(storage: Storage, images: Path) -
     final = images / "0123456789abcdef.jpg"
     with storage.incoming("Image", None) as incoming:
         assert incoming.publish(final)
-        incoming.withdraw(final)
+        incoming.unpublish(final)
         assert not final.exists()
         assert incoming.path.exists()
 
@@ -82,7 +82,7 @@ def test_a_final_name_that_cannot_be_taken_back_keeps_its_proof(storage: Storage
     final = tmp_path / "plain file" / "0123456789abcdef.jpg"
     final.parent.touch()
     with pytest.raises(StorageFailed), storage.incoming("Image", None) as incoming:
-        incoming.withdraw(final)
+        incoming.unpublish(final)
     assert list(storage.leftovers()) == [incoming.path]
 
 
@@ -145,7 +145,7 @@ def test_what_was_waited_for_is_judged_anew_when_it_is_another_file_by_then(stor
             incoming.publish(final)
             held.set()
             waiting.wait(30)
-            incoming.withdraw(final)
+            incoming.unpublish(final)
             final.write_bytes(b"another")
 
     owner = threading.Thread(target=replace)
@@ -235,21 +235,21 @@ def test_more_than_the_disk_has_is_refused_before_a_byte_comes(storage: Storage,
 
 
 def test_uploads_under_way_count_against_the_room_until_they_have_written_it(storage: Storage, images: Path) -> None:
-    free = storage.room(images)
-    slack = 1 << 30  # others use this disk too
+    free = storage.free_bytes(images)
+    slack = 1 << 30  # other processes use this disk too
     share = free - slack
     with storage.incoming("Image", share) as incoming:
-        assert storage.room(images) < 2 * slack
+        assert storage.free_bytes(images) < 2 * slack
         with pytest.raises(StorageFull), storage.incoming("Image", 2 * slack):
             pytest.fail("that room is promised")
         incoming.write(CONTENT)
         assert incoming.size == len(CONTENT)
-    assert storage.room(images) > share - slack
+    assert storage.free_bytes(images) > share - slack
 
 
 def test_uploads_of_one_type_count_against_the_other_s_room_on_the_same_disk(storage: Storage, images: Path) -> None:
-    slack = 1 << 30  # others use this disk too
-    with storage.incoming("Video", storage.room(images) - slack), pytest.raises(StorageFull):
+    slack = 1 << 30  # other processes use this disk too
+    with storage.incoming("Video", storage.free_bytes(images) - slack), pytest.raises(StorageFull):
         storage.incoming("Image", 2 * slack).__enter__()
 
 

@@ -1,4 +1,4 @@
-"""Rows of a media folder that was moved on purpose, on both databases."""
+"""Relocation of rows after a media folder was moved, on both databases."""
 
 import shutil
 from pathlib import Path

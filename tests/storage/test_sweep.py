@@ -1,4 +1,4 @@
-"""Sweeping after cut-off uploads: what goes, what stays, and what is waited for."""
+"""Sweeping after interrupted uploads: what is removed, what stays, and what is waited for."""
 
 import os
 import threading
@@ -138,7 +138,7 @@ def test_a_colliding_orphan_under_the_other_extension_goes_too(intake: Intake) -
 def test_the_sweep_waits_for_a_transaction_that_may_yet_record_the_file(
     commits: bool, intake: Intake, database: Database, database_url: str
 ) -> None:
-    """The database is still at work for an uploader that is dead: its lock is gone, its commit may come."""
+    """The database still works for a dead uploader: its lock is gone, but its commit may follow."""
     intake.orphan(PHOTO)
     other = Database(database_url)
     inserted, finish = threading.Event(), threading.Event()

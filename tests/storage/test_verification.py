@@ -1,4 +1,4 @@
-"""Reading stored files back, on both databases: every kind of damage found, nothing else reported, nothing touched."""
+"""Verification on both databases: every kind of damage is found, nothing else is reported, nothing is changed."""
 
 import os
 import threading
@@ -30,9 +30,9 @@ def silent(_done: int, _total: int) -> None:
 
 
 def verify(
-    intake: Intake, ids: Sequence[str] = (), *, record: bool = False, settle_seconds: float = 5.0
+    intake: Intake, ids: Sequence[str] = (), *, record: bool = False, lock_wait_seconds: float = 5.0
 ) -> tuple[Verification, list[Finding]]:
-    verification = Verification(intake.database, intake.storage, settle_seconds=settle_seconds)
+    verification = Verification(intake.database, intake.storage, lock_wait_seconds=lock_wait_seconds)
     found = list(verification.media(ids, record=record, on_progress=silent))
     return verification, found + ([] if ids else list(verification.orphans(on_progress=silent)))
 
@@ -61,7 +61,7 @@ def cut(path: Path) -> None:
 
 
 def flip_a_bit(path: Path) -> None:
-    """Outside of what the id samples, and of the same size."""
+    """Change one bit outside the id's sample, without changing the size."""
     path.write_bytes(twin_of(path.read_bytes()))
 
 
@@ -114,7 +114,7 @@ def test_a_folder_that_is_gone_makes_its_media_missing(intake: Intake) -> None:
 
 
 def forget_checksums(intake: Intake) -> None:
-    """As rows of the first schema."""
+    """Remove the checksums, as in rows of the first schema."""
     with intake.database.write_transaction() as session:
         session.execute(text("UPDATE media SET checksum = NULL"))
 
@@ -169,8 +169,8 @@ def test_a_file_that_is_being_recorded_is_no_orphan(intake: Intake) -> None:
     with ThreadPoolExecutor(2) as pool:
         upload = pool.submit(intake.ingest.run, Upload("photo.jpg", "ada", [PHOTO]), pause)
         assert linked.wait(30)
-        assert verify(intake, settle_seconds=0.1)[1] == []
-        verifying = pool.submit(verify, intake, settle_seconds=30)
+        assert verify(intake, lock_wait_seconds=0.1)[1] == []
+        verifying = pool.submit(verify, intake, lock_wait_seconds=30)
         threading.Timer(0.2, go_on.set).start()
         assert verifying.result(60)[1] == []
         assert not upload.result(60).duplicate
@@ -185,7 +185,7 @@ def test_no_transaction_is_open_while_files_are_read(intake: Intake) -> None:
     forget_checksums(intake)
     verification = Verification(intake.database, intake.storage)
     for number, _finding in enumerate(verification.media(on_progress=silent)):
-        intake.send(picture(10 + number))  # would wait for ever where a writer were open
+        intake.send(picture(10 + number))  # would wait forever if a write transaction were open
         with intake.database.reader.connect() as connection:
             if not intake.database.is_sqlite:
                 idle = (

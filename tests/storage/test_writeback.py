@@ -1,4 +1,4 @@
-"""What a large file has written early: all of it once, in order, and never in small pieces."""
+"""Early writeback of a large file: every byte once, in order, and not in small parts."""
 
 import os
 from pathlib import Path
@@ -7,22 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.storage import Storage
-from app.storage.writeback import EVERY_BYTES, Writeback, begin_writing
+from app.storage.writeback import WRITEBACK_BYTES, Writeback, start_writeback
 
 
-@given(st.lists(st.integers(1, 2 * EVERY_BYTES), max_size=30))
+@given(st.lists(st.integers(1, 2 * WRITEBACK_BYTES), max_size=30))
 def test_every_part_is_begun_once_and_little_is_left_for_the_sync(pieces: list[int]) -> None:
     begun: list[tuple[int, int]] = []
-    writeback, size = Writeback(7, begin=lambda _fd, offset, length: begun.append((offset, length))), 0
+    writeback, size = Writeback(7, start=lambda _fd, offset, length: begun.append((offset, length))), 0
     for piece in pieces:
         size += piece
-        writeback.grown_to(size)
+        writeback.advance(size)
     end = 0
     for offset, length in begun:
         assert offset == end
-        assert length >= EVERY_BYTES
+        assert length >= WRITEBACK_BYTES
         end += length
-    assert size - end < EVERY_BYTES
+    assert size - end < WRITEBACK_BYTES
 
 
 def test_a_file_that_was_begun_early_is_whole(tmp_path: Path) -> None:
@@ -38,8 +38,8 @@ def test_a_file_that_was_begun_early_is_whole(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_begun_is_left_to_the_sync() -> None:
-    begin_writing(-1, 0, EVERY_BYTES)
+    start_writeback(-1, 0, WRITEBACK_BYTES)
     reading, writing = os.pipe()
-    begin_writing(writing, 0, EVERY_BYTES)
+    start_writeback(writing, 0, WRITEBACK_BYTES)
     os.close(reading)
     os.close(writing)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.demo.annotations import ReferenceService
+from tests.reference.service import ReferenceService
 from tests.system.service import SECRET, Service
 
 

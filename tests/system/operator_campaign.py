@@ -26,10 +26,10 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from app.demo.annotations import ReferenceService
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from tests.conftest import migrate
 from tests.eventually import eventually
+from tests.reference.service import ReferenceService
 from tests.servers.ports import free_port
 from tests.system.load import Load
 from tests.system.promise import assert_kept, settle

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import requests
 from PIL import Image
 
-from app.demo.annotations import ReferenceService
-from app.demo.ordering import check_log
 from app.media.hashing import media_id_of_bytes
+from tests.reference.ordering import check_log
+from tests.reference.service import ReferenceService
 from tests.system.service import Service
 
 

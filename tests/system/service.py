@@ -145,11 +145,11 @@ class Service:
 
 
 @contextmanager
-def shared_service(folder: Path, template: Path) -> Iterator[Service]:
+def shared_service(folder: Path, template: Path, **settings: str) -> Iterator[Service]:
     """A service without an annotations service, on a copy of a migrated SQLite database: for all tests of a file, each
     with files of its own."""
     (folder / "detections.db").write_bytes(template.read_bytes())
-    service = Service(folder, f"sqlite:///{folder / 'detections.db'}", None)
+    service = Service(folder, f"sqlite:///{folder / 'detections.db'}", None, **settings)
     try:
         yield service.start()
     finally:

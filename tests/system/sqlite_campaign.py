@@ -24,11 +24,11 @@ from pathlib import Path
 import requests
 
 from app.database import Database
-from app.demo.annotations import ReferenceService
 from benchmarks.clips import write_clip
 from tests.conftest import migrate
 from tests.database.damaged_file import damage_frame
 from tests.outbox.statements import add_backlog
+from tests.reference.service import ReferenceService
 from tests.system.load import Load
 from tests.system.promise import photo, settle
 from tests.system.refusing import readiness, refusing, worker_of

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from app.demo.annotations import ReferenceService
 from app.media.hashing import media_id_of_bytes
 from tests.eventually import eventually
+from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, photo
 from tests.system.service import Service
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.demo.annotations import ReferenceService
+from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.service import Service
 

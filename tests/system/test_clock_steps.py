@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import BindParameter, ColumnElement, Double, bindparam, func, select, update
 
 from app.database.models import DetectionRun, OutboxStream, RunState
-from app.demo.annotations import ReferenceService
-from app.demo.ordering import check_log
 from app.ingest import Upload
 from app.runs.lifecycle import RunRequest
 from app.services import Services
 from app.settings import Settings
 from tests.eventually import eventually
+from tests.reference.ordering import check_log
+from tests.reference.service import ReferenceService
 from tests.system.promise import photo
 from tests.system.service import SECRET
 

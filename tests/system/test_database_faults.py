@@ -29,10 +29,10 @@ def service(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> 
 @pytest.mark.parametrize(
     ("number", "call", "error", "status", "words"),
     [
-        (1, "pwrite64", "EIO", 503, "disk refuses"),
+        (1, "pwrite64", "EIO", 503, "disk failed"),
         (2, "pwrite64", "EDQUOT", 507, "disk is full"),
         (3, "pwrite64", "ENOSPC", 507, "disk is full"),
-        (4, "fdatasync", "EIO", 503, "disk refuses"),
+        (4, "fdatasync", "EIO", 503, "disk failed"),
     ],
 )
 def test_a_database_that_cannot_be_written_is_told_by_uploads_and_readiness_and_recovers_by_itself(

@@ -93,9 +93,9 @@ def expire_leases(database_url: str) -> None:
         session.execute(text("UPDATE detection_run SET lease_until = 0 WHERE state = 'running'"))
 
 
-def tries(database_url: str) -> int:
+def attempts(database_url: str) -> int:
     with closing(Database(database_url)) as database, database.read_transaction() as session:
-        count: int = session.execute(text("SELECT tries FROM detection_run")).scalar_one()
+        count: int = session.execute(text("SELECT attempts FROM detection_run")).scalar_one()
         return count
 
 
@@ -130,17 +130,17 @@ def test_a_worker_hands_back_what_it_is_told_to_leave_and_killed_workers_count_a
     stopped.send_signal(signal.SIGTERM)
     assert stopped.wait(30) == 0
     assert run_of(web, media_id)["state"] == "queued"
-    assert tries(database_url) == 0
+    assert attempts(database_url) == 0
     for _kill in range(3):
         worker = workers.start()
-        eventually(lambda: tries(database_url) == 1 and run_of(web, media_id)["framesDone"] > 0)
+        eventually(lambda: attempts(database_url) == 1 and run_of(web, media_id)["framesDone"] > 0)
         kill(worker)
         expire_leases(database_url)
     workers.start()
     eventually(lambda: run_of(web, media_id)["state"] == "done")
     record = web.request("GET", f"/media/{media_id}").json()
     assert record["mediaStatus"] == 3
-    assert tries(database_url) == 1
+    assert attempts(database_url) == 1
     assert record["delivery"]["pending"] == 3
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from app.demo.annotations import ReferenceService
-from app.demo.ordering import check_log
 from tests.conftest import migrate
 from tests.eventually import eventually
+from tests.reference.ordering import check_log
+from tests.reference.service import ReferenceService
 from tests.servers.standby import Server, primary_and_standby, url
 from tests.system.promise import Uploads, photo
 from tests.system.service import SECRET, Service

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.storage.media_folders import ACCEPT
+from app.storage.folder_ownership import ACCEPT
 from tests.system.promise import photo
 from tests.system.service import Service
 

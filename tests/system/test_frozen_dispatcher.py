@@ -10,13 +10,13 @@ from sqlalchemy import select
 
 from app.database import Database
 from app.database.models import Media, MediaStatus, OutboxAttempt, OutboxStream
-from app.demo.annotations import ReferenceService
-from app.demo.ordering import check_log
 from app.media.status import change_status, create_media
 from app.outbox.queue import OutboxQueue
 from tests import fork_server
 from tests.eventually import eventually
 from tests.paths import ROOT
+from tests.reference.ordering import check_log
+from tests.reference.service import ReferenceService
 from tests.system.dispatch import LEASE_SECONDS, dispatcher
 
 MEDIA = "00000000000000aa"

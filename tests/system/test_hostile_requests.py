@@ -65,7 +65,8 @@ def check(answer: Answer) -> None:
 def check_log(service: Service) -> None:
     """Nothing went wrong unseen by the client either."""
     log = service.log.read_text(errors="replace").splitlines()
-    assert [line for line in log if any(sign in line for sign in ("unforeseen", "Traceback", '"level": "error"'))] == []
+    signs = ("unexpected_error", "Traceback", '"level": "error"')
+    assert [line for line in log if any(sign in line for sign in signs)] == []
 
 
 @pytest.mark.timeout(120 + EXAMPLES // 10)

@@ -17,7 +17,7 @@ from itertools import count
 import pytest
 import requests
 
-from app.demo.annotations import ReferenceService
+from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.service import Service
 

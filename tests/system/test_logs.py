@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from app.demo.annotations import ReferenceService
 from app.web.server.redaction import WithoutSignatures
 from tests.eventually import eventually
 from tests.paths import PHOTOS
+from tests.reference.service import ReferenceService
 from tests.system.promise import photo
 from tests.system.service import SECRET, Service, token
 

@@ -1,9 +1,9 @@
 """The main job, over real HTTP and real gunicorn: uploads become files, records and statuses that arrive."""
 
-from app.demo.annotations import ReferenceService
-from app.demo.ordering import check_log
 from app.media.hashing import media_id_of_bytes
 from tests.paths import PHOTOS
+from tests.reference.ordering import check_log
+from tests.reference.service import ReferenceService
 from tests.system.service import Service
 
 ASTRONAUT, CHELSEA = PHOTOS / "astronaut.jpg", PHOTOS / "chelsea.jpg"

@@ -6,9 +6,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from app.demo.annotations import ReferenceService
 from tests import fork_server
 from tests.paths import ROOT
+from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.service import SECRET, Service, surroundings
 

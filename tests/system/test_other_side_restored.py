@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from app.demo.annotations import ReferenceService
-from app.demo.ordering import check_log
 from tests.eventually import eventually
+from tests.reference.ordering import check_log
+from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, photo
 from tests.system.service import Service
 

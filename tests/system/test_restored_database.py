@@ -17,8 +17,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from app.demo.annotations import ReferenceService
-from app.demo.ordering import check_log
+from tests.reference.ordering import check_log
+from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, photo
 from tests.system.service import Service
 

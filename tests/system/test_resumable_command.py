@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from app import create_command_app
-from tests.system.cutting_proxy import CuttingProxy
+from tests.servers.cutting_proxy import CuttingProxy
 from tests.system.proxy import Proxy
 from tests.system.service import Service, shared_service, token
 
@@ -77,7 +77,7 @@ def test_a_link_that_breaks_twice_costs_what_was_under_way_and_no_more(service: 
     file = video(tmp_path / "broken.mp4", 12 * MIB)
     cuts = (3 * MIB + 1, 9 * MIB + 2)
     with CuttingProxy(port(service), cuts) as proxy:
-        told = upload(proxy.url, file, "--part-size", "64", "--tries", "2")
+        told = upload(proxy.url, file, "--part-size", "64", "--attempts", "2")
         assert proxy.cuts == []
     assert told["outcome"] == "uploaded"
     assert told["resumedAt"] > 8 * MIB
@@ -88,9 +88,9 @@ def test_a_link_that_breaks_twice_costs_what_was_under_way_and_no_more(service: 
 def test_a_command_that_was_ended_goes_on_when_it_is_run_again(service: Service, tmp_path: Path) -> None:
     file = video(tmp_path / "again.mp4")
     with CuttingProxy(port(service), (4 * MIB,)) as proxy:
-        first = upload(proxy.url, file, "--tries", "1", exit_code=1)
+        first = upload(proxy.url, file, "--attempts", "1", exit_code=1)
         assert len(remembered(file)) == 1
-        second = upload(proxy.url, file, "--tries", "1")
+        second = upload(proxy.url, file, "--attempts", "1")
     assert (first["outcome"], second["outcome"]) == ("failed", "uploaded")
     assert second["resumedAt"] > 3 * MIB
     assert is_stored(service, second, file)
@@ -100,7 +100,7 @@ def test_a_command_that_was_ended_goes_on_when_it_is_run_again(service: Service,
 def test_a_file_that_was_changed_meanwhile_begins_anew(service: Service, tmp_path: Path) -> None:
     file = video(tmp_path / "changed.mp4")
     with CuttingProxy(port(service), (4 * MIB,)) as proxy:
-        upload(proxy.url, file, "--tries", "1", exit_code=1)
+        upload(proxy.url, file, "--attempts", "1", exit_code=1)
     with file.open("r+b") as other:
         other.seek(5000)  # which the id's sample leaves out
         other.write(b"other")
@@ -127,7 +127,7 @@ def test_a_service_that_is_killed_and_started_again_goes_on_from_what_it_has(ser
 def test_an_upload_that_is_gone_begins_anew(service: Service, tmp_path: Path) -> None:
     file = video(tmp_path / "gone.mp4")
     with CuttingProxy(port(service), (4 * MIB,)) as proxy:
-        upload(proxy.url, file, "--tries", "1", exit_code=1)
+        upload(proxy.url, file, "--attempts", "1", exit_code=1)
     [upload_id] = remembered(file)
     gone = service.request("DELETE", f"/uploads/{upload_id}", headers={"Tus-Resumable": "1.0.0"})
     assert gone.status_code == 204, gone.text
@@ -168,7 +168,7 @@ def test_what_is_to_be_detected_and_how_goes_with_the_upload(service: Service, t
     file = video(tmp_path / "options.mp4", 2 * MIB)
     with CuttingProxy(port(service), (MIB,)) as proxy:
         options = ("--detect", "--confidence", "0.25", "--frame-interval", "2", "--rerun")
-        upload(proxy.url, file, *options, "--tries", "1", exit_code=1)
+        upload(proxy.url, file, *options, "--attempts", "1", exit_code=1)
     [upload_id] = remembered(file)
     told = service.request("HEAD", f"/uploads/{upload_id}", headers={"Tus-Resumable": "1.0.0"})
     assert told.headers["Upload-Metadata"] == (

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from app.detection.sandbox.policy import offered
+from app.detection.sandbox.policy import available
 from app.settings import DetectorOptions
 from tests.detection.kernels import LANDLOCK, SECCOMP
 from tests.paths import ROOT
 from tests.system.service import SECRET, Service, surroundings
 
 PHOTO = ROOT / "app" / "demo" / "media" / "astronaut.jpg"
-OFFERED = offered(DetectorOptions())
+OFFERED = available(DetectorOptions())
 
-pytestmark = pytest.mark.skipif(not OFFERED.is_whole, reason="this kernel offers no Landlock or no seccomp")
+pytestmark = pytest.mark.skipif(not OFFERED.is_complete, reason="this kernel offers no Landlock or no seccomp")
 
 
 def without(number: int) -> tuple[str, ...]:

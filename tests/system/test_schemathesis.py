@@ -136,6 +136,6 @@ def test_what_is_described_is_what_is_answered(service: Service, tmp_path: Path)
     assert worker(service) == before
     assert before.memory_info().rss - memory < MAX_GROWTH
     log = service.log.read_text(errors="replace")
-    assert [line for line in log.splitlines() if "unforeseen" in line or "Traceback" in line] == []
+    assert [line for line in log.splitlines() if "unexpected_error" in line or "Traceback" in line] == []
     answered = {int(status) for status in re.findall(r'"status": ?(\d+)', log)}
     assert answered >= {200, 400, 401, 404, 405, 415}, "most requests never came as far as the views"

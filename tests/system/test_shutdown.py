@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from app.demo.annotations import ReferenceService
 from tests.eventually import eventually
+from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.service import Service
 

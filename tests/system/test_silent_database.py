@@ -17,10 +17,10 @@ import pytest
 import requests
 from sqlalchemy import make_url
 
-from app.demo.annotations import ReferenceService
 from tests import fork_server
 from tests.eventually import eventually
 from tests.paths import ROOT
+from tests.reference.service import ReferenceService
 from tests.servers.silent_server import SilentServer
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.service import SECRET, Service, surroundings
@@ -120,7 +120,7 @@ def test_a_command_ends_in_time_while_its_database_is_silent(
     )
     try:
         assert process.stderr is not None
-        assert "SIGTERM ends it" in process.stderr.readline()
+        assert "SIGTERM stops it" in process.stderr.readline()
         time.sleep(1)
         silent.hush()
         time.sleep(2)

@@ -53,7 +53,7 @@ def _is_detector(process: Path, session: int) -> bool:
 
 def run_in(database_url: str, media_id: str) -> dict[str, Any]:
     with closing(Database(database_url)) as database, database.read_transaction() as session:
-        wanted = text("SELECT state, tries, lease_epoch FROM detection_run WHERE media_id = :id")
+        wanted = text("SELECT state, attempts, lease_epoch FROM detection_run WHERE media_id = :id")
         return dict(session.execute(wanted, {"id": media_id}).mappings().one())
 
 
@@ -68,13 +68,13 @@ def test_a_picture_leased_with_its_record_outlives_a_kill_before_its_run(service
     assert media["run"]["state"] == "running"
     service.kill()
     media_id = media_id_of_bytes(ASTRONAUT.read_bytes())
-    assert run_in(database_url, media_id) == {"state": "running", "tries": 1, "lease_epoch": 1}
+    assert run_in(database_url, media_id) == {"state": "running", "attempts": 1, "lease_epoch": 1}
     service.start()
     with closing(Database(database_url)) as database, database.write_transaction() as session:
         session.execute(text("UPDATE detection_run SET lease_until = 0 WHERE state = 'running'"))  # its time has passed
     eventually(lambda: service.request("GET", f"/media/{media_id}").json()["run"]["state"] == "done")
     record = service.request("GET", f"/media/{media_id}").json()
-    assert run_in(database_url, media_id) == {"state": "done", "tries": 1, "lease_epoch": 2}
+    assert run_in(database_url, media_id) == {"state": "done", "attempts": 1, "lease_epoch": 2}
     assert record["mediaStatus"] == 3
     assert record["delivery"]["pending"] == 3
     found = service.request("GET", f"/media/{media_id}/detections").json()["annotations"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.storage.folder_trials import TRIAL_SECONDS
+from app.storage.folder_probe import PROBE_SECONDS
 from tests import fork_server
 from tests.api.conftest import picture
 from tests.ingest.test_crash_points import WHY_NOT
@@ -46,7 +46,7 @@ def test_a_start_with_its_database_on_a_disk_served_from_user_space_warns_of_it(
         finally:
             service.stop()
             service.kill()
-        [line] = [line for line in service.log.read_text().splitlines() if "database_place" in line]
+        [line] = [line for line in service.log.read_text().splitlines() if "database_location_unfit" in line]
         assert str(disk) in line
         assert '"level": "warning"' in line
 
@@ -85,7 +85,7 @@ def test_after_one_upload_that_failed_for_want_of_links_the_next_is_refused_with
             refused = service.upload("/media", picture(1))
             assert refused.status_code == 503
             assert "no hard links" in refused.json()["detail"]
-        time.sleep(TRIAL_SECONDS)
+        time.sleep(PROBE_SECONDS)
         assert service.upload("/media", picture(1)).status_code == 201
         assert service.leftovers() == []
     finally:

@@ -128,7 +128,7 @@ def test_a_broken_network_is_tried_again_until_the_file_is_there(
 def test_after_the_last_try_the_reason_is_told(service: Service, tmp_path: Path) -> None:
     files = [video(tmp_path / "never.mp4", MIB), *photos(tmp_path, 4)]
     with network(service, None, "reset midway", None, "reset midway") as proxy:
-        told = documents("--no-detect", "--tries", "2", *files, environment=environment(service, proxy), exit_code=1)
+        told = documents("--no-detect", "--attempts", "2", *files, environment=environment(service, proxy), exit_code=1)
     assert outcomes(told) == ["failed", "uploaded"]
     assert told[0]["reason"]
 
@@ -138,15 +138,15 @@ def test_a_wrong_token_ends_the_list_at_once(service: Service, tmp_path: Path) -
     ended = piped("media", "upload", *files, environment=environment(service, DETECTIONS_TOKEN=token(exp=1)))
     assert ended.returncode == 1
     assert "401" in ended.stdout
-    assert "not tried" in ended.stderr
+    assert "not attempted" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
 def test_nobody_at_the_address_ends_the_list(service: Service, tmp_path: Path) -> None:
     files = photos(tmp_path, 7, 8)
     nowhere = environment(service, DETECTIONS_URL="http://127.0.0.1:1")
-    told = documents("--tries", "2", *files, environment=nowhere, exit_code=1)
-    assert outcomes(told) == ["failed", "not tried"]
+    told = documents("--attempts", "2", *files, environment=nowhere, exit_code=1)
+    assert outcomes(told) == ["failed", "not attempted"]
     assert "refused" in told[0]["reason"]
 
 
@@ -172,8 +172,8 @@ def test_a_list_that_was_stopped_goes_on_where_it_was(service: Service, tmp_path
         finally:
             process.kill()
     assert process.returncode == 1
-    assert "goes on from here" in told
-    assert told.count("not tried") == 2
+    assert "Run the same command to continue" in told
+    assert told.count("not attempted") == 2
     again = documents("--no-detect", *files, environment=environment(service))
     assert outcomes(again) == ["already there", "uploaded", "uploaded"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.demo.annotations import ReferenceService
+from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, assert_kept, photo
 from tests.system.service import SECRET, Service
 

@@ -1,4 +1,4 @@
-"""Real gunicorn for the tests of this folder, with the project's own gunicorn.conf.py and short patience."""
+"""A real gunicorn for the tests in this folder, with the project's gunicorn.conf.py and short timeouts."""
 
 import os
 import re
@@ -22,7 +22,7 @@ IMPATIENCE = {"ECHO_IDLE_SECONDS": "1", "ECHO_GRACE_SECONDS": "2", "ECHO_MAX_BYT
 
 
 class Server:
-    """One gunicorn with one worker on a free port."""
+    """A gunicorn with one worker on a free port."""
 
     def __init__(self, log: Path, *arguments: str) -> None:
         self._log = log

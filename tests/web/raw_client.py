@@ -1,4 +1,4 @@
-"""A client that can be told to misbehave: it sends exactly the bytes it is given."""
+"""A client for misbehaviour: it sends exactly the given bytes."""
 
 import json
 import socket
@@ -20,8 +20,7 @@ class Answer:
 
 
 def slow_connection(port: int, *, address: str = "127.0.0.1") -> socket.socket:
-    """A connection from that address of this machine, whose client takes little unread, and of whose answers the
-    server's kernel takes little."""
+    """Connect from that address, with small receive and send buffers on both sides."""
     sock = socket.socket()
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
@@ -50,18 +49,18 @@ class RawClient:
         self.sock.close()
 
     def send(self, data: bytes) -> None:
-        """Send; a server that has closed already is no error, its answer is still to be read."""
+        """Send the bytes. A server that has already closed is no error; its response can still be read."""
         try:
             self.sock.sendall(data)
         except ConnectionError:
             return
 
     def end(self) -> None:
-        """Send no more, as a client that was cut off, but keep reading."""
+        """Stop sending, like a truncated client, but keep reading."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def line(self) -> bytes:
-        """The next line, without its end; empty at the end of the connection."""
+        """Return the next line without its end; empty at the end of the connection."""
         while b"\r\n" not in self._received:
             if not self._receive():
                 return b""
@@ -78,21 +77,21 @@ class RawClient:
         return Answer(status, b"\n".join(head), self.take(length))
 
     def take(self, length: int) -> bytes:
-        """The next bytes, so many, or fewer at the end of the connection."""
+        """Return the next bytes, fewer at the end of the connection."""
         while len(self._received) < length and self._receive():
             pass
         taken, self._received = self._received[:length], self._received[length:]
         return taken
 
     def everything(self) -> bytes:
-        """All bytes until the server closes."""
+        """Return all bytes until the server closes."""
         while self._receive():
             pass
         everything, self._received = self._received, b""
         return everything
 
     def receive(self, most: int) -> int:
-        """Read so much at most and forget it; how much it was, nothing at the end of the connection."""
+        """Read at most that many bytes, discard them and return their number, 0 at the end of the connection."""
         try:
             return len(self.sock.recv(most))
         except ConnectionError:

@@ -1,5 +1,5 @@
-"""What a detector process gives up before it sees a byte of anybody's media.
+"""Restricts a detector process before it reads the first byte of a media file.
 
-Landlock and seccomp are called by way of the C library alone: both are a few system calls, the libraries for them would
-be two more things to install, and one of them (libseccomp) is missing on machines that have nothing but Python.
+Landlock and seccomp are called through the C library: each takes a few system calls, a library for them would be one
+more package, and libseccomp is missing where only Python is installed.
 """

@@ -1,4 +1,4 @@
-"""The system calls for which Python has no function, by way of the C library."""
+"""System calls that Python has no function for, called through the C library."""
 
 import ctypes
 import os
@@ -12,32 +12,34 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 def is_linux() -> bool:
-    """Whether there is anything to call."""
+    """Return whether this system has Linux's system calls."""
     return sys.platform == "linux"
 
 
 def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | None) -> int:
-    """What the call returns; a buffer goes as its address. Raises OSError where the kernel refuses it."""
-    words = [ctypes.c_void_p(one) if one is None or isinstance(one, int) else one for one in arguments]
+    """Return the result of a system call; a buffer is passed as its address. Raises OSError if the call fails."""
+    words = [ctypes.c_void_p(word) if word is None or isinstance(word, int) else word for word in arguments]
     result: int = _libc.syscall(ctypes.c_long(number), *words)
     return _checked(result)
 
 
 def prctl(option: int, *arguments: int) -> int:
-    """Set or ask something of this process. Raises OSError where the kernel refuses it."""
-    words = [ctypes.c_ulong(one) for one in (*arguments, 0, 0, 0, 0)[:4]]
+    """Call prctl(2) for this process. Raises OSError if the call fails."""
+    words = [ctypes.c_ulong(word) for word in (*arguments, 0, 0, 0, 0)[:4]]
     result: int = _libc.prctl(ctypes.c_int(option), *words)
     return _checked(result)
 
 
 def give_up_privileges() -> None:
-    """Have no program that this process executes gain rights by its owner or its file's capabilities, for good."""
+    """Set no_new_privs: programs executed from now on gain no rights from their owner or capabilities."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def hide_memory() -> None:
-    """Make this process, and those that it forks, not dumpable: no core file, and nobody but root may trace it or read
-    its memory, its environment and its open files through /proc. Does nothing where the system is not Linux."""
+    """Make this process and the processes that it forks not dumpable. Does nothing outside Linux.
+
+    There is no core file, and only root may trace the process or read its memory, environment and open files in /proc.
+    """
     if is_linux():
         prctl(_PR_SET_DUMPABLE, 0)
 

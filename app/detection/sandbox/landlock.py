@@ -1,7 +1,7 @@
-"""Which files this process may open, and whom it may reach (Landlock): an allow-list that cannot be widened again.
+"""Landlock: an irrevocable allow-list of the files that this process may open and the processes that it may reach.
 
-Only the thread that applies it is bound by it, and those that it starts later: it is for a process that has one. Files
-that are open already stay open; whether a file exists, and how large it is, can still be asked.
+It binds the calling thread and the threads started later, so the process must have a single thread. Files that are
+already open stay open; whether a path exists and its size can still be queried.
 """
 
 import ctypes
@@ -18,15 +18,15 @@ _PATH_BENEATH = 1
 
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}
-"""How many rights there are to files, each a bit from the lowest on, from which version on."""
+"""The number of file access rights by Landlock version; each right is one bit, starting at the lowest."""
 _TCP = 0b11
-"""To bind and to connect, from version 4 on."""
-_OUTSIDE = 0b11
-"""To connect to abstract Unix sockets and to signal processes outside, from version 6 on."""
+"""Bind and connect; from version 4 on."""
+_SCOPES = 0b11
+"""Connect to abstract Unix sockets and signal other processes; from version 6 on."""
 
 
 def version() -> int:
-    """The version of Landlock that this kernel has; 0 where it has none, or where it is turned off."""
+    """Return the version of Landlock in this kernel; 0 if it is missing or turned off."""
     if not is_linux():
         return 0
     try:
@@ -36,10 +36,10 @@ def version() -> int:
 
 
 def apply(readable: Iterable[Path] | None) -> None:
-    """Leave this thread the files and folders of `readable`, to read; a path that is not there is passed over.
+    """Restrict this thread to reading the files and folders of `readable`; missing paths are skipped.
 
-    With None files are left as they are, and what lies outside (TCP, abstract Unix sockets, signals) is refused alone.
-    The process must have given up its privileges before. Raises OSError.
+    With None file access is not restricted, only TCP, abstract Unix sockets and signals. The process must have given up
+    its privileges before. Raises OSError.
     """
     attributes = _attributes(version(), has_files=readable is not None)
     ruleset = syscall(_CREATE_RULESET, ctypes.create_string_buffer(attributes, len(attributes)), len(attributes), 0)
@@ -54,14 +54,14 @@ def apply(readable: Iterable[Path] | None) -> None:
 def _attributes(available: int, *, has_files: bool) -> bytes:
     rights = max(count for since, count in _FILE_RIGHTS.items() if since <= available)
     files = (1 << rights) - 1 if has_files else 0
-    fields = [files, *([_TCP] if available >= 4 else []), *([_OUTSIDE] if available >= 6 else [])]
+    fields = [files, *([_TCP] if available >= 4 else []), *([_SCOPES] if available >= 6 else [])]
     return struct.pack(f"={len(fields)}Q", *fields)
 
 
 def _allow_to_read(ruleset: int, path: Path) -> None:
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # nothing that could be read later either
+    except OSError:  # a path that cannot be opened now needs no rule
         return
     try:
         rights = _READ_FILE | (_READ_DIR if path.is_dir() else 0)

@@ -1,9 +1,9 @@
-"""What a detector process is left with, and the one call that takes the rest away.
+"""What a detector process keeps, and the function that gives up everything else.
 
-It may read its libraries and its model, and files that it is handed open; write to the pipes that it has; start threads
-and end itself. It may open nothing else, create and change nothing, reach nobody by a socket, a signal or a debugger,
-and execute no program. A detector that works on a graphics card needs devices whose use cannot be told apart: it keeps
-its files and system calls, but for those that start programs, trace others, signal them or reach the network.
+It may read its libraries, its model and files that it receives open, write to its pipes, start threads and exit. It may
+not open other files, create or change files, use sockets, signal or trace other processes, or execute programs. A
+detector on a GPU needs device calls that cannot be told apart: it keeps its files and system calls, except those that
+start programs, trace or signal others, or reach the network.
 """
 
 import fcntl
@@ -50,74 +50,76 @@ _OTHERS = (
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """What holds: the version of Landlock, 0 without it, whether it guards files, and whether calls are filtered."""
+    """The restrictions that hold: Landlock's version (0 without), whether it guards files, and the seccomp filter."""
 
     landlock: int = 0
     files: bool = False
     seccomp: bool = False
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         return self.files and self.seccomp
 
     @property
     def missing(self) -> list[str]:
-        """What does not hold, in words."""
+        """Descriptions of the restrictions that do not hold."""
         return [
-            *([] if self.files else ["the detector's files are not guarded by Landlock"]),
-            *([] if self.seccomp else ["its system calls are not filtered by seccomp"]),
+            *([] if self.files else ["Landlock does not guard the detector's files"]),
+            *([] if self.seccomp else ["seccomp does not filter its system calls"]),
         ]
 
 
-NONE = Sandbox()
+NO_SANDBOX = Sandbox()
 
-_SCOPED = 6
-"""The version of Landlock from which on it guards more than files and TCP."""
+_SCOPES_VERSION = 6
+"""The Landlock version from which on it restricts more than files and TCP."""
 
 
-def offered(options: DetectorOptions) -> Sandbox:
-    """What a detector process of this machine will be under, as far as its kernel tells. Changes nothing."""
+def available(options: DetectorOptions) -> Sandbox:
+    """Return the restrictions that this kernel supports for a detector process. Changes nothing."""
     if options.sandbox == "off":
-        return NONE
+        return NO_SANDBOX
     version = landlock.version()
     return Sandbox(version, files=version > 0 and options.provider == "cpu", seccomp=seccomp.is_offered())
 
 
-def seal(readable: Iterable[Path], options: DetectorOptions) -> Sandbox:
-    """Give up everything but what this module promises, as far as the kernel lets it be given up; returns what holds.
+def restrict(readable: Iterable[Path], options: DetectorOptions) -> Sandbox:
+    """Give up everything that this module's docstring does not name, and return the restrictions that hold.
 
-    `readable` are the files and folders that may still be opened, to read them. The process must have one thread.
-    Raises OSError where the kernel refuses what it says that it has.
+    `readable` are the files and folders that stay readable. The process must have one thread. Raises OSError if the
+    kernel rejects a restriction that it claims to support.
     """
-    wanted = offered(options)
+    supported = available(options)
     give_up_privileges()
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    if _threads() > 1:  # those of before would be outside
-        raise OSError(None, "it has more than one thread already")
-    if wanted.files or wanted.landlock >= _SCOPED:
-        landlock.apply(readable if wanted.files else None)
+    if _threads() > 1:  # existing threads would stay unrestricted
+        raise OSError(None, "the process already has more than one thread")
+    if supported.files or supported.landlock >= _SCOPES_VERSION:
+        landlock.apply(readable if supported.files else None)
     architecture = seccomp.own_architecture()
-    if wanted.seccomp and architecture is not None:
+    if supported.seccomp and architecture is not None:
         rules = _rules() if options.provider == "cpu" else _rules_with_devices()
         seccomp.apply(seccomp.program(rules, architecture), architecture)
-    return wanted
+    return supported
 
 
 def libraries(modules: Sequence[ModuleType]) -> list[Path]:
-    """The folders from which this process may still load code: Python's own, this service's, those in which the
-    modules are installed with what they are linked to, and those of the system's libraries that are loaded."""
+    """Return the folders from which this process may still load code.
+
+    They are the folders of Python's standard library, of the modules' packages, and of the shared libraries in use.
+    """
     installed = (Path(module.__file__).parents[1] for module in modules if module.__file__)
     folders = [
         *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")),
         *installed,
-        *_loaded(),
+        *_folders_of_loaded_libraries(),
         Path("/etc/ld.so.cache"),
     ]
     return list(dict.fromkeys(folders))
 
 
-def _loaded(maps: Path = Path("/proc/self/maps")) -> list[Path]:
-    """The folders of the shared libraries that are mapped into this process."""
+def _folders_of_loaded_libraries(maps: Path = Path("/proc/self/maps")) -> list[Path]:
+    """Return the folders of the shared libraries that are mapped into this process."""
     try:
         mapped = [line.split(maxsplit=5)[5:] for line in maps.read_text().splitlines()]
     except OSError:
@@ -129,17 +131,17 @@ def _loaded(maps: Path = Path("/proc/self/maps")) -> list[Path]:
 def _threads() -> int:
     try:
         return sum(1 for _ in Path("/proc/self/task").iterdir())
-    except OSError:  # no /proc: nothing can be told
+    except OSError:  # without /proc the number is unknown
         return 1
 
 
 def _rules() -> Rules:
     return Rules(
         allowed=(
-            *("read", "write", "futex"),  # first, since the filter goes through them one by one
+            *("read", "write", "futex"),  # the most frequent first, because the filter is sequential
             *_MEMORY, *_THREADS, *_SIGNALS_TO_ITSELF, *_TIME, *_ITSELF, *_READING, *_PIPES,
         ),
-        unknown=("clone3",),  # its flags lie in memory, which a filter cannot read; the C library then calls clone
+        unknown=("clone3",),  # a filter cannot read its flags from memory; the C library falls back to clone
         conditions={
             **_own_threads_and_signals(),
             "open": Condition(1, Test.LACKS, _WRITING_FLAGS),
@@ -163,5 +165,5 @@ def _rules_with_devices() -> Rules:
 def _own_threads_and_signals() -> dict[str, Condition]:
     return {
         "clone": Condition(0, Test.HAS, (_CLONE_THREAD,)),
-        "tgkill": Condition(0, Test.IS, (os.getpid(),)),  # abort() is one
+        "tgkill": Condition(0, Test.IS, (os.getpid(),)),  # abort() sends one
     }

@@ -1,7 +1,7 @@
-"""A filter of system calls for this process (seccomp), assembled here for the kernel's packet filter machine.
+"""Builds and installs a seccomp filter of system calls for this process.
 
-The machine has one accumulator, which is loaded with a word of the call at hand and compared; every jump leads a few
-instructions on. A filter cannot be taken off again, and threads and programs that are started later have it too.
+The filter is a program for the kernel's BPF machine: it loads a word of the call into an accumulator, compares it, and
+jumps a few instructions ahead. An installed filter is permanent, and new threads and programs inherit it.
 """
 
 import ctypes
@@ -18,14 +18,14 @@ from app.detection.sandbox.syscalls import ARCHITECTURES, NEWEST, Architecture, 
 _LOAD, _EQUAL, _GREATER, _ANY_BIT, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
 _X32 = 0x4000_0000
-"""Set in the number of each call of x86-64's second, 32 bit wide calling convention."""
+"""A bit set in the call numbers of x86-64's second, 32-bit calling convention."""
 
 ALLOW, _ERRNO, KILL_PROCESS = 0x7FFF_0000, 0x0005_0000, 0x8000_0000
 REFUSE = _ERRNO | errno.EPERM
 UNKNOWN = _ERRNO | errno.ENOSYS
 
 Instruction = tuple[int, int, int, int]
-"""Code, jump where true, jump where false, value."""
+"""Code, jump if true, jump if false, value."""
 
 _SET_MODE_FILTER, _GET_ACTION_AVAIL = 1, 2
 _ALL_THREADS = 1
@@ -34,17 +34,17 @@ _HEADER = struct.Struct("@HP")
 
 
 class Test(Enum):
-    """How an argument is looked at. Of its 64 bits the lower half, which is all that the kernel takes of an `int`."""
+    """How an argument is tested. All but IS_NULL test the lower 32 bits, all that the kernel takes of an `int`."""
 
     IS = "is one of the values"
     HAS = "has one of the bits"
     LACKS = "has none of the bits"
-    IS_NULL = "is 0 in both halves, as a pointer to nothing is"
+    IS_NULL = "is 0 in all 64 bits, as a null pointer is"
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """On the argument with that index, from 0."""
+    """A test of one argument; `argument` is its index from 0."""
 
     argument: int
     test: Test
@@ -53,8 +53,12 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What becomes of calls. `conditions`: allowed where the condition holds, and refused otherwise. `unknown`: said
-    not to exist, so that the C library does it another way. All others: `otherwise`."""
+    """What happens to each system call.
+
+    Calls in `allowed` are allowed and calls in `refused` fail with EPERM. Calls in `unknown` fail with ENOSYS, so that
+    the C library uses another call. Calls in `conditions` are allowed if the condition holds and refused otherwise. All
+    other calls get `otherwise`.
+    """
 
     allowed: Sequence[str] = ()
     refused: Sequence[str] = ()
@@ -64,7 +68,7 @@ class Rules:
 
 
 def is_offered() -> bool:
-    """Whether this machine's filters are known here, and its kernel takes them. Changes nothing."""
+    """Return whether the filters support this architecture and its kernel supports seccomp. Changes nothing."""
     architecture = own_architecture()
     if architecture is None:
         return False
@@ -77,28 +81,31 @@ def is_offered() -> bool:
 
 
 def own_architecture() -> Architecture | None:
-    """This machine's; None where the filters are not written for it, or where it is no Linux."""
+    """Return this machine's architecture; None if the filters do not support it."""
     return ARCHITECTURES.get(os.uname().machine) if is_linux() else None
 
 
 def apply(instructions: Sequence[Instruction], architecture: Architecture) -> None:
-    """Filter every thread of this process from now on; it must have given up its privileges before. Raises OSError."""
+    """Install the filter for every thread of this process. The process must have given up its privileges before.
+
+    Raises OSError.
+    """
     packed = b"".join(_INSTRUCTION.pack(*instruction) for instruction in instructions)
     code = ctypes.create_string_buffer(packed, len(packed))
     header = ctypes.create_string_buffer(_HEADER.pack(len(instructions), ctypes.addressof(code)), _HEADER.size)
     thread = syscall(_seccomp(architecture), _SET_MODE_FILTER, _ALL_THREADS, header)
     if thread:
-        raise OSError(errno.EBUSY, f"thread {thread} has a filter of its own")
+        raise OSError(errno.EBUSY, f"thread {thread} already has a filter of its own")
 
 
 def _seccomp(architecture: Architecture) -> int:
-    called = number("seccomp", architecture)
-    assert called is not None
-    return called
+    call_number = number("seccomp", architecture)
+    assert call_number is not None
+    return call_number
 
 
 def program(rules: Rules, architecture: Architecture) -> list[Instruction]:
-    """The filter. A call of another architecture (32 bit code on a 64 bit kernel) ends the process."""
+    """Compile the rules. A call of another architecture (32-bit code on a 64-bit kernel) ends the process."""
     return [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
         (_EQUAL, 1, 0, architecture.audit),
@@ -108,33 +115,33 @@ def program(rules: Rules, architecture: Architecture) -> list[Instruction]:
         (_ANY_BIT, 0, 1, _X32),
         (_RETURN, 0, 0, REFUSE),
         (_RETURN, 0, 0, UNKNOWN),
-        *_verdicts(rules.allowed, ALLOW, architecture),
-        *_verdicts(rules.refused, REFUSE, architecture),
-        *_verdicts(rules.unknown, UNKNOWN, architecture),
+        *_actions(rules.allowed, ALLOW, architecture),
+        *_actions(rules.refused, REFUSE, architecture),
+        *_actions(rules.unknown, UNKNOWN, architecture),
         *_conditions(rules.conditions, architecture),
         (_RETURN, 0, 0, rules.otherwise),
     ]
 
 
-def _verdicts(names: Sequence[str], verdict: int, architecture: Architecture) -> Iterator[Instruction]:
+def _actions(names: Sequence[str], action: int, architecture: Architecture) -> Iterator[Instruction]:
     for name in names:
-        called = number(name, architecture)
-        if called is not None:
-            yield (_EQUAL, 0, 1, called)
-            yield (_RETURN, 0, 0, verdict)
+        call_number = number(name, architecture)
+        if call_number is not None:
+            yield (_EQUAL, 0, 1, call_number)
+            yield (_RETURN, 0, 0, action)
 
 
 def _conditions(conditions: Mapping[str, Condition], architecture: Architecture) -> Iterator[Instruction]:
     for name, condition in conditions.items():
-        called = number(name, architecture)
-        if called is not None:
+        call_number = number(name, architecture)
+        if call_number is not None:
             block = [*_test(condition), (_RETURN, 0, 0, REFUSE), (_RETURN, 0, 0, ALLOW)]
-            yield (_EQUAL, 0, len(block), called)
+            yield (_EQUAL, 0, len(block), call_number)
             yield from block
 
 
 def _test(condition: Condition) -> Iterator[Instruction]:
-    """Goes on with the next instruction where the condition does not hold, and with the one behind it where it does."""
+    """Compile a condition: skip one instruction if it holds, else continue with the next one."""
     low = _ARGUMENTS_AT + 8 * condition.argument
     match condition.test:
         case Test.IS:

@@ -1,6 +1,6 @@
-"""The numbers of Linux's system calls, by architecture, of those that the filters name.
+"""Numbers of the Linux system calls that the filters name, by architecture.
 
-They never change: they are what programs are compiled against. None where an architecture has no such call.
+The numbers are part of the kernel's stable ABI. None means that the architecture has no such call.
 """
 
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 NEWEST = 462
-"""Calls with larger numbers did not exist when the filters were written. From 424 on all architectures share them."""
+"""The newest call when the filters were written. From 424 on all architectures share the numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """`audit` is the kernel's name for it, as a filter reads it; `column` the place of its numbers in the table."""
+    """`audit` is the kernel's identifier, as a filter reads it; `column` is the index in the table of numbers."""
 
     audit: int
     column: int
@@ -25,11 +25,11 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "aarch64": Architecture(0xC00000B7, 1),
     }
 )
-"""By the name that `os.uname().machine` gives."""
+"""By the name in `os.uname().machine`."""
 
 
 def number(name: str, architecture: Architecture) -> int | None:
-    """The number of a call that the table has."""
+    """Return the number of a system call in the table; None if the architecture has no such call."""
     return _NUMBERS[name][architecture.column]
 
 

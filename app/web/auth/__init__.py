@@ -1,1 +1,1 @@
-"""Who calls: tokens, keys and addresses."""
+"""Authentication: tokens, keys and client addresses."""

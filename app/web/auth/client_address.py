@@ -1,7 +1,7 @@
-"""Whose address a request came from, where proxies stand between: a proxy's word counts only if it is one of ours.
+"""Determines a request's client address behind proxies. Only configured proxies are trusted.
 
-Which those are gunicorn's `forwarded_allow_ips` says, as for the scheme. X-Forwarded-For is read from its end, where
-the nearest proxy has written: what a client wrote there before it was passed on is never reached.
+gunicorn's `forwarded_allow_ips` names them, as for the scheme. X-Forwarded-For is read from its end, where the nearest
+proxy writes, so that entries forged by the client are never reached.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,25 +17,25 @@ Network = IPv4Network | IPv6Network
 
 
 class Proxies:
-    """The proxies that are believed; with `any_peer` whoever connects, but nobody further away."""
+    """The trusted proxies. With `any_peer` the connecting peer is trusted, but nobody beyond it."""
 
     def __init__(self, networks: Iterable[Network] = (), *, any_peer: bool = False) -> None:
         self._networks: Sequence[Network] = tuple(networks)
         self._any_peer = any_peer
 
     def client(self, environ: WSGIEnvironment) -> str:
-        """The address of the request's client, as far as believed proxies tell it; empty for a Unix socket's own."""
+        """Return the client's address as far as trusted proxies tell it; empty for a Unix socket's own."""
         address: str = environ.get("REMOTE_ADDR", "")
-        told = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")[-MAX_PROXIES:]
-        believed = self._any_peer or not address or self._is_ours(address)
-        while told and believed:
-            nearer = _plain(told.pop())
+        forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")[-MAX_PROXIES:]
+        is_trusted = self._any_peer or not address or self._is_proxy(address)
+        while forwarded and is_trusted:
+            nearer = _plain(forwarded.pop())
             if nearer is None:
                 break
-            address, believed = nearer, self._is_ours(nearer)
+            address, is_trusted = nearer, self._is_proxy(nearer)
         return address
 
-    def _is_ours(self, address: str) -> bool:
+    def _is_proxy(self, address: str) -> bool:
         try:
             parsed = ip_address(address)
         except ValueError:
@@ -44,12 +44,12 @@ class Proxies:
 
 
 def install(app: Flask, proxies: Proxies) -> None:
-    """Have the application believe these proxies."""
+    """Set the proxies that the application trusts."""
     app.extensions[EXTENSION] = proxies
 
 
 def _plain(text: str) -> str | None:
-    """An address without brackets and port; None for what is none."""
+    """Return an address without brackets and port, or None if it is not an address."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -5,11 +5,12 @@ time, in a thread of its own, and none within a cool-down of the last. Of the re
 known yet, the one that began the look waits for it; the others wait a moment, and are then told to come again. So an
 issuer that swallows every packet holds one of the server's threads, never all.
 
-PyJWT's PyJWKClient fetches under its lock, so that such an issuer holds every thread, and reads an answer of any
-length; its PyJWKSet takes a key that names no algorithm for its type's default one. What serves here is PyJWK.
+PyJWT's PyJWK serves here. Its PyJWKClient (2.15) loses what reliability asks for: it fetches under the lock that every
+look-up takes, so that such an issuer holds every thread; it forgets known keys 300 s after their fetch, also while the
+issuer is down; its time limit is for each read, and an answer may have any length. Its PyJWKSet takes a key that names
+no algorithm for its type's default one.
 """
 
-import http.client
 import json
 import math
 import threading
@@ -22,7 +23,8 @@ from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from app.errors import Unauthorized, Unavailable
-from app.process.shared_call import SharedCall
+from app.http_exchange.responses import TransportError
+from app.process.single_flight import SingleFlight
 
 log = structlog.get_logger()
 
@@ -53,7 +55,7 @@ class PublishedKeys:
         self._algorithm = algorithm
         self._clock = clock
         self._guard = threading.Lock()
-        self._call = SharedCall(self._look_and_take, "issuer-keys")
+        self._call = SingleFlight(self._look_and_take, "issuer-keys")
         self._keys: Mapping[str, Any] = {}
         self._brought_at = -math.inf
         self._next_look = -math.inf
@@ -90,7 +92,7 @@ class PublishedKeys:
         keys: Mapping[str, Any] = {}
         try:
             keys = _keys_in(self._look(), self._algorithm)
-        except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
+        except (TransportError, ValueError, RecursionError) as error:
             log.warning("issuer_keys_not_fetched", reason=str(error))
         except Exception:
             log.exception("issuer_keys_not_fetched")

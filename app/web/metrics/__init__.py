@@ -1,1 +1,1 @@
-"""Prometheus collectors, each for one part of the service."""
+"""Prometheus collectors, one for each part of the service."""

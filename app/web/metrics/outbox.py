@@ -1,5 +1,4 @@
-"""Figures of the outbox and of resumable uploads for Prometheus, read from the database at scrape time: right across
-processes."""
+"""Metrics of the outbox and of resumable uploads, read from the database when scraped, for all processes."""
 
 from collections.abc import Iterator
 
@@ -19,7 +18,7 @@ PREFIX = "detections_outbox"
 
 
 class UploadCollector(Collector):
-    """Yields how many resumable uploads are unfinished, and what they still need."""
+    """Yields the number of unfinished resumable uploads and their missing bytes."""
 
     def __init__(self, session: Session, now: ColumnElement[float]) -> None:
         self._session = session
@@ -27,14 +26,16 @@ class UploadCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         count, missing = upload_rows.unfinished(self._session, self._now)
-        yield GaugeMetricFamily("detections_unfinished_uploads", "Resumable uploads that go on.", count)
+        yield GaugeMetricFamily("detections_unfinished_uploads", "Unfinished resumable uploads.", count)
         yield GaugeMetricFamily(
-            "detections_unfinished_upload_bytes", "Bytes that they have declared and not sent yet.", missing
+            "detections_unfinished_upload_bytes",
+            "Declared bytes not yet received.",
+            missing,
         )
 
 
 class OutboxCollector(Collector):
-    """Yields the outbox's state as one session sees it."""
+    """Yields the outbox's state as seen by one session."""
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class OutboxCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._state()
-        yield from _grown(counters.read(self._session))
+        yield from _counter_metrics(counters.read(self._session))
 
     def _state(self) -> Iterator[Metric]:
         status = outbox_status(self._session, self._now, self._counts)
@@ -58,28 +59,28 @@ class OutboxCollector(Collector):
         held = self._breaker.held_users(self._session) if self._breaker else []
         for name, text, value in (
             ("pending_messages", "Messages waiting to be delivered.", status.pending),
-            ("active_streams", "Media with messages waiting to be delivered.", status.active),
-            ("parked_media", "Media whose messages wait for a person.", status.parked),
-            ("oldest_age_seconds", "How long the longest waiting message has waited.", status.oldest_age or 0),
+            ("active_streams", "Media items with messages waiting to be delivered.", status.active),
+            ("parked_media", "Media items whose messages wait for a person.", status.parked),
+            ("oldest_age_seconds", "Age of the oldest waiting message.", status.oldest_age or 0),
             ("delivered_last_hour", "Messages delivered within the last hour.", status.delivered_last_hour),
             ("circuit_open", "1 while the circuit breaker is open or half-open.", int(not circuit.is_closed)),
-            ("held_users", "Users of whom nothing is sent for a while, because they were refused.", len(held)),
-            ("held_messages", "Messages of held users that wait.", sum(one.waiting for one in held)),
+            ("held_users", "Users whose messages are held because the annotations service refused them.", len(held)),
+            ("held_messages", "Waiting messages of held users.", sum(user.waiting for user in held)),
         ):
             yield GaugeMetricFamily(f"{PREFIX}_{name}", text, float(value))
 
 
-def _grown(figures: dict[tuple[str, ...], float]) -> Iterator[Metric]:
+def _counter_metrics(values: dict[tuple[str, ...], float]) -> Iterator[Metric]:
     attempts = CounterMetricFamily(f"{PREFIX}_attempts", "Attempts to deliver a message.", labels=("kind", "verdict"))
-    for name, value in figures.items():
+    for name, value in values.items():
         if name[0] == counters.ATTEMPTS:
             attempts.add_metric(name[1:], value)
     yield attempts
-    lost = figures.get((counters.LEASES_LOST,), 0.0)
-    yield CounterMetricFamily(f"{PREFIX}_leases_lost", "Outcomes that came after their lease had gone.", lost)
+    lost = values.get((counters.LEASES_LOST,), 0.0)
+    yield CounterMetricFamily(f"{PREFIX}_leases_lost", "Results that arrived after their lease was lost.", lost)
     yield HistogramMetricFamily(
         f"{PREFIX}_delivery_seconds",
         "From a message's commit to its acknowledgement.",
-        buckets=counters.cumulative(figures, (counters.LATENCY,), counters.LATENCY_BUCKETS),
-        sum_value=figures.get((counters.LATENCY_SUM,), 0.0),
+        buckets=counters.cumulative(values, (counters.LATENCY,), counters.LATENCY_BUCKETS),
+        sum_value=values.get((counters.LATENCY_SUM,), 0.0),
     )

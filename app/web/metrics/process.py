@@ -1,7 +1,7 @@
-"""Figures of this process and of the server processes beside it: requests, uploads, bytes, slots.
+"""Metrics of the server processes: requests, uploads, bytes, slots.
 
-Where gunicorn.conf.py has named a folder for it, each process writes its own figures into files there, and whoever is
-asked adds them up, so that every process tells the same. What the database knows is in `app.web.metrics.outbox`.
+If gunicorn.conf.py names a folder, each process writes its metrics into files there, and the process that is scraped
+adds them up, so that every process returns the same. `app.web.metrics.outbox` has what the database knows.
 """
 
 import time
@@ -17,29 +17,29 @@ from app.current import EXTENSION as SERVICES
 from app.detection.sandbox.policy import Sandbox
 from app.process.log_target import TARGET
 
-EXTENSION = "detections-figures"
+EXTENSION = "detections-process-metrics"
 UPLOADS = ("detect.detect_upload", "media.store")
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, float("inf"))
 
 COUNTED_BYTES = 16 << 20
-"""How often a long upload's bytes are counted: at each piece it was nearly half of what Python does with a raw body."""
+"""Bytes of an upload between two updates of the counter; counting each chunk is expensive."""
 
 
-class ProcessFigures:
-    """The figures of one application. To be made in the process that serves, once it has forked."""
+class ProcessMetrics:
+    """The metrics of one application. Create it in the serving process, after the fork."""
 
     def __init__(self, shared: Path | None) -> None:
         self._shared = shared
         self._own = CollectorRegistry(auto_describe=False)
         self._requests = Histogram(
             "detections_request_seconds",
-            "From a request's head to the beginning of its answer, by route.",
+            "Time from a request's head to the start of its response, by route.",
             ("method", "route", "status"),
             buckets=REQUEST_BUCKETS,
             registry=self._own,
         )
         self._uploads = Counter(
-            "detections_uploads", "Uploads, by how they ended: the problem's type where refused.", ("outcome",),
+            "detections_uploads", "Uploads by outcome; for errors, the problem's type.", ("outcome",),
             registry=self._own,
         )  # fmt: skip
         self._bytes = Counter("detections_upload_bytes", "Bytes of files received.", registry=self._own)
@@ -48,20 +48,20 @@ class ProcessFigures:
         )
         self._slots = Gauge(
             "detections_slots_taken",
-            "Uploads, downloads, waiting answers and event streams under way.",
+            "Uploads, downloads, waiting requests and event streams under way.",
             multiprocess_mode="livesum",
             registry=self._own,
         )
         self._sandbox = Gauge(
             "detections_detector_sandbox",
-            "1 where detectors are kept from files but their own, and from system calls that they do not need.",
+            "1 if the sandbox restricts the files or the system calls of detectors.",
             ("part",),
             multiprocess_mode="livemin",
             registry=self._own,
         )
 
     def registry(self) -> CollectorRegistry:
-        """What to expose: the figures of every process that shares the folder, or this one's."""
+        """Return the registry to expose: of all processes that share the folder, or of this one."""
         if self._shared is None:
             return self._own
         together = CollectorRegistry(auto_describe=False)
@@ -69,20 +69,20 @@ class ProcessFigures:
         return together
 
     def log_line_lost(self) -> None:
-        """A log line could not be written."""
+        """Count a log line that could not be written."""
         self._lines_lost.inc()
 
     def slots_taken(self, count: int) -> None:
-        """So many slots of this process are taken now."""
+        """Set the number of slots taken in this process."""
         self._slots.set(count)
 
     def detector_sandbox(self, sandbox: Sandbox) -> None:
-        """The detectors of this process are under so much."""
+        """Set the restrictions of this process's detectors."""
         self._sandbox.labels("files").set(sandbox.files)
         self._sandbox.labels("system_calls").set(sandbox.seccomp)
 
     def received(self, chunks: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-        """The chunks of a file as they come, counted at every COUNTED_BYTES and at the end."""
+        """Yield the chunks of a file and count them, at every COUNTED_BYTES and at the end."""
         uncounted = 0
         try:
             for chunk in chunks:
@@ -95,9 +95,9 @@ class ProcessFigures:
             self._bytes.inc(uncounted)
 
     def answered(self, response: Response) -> None:
-        """Count the request at hand, which this answers."""
+        """Count the current request, which this response answers."""
         rule = request.url_rule
-        # A client may make up methods without end.
+        # A client can invent any number of methods.
         method, route = (request.method, rule.rule) if rule else ("any", "none")
         self._requests.labels(method, route, f"{response.status_code // 100}xx").observe(time.monotonic() - g.began)
         if method == "POST" and rule and rule.endpoint in UPLOADS:
@@ -107,22 +107,22 @@ class ProcessFigures:
 
 
 def install(app: Flask, shared: Path | None) -> None:
-    """Count every request of the application, and the slots that its services give out."""
-    figures = app.extensions[EXTENSION] = ProcessFigures(shared)
-    app.extensions[SERVICES].slots.on_change(figures.slots_taken)
-    TARGET.on_lost = figures.log_line_lost
-    figures.detector_sandbox(app.extensions[SERVICES].detector_sandbox())
+    """Count the application's requests and the slots of its services."""
+    metrics = app.extensions[EXTENSION] = ProcessMetrics(shared)
+    app.extensions[SERVICES].slots.on_change(metrics.slots_taken)
+    TARGET.on_lost = metrics.log_line_lost
+    metrics.detector_sandbox(app.extensions[SERVICES].detector_sandbox())
 
     @app.after_request
     def _count(response: Response) -> Response:
-        figures.answered(response)
+        metrics.answered(response)
         return response
 
 
-def process_figures() -> ProcessFigures:
-    """The figures of the application at hand."""
-    found: ProcessFigures = current_app.extensions[EXTENSION]
-    return found
+def process_metrics() -> ProcessMetrics:
+    """Return the current application's metrics."""
+    metrics: ProcessMetrics = current_app.extensions[EXTENSION]
+    return metrics
 
 
 def _outcome(response: Response) -> str:

@@ -1,1 +1,1 @@
-"""gunicorn: its hooks, worker and log, and what answers need beside a thread."""
+"""gunicorn: hooks, worker, log, and responses that continue without a thread."""

@@ -1,7 +1,6 @@
-"""Where answers without a slot go on once their thread has left them: the worker's main loop sends what their readers
-are slow to take.
+"""Sends the rest of responses without a slot from the worker's main loop, after their thread was released.
 
-Places and memory are limited. Where they are used up, the slowest reader is cut off.
+The number of responses and their memory are limited; beyond the limits the slowest reader is disconnected.
 """
 
 import time
@@ -19,14 +18,14 @@ from app.web.upload.receive_timeouts import ReaderTooSlow
 
 log = structlog.get_logger()
 
-PLACES = 64
-MOST_KEPT_BYTES = 32 << 20
-_AT_ONCE = 256 * 1024
-"""So that one fast reader does not keep the others, and new clients, waiting."""
+MAX_ANSWERS = 64
+MAX_MEMORY_BYTES = 32 << 20
+_CHUNK_BYTES = 256 * 1024
+"""Bytes sent at a time, so that a fast reader does not delay others and new clients."""
 
 _CREDIT_BYTES = 64 * 1024
 _CREDIT_SECONDS = 1.0
-"""What a reader counts as having read, in so long, before it has had the time to: the newest is not the slowest."""
+"""A reader's initial credit of bytes and seconds, so that the newest is not counted as the slowest."""
 
 
 @dataclass(eq=False, slots=True)
@@ -37,32 +36,32 @@ class _Draining:
     then: Callable[[], None]
     dropped: Callable[[], None]
     began: float
-    looked_at: float
+    checked_at: float
 
     @property
     def speed(self) -> float:
-        """Bytes a second."""
-        seconds = self.looked_at - self.began
+        """Bytes per second."""
+        seconds = self.checked_at - self.began
         return (self.answer.acknowledged + _CREDIT_BYTES) / (seconds + _CREDIT_SECONDS)
 
 
 class AnswerDrain:
-    """The rests of answers, sent by one thread as their readers take them."""
+    """The rest of responses, sent by one thread as their readers accept them."""
 
     def __init__(
         self,
         poller: BaseSelector,
         *,
-        places: int = PLACES,
-        most_kept: int = MOST_KEPT_BYTES,
+        max_answers: int = MAX_ANSWERS,
+        max_memory: int = MAX_MEMORY_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._poller = poller
-        self._places = places
-        self._most_kept = most_kept
+        self._max_answers = max_answers
+        self._max_memory = max_memory
         self._clock = clock
         self._draining: list[_Draining] = []
-        self._looked_at = clock()
+        self._checked_at = clock()
 
     def __len__(self) -> int:
         return len(self._draining)
@@ -70,64 +69,64 @@ class AnswerDrain:
     def add(
         self, sock: Any, client: str, answer: AnswerSocket, *, then: Callable[[], None], dropped: Callable[[], None]
     ) -> None:
-        """Send the rest of this answer; then call `then`, or `dropped` where its client was cut off or has gone."""
+        """Send the rest of the response, then call `then`; call `dropped` if the client was disconnected or left."""
         now = self._clock()
-        one = _Draining(sock, client, answer, then, dropped, began=now, looked_at=now)
+        draining = _Draining(sock, client, answer, then, dropped, began=now, checked_at=now)
         try:
             sock.setblocking(False)
-            self._poller.register(sock, EVENT_WRITE, partial(self._send, one))
-        except (OSError, ValueError, KeyError):  # closed meanwhile
+            self._poller.register(sock, EVENT_WRITE, partial(self._send, draining))
+        except (OSError, ValueError, KeyError):  # the connection was closed meanwhile
             answer.forget_rest()
             dropped()
             return
-        self._draining.append(one)
+        self._draining.append(draining)
         self._make_room()
 
     def cut_off_late(self) -> None:
-        """Cut off who reads too slowly. To be called often: it looks every LOOK_SECONDS."""
-        if not self._draining or self._clock() - self._looked_at < LOOK_SECONDS:
+        """Disconnect readers that are too slow. Call it often; it checks every LOOK_SECONDS."""
+        if not self._draining or self._clock() - self._checked_at < LOOK_SECONDS:
             return
-        self._looked_at = self._clock()
-        for one in list(self._draining):
-            self._look(one)
+        self._checked_at = self._clock()
+        for draining in list(self._draining):
+            self._check(draining)
 
-    def _send(self, one: _Draining, _sock: Any) -> None:
+    def _send(self, draining: _Draining, _sock: Any) -> None:
         try:
-            one.answer.send_rest(_AT_ONCE)
+            draining.answer.send_rest(_CHUNK_BYTES)
         except OSError:  # the client has gone
-            self._drop(one)
+            self._drop(draining)
             return
-        if not one.answer.has_rest:
-            self._remove(one)
-            one.then()
+        if not draining.answer.has_rest:
+            self._remove(draining)
+            draining.then()
 
-    def _look(self, one: _Draining) -> None:
+    def _check(self, draining: _Draining) -> None:
         now = self._clock()
-        seconds, one.looked_at = now - one.looked_at, now
+        seconds, draining.checked_at = now - draining.checked_at, now
         try:
-            one.answer.waited(seconds)
+            draining.answer.waited(seconds)
         except ReaderTooSlow as error:
-            self._cut_off(one, str(error.strerror))
+            self._cut_off(draining, str(error.strerror))
         except OSError:
-            self._drop(one)
+            self._drop(draining)
 
     def _make_room(self) -> None:
-        while len(self._draining) > self._places or self._kept_bytes() > self._most_kept:
-            self._cut_off(min(self._draining, key=attrgetter("speed")), "others need its place")
+        while len(self._draining) > self._max_answers or self._kept_bytes() > self._max_memory:
+            self._cut_off(min(self._draining, key=attrgetter("speed")), "the limit of slow responses is reached")
 
     def _kept_bytes(self) -> int:
-        return sum(one.answer.kept_bytes for one in self._draining)
+        return sum(draining.answer.kept_bytes for draining in self._draining)
 
-    def _cut_off(self, one: _Draining, reason: str) -> None:
-        log.info("slow_reader_cut_off", client=one.client, reason=reason)
-        one.answer.abort()
-        self._drop(one)
+    def _cut_off(self, draining: _Draining, reason: str) -> None:
+        log.info("slow_reader_cut_off", client=draining.client, reason=reason)
+        draining.answer.abort()
+        self._drop(draining)
 
-    def _drop(self, one: _Draining) -> None:
-        self._remove(one)
-        one.answer.forget_rest()
-        one.dropped()
+    def _drop(self, draining: _Draining) -> None:
+        self._remove(draining)
+        draining.answer.forget_rest()
+        draining.dropped()
 
-    def _remove(self, one: _Draining) -> None:
-        self._draining.remove(one)
-        self._poller.unregister(one.sock)
+    def _remove(self, draining: _Draining) -> None:
+        self._draining.remove(draining)
+        self._poller.unregister(draining.sock)

@@ -19,6 +19,7 @@ from typing import IO, Any, Protocol
 from wsgiref.types import WSGIEnvironment
 
 from app.process.timeval import timeval
+from app.web.server.gunicorn_internals import socket_in
 from app.web.upload.receive_timeouts import ReaderPace, ReaderTooSlow
 
 LOOK_SECONDS = 0.25
@@ -251,5 +252,5 @@ def answer_socket(sock: Any, pace: ReaderPace) -> AnswerSocket:
 
 def answer_socket_of(environ: WSGIEnvironment) -> AnswerSocket | None:
     """What the answer to this request is written to; None where another server serves it."""
-    found = environ.get("gunicorn.socket")
+    found = socket_in(environ)
     return found if isinstance(found, AnswerSocket) else None

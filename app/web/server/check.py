@@ -1,6 +1,6 @@
-"""Whether a server could start: what `gunicorn --check-config` asks, and a reload before it lets the old workers go.
+"""Checks whether a server could start: for `gunicorn --check-config`, and before a reload replaces the workers.
 
-Settings, keys, model and labels are loaded and the database is asked; nothing is created or changed.
+It loads the settings, keys, model and labels and queries the database; it creates or changes nothing.
 """
 
 import subprocess
@@ -13,14 +13,14 @@ from app.errors import SettingsError, Unavailable
 from app.runs.model_check import check_model
 from app.services import open_database
 from app.settings import Settings
-from app.startup import ending_on_faults
+from app.startup import exit_on_error
 from app.storage.relocation import check_rows
 
-SECONDS = 120.0
-"""How long a check may take in a process of its own; a large model loads in some seconds."""
+TIMEOUT_SECONDS = 120.0
+"""The timeout of a check in a separate process; a large model loads in some seconds."""
 _FIT = "fit"
-# Its metrics are not the server's. Whoever reaps this process's children may take the exit status: what counts is what
-# the process says.
+# The process must not write the server's metrics. Its output counts and not its exit status, because gunicorn may reap
+# the process.
 _SCRIPT = f"""
 import os
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
@@ -32,8 +32,8 @@ print("{_FIT}")
 
 
 def check() -> None:
-    """End this process with one line where a server could not start, or would not be ready for its database."""
-    with ending_on_faults():
+    """End this process with one line if a server could not start or its database is not ready."""
+    with exit_on_error():
         settings = Settings.from_env()
         check_model(settings, always=True)
         with closing(open_database(settings.database)) as database:
@@ -42,8 +42,7 @@ def check() -> None:
 
 
 def why_not(folder: str) -> str | None:
-    """The line with which a server of the code that lies in `folder`, in a new process, could not start; None where it
-    could."""
+    """Check the code in `folder` in a new process. Return the line that prevents a start, or None."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", _SCRIPT],
@@ -51,21 +50,21 @@ def why_not(folder: str) -> str | None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=TIMEOUT_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"the check took longer than {SECONDS:g} seconds"
+        return f"the check took longer than {TIMEOUT_SECONDS:g} seconds"
     if done.stdout.strip().endswith(_FIT):
         return None
-    said = done.stderr.strip().splitlines()
-    return said[-1].removeprefix("detections: ") if said else "the check ended without a word"
+    lines = done.stderr.strip().splitlines()
+    return lines[-1].removeprefix("detections: ") if lines else "the check ended without output"
 
 
 def _check_schema(database: Database) -> None:
     file = database.url.database
     if database.is_sqlite and file and not Path(file).exists():
-        raise SettingsError(f"There is no database at {Path(file).absolute()}; `alembic upgrade head` makes it.")
-    trouble = Queries(database).fetch(schema.trouble)
+        raise SettingsError(f"There is no database at {Path(file).absolute()}; `alembic upgrade head` creates it.")
+    trouble = Queries(database).fetch(schema.mismatch)
     if trouble:
         raise Unavailable(f"{trouble[0].upper()}{trouble[1:]}.")

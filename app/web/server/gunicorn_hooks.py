@@ -9,13 +9,11 @@ import gc
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from gunicorn.http.errors import InvalidHeader
-from gunicorn.http.message import Request
 from prometheus_client.multiprocess import mark_process_dead
 
 from app.detection.sandbox.kernel import hide_memory
@@ -24,13 +22,29 @@ from app.process.timeval import timeval
 from app.runs.model_check import check_model
 from app.services import open_database
 from app.settings import Settings
-from app.startup import check_file_systems, ending_on_faults, warn_of_nobody, warn_of_place, warn_of_plain_http
-from app.storage.media_folders import check_folders
+from app.startup import (
+    check_file_systems,
+    exit_on_error,
+    log_database_location,
+    warn_about_disabled_work,
+    warn_about_plain_http,
+)
+from app.storage.folder_ownership import check_folders
 from app.storage.relocation import check_rows
 from app.web.auth import client_address
 from app.web.auth.client_address import Proxies
 from app.web.server.check import why_not
-from app.web.upload.request_body import HeldContinue, is_off_the_connection
+from app.web.server.gunicorn_internals import (
+    UnusableHost,
+    before_reload,
+    close_while_unread,
+    hold_continue,
+    host_of,
+    is_http1,
+    proxy_networks,
+    serves,
+    workers_of,
+)
 
 _NEW_OBJECTS_BETWEEN_COLLECTIONS = 20_000
 """Some megabytes of what a few hundred requests leave behind; every 700, as by default, each request pays for one."""
@@ -58,34 +72,30 @@ def limit_waits(listeners: Iterable[Any], *, receive: float, send: float) -> Non
 
 def prepare_request(req: Any) -> None:
     """Before the application sees a request: hold back `100 Continue`, and tie keep-alive to the body being read."""
-    if not isinstance(req, Request):
-        return
-    _check_host(req)
-    # gunicorn has no public name for it.
-    if req._expected_100_continue:  # noqa: SLF001
-        req._expected_100_continue = False  # noqa: SLF001
-        req.body.reader = HeldContinue(req.body, req.unreader.sock)
-    req.should_close = _closing_while_unread(req.should_close, req.body)
+    if is_http1(req):
+        _check_host(req)
+        hold_continue(req)
+        close_while_unread(req)
 
 
 def _check_host(req: Any) -> None:
     """Raise what gunicorn answers with 400: RFC 9112 (3.2) wants that for a Host that is missing or malformed."""
-    host = next((value for name, value in req.headers if name == "HOST"), None)
-    if host is None and req.version >= (1, 1):
+    host, is_needed = host_of(req)
+    if host is None and is_needed:
         raise UnusableHost("HTTP/1.1 wants a Host header", req)
     if host is not None and not _HOST.fullmatch(host):
         raise UnusableHost(f"the Host header is malformed: {host[:80]!r}", req)
 
 
-class UnusableHost(InvalidHeader):  # type: ignore[misc]
-    """The Host header is missing or malformed; the text says which."""
+def prepare_master(server: Any, application: str) -> None:
+    """Check the settings, and have a reload let go of the workers only where new ones could start; otherwise it says
+    why not, in one line, and they go on. New ones read files and code anew, in the environment of this process.
 
-    def __str__(self) -> str:
-        return str(self.hdr)
-
-
-def _closing_while_unread(should_close: Callable[[], bool], body: Any) -> Callable[[], bool]:
-    return lambda: should_close() or not is_off_the_connection(body)
+    Nothing is checked where another application than this one is served: it has settings of its own.
+    """
+    if serves(server, application):
+        check_settings()
+        before_reload(server, why_not)
 
 
 def check_settings() -> None:
@@ -93,12 +103,12 @@ def check_settings() -> None:
     the one that it was or on a file system that cannot publish, before any worker is made; warn of what is unwise. From
     now on nobody but root may look into this process, nor into the workers, its forks."""
     hide_memory()
-    with ending_on_faults():
+    with exit_on_error():
         settings = Settings.from_env()
         logs.configure(settings.logs)
-        warn_of_place(settings.database)
-        warn_of_plain_http(settings)
-        warn_of_nobody(settings)
+        log_database_location(settings.database)
+        warn_about_plain_http(settings)
+        warn_about_disabled_work(settings)
         check_model(settings)
         with closing(open_database(settings.database)) as database:
             noticed = database.check()
@@ -107,18 +117,6 @@ def check_settings() -> None:
         check_file_systems(settings)
     if noticed:
         sys.stderr.write(f"detections: {noticed}\n")
-
-
-def reload_if_fit(server: Any, reload: Callable[[], None]) -> None:
-    """Let go of the workers only where new ones could start; otherwise say why not, in one line, and go on as before.
-
-    The new ones read files and code anew, in the environment of this process.
-    """
-    reason = why_not(server.cfg.chdir)
-    if reason is None:
-        reload()
-    else:
-        server.log.error("Not reloaded, the workers of before go on: %s", reason)
 
 
 def prepare_figures(folder: Path) -> None:
@@ -136,18 +134,18 @@ def settle_figures(pid: int) -> None:
 
 def give_processor(server: Any, worker: Any) -> None:
     """Choose the processor for a worker that is about to be forked: one that the fewest of the others have."""
-    taken = (getattr(other, "processor", None) for other in server.WORKERS.values())
-    worker.processor = processors.least_taken(processors.usable(), taken, first=server.pid)
+    taken = (getattr(other, "processor", None) for other in workers_of(server))
+    worker.processor = processors.least_used(processors.usable(), taken, first=server.pid)
 
 
 def start_services(worker: Any) -> None:
     """Start the application's threads in this worker process, now that it has forked."""
-    logs.log_what_nobody_caught()
+    logs.log_uncaught_exceptions()
     gc.collect()
     gc.freeze()  # what is there now stays: each search of it for garbage would hold every thread for 40 ms
     gc.set_threshold(_NEW_OBJECTS_BETWEEN_COLLECTIONS)
     cfg = worker.cfg
-    proxies = Proxies(cfg.forwarded_allow_networks(), any_peer="*" in cfg.forwarded_allow_ips)
+    proxies = Proxies(proxy_networks(cfg), any_peer="*" in cfg.forwarded_allow_ips)
     client_address.install(worker.wsgi, proxies)
     services = worker.wsgi.extensions["detections"]
     services.is_serving = lambda: worker.alive

@@ -5,19 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from gunicorn.glogging import Logger
 
 from app.process import logs
 from app.process.log_target import TARGET
+from app.web.server.gunicorn_internals import Logger, OwnHandler
 from app.web.server.redaction import without_query
 
 _STREAM = "-"
 
 
-class Lines(logging.Handler):
+class Lines(OwnHandler):
     """Hands each record to structlog."""
-
-    _gunicorn = True  # gunicorn removes it where it sets its log up again
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +48,7 @@ class OneFormatLogger(Logger):  # type: ignore[misc]
         if cfg.errorlog == _STREAM:
             TARGET.note_path()
         else:
-            TARGET.lead_to(Path(cfg.errorlog))
+            TARGET.redirect_to(Path(cfg.errorlog))
 
     def reopen_files(self) -> None:
         """As gunicorn does at SIGUSR1, and standard error's file as well."""

@@ -12,24 +12,17 @@ import math
 import socket
 import threading
 import time
-from bisect import insort
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from selectors import EVENT_READ
-from types import SimpleNamespace
 from typing import Any
-
-from gunicorn import util
-from gunicorn.workers.gthread import ThreadWorker
 
 from app.web import cors
 from app.web.server.answer_drain import AnswerDrain
 from app.web.server.answer_socket import AnswerSocket, answer_socket
+from app.web.server.gunicorn_internals import GthreadWorker, is_off_the_connection, unread_bytes
 from app.web.server.lingering import LINGER_BYTES, Lingering
 from app.web.server.server_refusals import refusal
 from app.web.upload.receive_timeouts import ReaderPace
-from app.web.upload.request_body import is_off_the_connection, unread_bytes
 
 HEAD_BYTES = 64 * 1024
 """Longest head that is waited for. gunicorn.conf.py's limits on the line and the fields lie below."""
@@ -39,7 +32,7 @@ _BEAT_SECONDS = 0.5
 _HEAD_END = b"\r\n\r\n"
 
 
-class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
+class HeadFirstWorker(GthreadWorker):
     """gthread, with heads awaited, slow answers sent and closed connections lingered on in the main loop.
 
     Heads under TLS cannot be seen from outside, and Unix sockets cannot be told to wait for more: both are read in a
@@ -77,24 +70,24 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
         if self.cfg.is_ssl or conn.sock.family == socket.AF_UNIX:
             super().enqueue_req(conn)
             return
-        buffered = conn.parser.unreader.buf.getvalue() if conn.parser else b""
+        buffered = self.buffered(conn)
         try:
-            arrived, is_whole = _look_for_head(conn.sock, buffered)
+            arrived, is_complete = _look_for_head(conn.sock, buffered)
         except OSError:
-            self._drop(conn)
+            self.drop(conn)
             return
-        if is_whole:
+        if is_complete:
             conn.head = buffered + arrived
             conn.head_deadline = None
             conn.data_ready = True
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
             super().enqueue_req(conn)
         elif len(buffered) + len(arrived) >= HEAD_BYTES:
-            with suppress(OSError):
-                conn.sock.send(
-                    self._refusal(431, f"The head has {HEAD_BYTES} bytes or more.", conn.client, buffered + arrived)
-                )
-            self._lingering.add(conn.sock, LINGER_BYTES, closed=partial(self._drop, conn))
+            self.write_at_once(
+                conn.sock,
+                self._refusal(431, f"The head has {HEAD_BYTES} bytes or more.", conn.client, buffered + arrived),
+            )
+            self._lingering.add(conn.sock, LINGER_BYTES, closed=partial(self.drop, conn))
         else:
             self._await_head(conn, len(arrived))
 
@@ -111,7 +104,7 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Serve a parsed request, with an answer that waits for its reader only where it holds a slot."""
         conn.answer = answer_socket(conn.sock, self.reader_pace())
-        return super().handle_request(req, SimpleNamespace(sock=conn.answer, client=conn.client, server=conn.server))
+        return super().handle_request(req, self.answering_to(conn, conn.answer))
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Let go of a connection once its whole answer has been sent."""
@@ -124,7 +117,7 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
             _address(conn.client),
             answer,
             then=partial(self._answered, conn, fs),
-            dropped=partial(self._drop, conn),
+            dropped=partial(self.drop, conn),
         )
 
     def murder_pending(self) -> None:
@@ -135,7 +128,7 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
 
     def _answered(self, conn: Any, fs: Any) -> None:
         if unread := conn.__dict__.pop("unread", 0):
-            self._lingering.add(conn.sock, unread, closed=partial(self._drop, conn))
+            self._lingering.add(conn.sock, unread, closed=partial(self.drop, conn))
         else:
             super().finish_request(conn, fs)
 
@@ -145,21 +138,17 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
             return 0
         if self._serving.refused:
             return LINGER_BYTES
-        request = getattr(conn.parser, "mesg", None)
-        if request is None or is_off_the_connection(request.body):
+        body = self.body_of(conn)
+        if body is None or is_off_the_connection(body):
             return 0
-        unread = unread_bytes(request.body)
+        unread = unread_bytes(body)
         return LINGER_BYTES if unread is None else unread
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Log as gunicorn does, and answer with the status that it chose, but as a problem."""
         self._serving.refused = True
-        answer = _Answer()
-        super().handle_error(req, answer, addr, exc)
-        with suppress(OSError):
-            util.write_nonblock(
-                client, self._refusal(answer.status, str(exc), addr, getattr(self._serving, "head", b""))
-            )
+        status = self.log_error(req, addr, exc)
+        self.write_at_once(client, self._refusal(status, str(exc), addr, getattr(self._serving, "head", b"")))
 
     def _refusal(self, status: int, detail: str, addr: Any, head: bytes) -> bytes:
         policy = getattr(self.wsgi, "extensions", {}).get(cors.EXTENSION)
@@ -170,44 +159,24 @@ class HeadFirstWorker(ThreadWorker):  # type: ignore[misc]
             conn.head_deadline = time.monotonic() + self.head_seconds
         elif arrived == conn.head_arrived:
             # Readable without more to read: the client has closed its side.
-            self._drop(conn)
+            self.drop(conn)
             return
         conn.head_arrived = arrived
-        conn.timeout = conn.head_deadline
         # Readable again only when there is more than what has been looked at, or the loop would spin.
         conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, arrived + 1)
-        conn.sock.setblocking(False)
-        insort(self.pending_conns, conn, key=lambda pending: pending.timeout)
-        self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
-
-    def _drop(self, conn: Any) -> None:
-        self.nr_conns -= 1
-        conn.close()
-
-
-class _Answer:
-    """Stands in for the client's socket, to learn which status gunicorn answers an error with."""
-
-    def __init__(self) -> None:
-        self.status = 500
-
-    def gettimeout(self) -> float:
-        return 0.0
-
-    def sendall(self, data: bytes) -> None:
-        self.status = int(data.split(b" ", 2)[1])
+        self.await_more(conn, conn.head_deadline)
 
 
 def _look_for_head(sock: socket.socket, buffered: bytes) -> tuple[bytes, bool]:
     """What is there to be read, and whether a head ends in it. A look at all that may be there would copy
     tens of kilobytes of each upload, so that is the second one."""
-    arrived, is_whole = b"", False
+    arrived, is_complete = b"", False
     for size in (_USUAL_HEAD_BYTES, HEAD_BYTES):
         arrived = _peek(sock, size)
-        is_whole = _HEAD_END in buffered + arrived
-        if is_whole or len(arrived) < size:
+        is_complete = _HEAD_END in buffered + arrived
+        if is_complete or len(arrived) < size:
             break
-    return arrived, is_whole
+    return arrived, is_complete
 
 
 def _peek(sock: socket.socket, size: int) -> bytes:

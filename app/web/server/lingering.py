@@ -1,7 +1,7 @@
-"""Connections whose request was answered before its body had come: what still comes is read for a moment.
+"""Connections that were answered before their body had arrived: the rest of the body is read for a moment.
 
-A connection that is closed with bytes unread is reset, and a client that was still writing loses its answer with it.
-The worker's main loop reads, so that no thread waits for a client.
+Closing a connection with unread bytes resets it, and a client that is still writing would lose its response. The
+worker's main loop reads, so that no thread waits for a client.
 """
 
 import socket
@@ -15,7 +15,7 @@ from typing import Any
 
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 16 << 20
-"""A form or a photo is read whole; who sends more has the choice to read the answer first."""
+"""A form or a photo is read completely; larger uploads should read the response first."""
 
 _READ_SIZE = 64 * 1024
 
@@ -29,7 +29,7 @@ class _Lingering:
 
 
 class Lingering:
-    """Connections that are about to be closed, in the order of their times."""
+    """Connections about to be closed, in order of their deadlines."""
 
     def __init__(
         self, poller: BaseSelector, *, seconds: float = LINGER_SECONDS, clock: Callable[[], float] = time.monotonic
@@ -44,35 +44,35 @@ class Lingering:
         return len(self._lingering)
 
     def add(self, sock: Any, unread: int, *, closed: Callable[[], None]) -> None:
-        """Read and discard `unread` bytes, or LINGER_BYTES of them; then call `closed`, which closes."""
-        one = _Lingering(sock, min(unread, LINGER_BYTES), self._clock() + self._seconds, closed)
+        """Read and discard `unread` bytes, at most LINGER_BYTES; then call `closed`, which closes the connection."""
+        lingering = _Lingering(sock, min(unread, LINGER_BYTES), self._clock() + self._seconds, closed)
         try:
             sock.shutdown(socket.SHUT_WR)
             sock.setblocking(False)
-            self._poller.register(sock, EVENT_READ, partial(self._read, one))
+            self._poller.register(sock, EVENT_READ, partial(self._read, lingering))
         except (OSError, ValueError, KeyError):  # the client has gone
             closed()
             return
-        self._lingering.append(one)
+        self._lingering.append(lingering)
 
     def close_late(self) -> None:
-        """Close those whose time is over."""
+        """Close connections whose time is over."""
         now = self._clock()
         while self._lingering and self._lingering[0].until <= now:
             self._close(self._lingering[0])
 
-    def _read(self, one: _Lingering, _sock: Any) -> None:
+    def _read(self, lingering: _Lingering, _sock: Any) -> None:
         try:
-            received = one.sock.recv_into(self._discarded)
+            received = lingering.sock.recv_into(self._discarded)
         except BlockingIOError:
             return
         except OSError:  # the client has gone
             received = 0
-        one.left -= received
-        if not received or one.left <= 0:
-            self._close(one)
+        lingering.left -= received
+        if not received or lingering.left <= 0:
+            self._close(lingering)
 
-    def _close(self, one: _Lingering) -> None:
-        self._lingering.remove(one)
-        self._poller.unregister(one.sock)
-        one.closed()
+    def _close(self, lingering: _Lingering) -> None:
+        self._lingering.remove(lingering)
+        self._poller.unregister(lingering.sock)
+        lingering.closed()

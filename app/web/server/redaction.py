@@ -4,6 +4,8 @@ not answer, and of every one where an access log was asked for. Our own lines na
 import logging
 import re
 
+from app.web.server.gunicorn_internals import LOGGERS
+
 _NAME = "".join(f"(?:{letter}|%{ord(letter):02x})" for letter in "signature")
 """The parameter's name, any letter of which may come percent-encoded and is read as itself."""
 
@@ -26,7 +28,7 @@ class WithoutSignatures(logging.Filter):
 
 def install() -> None:
     """Have gunicorn's own logs go through the filter, in this process and those that it forks."""
-    for name in ("gunicorn.error", "gunicorn.access"):
+    for name in LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
 
 

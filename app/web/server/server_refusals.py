@@ -1,7 +1,7 @@
-"""What gunicorn itself refuses, before the application sees a request, as the same kind of answer as every other.
+"""Problem responses for requests that gunicorn itself rejects before the application sees them.
 
-gunicorn's own answers are HTML without a header of ours: a page elsewhere could not read them, and a client would have
-to know two formats.
+gunicorn's own responses are HTML without the service's headers: pages of other origins could not read them, and clients
+would need to support two formats.
 """
 
 import json
@@ -26,7 +26,7 @@ REFUSALS: dict[int, tuple[str, str]] = {
     417: ("expectation-failed", "The expectation cannot be met"),
     431: ("request-header-fields-too-large", "The headers are too long"),
     500: ("internal", "Internal error"),
-    501: ("not-implemented", "The transfer coding is not known"),
+    501: ("not-implemented", "The transfer encoding is not supported"),
 }
 """The problem's name and title by the status that gunicorn chose."""
 
@@ -35,16 +35,16 @@ _ORIGIN = re.compile(rb"^origin:[ \t]*([\x21-\x7e]{1,300})[ \t]*\r?$", re.IGNORE
 
 
 def refusal(status: int, detail: str, *, client: str, head: bytes = b"", policy: CorsPolicy | None = None) -> bytes:
-    """Log a refusal of the server's, and return the whole answer, which closes the connection.
+    """Log a rejected request, and return the complete response, which closes the connection.
 
-    `head` is what came of the request's head: where its origin can be read in it, a page of an allowed one may read
-    the answer.
+    `head` is what was received of the request's head; if it has an allowed origin, pages of that origin may read the
+    response.
     """
     status = status if status in REFUSALS else 400
     name, title = REFUSALS[status]
     request_id = secrets.token_hex(16)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and name == "internal":
-        detail = "Something broke here; the request id leads to its log entry."
+        detail = "An unexpected error occurred; the request id leads to its log entry."
     log.warning(
         "refused_by_server",
         status=status,
@@ -54,14 +54,14 @@ def refusal(status: int, detail: str, *, client: str, head: bytes = b"", policy:
     )
     problem = {"type": TYPE_BASE + name, "title": title, "status": status, "detail": detail[:MAX_SHOWN]}
     body = json.dumps(problem | {"requestId": request_id}).encode()
-    found = _ORIGIN.search(head.partition(b"\r\n\r\n")[0])
+    origin = _ORIGIN.search(head.partition(b"\r\n\r\n")[0])
     headers = [
         ("Connection", "close"),
         ("Content-Type", "application/problem+json"),
         ("Content-Length", str(len(body))),
         (REQUEST_ID, request_id),
         *HEADERS.items(),
-        *(policy.headers(found[1].decode() if found else None) if policy else ()),
+        *(policy.headers(origin[1].decode() if origin else None) if policy else ()),
     ]
     lines = [f"HTTP/1.1 {status} {title}", *(f"{header}: {value}" for header, value in headers)]
     return "\r\n".join([*lines, "", ""]).encode() + body

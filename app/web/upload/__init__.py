@@ -1,1 +1,1 @@
-"""The body of an upload: read from its socket, taken apart, bounded."""
+"""Receives the body of an upload: reading from the socket, parsing, limits."""

@@ -1,7 +1,7 @@
-"""An uploaded file as it comes: its name, how large it can be at most, and its bytes.
+"""The uploaded file of a request: its name, the upper bound of its size, and its bytes.
 
-Nothing is kept: no temporary file, and never more than a few reads in memory. What is handed out counts as the whole
-file only once the iteration has ended without an error.
+Nothing is buffered beyond a few reads, and no temporary file is used. The file is complete only when the iteration has
+ended without an error.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,50 +12,51 @@ from wsgiref.types import WSGIEnvironment
 from werkzeug.http import parse_options_header
 
 from app.errors import MalformedUpload, MediaTooLarge, UnsupportedMedia
-from app.web.upload.content_disposition import parse_disposition
-from app.web.upload.form import BESIDE_THE_FILE, FormUpload, check_content_range, check_transfer_encoding
+from app.web.upload.content_disposition import parse_content_disposition
+from app.web.upload.form import MAX_FORM_OVERHEAD, FormUpload, check_content_range, check_transfer_encoding
 from app.web.upload.receive_timeouts import Pace
 from app.web.upload.request_body import BodySource, content_length, open_source
 
 MINIMUM_BYTES_PER_SECOND = 1024.0
-"""Slower than any link that people upload over; a client that drips a byte now and then keeps a slot no longer."""
+"""Slower than any real link; a client that sends single bytes now and then loses its slot."""
 
 GRACE_SECONDS = 60.0
-"""What every upload may take whatever its size: twice the default idle limit, so that a bad start is no end."""
+"""Extra time for every upload, twice the default idle timeout, so that a slow start is tolerated."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadBody:
-    """One file on its way in. `name` is as the client wrote it, not cleaned; `declared_bytes` is an upper bound for
-    its size, None where the client gave none (a chunked body)."""
+    """One file being received. `name` is the client's, not cleaned.
+
+    `declared_bytes` is an upper bound of the size; None for a chunked body.
+    """
 
     name: str
     declared_bytes: int | None
     _content: Iterator[bytes | memoryview]
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        """The file's bytes, once, in pieces of at most READ_SIZE. Each is valid until the next is asked for.
+        """Yield the file's bytes once, in chunks of at most READ_SIZE, each valid until the next one.
 
-        Raises MalformedUpload (cut off, badly framed, or empty), UploadTimedOut or MediaTooLarge.
+        Raises MalformedUpload (truncated, badly framed, or empty), UploadTimedOut or MediaTooLarge.
         """
         return self._content
 
 
 def check_part(environ: WSGIEnvironment) -> int | None:
-    """How many bytes a part of a resumable upload has, None where it comes in chunks.
+    """Return the size of a part of a resumable upload, None for a chunked body.
 
-    Raises UnsupportedMedia for a body with a coding, MalformedUpload where its framing is not understood.
+    Raises UnsupportedMedia for an encoded body and MalformedUpload for bad framing.
     """
-    _refuse_codings(environ)
+    _refuse_encodings(environ)
     return content_length(environ)
 
 
 def open_part(environ: WSGIEnvironment, *, idle_timeout: float, check: Callable[[], None]) -> BodySource:
-    """The body of a request that is one part of a resumable upload; nothing is read from the client before the source
-    is.
+    """Return the body of a request with one part of a resumable upload. Reads nothing before the source is read.
 
-    `idle_timeout` is in seconds; `check` is called every second or so until the body has been read, and what it raises
-    ends it.
+    `idle_timeout` is in seconds. `check` is called about every second until the body is read; its exception ends the
+    body.
     """
     pace = Pace(idle_timeout, grace=GRACE_SECONDS, bytes_per_second=MINIMUM_BYTES_PER_SECOND, check=check)
     return open_source(environ, pace)
@@ -69,21 +70,21 @@ def open_upload(
     grace: float = GRACE_SECONDS,
     bytes_per_second: float = MINIMUM_BYTES_PER_SECOND,
 ) -> UploadBody:
-    """The upload in a POST request: the part `file` of a form, or a raw body.
+    """Return the upload of a POST request: the part `file` of a form, or a raw body.
 
-    Reads a form up to its file's first byte, and nothing of a raw body; so check the token before, and what can be
-    checked without the name. `idle_timeout` is in seconds; in all a body may take `grace` seconds and one more for
-    each `bytes_per_second` of it. Raises MediaTooLarge (before reading, where the size is declared),
-    UnsupportedMedia (a body with a Content-Encoding or a Content-Transfer-Encoding), MalformedUpload (also for a part
-    of a file, which says so with a Content-Range) or UploadTimedOut.
+    Reads a form up to its file's first byte and nothing of a raw body, so check the token before. `idle_timeout` is in
+    seconds; the whole body may take `grace` seconds plus one second for each `bytes_per_second`.
+
+    Raises MediaTooLarge (before reading, if the size is declared), UnsupportedMedia (with a Content-Encoding or
+    Content-Transfer-Encoding), MalformedUpload (including a Content-Range) or UploadTimedOut.
     """
     check_content_range(environ.get("HTTP_CONTENT_RANGE"))
-    _refuse_codings(environ)
+    _refuse_encodings(environ)
     declared = content_length(environ)
     content_type, options = parse_options_header(environ.get("CONTENT_TYPE"))
     content_type = content_type.lower()
     is_form = content_type == "multipart/form-data"
-    if declared is not None and declared > max_bytes + (BESIDE_THE_FILE if is_form else 0):
+    if declared is not None and declared > max_bytes + (MAX_FORM_OVERHEAD if is_form else 0):
         raise _too_large(max_bytes)
     source = open_source(environ, Pace(idle_timeout, grace=grace, bytes_per_second=bytes_per_second))
     if is_form:
@@ -97,14 +98,14 @@ def open_upload(
     )
 
 
-def _refuse_codings(environ: WSGIEnvironment) -> None:
-    """What is packed would be stored packed, under the name of what is inside."""
+def _refuse_encodings(environ: WSGIEnvironment) -> None:
+    """Refuse encoded bodies, which would be stored encoded under the name of their content."""
     transfer = environ.get("HTTP_TRANSFER_ENCODING", "chunked").strip().lower()
     if transfer != "chunked":
-        raise MalformedUpload(f"Transfer-Encoding must be chunked alone, not {transfer[:80]!r}")
+        raise MalformedUpload(f"Transfer-Encoding must be chunked only, not {transfer[:80]!r}")
     content = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     if content not in ("", "identity"):
-        raise UnsupportedMedia(f"the body must come unpacked: Content-Encoding must not be {content[:80]!r}")
+        raise UnsupportedMedia(f"the body must not be encoded, but Content-Encoding is {content[:80]!r}")
     check_transfer_encoding(environ.get("HTTP_CONTENT_TRANSFER_ENCODING"))
 
 
@@ -114,7 +115,7 @@ def _raw(source: BodySource) -> Iterator[bytes | memoryview]:
 
 
 def _raw_name(environ: WSGIEnvironment) -> str:
-    disposition = parse_disposition(environ.get("HTTP_CONTENT_DISPOSITION", ""))
+    disposition = parse_content_disposition(environ.get("HTTP_CONTENT_DISPOSITION", ""))
     name = disposition.file_name or _name_in_query(environ.get("QUERY_STRING", ""))
     if not name:
         raise MalformedUpload("a raw body needs a file name: Content-Disposition: attachment; filename=, or ?name=")

@@ -1,4 +1,4 @@
-"""`Content-Disposition`, in a request's head or in a part of a form, and file names as clients write them there."""
+"""Parses `Content-Disposition` of a request or a form's part, including the ways in which clients write file names."""
 
 import re
 from dataclasses import dataclass
@@ -10,28 +10,27 @@ _LONE_BACKSLASH = re.compile(r'\\(?!["\\])')
 
 
 @dataclass(frozen=True, slots=True)
-class Disposition:
-    """The kind in lower case, as `form-data`; the name of a form's part; the name of its file. Without one: empty."""
+class ContentDisposition:
+    """The lower-case kind (`form-data`), the name of a form's part and its file name; empty if absent."""
 
     kind: str
     name: str
     file_name: str
 
 
-def parse_disposition(header: str) -> Disposition:
-    """Take a header apart whose bytes were decoded as Latin-1.
+def parse_content_disposition(header: str) -> ContentDisposition:
+    """Parse a header whose bytes were decoded as Latin-1.
 
-    `filename*` (RFC 8187) is preferred over `filename` wherever it stands; plain values are read as UTF-8 if they can
-    be.
+    `filename*` (RFC 8187) takes precedence over `filename`; plain values are decoded as UTF-8 if possible.
     """
-    # Paths of Windows come unescaped; werkzeug would take each backslash for an escape.
+    # Windows paths come unescaped; werkzeug would treat each backslash as an escape.
     header = _LONE_BACKSLASH.sub(r"\\\\", header)
     kind, options = parse_options_header(header)
     file_name = _as_utf8(options.get("filename", ""))
     if "*" in header:
-        # werkzeug lets the last of the two win, so the plain one is renamed to find whether there is the other.
+        # werkzeug lets the last of the two win, so rename the plain one to find `filename*`.
         file_name = parse_options_header(_PLAIN.sub("plain=", header))[1].get("filename", file_name)
-    return Disposition(kind.lower(), _as_utf8(options.get("name", "")), file_name)
+    return ContentDisposition(kind.lower(), _as_utf8(options.get("name", "")), file_name)
 
 
 def _as_utf8(text: str) -> str:

@@ -1,7 +1,7 @@
-"""The one file of a `multipart/form-data` body, streamed.
+"""Streams the one file of a `multipart/form-data` body.
 
-Whatever else the form holds is skipped within a small limit, and nothing counts as the whole file before the form is
-well formed to its final boundary: bytes behind that would be a file that happens to contain the boundary.
+Other parts are skipped within a small limit. The file counts as complete only when the form is well formed up to its
+final boundary, because bytes after it would belong to a file that happens to contain the boundary.
 """
 
 from collections.abc import Iterator
@@ -10,35 +10,35 @@ from app.errors import MalformedUpload, UnsupportedMedia
 from app.web.upload.multipart import Event, Part, PartParser
 from app.web.upload.request_body import BodySource
 
-BESIDE_THE_FILE = 64 * 1024
-"""Most bytes of a form that are not the file: boundaries, headers of parts, other parts."""
+MAX_FORM_OVERHEAD = 64 * 1024
+"""The most bytes of a form apart from the file: boundaries, part headers, other parts."""
 
 FILE_PART = "file"
-AS_IT_IS = ("binary", "8bit", "7bit")
-"""The values of Content-Transfer-Encoding that leave the content as it is (RFC 2045)."""
+IDENTITY_ENCODINGS = ("binary", "8bit", "7bit")
+"""Values of Content-Transfer-Encoding that leave the content unchanged (RFC 2045)."""
 
-_MOST_NAMED = 10
-_LONGEST_SHOWN = 80
+_MAX_PARTS_NAMED = 10
+_MAX_SHOWN = 80
 
 
 class FormUpload:
-    """A form that has been read up to the content of its part `file`; `name` is that part's file name.
+    """A form read up to the content of its part `file`; `name` is the part's file name.
 
-    Raises MalformedUpload when there is no such part, more than one, or the form is not well formed, and
-    UnsupportedMedia when the part is encoded.
+    Raises MalformedUpload if there is no such part, more than one, or a malformed form, and UnsupportedMedia if the
+    part is encoded.
     """
 
     def __init__(self, source: BodySource, boundary: str) -> None:
         self._source = source
         self._parser = PartParser(boundary)
-        self._came: list[str] = []
-        self._beside = 0
+        self._other_parts: list[str] = []
+        self._overhead = 0
         self._found = False
         self._events = self._file_events()
         self.name = self._seek_file()
 
     def content(self) -> Iterator[memoryview]:
-        """The file's bytes. Only once this has ended was the form complete."""
+        """Yield the file's bytes. The form is complete only when the iteration ends."""
         for event in self._events:
             if event is None:
                 break
@@ -53,22 +53,22 @@ class FormUpload:
             if isinstance(event, Part):
                 self._found = True
                 return event.disposition.file_name
-        raise self._no_file("")
+        raise self._missing_file_error("")
 
     def _file_events(self) -> Iterator[Event]:
-        """The events of those parts that are the file."""
+        """Yield the events of the file parts."""
         in_file = False
         while chunk := self._source.read():
-            self._beside += len(chunk)
+            self._overhead += len(chunk)
             for event in self._parser.feed(chunk):
                 if isinstance(event, Part):
                     in_file = self._is_file(event)
                 if in_file:
                     yield event
                 if in_file and isinstance(event, memoryview):
-                    self._beside -= len(event)
-            if self._beside > BESIDE_THE_FILE:
-                raise self._too_much_beside()
+                    self._overhead -= len(event)
+            if self._overhead > MAX_FORM_OVERHEAD:
+                raise self._overhead_error()
         self._parser.close()
 
     def _is_file(self, part: Part) -> bool:
@@ -76,19 +76,19 @@ class FormUpload:
         if name == FILE_PART and named:
             _check_part(part)
             return True
-        self._came.append(f"{name[:_LONGEST_SHOWN]!r} {'with' if named else 'without'} a file name")
+        self._other_parts.append(f"{name[:_MAX_SHOWN]!r} {'with' if named else 'without'} a file name")
         return False
 
-    def _too_much_beside(self) -> MalformedUpload:
+    def _overhead_error(self) -> MalformedUpload:
         if not self._found:
-            return self._no_file(f" in its first {BESIDE_THE_FILE} bytes")
-        return MalformedUpload(f"the form has more than {BESIDE_THE_FILE} bytes beside the file")
+            return self._missing_file_error(f" in its first {MAX_FORM_OVERHEAD} bytes")
+        return MalformedUpload(f"the form has more than {MAX_FORM_OVERHEAD} bytes besides the file")
 
-    def _no_file(self, where: str) -> MalformedUpload:
-        came = "; ".join(self._came[:_MOST_NAMED]) or "none"
-        more = len(self._came) - _MOST_NAMED
+    def _missing_file_error(self, where: str) -> MalformedUpload:
+        received = "; ".join(self._other_parts[:_MAX_PARTS_NAMED]) or "none"
+        more = len(self._other_parts) - _MAX_PARTS_NAMED
         return MalformedUpload(
-            f"the form has no part {FILE_PART!r} with a file name{where}; the parts that came: {came}"
+            f"the form has no part {FILE_PART!r} with a file name{where}; the parts received: {received}"
             + (f"; and {more} more" if more > 0 else "")
         )
 
@@ -99,18 +99,18 @@ def _check_part(part: Part) -> None:
 
 
 def check_transfer_encoding(encoding: str | None) -> None:
-    """Raise UnsupportedMedia for content that would be stored encoded, under the name of what is inside."""
-    if encoding is not None and encoding.strip().lower() not in AS_IT_IS:
+    """Raise UnsupportedMedia for encoded content, which would be stored encoded under the content's name."""
+    if encoding is not None and encoding.strip().lower() not in IDENTITY_ENCODINGS:
         raise UnsupportedMedia(
-            f"the file must come as it is: Content-Transfer-Encoding must be {', '.join(AS_IT_IS[:-1])} or "
-            f"{AS_IT_IS[-1]}, not {encoding[:_LONGEST_SHOWN]!r}"
+            f"the file must not be encoded: Content-Transfer-Encoding must be {', '.join(IDENTITY_ENCODINGS[:-1])} or "
+            f"{IDENTITY_ENCODINGS[-1]}, not {encoding[:_MAX_SHOWN]!r}"
         )
 
 
 def check_content_range(content_range: str | None) -> None:
-    """Raise MalformedUpload for a part of a file, which would be stored and detected as the whole."""
+    """Raise MalformedUpload for a part of a file, which would otherwise be stored as a whole file."""
     if content_range is not None:
         raise MalformedUpload(
-            f"Content-Range says that this is a part of a file ({content_range[:_LONGEST_SHOWN]!r}), and parts are not "
-            "put together here: send the whole file in one request, without Content-Range, or by tus to /uploads"
+            f"Content-Range {content_range[:_MAX_SHOWN]!r} marks a part of a file: send the whole file in one request "
+            "without Content-Range, or in parts by tus to /uploads"
         )

@@ -1,6 +1,6 @@
-"""Small JSON bodies, read as patiently as uploads and no more, and taken apart strictly.
+"""Reads small JSON bodies with the timeouts of uploads, and parses them strictly.
 
-Who reads one holds a slot: a client may take a minute to send it.
+The caller must hold a slot, because a client may take a minute to send the body.
 """
 
 import json
@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from flask import request
 
-from app.current import services
+from app.current import get_services
 from app.errors import MalformedUpload, MediaTooLarge
 from app.web.upload.receive_timeouts import Pace
 from app.web.upload.request_body import content_length, open_source
@@ -20,19 +20,18 @@ BYTES_PER_SECOND = 1024.0
 
 
 def read_object() -> dict[str, Any]:
-    """The body as a JSON object without two members of one name.
+    """Return the body as a JSON object without repeated members.
 
-    Raises MalformedUpload for anything else, MediaTooLarge beyond MAX_BYTES (declared, or as they come), and
-    UploadTimedOut for a client that is too slow.
+    Raises MalformedUpload for anything else, MediaTooLarge beyond MAX_BYTES (declared or received), and UploadTimedOut.
     """
     if request.mimetype != "application/json":
         raise MalformedUpload(f"Content-Type must be application/json, not {request.mimetype[:80]!r}.")
     try:
-        document = json.loads(_content(), object_pairs_hook=_members, parse_constant=_no_number)
-        deep = _depth(document) > MAX_DEPTH
+        document = json.loads(_content(), object_pairs_hook=_members, parse_constant=_refuse_constant)
+        is_too_deep = _depth(document) > MAX_DEPTH
     except (ValueError, RecursionError) as error:
         raise MalformedUpload("The body is not JSON.") from error
-    if deep:
+    if is_too_deep:
         raise MalformedUpload(f"The body is nested more than {MAX_DEPTH} levels deep.")
     if not isinstance(document, dict):
         raise MalformedUpload("The body must be a JSON object.")
@@ -42,11 +41,11 @@ def read_object() -> dict[str, Any]:
 def _content() -> bytes:
     if (content_length(request.environ) or 0) > MAX_BYTES:
         raise _too_large()
-    idle_timeout = services().settings.upload_idle_timeout
+    idle_timeout = get_services().settings.upload_idle_timeout
     source = open_source(request.environ, Pace(idle_timeout, grace=GRACE_SECONDS, bytes_per_second=BYTES_PER_SECOND))
     content = bytearray()
-    while piece := source.read():
-        content += piece
+    while chunk := source.read():
+        content += chunk
         if len(content) > MAX_BYTES:
             raise _too_large()
     return bytes(content)
@@ -55,12 +54,12 @@ def _content() -> bytes:
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise ValueError("a member comes twice")
+        raise ValueError("a member is repeated")
     return members
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _depth(value: Any) -> int:

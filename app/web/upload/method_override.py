@@ -1,6 +1,6 @@
-"""`X-HTTP-Method-Override`, for clients behind proxies that let only GET and POST through.
+"""`X-HTTP-Method-Override`, for clients behind proxies that allow only GET and POST.
 
-Heeded for resumable uploads alone, whose protocol names it, and in a POST alone: the token is checked as ever.
+It applies only to a POST to a resumable upload, whose protocol defines it. Authentication is unchanged.
 """
 
 from collections.abc import Iterable
@@ -14,20 +14,20 @@ _WAS_HEAD = "detections.head_by_override"
 
 
 def install(app: Flask) -> None:
-    """Heed the header."""
+    """Add the middleware."""
     app.wsgi_app = MethodOverride(app.wsgi_app)  # type: ignore[method-assign]
 
 
-def asks_for_head() -> bool:
-    """Whether the request at hand is a HEAD, or a POST that stands for one."""
+def is_head_request() -> bool:
+    """Return whether the request is a HEAD, or a POST that replaces one."""
     return request.method == "HEAD" or _WAS_HEAD in request.environ
 
 
 class MethodOverride:
-    """A WSGI application whose POST to an upload is what its header says.
+    """WSGI middleware that applies the header.
 
-    The server takes it for a POST all the same, and its client waits for a body where the answer tells a length: so one
-    that stands for HEAD is answered as a GET.
+    The server still treats the request as a POST, and its client expects a body if the response has a length; a
+    replaced HEAD is therefore handled as a GET.
     """
 
     def __init__(self, application: WSGIApplication) -> None:

@@ -1,7 +1,7 @@
-"""The parts of a `multipart/form-data` body (RFC 7578, RFC 2046), taken apart while its bytes come.
+"""Incremental parser of `multipart/form-data` bodies (RFC 7578, RFC 2046).
 
-Content is handed on as views of the bytes that were fed in: each is searched once, with `memmem`, and none is copied
-but those around a boundary. Spaces and tabs behind a boundary are transport padding, which RFC 2046 lets any relay add.
+Content is returned as views of the received bytes, which are searched once with `memmem` and copied only around
+boundaries. Spaces and tabs after a boundary are transport padding, which RFC 2046 allows.
 """
 
 import re
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from app.errors import MalformedUpload
-from app.web.upload.content_disposition import Disposition, parse_disposition
+from app.web.upload.content_disposition import ContentDisposition, parse_content_disposition
 from app.web.upload.substring import position
 
-LONGEST_BOUNDARY = 200
-LONGEST_PART_HEAD = 32 * 1024
-LONGEST_PADDING = 1000
+MAX_BOUNDARY = 200
+MAX_PART_HEAD = 32 * 1024
+MAX_PADDING = 1000
 
-_BOUNDARY = re.compile(rf"[\x20-\x7e\x80-\xff]{{1,{LONGEST_BOUNDARY}}}")
+_BOUNDARY = re.compile(rf"[\x20-\x7e\x80-\xff]{{1,{MAX_BOUNDARY}}}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FOLD = re.compile(r"\r\n[ \t]+")
 _NEXT_PART = re.compile(rb"[ \t]*\r\n")
@@ -29,12 +29,12 @@ _LENGTH = re.compile(r"[0-9]{1,19}")
 class Part:
     """The head of one part. `headers` are by lower-case name, decoded as Latin-1."""
 
-    disposition: Disposition
+    disposition: ContentDisposition
     headers: Mapping[str, str]
 
 
 Event = Part | memoryview | None
-"""A part begins; bytes of its content; it has ended."""
+"""The start of a part, bytes of its content, or None for its end."""
 
 
 class _State(Enum):
@@ -46,22 +46,22 @@ class _State(Enum):
 
 
 class PartParser:
-    """Takes one form apart: `feed` it every chunk, then `close` it."""
+    """Parses one form: call `feed` with every chunk, then `close`."""
 
     def __init__(self, boundary: str) -> None:
-        """Raises MalformedUpload for a boundary that no body can have."""
+        """Raises MalformedUpload for an invalid boundary."""
         if not _BOUNDARY.fullmatch(boundary):
             raise MalformedUpload("the form has no usable boundary")
         self._delimiter = b"\r\n--" + boundary.encode("latin-1")
         self._state = _State.PREAMBLE
-        self._held = b"\r\n"  # the first boundary may stand at the very beginning
-        self._left: int | None = None  # of the part's content, where the part has a Content-Length
+        self._pending = b"\r\n"  # the first boundary may be at the very beginning
+        self._left: int | None = None  # remaining bytes of a part with a Content-Length
         self._in_part = False
 
     def feed(self, chunk: memoryview) -> Iterator[Event]:
-        """Yield what the chunk brings; content is valid until the next event is asked for. Raises MalformedUpload."""
-        rest = memoryview(self._held + chunk) if self._held else chunk
-        self._held = b""
+        """Yield the events of a chunk. Content is valid until the next event. Raises MalformedUpload."""
+        rest = memoryview(self._pending + chunk) if self._pending else chunk
+        self._pending = b""
         while rest:
             before = self._state
             used, events = self._take(rest)
@@ -69,15 +69,15 @@ class PartParser:
             rest = rest[used:]
             if not used and self._state is before:
                 break
-        self._held = bytes(rest)
+        self._pending = bytes(rest)
 
     def close(self) -> None:
-        """Raises MalformedUpload unless the final boundary has come."""
+        """Raise MalformedUpload unless the final boundary was received."""
         if self._state is not _State.EPILOGUE:
             raise MalformedUpload("the form is malformed: it ends before its final boundary")
 
     def _take(self, data: memoryview) -> tuple[int, tuple[Event, ...]]:
-        """How many of the bytes are done with, and what they are; no bytes and no new state means: more are needed."""
+        """Return how many bytes were consumed, and their events. More bytes are needed if nothing was consumed."""
         match self._state:
             case _State.PREAMBLE:
                 return self._up_to_boundary(data), ()
@@ -92,7 +92,7 @@ class PartParser:
                 return self._epilogue(data)
 
     def _up_to_boundary(self, data: memoryview) -> int:
-        """How many bytes surely lie before the next boundary; where it has been found, the state says so."""
+        """Return how many bytes certainly precede the next boundary; the state changes if it was found."""
         found = position(data, self._delimiter)
         if found >= 0:
             self._state = _State.BOUNDARY
@@ -103,15 +103,15 @@ class PartParser:
 
     def _boundary(self, data: memoryview) -> tuple[int, tuple[Event, ...]]:
         start = len(self._delimiter)
-        behind = bytes(data[start : start + LONGEST_PADDING])
-        if behind.startswith(b"--"):
+        following = bytes(data[start : start + MAX_PADDING])
+        if following.startswith(b"--"):
             self._state, used = _State.EPILOGUE, start + 2
-        elif line := _NEXT_PART.match(behind):
+        elif line := _NEXT_PART.match(following):
             self._state, used = _State.HEAD, start + line.end()
-        elif len(behind) < LONGEST_PADDING and _UNDECIDED.fullmatch(behind):
+        elif len(following) < MAX_PADDING and _UNDECIDED.fullmatch(following):
             return 0, ()
         else:
-            raise MalformedUpload("the form is malformed: unexpected bytes behind a boundary")
+            raise MalformedUpload("the form is malformed: unexpected bytes after a boundary")
         if not self._in_part:
             return used, ()
         self._in_part = False
@@ -120,11 +120,11 @@ class PartParser:
         return used, (None,)
 
     def _head(self, data: memoryview) -> tuple[int, tuple[Event, ...]]:
-        head = bytes(data[: LONGEST_PART_HEAD + 4])
+        head = bytes(data[: MAX_PART_HEAD + 4])
         end = 0 if head.startswith(b"\r\n") else head.find(b"\r\n\r\n")
         if end < 0:
-            if len(head) > LONGEST_PART_HEAD:
-                raise MalformedUpload(f"the form is malformed: the head of a part exceeds {LONGEST_PART_HEAD} bytes")
+            if len(head) > MAX_PART_HEAD:
+                raise MalformedUpload(f"the form is malformed: the head of a part exceeds {MAX_PART_HEAD} bytes")
             return 0, ()
         part = _read_head(head[:end].decode("latin-1"))
         self._left = _length(part.headers.get("content-length"))
@@ -139,8 +139,7 @@ class PartParser:
         return content
 
     def _epilogue(self, data: memoryview) -> tuple[int, tuple[Event, ...]]:
-        """Many clients end the last line, and relays may pad it. Anything else would be the rest of a file that happens
-        to contain the boundary."""
+        """Skip line ends and padding after the final boundary. Other bytes would belong to a file that contains it."""
         if bytes(data).strip(b" \t\r\n"):
             raise MalformedUpload("bytes follow the final boundary of the form")
         return len(data), ()
@@ -156,7 +155,7 @@ def _read_head(head: str) -> Part:
         if name in headers:
             raise MalformedUpload(f"the form is malformed: a part has two headers {name!r}")
         headers[name] = value.strip(" \t")
-    disposition = parse_disposition(headers.get("content-disposition", ""))
+    disposition = parse_content_disposition(headers.get("content-disposition", ""))
     if disposition.kind != "form-data":
         raise MalformedUpload("the form is malformed: a part lacks Content-Disposition: form-data")
     return Part(disposition, headers)

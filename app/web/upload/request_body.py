@@ -10,17 +10,14 @@ and until the last byte of the body is off the connection the body counts as fai
 between, body bytes are never parsed as a request.
 """
 
-import io
 import socket
-import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 from wsgiref.types import WSGIEnvironment
 
-from gunicorn.http.body import Body, ChunkedReader, LengthReader
-from gunicorn.http.errors import ParseException
-
 from app.errors import MalformedUpload
+from app.web.server.gunicorn_internals import FramedBody, ParseException, PlainBody, received_body
 from app.web.upload.receive_batching import Gathering
 from app.web.upload.receive_timeouts import Pace, receive_paced
 
@@ -43,27 +40,6 @@ class BodySource(Protocol):
         ...
 
 
-class HeldContinue:
-    """Stands in for the reader of a body whose client waits for `100 Continue`, and sends that at the first read.
-
-    gunicorn would send it before the application has seen the token, and so invite a body that is then refused.
-    """
-
-    def __init__(self, body: Any, sock: socket.socket) -> None:
-        self.reader = body.reader
-        self._body = body
-        self._sock = sock
-
-    def release(self) -> None:
-        """Invite the body, and step aside."""
-        self._body.reader = self.reader
-        self._sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def read(self, size: int) -> Any:
-        self.release()
-        return self.reader.read(size)
-
-
 def content_length(environ: WSGIEnvironment) -> int | None:
     """Bytes in the body, None where it comes in chunks. Raises MalformedUpload when the header is not a number."""
     if environ.get("HTTP_TRANSFER_ENCODING"):
@@ -79,75 +55,51 @@ def content_length(environ: WSGIEnvironment) -> int | None:
 def open_source(environ: WSGIEnvironment, pace: Pace) -> BodySource:
     """The fastest source for this request's body. Nothing is read from the client, nor is it invited, before the
     source is read."""
-    body, length = environ["wsgi.input"], content_length(environ)
-    if not isinstance(body, Body):
-        return _InputSource(body, length, pace)
-    reader = body.reader.reader if isinstance(body.reader, HeldContinue) else body.reader
-    if isinstance(reader, ChunkedReader):
-        return _GunicornSource(body, length, pace, reader.req.unreader)
-    sock = reader.unreader.sock  # the one of the environment is for answers
-    if isinstance(sock, ssl.SSLSocket) or not isinstance(reader, LengthReader):
-        return _GunicornSource(body, length, pace, reader.unreader)
-    return _SocketSource(body, reader, sock, pace)
-
-
-def is_off_the_connection(body: Any) -> bool:
-    """Whether nothing of a gunicorn body is left on its connection, so that the next request can be read from it."""
-    reader = body.reader
-    if isinstance(reader, LengthReader):
-        return reader.length == 0 and not body.failed
-    return isinstance(reader, ChunkedReader) and reader.parser is None and not body.failed
-
-
-def unread_bytes(body: Any) -> int | None:
-    """How much of a gunicorn body is still to be received; None where that cannot be known."""
-    reader = body.reader.reader if isinstance(body.reader, HeldContinue) else body.reader
-    if not isinstance(reader, LengthReader):
-        return None
-    return max(0, int(reader.length) - len(reader.unreader.buf.getvalue()))
+    length = content_length(environ)
+    body = received_body(environ["wsgi.input"])
+    if isinstance(body, PlainBody):
+        return _SocketSource(body, pace)
+    if isinstance(body, FramedBody):
+        return _FramedSource(environ["wsgi.input"], length, pace, body)
+    return _InputSource(environ["wsgi.input"], length, pace)
 
 
 class _SocketSource:
     """A body of known length, received straight from gunicorn's plain socket."""
 
-    def __init__(self, body: Any, reader: Any, sock: socket.socket, pace: Pace) -> None:
+    def __init__(self, body: PlainBody, pace: Pace) -> None:
         self._body = body
-        self._reader = reader
-        self._sock = sock
         self._pace = pace
-        self._gathering = Gathering(sock, reader.length)
+        self._gathering = Gathering(body.sock, body.left)
         self._buffer = memoryview(b"")
         self._started = False
 
     def read(self) -> memoryview:
         held = self._start()
-        if held or not self._reader.length:
+        left = self._body.left
+        if held or not left:
             return memoryview(held)
         if not self._buffer:
-            self._buffer = memoryview(bytearray(min(READ_SIZE, self._reader.length)))
-        count = self._receive(min(READ_SIZE, self._reader.length))
-        self._took(count)
+            self._buffer = memoryview(bytearray(min(READ_SIZE, left)))
+        count = self._receive(min(READ_SIZE, left), left)
+        self._pace.count(count)
+        self._body.take(count)
         return self._buffer[:count]
 
     def _start(self) -> bytes:
-        """At the first read, what gunicorn has read of this body already; what it read beyond is given back."""
+        """At the first read, what gunicorn has of this body already."""
         if self._started:
             return b""
         self._started = True
-        self._body.failed = True
-        _invite(self._body)
-        early, self._body.buf = self._body.buf.getvalue(), io.BytesIO()
-        buffered = self._reader.unreader.take_buffered()
-        held = buffered[: self._reader.length]
-        self._reader.unreader.unread(buffered[len(held) :])
-        self._took(len(held))
-        return bytes(early + held)
+        early, held = _started(self._body)
+        self._pace.count(len(held))
+        return early + held
 
-    def _receive(self, size: int) -> int:
+    def _receive(self, size: int, left: int) -> int:
         try:
-            received = self._gathering.receive(self._receive_into_buffer, size, self._reader.length)
+            received = self._gathering.receive(self._receive_into_buffer, size, left)
             if received is None:
-                received = receive_paced(self._sock, self._pace, lambda: self._receive_into_buffer(size))
+                received = receive_paced(self._body.sock, self._pace, lambda: self._receive_into_buffer(size))
         except OSError as error:
             raise _cut_off(error) from error
         if not received:
@@ -155,13 +107,7 @@ class _SocketSource:
         return received
 
     def _receive_into_buffer(self, size: int) -> int:
-        return self._sock.recv_into(self._buffer, size)
-
-    def _took(self, count: int) -> None:
-        self._pace.count(count)
-        self._reader.length -= count
-        if not self._reader.length:
-            self._body.failed = False
+        return self._body.sock.recv_into(self._buffer, size)
 
 
 class _InputSource:
@@ -198,13 +144,13 @@ class _InputSource:
             raise _cut_off(error) from error
 
 
-class _GunicornSource(_InputSource):
+class _FramedSource(_InputSource):
     """A body through gunicorn's reader: chunked, or under TLS. The socket is paced beneath the reader, which would
     otherwise wait for a whole READ_SIZE, or for the end of a chunk's size line, however slowly that comes."""
 
-    def __init__(self, body: Any, length: int | None, pace: Pace, unreader: Any) -> None:
-        super().__init__(body, length, pace)
-        self._unreader = unreader
+    def __init__(self, stream: Any, length: int | None, pace: Pace, body: FramedBody) -> None:
+        super().__init__(stream, length, pace)
+        self._body = body
         self._content = 0
         self._framed = 0
 
@@ -220,22 +166,18 @@ class _GunicornSource(_InputSource):
         self._pace.count(count)
 
     def _read(self) -> bytes:
-        self._stream.failed = True
-        _invite(self._stream)
+        _started(self._body)
         data = super()._read()
         if self._left == 0 or not data:
-            self._stream.failed = False
+            self._body.complete()
         return data
 
     def _read_stream(self, wanted: int) -> bytes:
-        sock = self._unreader.sock
-        self._unreader.sock = _PacedSocket(sock, self._pace, self.arrived)
         try:
-            return super()._read_stream(wanted)
+            with self._body.received_through(partial(_PacedSocket, pace=self._pace, arrived=self.arrived)):
+                return super()._read_stream(wanted)
         except ParseException as error:
             raise MalformedUpload(f"the chunks of the body are malformed: {error}") from error
-        finally:
-            self._unreader.sock = sock
 
 
 class _PacedSocket:
@@ -252,12 +194,11 @@ class _PacedSocket:
         return received
 
 
-def _invite(body: Any) -> None:
-    if isinstance(body.reader, HeldContinue):
-        try:
-            body.reader.release()
-        except OSError as error:
-            raise _cut_off(error) from error
+def _started(body: PlainBody | FramedBody) -> tuple[bytes, bytes]:
+    try:
+        return body.start()
+    except OSError as error:
+        raise _cut_off(error) from error
 
 
 def _cut_off(error: OSError | None = None) -> MalformedUpload:

@@ -1,4 +1,4 @@
-"""The header fields of tus 1.0.0: those of a request, parsed strictly, and those of an answer."""
+"""Headers of tus 1.0.0: strict parsing of a request's, and setting a response's."""
 
 import re
 
@@ -26,14 +26,14 @@ _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def check_version() -> None:
-    """Raise UnsupportedProtocol unless the client speaks this version."""
-    given = request.headers.get("Tus-Resumable", "")
-    if given != VERSION:
-        raise UnsupportedProtocol(f"Tus-Resumable must be {VERSION}, not {given[:80]!r}.")
+    """Raise UnsupportedProtocol unless the client uses this version."""
+    version = request.headers.get("Tus-Resumable", "")
+    if version != VERSION:
+        raise UnsupportedProtocol(f"Tus-Resumable must be {VERSION}, not {version[:80]!r}.")
 
 
 def has_part() -> bool:
-    """Whether the body is a part of a file."""
+    """Return whether the body is a part of a file."""
     return request.mimetype == PART_TYPE
 
 
@@ -44,7 +44,7 @@ def check_part_type() -> None:
 
 
 def number(name: str) -> int | None:
-    """A field that counts bytes; None where it is not there. Raises MalformedUpload."""
+    """Return a header with a byte count, None if it is absent. Raises MalformedUpload."""
     text = request.headers.get(name)
     if text is None:
         return None
@@ -54,52 +54,53 @@ def number(name: str) -> int | None:
 
 
 def offset() -> int:
-    """Where the part begins. Raises MalformedUpload where that is not told."""
-    found = number("Upload-Offset")
-    if found is None:
+    """Return the part's offset. Raises MalformedUpload if it is missing."""
+    value = number("Upload-Offset")
+    if value is None:
         raise MalformedUpload("Upload-Offset is missing.")
-    return found
+    return value
 
 
-def length_of_new() -> int | None:
-    """How large a new upload is; None where the client tells that later. Raises MalformedUpload where it does neither,
-    or both."""
+def new_length() -> int | None:
+    """Return the length of a new upload, None if it is deferred. Raises MalformedUpload unless exactly one is given."""
     length, deferred = number("Upload-Length"), request.headers.get("Upload-Defer-Length")
     if deferred not in (None, "1"):
         raise MalformedUpload(f"Upload-Defer-Length must be 1, not {deferred[:80]!r}.")
     if (length is None) == (deferred is None):
-        raise MalformedUpload("One of Upload-Length and Upload-Defer-Length: 1 is needed.")
+        raise MalformedUpload("Exactly one of Upload-Length and Upload-Defer-Length: 1 is required.")
     return length
 
 
 def checksum() -> PartChecksum | None:
-    """What the part's bytes should come to, where that is told. Raises MalformedUpload."""
+    """Return the part's expected checksum, None if absent. Raises MalformedUpload."""
     header = request.headers.get("Upload-Checksum")
     return None if header is None else PartChecksum(header)
 
 
 def parts_of_final() -> list[str] | None:
-    """The ids of the partial uploads of which a new one is made; None where it is not. Raises MalformedUpload."""
+    """Return the ids of the partial uploads to concatenate; None for other uploads. Raises MalformedUpload."""
     concat = request.headers.get("Upload-Concat")
     if concat in (None, "partial"):
         return None
     kind, _, addresses = concat.partition(";")
     ids = [address.rstrip("/").rpartition("/")[2] for address in addresses.split()]
     if kind.strip() != "final" or not ids or not all(map(_UPLOAD_ID.fullmatch, ids)):
-        raise MalformedUpload(f"Upload-Concat must be partial, or final; and addresses of uploads: {concat[:80]!r}.")
+        raise MalformedUpload(
+            f"Upload-Concat must be partial, or final; and addresses of uploads, not {concat[:80]!r}."
+        )
     return ids
 
 
-def tell_protocol(response: Response, max_bytes: int) -> None:
-    """Say what is spoken here."""
+def set_protocol_headers(response: Response, max_bytes: int) -> None:
+    """Set the headers that describe the supported protocol."""
     response.headers["Tus-Version"] = VERSION
     response.headers["Tus-Extension"] = ",".join(EXTENSIONS)
     response.headers["Tus-Max-Size"] = str(max_bytes)
     response.headers["Tus-Checksum-Algorithm"] = ",".join(CHECKSUM_ALGORITHMS)
 
 
-def tell_upload(response: Response, upload: ResumableUpload) -> None:
-    """Say how far the upload has come, until when it may go on, and which media item it became."""
+def set_upload_headers(response: Response, upload: ResumableUpload) -> None:
+    """Set the upload's offset, its expiry, and the media item that it became."""
     response.headers["Upload-Offset"] = str(upload.received)
     response.headers["Cache-Control"] = "no-store"
     if upload.state == "receiving":
@@ -108,8 +109,8 @@ def tell_upload(response: Response, upload: ResumableUpload) -> None:
         response.headers["Content-Location"] = url_for("media.show", media_id=upload.media_id)
 
 
-def tell_creation(response: Response, upload: ResumableUpload) -> None:
-    """Say what the client said when it created the upload."""
+def set_creation_headers(response: Response, upload: ResumableUpload) -> None:
+    """Set what the client sent when it created the upload."""
     if upload.length is None:
         response.headers["Upload-Defer-Length"] = "1"
     else:

@@ -1,4 +1,4 @@
-"""Media without detection: store, list, look, download, follow."""
+"""Media items without detection: store, list, show, download, follow."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, g, jsonify, request, send_file, url_for
 
 from app import serializers
-from app.current import services
+from app.current import get_services
 from app.database import ReadTransaction
 from app.database.models import DetectionRun, Media
 from app.media.types import MEDIA_TYPES, extension_of
@@ -18,7 +18,7 @@ from app.queries import media_items
 from app.queries.run_results import Frames
 from app.storage import open_stored
 from app.web import parameters, request_slot
-from app.web.upload import intake
+from app.web.upload import upload_request
 from app.web.views import events, results
 from app.web.views.links import authenticate_by_link_or_token
 
@@ -29,26 +29,26 @@ blueprint.before_request(parameters.ignore_impossible_dates)
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 MAX_RUN = 2**53 - 1
-"""The largest number that every reader of JSON can hold."""
+"""The largest integer that every JSON parser can represent."""
 
 
 @blueprint.post("/media")
 def store() -> Response:
-    """Store the file and create the media, without detection."""
-    with intake.upload() as upload:
-        receipt = services().ingest.run(upload)
-    view = _as_it_is(receipt.media.id) if receipt.duplicate else media_items.view_of_new(receipt.media)
-    response = jsonify(media=serializers.media(view), duplicate=receipt.duplicate)
-    response.status_code = HTTPStatus.OK if receipt.duplicate else HTTPStatus.CREATED
-    response.headers["Location"] = url_for("media.show", media_id=receipt.media.id)
+    """Store the file and record the media item, without detection."""
+    with upload_request.receive_upload() as upload:
+        ingested = get_services().ingest.run(upload)
+    view = _fetch_view(ingested.media.id) if ingested.duplicate else media_items.view_of_new(ingested.media)
+    response = jsonify(media=serializers.media(view), duplicate=ingested.duplicate)
+    response.status_code = HTTPStatus.OK if ingested.duplicate else HTTPStatus.CREATED
+    response.headers["Location"] = url_for("media.show", media_id=ingested.media.id)
     return response
 
 
 @blueprint.get("/media")
 def index() -> Response:
-    """Media, newest first, a page at a time."""
+    """List media items, newest first, by page."""
     status = parameters.choice("status", ("1", "2", "3", "6"))
-    page = services().queries.fetch(
+    page = get_services().queries.fetch(
         media_items.page,
         status=int(status) if status else None,
         media_type=parameters.choice("type", ("Video", "Image")),
@@ -60,48 +60,47 @@ def index() -> Response:
 
 @blueprint.get("/media/<media_id>")
 def show(media_id: str) -> Response:
-    """The record with its last run and its delivery state."""
-    return jsonify(serializers.media(_as_it_is(media_id)))
+    """Return the record with its last run and its delivery state."""
+    return jsonify(serializers.media(_fetch_view(media_id)))
 
 
 @blueprint.get("/media/<media_id>/detections")
 def detections(media_id: str) -> Response:
-    """What a run has found so far, or what the last finished one did; of all its frames, or of those from one time on
-    and before another."""
+    """Return the results of a run, or of the last finished one; with `from` and `to`, those of a part of the video."""
     run_id = parameters.integer("run", default=None, minimum=1, maximum=MAX_RUN)
     from_seconds, to_seconds = parameters.seconds("from"), parameters.seconds("to")
-    run, frames = services().queries.fetch(_run_and_frames, media_id, run_id, from_seconds, to_seconds)
-    return results.answer({"run": serializers.run(run)}, frames)
+    run, frames = get_services().queries.fetch(_run_and_frames, media_id, run_id, from_seconds, to_seconds)
+    return results.respond({"run": serializers.run(run)}, frames)
 
 
 @blueprint.delete("/media/<media_id>/run")
 def cancel_run(media_id: str) -> Response:
-    """End the run under way, of its user or by an administrator."""
-    _as_it_is(media_id)
-    services().runs.cancel(media_id, g.user_id, user=None if g.is_admin else g.user_id)
+    """Cancel the run under way; allowed for its user and for administrators."""
+    _fetch_view(media_id)
+    get_services().runs.cancel(media_id, g.user_id, user=None if g.is_admin else g.user_id)
     return Response(status=HTTPStatus.NO_CONTENT)
 
 
 @blueprint.get("/media/<media_id>/content")
 def content(media_id: str) -> Response:
-    """The bytes, with Range. A stored file never changes, so its id is its validator."""
-    media = _as_it_is(media_id).media
+    """Return the content, with Range. The id serves as validator, because a stored file never changes."""
+    media = _fetch_view(media_id).media
     parameters.ignore_impossible_ranges(media.size_bytes)
-    give_back = request_slot.take()
+    release = request_slot.take()
     try:
         response = _file_of(media)
     except BaseException:
-        give_back()
+        release()
         raise
-    _call_on_sent(response, give_back)
+    _call_on_sent(response, release)
     response.headers["Cache-Control"] = "private, no-cache"
-    # Pages of other origins may show it: they need a token or a signed link, and browsers send neither by themselves.
+    # Pages of other origins may show the content: they need a token or a signed link, which browsers never add.
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
 
 
 def _file_of(media: Media) -> Response:
-    """The media's bytes, or the part that is asked for. By descriptor: what lies at its path may change meanwhile."""
+    """Return the file or the requested range, by descriptor, because the file at its path may change meanwhile."""
     file = os.fdopen(open_stored(Path(media.path), media.size_bytes), "rb")
     try:
         response = send_file(
@@ -124,19 +123,19 @@ def _file_of(media: Media) -> Response:
 
 @blueprint.get("/media/<media_id>/events")
 def follow(media_id: str) -> Response:
-    """Progress, status and annotations as server-sent events, until no run is under way."""
-    _as_it_is(media_id)
-    give_back = request_slot.take(following=True)
-    stream: Iterator[str] = events.stream(services(), media_id, request.headers.get("Last-Event-ID"))
+    """Stream progress, status and annotations as server-sent events until no run is under way."""
+    _fetch_view(media_id)
+    release = request_slot.take(following=True)
+    stream: Iterator[str] = events.stream(get_services(), media_id, request.headers.get("Last-Event-ID"))
     response = Response(stream, mimetype="text/event-stream")
-    response.call_on_close(give_back)
+    response.call_on_close(release)
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
 
-def _as_it_is(media_id: str) -> media_items.MediaView:
-    return services().queries.fetch(media_items.view, media_id)
+def _fetch_view(media_id: str) -> media_items.MediaView:
+    return get_services().queries.fetch(media_items.view, media_id)
 
 
 def _run_and_frames(
@@ -150,8 +149,7 @@ def _run_and_frames(
 
 
 def _call_on_sent(response: Response, callback: Callable[[], None]) -> None:
-    """Call back, once, when a file has been sent or given up: servers close the body of such a response, and never
-    the response itself."""
+    """Call `callback` once when a file was sent or abandoned: servers close such a response's body only."""
     body: Any = response.response
     closing = ExitStack()
     closing.callback(callback)

@@ -1,4 +1,4 @@
-"""The API's own description, as OpenAPI 3.1."""
+"""The OpenAPI 3.1 description of the API."""
 
 import json
 from functools import lru_cache
@@ -18,16 +18,16 @@ DOCUMENT = Path(__file__).parents[1] / "openapi.json"
 
 @blueprint.get("/openapi.json")
 def document() -> Response:
-    """The OpenAPI document; its server is this one, below whatever path it is served at."""
+    """Return the OpenAPI document with this service as its server, including the path prefix."""
     content = _content(request.script_root)
     return send_file(BytesIO(content), mimetype="application/json", etag=sha256(content).hexdigest()[:32])
 
 
 @lru_cache(maxsize=4)
 def _content(prefix: str) -> bytes:
-    written = DOCUMENT.read_bytes()
+    original = DOCUMENT.read_bytes()
     if not prefix:
-        return written
-    content = json.loads(written)
+        return original
+    content = json.loads(original)
     content["servers"][0]["url"] = prefix
     return json.dumps(content, ensure_ascii=False, indent=2).encode()

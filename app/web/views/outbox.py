@@ -1,16 +1,16 @@
-"""The outbox for administrators: how it stands, what is in it, and the repairs that the commands make too."""
+"""The outbox for administrators: status, messages, and the same repairs as the commands."""
 
 import re
 from typing import Any, cast
 
 from flask import Blueprint, Response, jsonify, request
 
-from app.current import services
+from app.current import get_services
 from app.errors import MalformedUpload, MediaNotFound, Unavailable
 from app.formats.timestamps import rfc3339
 from app.media.hashing import MEDIA_ID
 from app.outbox import listing, serializers
-from app.outbox.resend import Resend, Wanted
+from app.outbox.resend import Resend, Selection
 from app.web import parameters, request_slot
 from app.web.auth.authentication import authenticate_admin
 from app.web.upload import json_body
@@ -20,9 +20,9 @@ blueprint.before_request(authenticate_admin)
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
-MAX_NAMED = 1000
-MOST_SHOWN = 1000
-"""Messages of one media item in one answer, and attempts: a week of retries has thousands."""
+MAX_IDS = 1000
+MAX_SHOWN = 1000
+"""Messages of one media item per response, and attempts; a week of retries has thousands."""
 
 MAX_REASON = 500
 NOT_CONFIGURED_SECONDS = 60
@@ -31,21 +31,21 @@ _REASON = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_REASON}}}")
 
 @blueprint.get("")
 def status() -> Response:
-    """What waits, since when, how the circuit breaker stands, and who is held."""
-    return jsonify(services().queries.fetch(services().outbox_status, services().counts))
+    """Return pending and parked messages, the circuit breaker and held users."""
+    return jsonify(get_services().queries.fetch(get_services().outbox_status, get_services().counts))
 
 
 @blueprint.get("/throughput")
 def throughput() -> Response:
-    """Messages delivered in each minute of the last hour, oldest first."""
-    minutes = services().queries.fetch(listing.throughput, services().database.now)
-    return jsonify(minutes=[{"at": rfc3339(one.at), "delivered": one.delivered} for one in minutes])
+    """Return the messages delivered in each minute of the last hour, oldest first."""
+    minutes = get_services().queries.fetch(listing.throughput, get_services().database.now)
+    return jsonify(minutes=[{"at": rfc3339(minute.at), "delivered": minute.delivered} for minute in minutes])
 
 
 @blueprint.get("/messages")
 def messages() -> Response:
-    """Messages of one state, a page at a time."""
-    page = services().queries.fetch(
+    """Return messages in one state, by page."""
+    page = get_services().queries.fetch(
         listing.page,
         state=cast(listing.State, parameters.choice("state", listing.STATES) or "pending"),
         limit=parameters.integer("limit", default=DEFAULT_LIMIT, minimum=1, maximum=MAX_LIMIT) or DEFAULT_LIMIT,
@@ -56,55 +56,57 @@ def messages() -> Response:
 
 @blueprint.get("/media/<media_id>")
 def show(media_id: str) -> Response:
-    """One media's newest messages with their newest attempts."""
+    """Return a media item's newest messages with their newest attempts."""
     _check_id(media_id)
     return _history(media_id)
 
 
 @blueprint.post("/retry")
 def retry() -> Response:
-    """Put parked media back to pending: those named, all, or those whose park reason contains a text."""
+    """Make parked media items pending again: those named, all, or those whose park reason contains a text."""
     with request_slot.slot():
-        media_ids, reason = _wanted(json_body.read_object())
-        retried = services().outbox_admin.retry(media_ids, reason=reason)
+        media_ids, reason = _selection(json_body.read_object())
+        retried = get_services().outbox_admin.retry(media_ids, reason=reason)
     return jsonify(retried=len(retried))
 
 
 @blueprint.post("/media/<media_id>/skip")
 def skip(media_id: str) -> Response:
-    """Drop the head message of a parked media, recorded as skipped."""
+    """Skip the first message of a parked media item, and record that."""
     _check_id(media_id)
-    services().outbox_admin.skip(media_id)
+    get_services().outbox_admin.skip(media_id)
     return _history(media_id)
 
 
 @blueprint.post("/media/<media_id>/resend")
 def resend(media_id: str) -> Response:
-    """Say one media item again, if its record is missing or behind at the annotations service."""
+    """Send one media item again if its remote record is missing or behind."""
     _check_id(media_id)
-    auditor = services().auditor()
+    auditor = get_services().auditor()
     if auditor is None:
-        raise Unavailable("ANNOTATIONS_URL is not set: there is nobody to say anything to.", NOT_CONFIGURED_SECONDS)
+        raise Unavailable("ANNOTATIONS_URL is not set.", NOT_CONFIGURED_SECONDS)
     if not auditor.expected([media_id]):
         raise MediaNotFound(f"There is no media item {media_id!r}.")
     with request_slot.slot():
-        report = Resend(services().database, services().queue, auditor, wait_seconds=0).run(Wanted([media_id]))
+        report = Resend(get_services().database, get_services().queue, auditor, wait_seconds=0).run(
+            Selection([media_id])
+        )
     messages = sum(count for _, _, count in report.resent)
     reasons = [reason for _, reason, _ in report.resent] + [reason for _, reason in report.left]
     return jsonify(mediaId=media_id, messages=messages, reason=reasons[0] if reasons else None)
 
 
 def _history(media_id: str) -> Response:
-    return jsonify(serializers.history(services().queries.fetch(listing.history, media_id, newest=MOST_SHOWN)))
+    return jsonify(serializers.history(get_services().queries.fetch(listing.history, media_id, newest=MAX_SHOWN)))
 
 
 def _check_id(media_id: str) -> None:
     if not MEDIA_ID.fullmatch(media_id):
-        raise MediaNotFound(f"No message was ever written for a media {media_id!r}.")
+        raise MediaNotFound(f"There are no messages of media {media_id!r}.")
 
 
-def _wanted(body: dict[str, Any]) -> tuple[list[str] | None, str | None]:
-    """Which media (None: all parked ones), and the text that their park reasons contain."""
+def _selection(body: dict[str, Any]) -> tuple[list[str] | None, str | None]:
+    """Return the media ids (None for all parked ones), and the text that park reasons must contain."""
     match body:
         case {"all": True, **rest} if not rest:
             return None, None
@@ -112,15 +114,15 @@ def _wanted(body: dict[str, Any]) -> tuple[list[str] | None, str | None]:
             return _ids(ids), None
         case {"reason": str(reason), **rest} if not rest:
             if not _REASON.fullmatch(reason):
-                raise MalformedUpload(f"reason must be 1 to {MAX_REASON} characters, none of them a control character.")
+                raise MalformedUpload(f"reason must be 1 to {MAX_REASON} characters without control characters.")
             return None, reason
-    raise MalformedUpload('The body must be {"mediaIds": ["…"]}, {"all": true} or {"reason": "…"}, and one of them.')
+    raise MalformedUpload('The body must be exactly one of {"mediaIds": ["…"]}, {"all": true} and {"reason": "…"}.')
 
 
 def _ids(ids: list[Any]) -> list[str]:
-    if not 0 < len(ids) <= MAX_NAMED:
-        raise MalformedUpload(f"mediaIds must name 1 to {MAX_NAMED} media, not {len(ids)}.")
-    for one in ids:
-        if not (isinstance(one, str) and MEDIA_ID.fullmatch(one)):
-            raise MalformedUpload(f"mediaIds has {str(one)[:80]!r}, which is no media id.")
+    if not 0 < len(ids) <= MAX_IDS:
+        raise MalformedUpload(f"mediaIds must contain 1 to {MAX_IDS} ids, not {len(ids)}.")
+    for media_id in ids:
+        if not (isinstance(media_id, str) and MEDIA_ID.fullmatch(media_id)):
+            raise MalformedUpload(f"mediaIds contains {str(media_id)[:80]!r}, which is not a media id.")
     return ids

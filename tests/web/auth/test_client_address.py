@@ -1,4 +1,4 @@
-"""Whose address is logged: a proxy's word counts only from proxies that are ours."""
+"""The client address in the log: X-Forwarded-For counts only from configured proxies."""
 
 from ipaddress import ip_network
 
@@ -18,14 +18,14 @@ def client(proxies: Proxies, peer: str, told: str | None) -> str:
     ("peer", "told", "address"),
     [
         ("203.0.113.9", None, "203.0.113.9"),
-        ("203.0.113.9", "198.51.100.7", "203.0.113.9"),  # a stranger who says so
+        ("203.0.113.9", "198.51.100.7", "203.0.113.9"),  # not a proxy
         ("127.0.0.1", None, "127.0.0.1"),
         ("127.0.0.1", "", "127.0.0.1"),
         ("127.0.0.1", "198.51.100.7", "198.51.100.7"),
         ("::1", "2001:db8::7", "2001:db8::7"),
-        ("127.0.0.1", "192.0.2.1, 198.51.100.7", "198.51.100.7"),  # the first is what the client itself wrote
-        ("127.0.0.1", "192.0.2.1, 198.51.100.7, 10.1.2.3", "198.51.100.7"),  # a balancer of ours before the proxy
-        ("127.0.0.1", "10.1.2.3,10.1.2.4", "10.1.2.3"),  # nobody else was there
+        ("127.0.0.1", "192.0.2.1, 198.51.100.7", "198.51.100.7"),  # the client forged the first entry
+        ("127.0.0.1", "192.0.2.1, 198.51.100.7, 10.1.2.3", "198.51.100.7"),  # a trusted balancer before the proxy
+        ("127.0.0.1", "10.1.2.3,10.1.2.4", "10.1.2.3"),  # no proxy
         ("127.0.0.1", "198.51.100.7:4711", "198.51.100.7"),
         ("127.0.0.1", "[2001:db8::7]:4711", "2001:db8::7"),
         ("127.0.0.1", "198.51.100.7, unknown", "127.0.0.1"),

@@ -1,8 +1,6 @@
 """The issuer's keys: when they are asked for, who waits for that, and how little a hostile or dead issuer can do."""
 
-import http.client
 import json
-import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from app.errors import Unauthorized, Unavailable
+from app.http_exchange.responses import ConnectError, ProtocolError, ReadError
 from app.web.auth.jwks import COOL_DOWN_SECONDS, FRESH_SECONDS, RETRY_SECONDS, STALE_SECONDS, PublishedKeys
-from app.web.auth.jwks_document import MAX_BYTES, fetch_document
+from app.web.auth.jwks_document import MAX_BYTES, IssuerDocument
 from tests.annotations.servers import Peer, Server, Step, answer
 from tests.annotations.test_tls import certificate as tls_certificate
 from tests.annotations.test_tls import serving
@@ -125,7 +124,7 @@ def test_known_keys_outlast_an_outage_of_the_issuer_but_not_for_ever(
     keys: PublishedKeys, issuer: Issuer, clock: Clock
 ) -> None:
     keys.key("first")
-    issuer.published = ConnectionRefusedError("down")
+    issuer.published = ConnectError("down")
     clock.advance(FRESH_SECONDS + STALE_SECONDS - 1)
     assert keys.key("first") == KEYS[0]
     clock.advance(2)
@@ -136,7 +135,7 @@ def test_known_keys_outlast_an_outage_of_the_issuer_but_not_for_ever(
 def test_an_issuer_that_is_down_is_asked_again_after_a_while_only(
     keys: PublishedKeys, issuer: Issuer, clock: Clock
 ) -> None:
-    issuer.published = ConnectionRefusedError("down")
+    issuer.published = ConnectError("down")
     for _ in range(20):
         with pytest.raises(Unavailable) as refusal:
             keys.key("first")
@@ -188,7 +187,7 @@ def test_of_many_who_need_a_silent_issuer_only_one_is_kept_waiting(keys: Publish
     with ThreadPoolExecutor(16) as clients:
         asking = [clients.submit(ask, number) for number in range(16)]
         eventually(lambda: len(waited) == 15, seconds=4)
-        issuer.published = TimeoutError("no answer")
+        issuer.published = ReadError("no answer")
         issuer.may_answer.set()
         for each in asking:
             each.result()
@@ -253,13 +252,13 @@ FAULTS: dict[str, tuple[Step, type[Exception]]] = {
     "redirect": (answer(302, location="http://127.0.0.1:1/keys"), ValueError),
     "too long": (answer(200, bytes(MAX_BYTES + 1)), ValueError),
     "without end": (pour, ValueError),
-    "cut off": (lambda peer: peer.send(HEAD + b"{}"), http.client.IncompleteRead),
-    "no HTTP": (lambda peer: peer.send(b"hello\r\n\r\n"), http.client.HTTPException),
-    "reset": (Peer.reset, OSError),
-    "stalled": (Peer.stall, TimeoutError),
-    "stalled inside": (stop_inside, TimeoutError),
-    "dripping head": (drip_the_head, TimeoutError),
-    "dripping body": (drip_the_body, TimeoutError),
+    "cut off": (lambda peer: peer.send(HEAD + b"{}"), ReadError),
+    "no HTTP": (lambda peer: peer.send(b"hello\r\n\r\n"), ProtocolError),
+    "reset": (Peer.reset, ReadError),
+    "stalled": (Peer.stall, ReadError),
+    "stalled inside": (stop_inside, ReadError),
+    "dripping head": (drip_the_head, ReadError),
+    "dripping body": (drip_the_body, ReadError),
 }
 
 
@@ -268,7 +267,7 @@ def test_a_look_ends_in_time_and_reads_no_more_than_it_may(fault: str) -> None:
     step, error = FAULTS[fault]
     began = time.monotonic()
     with Server(step) as server, pytest.raises(error):
-        fetch_document(f"{server.url}/keys", 0.5)
+        IssuerDocument(f"{server.url}/keys", 0.5).fetch()
     assert time.monotonic() - began < 5
     assert server.connections == 1
     assert all(peer.sent < 64_000_000 for peer in server.peers)
@@ -276,8 +275,8 @@ def test_a_look_ends_in_time_and_reads_no_more_than_it_may(fault: str) -> None:
 
 def test_a_look_asks_for_the_path_and_query_that_are_set_and_nothing_else() -> None:
     with Server(answer(200, b"{}")) as server:
-        assert fetch_document(f"{server.url}/keys?tenant=a", 5) == b"{}"
-        assert fetch_document(server.url, 5) == b"{}"
+        assert IssuerDocument(f"{server.url}/keys?tenant=a", 5).fetch() == b"{}"
+        assert IssuerDocument(server.url, 5).fetch() == b"{}"
     assert [(request.method, request.path) for request in server.requests] == [("GET", "/keys?tenant=a"), ("GET", "/")]
     assert "authorization" not in server.requests[0].headers
 
@@ -285,7 +284,7 @@ def test_a_look_asks_for_the_path_and_query_that_are_set_and_nothing_else() -> N
 def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with Server(answer(200, b"{}")) as server:
-        assert fetch_document(server.url, 5) == b"{}"
+        assert IssuerDocument(server.url, 5).fetch() == b"{}"
 
 
 @pytest.fixture
@@ -294,15 +293,18 @@ def certificate(tmp_path: Path) -> Path:
 
 
 def test_an_issuer_with_a_certificate_that_nobody_signed_is_not_believed(certificate: Path) -> None:
-    with Server(answer(200, b"{}"), tls=serving(certificate)) as server, pytest.raises(ssl.SSLCertVerificationError):
-        fetch_document(server.url, 5)
+    with (
+        Server(answer(200, b"{}"), tls=serving(certificate)) as server,
+        pytest.raises(ConnectError, match="certificate verify failed"),
+    ):
+        IssuerDocument(server.url, 5).fetch()
 
 
 def test_a_look_over_tls_is_bounded_too(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with Server(answer(200, b"{}"), drip_the_head, tls=serving(certificate)) as server:
-        assert fetch_document(server.url, 5) == b"{}"
+        assert IssuerDocument(server.url, 5).fetch() == b"{}"
         began = time.monotonic()
-        with pytest.raises(TimeoutError):
-            fetch_document(server.url, 0.5)
+        with pytest.raises(ReadError, match="timed out"):
+            IssuerDocument(server.url, 0.5).fetch()
         assert time.monotonic() - began < 5

@@ -1,4 +1,4 @@
-"""The places of answers that go on without a thread: who keeps one, and who is cut off."""
+"""The limit of responses that continue without a thread: which stay, and which are disconnected."""
 
 import socket
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ class Clock:
 
 
 class World:
-    """Two places, and clients that read when they are told to."""
+    """Two responses at most, and clients that read when told."""
 
     def __init__(self, stack: ExitStack, *, places: int = 2, most_kept: int = 100 << 20) -> None:
         self._stack = stack
         self.clock = Clock()
         self.poller = stack.enter_context(DefaultSelector())
-        self.drain = AnswerDrain(self.poller, places=places, most_kept=most_kept, clock=self.clock)
+        self.drain = AnswerDrain(self.poller, max_answers=places, max_memory=most_kept, clock=self.clock)
         self.sent: list[str] = []
         self.dropped: list[str] = []
 
@@ -46,7 +46,7 @@ class World:
         return client
 
     def read(self, client: socket.socket, count: int) -> int:
-        """The client reads so much as far as it comes, and the loop turns meanwhile."""
+        """Have the client read that much as it arrives, while the loop runs."""
         client.setblocking(False)
         received = 0
         for _ in range(10_000):

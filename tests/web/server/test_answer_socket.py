@@ -1,4 +1,4 @@
-"""What an answer is written to, on a real connection: kept where there is no slot, waited for where there is one."""
+"""The response socket on a real connection: data is kept without a slot, and waited for with one."""
 
 import os
 import socket
@@ -36,7 +36,7 @@ class Connection:
         return bytes(received)
 
     def send_rest(self, answer: AnswerSocket) -> None:
-        """As the main loop does."""
+        """Send the rest as the main loop does."""
         self.server.setblocking(False)
         while answer.has_rest:
             answer.send_rest(100_000)

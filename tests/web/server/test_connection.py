@@ -1,4 +1,4 @@
-"""The seam itself, on gunicorn's own readers and a real socket pair, without a server."""
+"""The body sources on gunicorn's own readers and a real socket pair, without a server."""
 
 import socket
 import ssl
@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import MalformedUpload, UploadTimedOut
+from app.web.server.gunicorn_internals import HeldContinue, is_off_the_connection
 from app.web.upload.receive_timeouts import Pace
-from app.web.upload.request_body import READ_SIZE, BodySource, HeldContinue, is_off_the_connection, open_source
+from app.web.upload.request_body import READ_SIZE, BodySource, open_source
 
 
 class FakeClock:
@@ -32,7 +33,7 @@ def pace(idle_timeout: float = 5.0, clock: FakeClock | None = None) -> Pace:
 
 
 class MarkedAsTls(ssl.SSLSocket):
-    """A plain socket that counts as one under TLS."""
+    """A plain socket that counts as a TLS socket."""
 
     def __init__(self, plain: socket.socket) -> None:
         socket.socket.__init__(self, fileno=plain.detach())
@@ -41,7 +42,7 @@ class MarkedAsTls(ssl.SSLSocket):
 
 @dataclass
 class Connection:
-    """A request whose head gunicorn has parsed: some of what follows it is buffered, the rest is on the socket."""
+    """A request whose head gunicorn has parsed: a part of what follows is buffered, the rest is on the socket."""
 
     body: Any
     unreader: Any
@@ -52,7 +53,7 @@ class Connection:
         return open_source(self.environ, at or pace())
 
     def left(self) -> bytes:
-        """What is there for the next request."""
+        """Return what remains for the next request."""
         self.client.shutdown(socket.SHUT_WR)
         left = bytes(self.unreader.take_buffered())
         while data := self.unreader.sock.recv(65536):
@@ -154,7 +155,7 @@ def test_a_cut_off_body_through_gunicorns_reader_is_malformed_and_its_connection
         at.client.shutdown(socket.SHUT_WR)
         with pytest.raises(MalformedUpload, match="cut off"):
             read_all(at.source())
-        # gunicorn's own count says that all ten bytes came.
+        # gunicorn itself counts all ten bytes as received.
         assert not is_off_the_connection(at.body)
 
 

@@ -1,4 +1,4 @@
-"""What the hooks do to sockets, and uploads under TLS, where the seam has to go through gunicorn's reader."""
+"""The hooks' effects on sockets, and uploads under TLS through gunicorn's reader."""
 
 import socket
 import ssl

@@ -1,6 +1,6 @@
-"""Clients that stop, drip, or stay: each is freed, and everybody else is served meanwhile.
+"""Stalled, dripping and idle clients: each is disconnected, and others are served meanwhile.
 
-The server under test waits 0.5 s for a head, 1 s for a byte, and 2 s in all for an upload slower than 1 KiB/s.
+The tested server waits 0.5 s for a head, 1 s for a byte, and 2 s in total for an upload slower than 1 KiB/s.
 """
 
 import time
@@ -30,7 +30,7 @@ LINGERERS = {
 
 @pytest.fixture
 def clients(server: Server) -> Iterator[list[RawClient]]:
-    """More of them than the server has threads."""
+    """More clients than the server has threads."""
     with ExitStack() as stack:
         yield [stack.enter_context(server.connect()) for _ in range(200)]
 

@@ -1,4 +1,4 @@
-"""Connections that are read on for a moment before they are closed, on a clock of the test's own."""
+"""Connections that are read for a moment before they are closed, with a test clock."""
 
 import socket
 from collections.abc import Iterator

@@ -1,6 +1,7 @@
-"""Clients that read their answers slowly: no thread is held without a slot, and every answer comes whole.
+"""Slow readers: no thread waits without a slot, and every response is complete.
 
-The server under test has sixteen threads, and cuts off who reads nothing for 3 s, or slower than 64 KiB/s after 2 s.
+The tested server has sixteen threads and disconnects clients that read nothing for 3 s, or less than 64 KiB/s after 2
+s.
 """
 
 import socket
@@ -44,7 +45,7 @@ def test_readers_that_stand_still_keep_nobody_waiting_and_lose_nothing(server: S
             time.sleep(0.05)
         for reader in readers[:3]:
             assert reader.answer().body == PATTERN[:LENGTH]
-            reader.send(request("/bytes/10"))  # the connection is kept
+            reader.send(request("/bytes/10"))  # keep-alive
             assert reader.answer().body == PATTERN[:10]
 
 
@@ -86,7 +87,7 @@ def test_readers_that_drip_are_cut_off_with_a_slot_and_without(server: Server) -
 
 
 def test_who_is_refused_early_may_go_on_sending_and_reads_the_answer(server: Server) -> None:
-    """As Node's fetch does: it fails where the connection is reset under what it writes."""
+    """Node's fetch fails if the connection is reset while it is writing."""
     body = bytes(300_000)
     with server.connect() as client:
         client.sock.sendall(f"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body)}\r\n\r\n".encode())

@@ -1,10 +1,10 @@
-"""A small application for tests of the upload seam: it asks for a header, streams the body, and says what came.
+"""A small application for tests of request bodies: it checks a header, streams the body, and reports what it received.
 
     gunicorn -c gunicorn.conf.py "tests.web.upload.echo_upload:create_app()"
 
-`POST /upload` answers `{"name", "length", "xxh3", "declared"}`; `GET /bytes/N`, `/chunks/N` and `/file/N` answer with
-the first N bytes of PATTERN, with a slot where the query says `slot`; `GET /healthz` answers at once. What the fake
-services were told goes to stderr.
+`POST /upload` returns `{"name", "length", "xxh3", "declared"}`. `GET /bytes/N`, `/chunks/N` and `/file/N` return the
+first N bytes of PATTERN, holding a slot if the query is `slot`. `GET /healthz` responds at once. Calls of the fake
+services are logged to stderr.
 """
 
 import json
@@ -36,14 +36,14 @@ STATUS = {
 
 
 class ImpatientWorker(HeadFirstWorker):
-    """The project's worker, for tests that would wait for its limit."""
+    """The project's worker with a short limit."""
 
     head_seconds = 0.5
     reader_pace = staticmethod(partial(ReaderPace, 3.0, grace=2.0, bytes_per_second=64 * 1024))
 
 
 class Services:
-    """Stands in for the application's services; says when it was started and stopped."""
+    """Replaces the application's services; logs its start and stop."""
 
     def start(self, *, threads: int, processes: int, processor: int | None) -> None:
         del processes, processor

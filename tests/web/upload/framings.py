@@ -1,4 +1,4 @@
-"""One file in every framing that HTTP allows, as bytes and as places where a client may be cut off."""
+"""One file in every framing of HTTP, and the places where a client may be cut off."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ RAW_TYPE = b'Content-Type: image/jpeg\r\nContent-Disposition: attachment; filena
 
 
 def form(content: bytes, *, name: str = "a.jpg") -> bytes:
-    """A form as curl and browsers make it."""
+    """Return a form as curl and browsers send it."""
     disposition = f'Content-Disposition: form-data; name="file"; filename="{name}"'.encode()
     return b"--%b\r\n%b\r\nContent-Type: image/jpeg\r\n\r\n%b\r\n--%b--\r\n" % (
         BOUNDARY,
@@ -47,13 +47,13 @@ class Framing:
         return self.head(content, token=token) + self.body(content)
 
     def cuts(self, content: bytes) -> dict[str, int]:
-        """Places in the body to stop at."""
+        """Return the places in the body to stop at."""
         body = self.body(content)
         end = len(body)
         places = {"nothing came": 0, "in the data": end // 2, "one byte short": end - 1}
         if self.encode is form:
             places |= {"in the part's head": 60, "in the last boundary": body.rindex(BOUNDARY) + 10}
-            # Only a chunked body ends properly behind the boundary; otherwise the last line's end is still owed.
+            # Only a chunked body is complete after the boundary; otherwise the last line end is missing.
             places["behind the last boundary"] = body.rindex(BOUNDARY) + len(BOUNDARY) + 2
         if self.chunked:
             places |= {"in a size line": 1, "before the last chunk": body.rindex(b"0\r\n\r\n")}

@@ -1,4 +1,4 @@
-"""What counts as an upload, on plain environs: names, limits, and forms in every shape."""
+"""Upload bodies on plain environs: names, limits, and forms of every shape."""
 
 import io
 import itertools
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.errors import MalformedUpload, MediaTooLarge, UnsupportedMedia
 from app.web.upload.body import UploadBody, open_upload
-from app.web.upload.form import BESIDE_THE_FILE
+from app.web.upload.form import MAX_FORM_OVERHEAD
 
 BOUNDARY = "b0undary"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
@@ -20,7 +20,7 @@ FILE = 'form-data; name="file"; filename="a.jpg"'
 
 
 class Dribble:
-    """A `wsgi.input` that gives less than asked, in the pieces that it was made of."""
+    """A `wsgi.input` that returns the given chunks, each less than requested."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -56,7 +56,7 @@ def split(data: bytes, cuts: list[int]) -> Iterator[bytes]:
     return iter([data[start:end] for start, end in itertools.pairwise(places) if end > start])
 
 
-# Content made of pieces of the boundary is the worst that can be searched for one.
+# Content made of parts of the boundary is the worst case for the search.
 tricky = st.lists(
     st.sampled_from([b"\r", b"\n", b"\r\n", b"--", b"\r\n--", b"b0undar", b"\r\n--b0undar", b"x"]), max_size=30
 )
@@ -115,11 +115,11 @@ MALFORMED = {
     "a part longer than it says": part(b"xy", FILE, "Content-Length: 1") + END,
     "a part shorter than it says": part(b"xy", FILE, "Content-Length: 3") + END,
     "line feeds alone": (part(b"x") + END).replace(b"\r\n", b"\n"),
-    "too much before the file": part(bytes(BESIDE_THE_FILE), 'form-data; name="a"') + part(b"x") + END,
-    "too much behind the file": part(b"x") + part(bytes(BESIDE_THE_FILE), 'form-data; name="a"') + END,
+    "too much before the file": part(bytes(MAX_FORM_OVERHEAD), 'form-data; name="a"') + part(b"x") + END,
+    "too much behind the file": part(b"x") + part(bytes(MAX_FORM_OVERHEAD), 'form-data; name="a"') + END,
     "too many parts": part(b"", 'form-data; name="a"') * 2000 + part(b"x") + END,
-    "a preamble without end": bytes(2 * BESIDE_THE_FILE),
-    "a head without end": f"--{BOUNDARY}\r\nX: ".encode() + b"y" * BESIDE_THE_FILE * 2,
+    "a preamble without end": bytes(2 * MAX_FORM_OVERHEAD),
+    "a head without end": f"--{BOUNDARY}\r\nX: ".encode() + b"y" * MAX_FORM_OVERHEAD * 2,
 }
 
 
@@ -143,7 +143,7 @@ NO_FILE = {
         ["'note' without a file name", "'photo' with a file name"],
     ),
     "no name": (part(b"x", 'form-data; filename="a.jpg"') + END, ["'' with a file name"]),
-    "no part": (END, ["the parts that came: none"]),
+    "no part": (END, ["the parts received: none"]),
     "many": (part(b"", 'form-data; name="a"') * 12 + END, ["'a' without a file name", "and 2 more"]),
     "a name in another alphabet": (
         part(b"x", 'form-data; name="' + "ö".encode().decode("latin-1") + '"') + END,
@@ -161,7 +161,7 @@ def test_a_form_without_its_file_is_told_which_part_is_wanted_and_which_came(bod
 
 @pytest.mark.parametrize("name", ["image", "files[]", "\t\x1b[31m"])
 def test_a_large_file_under_another_name_is_named_before_the_limit_is(name: str) -> None:
-    body = part(bytes(4 * BESIDE_THE_FILE), f'form-data; name="{name}"; filename="a.jpg"') + END
+    body = part(bytes(4 * MAX_FORM_OVERHEAD), f'form-data; name="{name}"; filename="a.jpg"') + END
     pieces = (body[start : start + 50_000] for start in range(0, len(body), 50_000))
     with pytest.raises(MalformedUpload, match="no part 'file'") as refused:
         upload(Dribble(pieces))
@@ -170,7 +170,7 @@ def test_a_large_file_under_another_name_is_named_before_the_limit_is(name: str)
 
 
 def padded(body: bytes, padding: bytes) -> bytes:
-    """The form with padding behind each of its boundaries."""
+    """Return the form with padding after each boundary."""
     boundary = f"--{BOUNDARY}".encode()
     return body.replace(boundary + b"\r\n", boundary + padding + b"\r\n").replace(END, END[:-2] + padding + b"\r\n")
 
@@ -189,7 +189,7 @@ def test_padding_behind_boundaries_is_no_part_of_anything(padding: bytes, pieces
 @pytest.mark.parametrize("behind", [b"x", b" x", b"\n", b"\r", b" \rx", b"-", b"-x", b" " * 2000])
 def test_anything_else_behind_a_boundary_is_malformed(behind: bytes) -> None:
     body = f"--{BOUNDARY}".encode() + behind + part(b"x")[len(BOUNDARY) + 2 :] + END
-    with pytest.raises(MalformedUpload, match="behind a boundary"):
+    with pytest.raises(MalformedUpload, match="after a boundary"):
         upload(Dribble(iter([body])))
 
 
@@ -314,7 +314,7 @@ class Unread:
 
 
 def test_a_declared_size_beyond_the_limit_is_refused_before_anything_is_read() -> None:
-    for content_type, length in (("image/jpeg", 101), (FORM, 101 + BESIDE_THE_FILE)):
+    for content_type, length in (("image/jpeg", 101), (FORM, 101 + MAX_FORM_OVERHEAD)):
         environ = {"wsgi.input": Unread(), "CONTENT_TYPE": content_type, "CONTENT_LENGTH": str(length)}
         with pytest.raises(MediaTooLarge):
             open_upload(environ | {"QUERY_STRING": "name=a.jpg"}, max_bytes=100, idle_timeout=30.0)

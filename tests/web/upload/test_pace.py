@@ -1,4 +1,4 @@
-"""How slow a client may be, on a clock of the test's own."""
+"""Receive timeouts, with a test clock."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def pace(clock: Clock) -> Pace:
 
 
 def seconds_left(pace: Pace, clock: Clock) -> int:
-    """How long a client that sends nothing of use any more would still be waited for."""
+    """Return how long a client that stops sending would still be waited for."""
     began = clock.now
     while True:
         try:
@@ -59,7 +59,7 @@ def test_a_client_that_keeps_its_pace_is_waited_for_however_long_it_takes(pace: 
 
 
 def seconds_waited(pace: ReaderPace, acknowledged_a_second: int, *, most: int = 100_000) -> int:
-    """How long a reader of that speed is waited for."""
+    """Return how long a reader of that speed is waited for."""
     for second in range(most):
         try:
             pace.waited(1.0, acknowledged_a_second)

@@ -1,4 +1,6 @@
-"""Bodies of fast clients, over TCP: received in larger pieces, and lost, kept waiting or read beyond in no case."""
+"""Bodies of fast clients over TCP are received in larger chunks, without losing bytes, waiting too long or reading too
+far.
+"""
 
 import socket
 import threading
@@ -14,16 +16,17 @@ from gunicorn.http.unreader import SocketUnreader
 
 from app.errors import MalformedUpload, UploadTimedOut
 from app.process.timeval import timeval
+from app.web.server.gunicorn_internals import is_off_the_connection
 from app.web.upload.receive_batching import AFTER_BYTES, GATHERED_BYTES, MOST_SECONDS
 from app.web.upload.receive_timeouts import Pace
-from app.web.upload.request_body import BodySource, is_off_the_connection, open_source
+from app.web.upload.request_body import BodySource, open_source
 
 USUAL = timeval(7)
 LARGE = AFTER_BYTES + 64 * GATHERED_BYTES
 
 
 class Noting(socket.socket):
-    """Keeps what is changed of it."""
+    """A socket that records changed options."""
 
     def __init__(self, accepted: socket.socket) -> None:
         super().__init__(fileno=accepted.detach())
@@ -36,7 +39,7 @@ class Noting(socket.socket):
 
 @dataclass
 class Upload:
-    """A body on its way over loopback, and what was received of it so far, piece by piece."""
+    """A body sent over loopback, and what was received of it so far."""
 
     server: "Noting"
     client: socket.socket
@@ -45,7 +48,7 @@ class Upload:
     pieces: list[bytes] = field(default_factory=list)
 
     def receive(self, until: int | None = None) -> None:
-        """Up to the end, or until so many bytes are there."""
+        """Receive until the end, or until that many bytes have arrived."""
         while (until is None or sum(map(len, self.pieces)) < until) and (piece := self.source.read()):
             self.pieces.append(bytes(piece))
 

@@ -1,4 +1,4 @@
-"""Uploads through real gunicorn: every framing arrives whole or not at all, and connections stay honest."""
+"""Uploads through a real gunicorn: every framing arrives completely or not at all, and keep-alive stays correct."""
 
 import os
 from pathlib import Path

@@ -1,8 +1,8 @@
-/** Where the service is: this module lies in `static/js/` below it, at whatever path a proxy serves it. */
+/** Addresses of the service, derived from the address of this module, so that any path prefix works. */
 
 const ROOT = new URL("../../", import.meta.url).pathname;
 
-/** The address of one of the service's paths, which begins with a slash, on this page's host. */
+/** Return the address of a path of the service, which begins with a slash. */
 export function address(path) {
   return ROOT + path.slice(1);
 }

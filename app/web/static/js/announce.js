@@ -1,4 +1,4 @@
-/** What is said to everybody: aloud to screen readers, and errors visibly too. */
+/** Messages to the user: announced to screen readers, and shown as toasts. */
 
 import { h, icon } from "./dom.js";
 import { Problem } from "./problem.js";
@@ -7,7 +7,7 @@ const STAYS_SECONDS = 12;
 const polite = document.getElementById("polite");
 const toasts = document.getElementById("toasts");
 
-/** Have screen readers say it once they are done with what they say. */
+/** Have screen readers announce the text after what they are reading. */
 export function announce(text) {
   polite.textContent = "";
   requestAnimationFrame(() => {
@@ -15,14 +15,14 @@ export function announce(text) {
   });
 }
 
-/** Say what went well, visibly and aloud. */
-export function tell(text) {
+/** Show and announce a success. */
+export function showSuccess(text) {
   show(h("p", {}, text), "toast toast-good", "good");
 }
 
-/** Say what went wrong: a problem's title and detail. */
-export function complain(problem) {
-  if (!(problem instanceof Problem)) console.error(problem); // ours, not the service's
+/** Show and announce a problem's title and detail. */
+export function showError(problem) {
+  if (!(problem instanceof Problem)) console.error(problem); // a bug of the page
   const title = problem.title ?? "Something went wrong";
   const detail = problem.detail ?? problem.message;
   const id = problem.requestId ? h("small", {}, `Request ${problem.requestId}`) : null;
@@ -31,7 +31,7 @@ export function complain(problem) {
 
 function show(content, className, iconName) {
   const same = [...toasts.children].find((one) => one.dataset.text === content.textContent);
-  same?.remove(); // said again and again while the trouble lasts: one of it is enough
+  same?.remove(); // repeated errors replace each other
   const toast = h("div", { class: className, "data-text": content.textContent }, icon(iconName), content);
   const close = h("button", { class: "button-icon", "aria-label": "Dismiss", on: { click: () => toast.remove() } });
   close.append(icon("close"));

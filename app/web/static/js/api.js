@@ -1,4 +1,4 @@
-/** The service's HTTP API: one place that knows the token, JSON, and how refusals come. */
+/** The service's HTTP API: adds the token, encodes JSON, and turns error responses into Problems. */
 
 import { address } from "./address.js";
 import { Problem, problemFrom } from "./problem.js";
@@ -11,14 +11,14 @@ export class Api {
     this.#session = session;
   }
 
-  /** Ask who a token stands for, and begin the session with it. */
+  /** Fetch the user of a token, and begin the session with it. */
   async signIn(token) {
     const response = await send("/me", { headers: bearer(token) });
-    if (!response.ok) throw await refusal(response);
+    if (!response.ok) throw await problemOf(response);
     this.#session.begin(token, await response.json());
   }
 
-  /** The answer of a request that was taken. `body` is sent as JSON. */
+  /** Send a request and return the successful response. `body` is sent as JSON. */
   async request(path, { method = "GET", body, headers = {}, signal } = {}) {
     const token = this.#session.token;
     const content = body === undefined ? {} : { "Content-Type": "application/json" };
@@ -29,7 +29,7 @@ export class Api {
       body: body === undefined ? undefined : JSON.stringify(body),
     });
     if (response.ok) return response;
-    const problem = await refusal(response);
+    const problem = await problemOf(response);
     if (problem.status === 401) this.refused(token, problem);
     throw problem;
   }
@@ -42,17 +42,17 @@ export class Api {
     return json(await this.request(path, { ...options, method: "POST", body }));
   }
 
-  /** The headers that stand for this session's user, for what fetch cannot send. */
+  /** The session's authorization headers, for XMLHttpRequest. */
   get authorization() {
     return bearer(this.#session.token);
   }
 
-  /** End the session for a 401; a late answer to a token that was given up before changes nothing. */
+  /** End the session after a 401, unless the response belongs to an earlier token. */
   refused(token, problem) {
     if (token === this.#session.token) this.#session.end(problem.detail || problem.title);
   }
 
-  /** Who this session's user is, for what is kept for each of them. */
+  /** The session's user, for data stored per user. */
   get userId() {
     return this.#session.user?.userId ?? null;
   }
@@ -76,7 +76,7 @@ async function send(path, options) {
   }
 }
 
-async function refusal(response) {
+async function problemOf(response) {
   return problemFrom(response.status, await response.text(), (name) => response.headers.get(name));
 }
 
@@ -84,11 +84,11 @@ async function json(response) {
   try {
     return await response.json();
   } catch {
-    throw Problem.unreachable(); // cut off on its way: every whole answer is JSON
+    throw Problem.unreachable(); // a truncated response; complete ones are JSON
   }
 }
 
-/** Whether an error is only that somebody aborted: the view was left, the upload cancelled. */
+/** Whether an error only means that something was aborted: a view was left or an upload cancelled. */
 export function isAbort(error) {
   return error instanceof DOMException && error.name === "AbortError";
 }

@@ -1,4 +1,4 @@
-/** The bar at the top: where one is, who one is, and what is on its way. */
+/** The bar at the top: the current view, the user, and uploads under way. */
 
 import { address } from "./address.js";
 import { h, setAttribute, setText } from "./dom.js";
@@ -32,7 +32,7 @@ export class Bar {
     uploads.addEventListener("change", () => this.#count(uploads.active.length));
   }
 
-  /** Show it for the view of that name. */
+  /** Show the bar for the view of that name. */
   show(name) {
     const { user } = this.#session;
     this.#node.hidden = !user;

@@ -1,4 +1,4 @@
-/** Boxes over a picture, in fractions of it: they stay in place however large it is shown. */
+/** Boxes over a picture, placed in fractions of it, so that they fit at any size. */
 
 import { setAttribute, svg } from "./dom.js";
 import { hue } from "./filter.js";
@@ -7,7 +7,7 @@ import { percent } from "./format.js";
 const LABEL_HEIGHT = 22;
 const PADDING = 7;
 
-/** An overlay that covers its picture exactly; give `node` the picture's own frame as its parent. */
+/** An overlay that covers its picture exactly. Append `node` to the picture's frame. */
 export class Boxes {
   #shown = [];
   #labels = [];
@@ -19,17 +19,17 @@ export class Boxes {
     signal.addEventListener("abort", () => observer.disconnect());
   }
 
-  /** Show these detections and no others. */
+  /** Show these detections. */
   show(detections) {
     if (detections === this.#shown) return;
     this.#shown = detections;
     this.#labels = detections.map((detection) => new Label(detection));
     this.node.replaceChildren(...detections.map(box), ...this.#labels.map((label) => label.node));
-    setAttribute(this.node, "aria-label", words(detections));
+    setAttribute(this.node, "aria-label", describe(detections));
     this.#place();
   }
 
-  /** Let the one of that index stand out, `null` for none. */
+  /** Highlight the detection of that index, `null` for none. */
   highlight(index) {
     this.node.classList.toggle("boxes-dimmed", index !== null);
     [...this.node.querySelectorAll(".box")].forEach((node, place) => node.classList.toggle("box-lit", place === index));
@@ -42,7 +42,7 @@ export class Boxes {
   }
 }
 
-/** The corners of a detection's box within the picture, as fractions. */
+/** Return a detection's box, clipped to the picture, as fractions. */
 function corners({ centerX, centerY, width, height }) {
   const clamp = (value) => Math.min(1, Math.max(0, value));
   return {
@@ -60,7 +60,7 @@ function box(detection) {
   return svg("g", { class: `box ${hue(detection.classNum)}` }, shade, svg("rect", { class: "box-line", ...place }));
 }
 
-/** The name and confidence of a box, above it where there is room, inside it otherwise. */
+/** The label and confidence of a box, above it if there is space, else inside. */
 class Label {
   #detection;
   #ground = svg("rect", { class: "label-ground", height: LABEL_HEIGHT, rx: 4 });
@@ -81,7 +81,7 @@ class Label {
     );
   }
 
-  /** Put it where it belongs in an overlay of so many pixels. */
+  /** Place the label in an overlay of that size in pixels. */
   place(width, height) {
     const { left, top } = corners(this.#detection);
     const wide = this.#text.getComputedTextLength() + 2 * PADDING;
@@ -98,7 +98,7 @@ function share(fraction) {
   return `${(fraction * 100).toFixed(4)}%`;
 }
 
-function words(detections) {
+function describe(detections) {
   if (!detections.length) return "No boxes";
   const each = detections.map(({ label, confidence }) => `${label} ${percent(confidence)}`);
   return `${detections.length} ${detections.length === 1 ? "box" : "boxes"}: ${each.join(", ")}`;

@@ -1,8 +1,8 @@
-/** Asking before something is done that cannot be taken back. */
+/** Confirmation dialogs. */
 
 import { h } from "./dom.js";
 
-/** Resolves to whether its user said yes, and to no when the signal is aborted: the view that asks was left. */
+/** Resolves to whether the user confirmed; to false when the signal is aborted because the view was left. */
 export function confirm({ title, text, yes, signal, danger = false }) {
   return new Promise((resolve) => {
     const close = (answer) => () => dialog.close(answer);

@@ -1,4 +1,4 @@
-/** The record of a media, and what became of its messages to the annotations service. */
+/** A media item's record and the delivery of its messages. */
 
 import { h, showFacts } from "./dom.js";
 import { bytes, duration, moment, secondsSince } from "./format.js";
@@ -12,7 +12,7 @@ export class DetailPanel {
   #state = badge({ text: "", tone: "calm", title: "" });
   #link = h("a", { class: "button button-small", hidden: true }, "Messages");
 
-  /** `admin`: whether its reader may look at the messages themselves. */
+  /** `admin` is whether the user may read the messages. */
   constructor(admin) {
     this.#admin = admin;
     const head = h("div", { class: "panel-head" }, h("h2", {}, "Delivery"), this.#link);
@@ -40,7 +40,7 @@ function recordFacts(media) {
     ["Size", `${bytes(media.sizeBytes)} (${media.sizeBytes.toLocaleString("en")} bytes)`],
     ["Added", moment(media.createdAt)],
     ["By", media.userId],
-    ["Checksum", media.checksum ? h("code", {}, media.checksum) : "none kept"],
+    ["Checksum", media.checksum ? h("code", {}, media.checksum) : "none"],
   ];
 }
 
@@ -49,7 +49,7 @@ function deliveryFacts({ pending, delivered, attempts, nextAttemptAt, lastError,
   if (waiting?.parkedAt) rows.push(["Parked", moment(waiting.parkedAt)]);
   else if (waiting) rows.push(["Waiting", `for ${duration(secondsSince(waiting.since))}`]);
   if (attempts) rows.push(["Attempts", String(attempts)]);
-  if (waiting?.lastStatus) rows.push(["Last answer", `HTTP ${waiting.lastStatus}`]);
+  if (waiting?.lastStatus) rows.push(["Last response", `HTTP ${waiting.lastStatus}`]);
   if (lastError) rows.push([parked ? "Reason" : "Last error", lastError]);
   if (nextAttemptAt && pending && !parked) rows.push(["Next attempt", moment(nextAttemptAt)]);
   return rows;

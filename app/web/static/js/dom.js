@@ -1,7 +1,7 @@
 /**
- * Elements by hand: the page's only way to make them.
+ * Creates elements; the page has no other way.
  *
- * Text stays text whatever is in it: nothing here parses HTML, and the page's policy forbids it.
+ * Text is never parsed as HTML, which the page's policy forbids too.
  */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -26,23 +26,23 @@ function fill(element, { on = {}, ...attributes }, children) {
   return element;
 }
 
-/** Set an attribute where it differs, or take it away for `false` and `null`. */
+/** Set an attribute if it differs, or remove it for `false` and `null`. */
 export function setAttribute(element, name, value) {
   if (value === false || value === null || value === undefined) element.removeAttribute(name);
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value === true ? "" : value);
 }
 
-/** Set a text where it differs, so that neither a selection nor a screen reader is disturbed by what stays. */
+/** Set a text if it differs, so that selections and screen readers are not disturbed. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Set a property of the element's own style; unlike a style attribute this is no inline style to the policy. */
+/** Set a style property through the DOM, which the page's policy allows, unlike a style attribute. */
 export function setStyle(element, name, value) {
   element.style.setProperty(name, value);
 }
 
-/** Show rows of names and values, texts or nodes, in a `dl`; what stays the same is left alone. */
+/** Show names and values (texts or nodes) in a `dl`, unless they are unchanged. */
 export function showFacts(list, rows) {
   const key = rows.map(([name, value]) => `${name}\t${value.textContent ?? value}`).join("\n");
   if (list.dataset.shown === key) return;
@@ -50,7 +50,7 @@ export function showFacts(list, rows) {
   list.replaceChildren(...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
-/** A picture of the page's own set, drawn in the colour of the text around it. */
+/** Return an icon in the colour of the surrounding text. */
 export function icon(name) {
   const paths = ICONS[name].map((d) => svg("path", { d }));
   return svg("svg", { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" }, ...paths);

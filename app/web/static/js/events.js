@@ -1,5 +1,5 @@
 /**
- * A media's server-sent events, read with fetch: the browser's own EventSource can send no Authorization header.
+ * A media item's server-sent events, read with fetch, because EventSource cannot send an Authorization header.
  */
 
 import { Problem } from "./problem.js";
@@ -7,7 +7,7 @@ import { sleep } from "./time.js";
 
 const LONGEST_WAIT = 30;
 
-/** Each event of a stream as `{id, name, data}`; `id` is `null` where it has none. Comments are left out. */
+/** Yields each event of a stream as `{id, name, data}`; `id` may be `null`. Comments are skipped. */
 async function* readEvents(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";
@@ -21,7 +21,7 @@ async function* readEvents(stream) {
       yield* blocks.map(parse).filter((event) => event !== null);
     }
   } finally {
-    await reader.cancel().catch(() => {}); // a stream that has failed cannot be cancelled, and need not be
+    await reader.cancel().catch(() => {}); // a failed stream cannot be cancelled
   }
 }
 
@@ -39,9 +39,9 @@ function parse(block) {
 }
 
 /**
- * Follows a media until its run has ended, however often the connection breaks: resumed after the last event that
- * came. `on(name, data)` is told each event. Resolves to the media's record; rejects with a Problem that does not
- * pass, or when the signal is aborted.
+ * Follows a media item until its run has ended, resuming after each broken connection with the last event
+ * received. `on(name, data)` is called for each event. Resolves to the record; rejects with a Problem that is not
+ * transient, or when the signal is aborted.
  */
 export async function follow(api, mediaId, { signal, on }) {
   let last = null;

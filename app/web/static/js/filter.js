@@ -1,6 +1,6 @@
-/** Which of the things found are shown: those of the ticked classes, from a confidence on. */
+/** The filter of shown detections: by class and minimum confidence. */
 
-/** Says `change` when it lets other things through. */
+/** Dispatches `change` when the filter changes. */
 export class Filter extends EventTarget {
   #minimum = 0;
   #hidden = new Set();
@@ -35,7 +35,7 @@ export class Filter extends EventTarget {
   }
 }
 
-/** The colour of a class, as a class of the style sheet: the same in boxes, marks and lists. */
+/** Return the style class for a detection class's colour, used in boxes, marks and lists. */
 export function hue(classNum) {
   return `hue-${classNum % 8}`;
 }

@@ -1,9 +1,9 @@
-/** The confidence slider, and the classes to tick with how often each was found. */
+/** The confidence slider, and the classes with their number of detections. */
 
 import { h, setText } from "./dom.js";
 import { hue } from "./filter.js";
 
-/** It follows the results and changes the filter, until the signal is aborted. */
+/** Shows the results' classes and changes the filter, until the signal is aborted. */
 export class FilterPanel {
   #filter;
   #results;
@@ -11,7 +11,7 @@ export class FilterPanel {
   #value = h("output", { for: "confidence", class: "slider-value" });
   #list = h("ul", { class: "classes" });
   #rows = new Map();
-  #none = h("p", { class: "empty-small" }, "Nothing has been found.");
+  #none = h("p", { class: "empty-small" }, "No detections.");
   #touched = false;
 
   constructor(filter, results, signal) {
@@ -54,10 +54,10 @@ export class FilterPanel {
         this.#rows.delete(classNum);
       }
     }
-    classes.forEach((found, place) => {
-      if (this.#rows.has(found.classNum)) return;
-      const row = classRow(found, (ticked) => this.#filter.tick([found.classNum], ticked));
-      this.#rows.set(found.classNum, row);
+    classes.forEach((entry, place) => {
+      if (this.#rows.has(entry.classNum)) return;
+      const row = classRow(entry, (ticked) => this.#filter.tick([entry.classNum], ticked));
+      this.#rows.set(entry.classNum, row);
       this.#list.insertBefore(row.node, this.#list.children[place] ?? null);
     });
     this.#none.hidden = this.#rows.size > 0;

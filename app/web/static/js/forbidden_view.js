@@ -1,10 +1,10 @@
-/** What stands where a view is for administrators only. */
+/** Shown in place of a view that is for administrators only. */
 
 import { h } from "./dom.js";
 import { LIST_PATH } from "./router.js";
 
 export function forbiddenView() {
-  const text = "Your token does not name you an administrator. Ask whoever gives out tokens, or go back to the media.";
+  const text = "Your token is not an administrator's. Ask the issuer for another one, or return to the media.";
   const back = h("a", { class: "button", href: LIST_PATH }, "All media");
   const card = h(
     "section",

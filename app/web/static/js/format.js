@@ -1,4 +1,4 @@
-/** Figures and times as people read them. Nothing here touches the document. */
+/** Formats numbers and times. */
 
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
 
@@ -29,7 +29,7 @@ export function duration(seconds) {
   return shown.map(([count, unit]) => `${count} ${unit}`).join(" ");
 }
 
-/** A place in a video: `0:03.5`, `1:02:03.0`. */
+/** A position in a video: `0:03.5`, `1:02:03.0`. */
 export function clock(seconds) {
   const tenths = Math.max(0, Math.round(seconds * 10));
   const hours = Math.floor(tenths / 36000);
@@ -39,7 +39,7 @@ export function clock(seconds) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${tail}` : `${minutes}:${tail}`;
 }
 
-/** Seconds since a moment of the API, by this machine's clock; never below 0, as clocks differ. */
+/** Seconds since an API timestamp by the local clock, at least 0 because clocks differ. */
 export function secondsSince(timestamp) {
   return Math.max(0, (Date.now() - Date.parse(timestamp)) / 1000);
 }
@@ -61,7 +61,7 @@ export function rough(seconds) {
 
 const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
-/** A moment of the API in the reader's own place and language. */
+/** An API timestamp in the user's time zone and language. */
 export function moment(timestamp) {
   return MOMENT.format(new Date(timestamp));
 }

@@ -1,15 +1,15 @@
-/** The frame that a picture or video fills: its proportions are the picture's, so that fractions of it are true. */
+/** The frame around a picture or video, with its proportions, so that fractions of it are exact. */
 
-import { complain } from "./announce.js";
+import { showError } from "./announce.js";
 import { h, icon, setStyle } from "./dom.js";
 import { bytes } from "./format.js";
 import { sleep } from "./time.js";
 
-/** How much larger than it is a small picture may be shown. */
+/** How much a small picture may be enlarged. */
 const MOST_ENLARGED = 2;
 const MOST_FAILURES = 8;
 
-/** Give the frame the proportions of a picture of so many pixels; the style sheet fits it into the window. */
+/** Set the frame's proportions from a size in pixels; the style sheet fits it into the window. */
 export function fitFrame(frame, width, height) {
   setStyle(frame, "--ratio", String(width / height));
   setStyle(frame, "--most", `${width * MOST_ENLARGED}px`);
@@ -17,19 +17,19 @@ export function fitFrame(frame, width, height) {
 }
 
 /**
- * Gives an element the media's address; `load(url)` is how. Where that fails for a while, because a link has run out,
- * all slots are taken or the network is away, it is tried again, and the user told in the end. `settled()` is to be
- * called when the element has loaded, `isUnusable()` at its `error`: it resolves to whether the bytes are there and
- * the browser has no use for them.
+ * Loads a media item's content into an element with `load(url)`. Transient failures, because a link has expired,
+ * all slots are taken or the network is unavailable, are retried and finally reported. Call `loaded()` when the
+ * element has loaded, and `isUnusable()` at its `error` event: it resolves to whether the content is available but
+ * not supported by the browser.
  */
-export function keepLoaded(link, load, signal) {
+export function loadWithRetry(link, load, signal) {
   let failures = 0;
 
-  /** Whether there is to be another try after this problem, once it is time for that. */
+  /** Wait for the next attempt after a problem; resolves to whether there is one. */
   const waitAfter = async (problem) => {
     failures += 1;
     if (failures > MOST_FAILURES || !(problem.passes || problem.status === 401)) {
-      complain(problem);
+      showError(problem);
       return false;
     }
     await sleep(Math.max(problem.retryAfter ?? 0, failures - 1), signal);
@@ -46,7 +46,7 @@ export function keepLoaded(link, load, signal) {
 
   again();
   return {
-    settled: () => (failures = 0),
+    loaded: () => (failures = 0),
     isUnusable: async () => {
       const problem = await link.trouble();
       if (problem === null) return true;
@@ -56,14 +56,14 @@ export function keepLoaded(link, load, signal) {
   };
 }
 
-/** What stands where a browser cannot show the file: `words` say so, and the file itself is there to take away. */
-export function unshowable(media, link, words) {
+/** Return a notice that the browser cannot show the file, with `text` and a download button. */
+export function unsupportedNotice(media, link, text) {
   const extension = media.name.split(".").pop().toUpperCase();
   const download = async () => {
     try {
       h("a", { href: await link.renew(), download: media.name }).click();
     } catch (problem) {
-      if (problem.status !== 401) complain(problem);
+      if (problem.status !== 401) showError(problem);
     }
   };
   const button = h("button", { class: "button button-primary", on: { click: download } });
@@ -72,7 +72,7 @@ export function unshowable(media, link, words) {
     "div",
     { class: "unshowable" },
     icon(media.mediaType === "Video" ? "video" : "photo"),
-    h("p", {}, `${words} (${extension}).`),
+    h("p", {}, `${text} (${extension}).`),
     button,
   );
 }

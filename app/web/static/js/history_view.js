@@ -1,6 +1,6 @@
-/** Every message of one media with every attempt, and what a person can do where they have stopped. */
+/** All messages of one media item with their attempts, and actions for parked ones. */
 
-import { complain, tell } from "./announce.js";
+import { showError, showSuccess } from "./announce.js";
 import { confirm } from "./confirm.js";
 import { h, icon, setText, showFacts } from "./dom.js";
 import { moment, plural } from "./format.js";
@@ -21,10 +21,10 @@ class HistoryView {
   #signal;
   #facts = h("dl", { class: "facts" });
   #list = h("ol", { class: "history" });
-  #notice = h("p", { class: "notice" }, "Loading …");
+  #notice = h("p", { class: "notice" }, "Loading…");
   #actions = h("div", { class: "panel-actions", hidden: true });
   #shown = "";
-  #look;
+  #poll;
 
   constructor(api, id, signal) {
     this.title = `Messages of ${id}`;
@@ -38,11 +38,11 @@ class HistoryView {
     const back = h("a", { href: OUTBOX_PATH, class: "back" }, icon("back"), "Outbox");
     const heading = h("h1", { tabindex: "-1" }, "Messages of ", h("code", {}, id));
     const again = h("button", { class: "button", on: { click: () => this.#resend() } }, "Send again");
-    const open = h("a", { class: "button", href: mediaPath(id) }, "Show the media");
+    const open = h("a", { class: "button", href: mediaPath(id) }, "Show the media item");
     const head = h("div", { class: "section-head" }, heading, h("div", { class: "filters" }, this.#actions, again, open));
     const card = h("section", { class: "card panel", "aria-label": "Delivery" }, this.#notice, this.#facts);
     this.node = h("div", { class: "page" }, back, head, card, this.#list);
-    this.#look = poll(() => this.#refresh(), { signal, failed: (problem) => this.#failed(problem) });
+    this.#poll = poll(() => this.#refresh(), { signal, failed: (problem) => this.#failed(problem) });
   }
 
   async #refresh() {
@@ -61,17 +61,17 @@ class HistoryView {
   }
 
   async #retry() {
-    const text = "Its messages will be tried again, in order, from the one that was refused.";
+    const text = "Its messages will be sent in order, starting with the refused one.";
     if (!(await confirm({ title: "Try again?", text, yes: "Retry", signal: this.#signal }))) return;
     await this.#do(
       () => this.#api.post("/outbox/retry", { mediaIds: [this.#id] }, { signal: this.#signal }),
-      "It will be tried again",
+      "It is pending again",
     );
   }
 
   async #skip() {
     const text =
-      "The annotations service will never be told this message; those behind it go on. This cannot be taken back.";
+      "This message will never be sent, and the messages after it continue. This cannot be undone.";
     if (!(await confirm({ title: "Skip this message?", text, yes: "Skip", danger: true, signal: this.#signal })))
       return;
     await this.#do(
@@ -82,8 +82,8 @@ class HistoryView {
 
   async #resend() {
     const text =
-      "If the annotations service does not have this media, or is behind, it is told of it anew: a create, and the " +
-      "statuses that lead to the present one. Messages that wait are replaced by these.";
+      "If the annotations service lacks this media item or is behind, a create and the statuses up to the current " +
+      "one are sent. They replace waiting messages.";
     if (!(await confirm({ title: "Send again?", text, yes: "Send again", signal: this.#signal }))) return;
     await this.#do(
       () => this.#api.post(`/outbox/media/${this.#id}/resend`, undefined, { signal: this.#signal }),
@@ -94,31 +94,31 @@ class HistoryView {
   async #do(act, said) {
     try {
       const answer = await act();
-      tell(typeof said === "function" ? said(answer) : said);
+      showSuccess(typeof said === "function" ? said(answer) : said);
     } catch (problem) {
-      if (!this.#signal.aborted) complain(problem);
+      if (!this.#signal.aborted) showError(problem);
     }
-    this.#look();
+    this.#poll();
   }
 
   #failed(problem) {
     if (problem.status === 401) return;
-    if (this.#shown) complain(problem);
+    if (this.#shown) showError(problem);
     else setText(this.#notice, problem.message);
   }
 }
 
 function resentWords({ messages, reason }) {
   if (messages) return `${plural(messages, "message")} will be sent: ${reason}`;
-  return reason ? `Nothing is sent: ${reason}` : "Nothing is sent: the annotations service has it as it is here";
+  return reason ? `Nothing is sent: ${reason}` : "Nothing is sent: the annotations service is up to date";
 }
 
 function facts(history) {
-  const rows = [["Messages", `${history.ackedSeq} of ${history.lastSeq} settled`]];
+  const rows = [["Messages", `${history.ackedSeq} of ${history.lastSeq} completed`]];
   if (history.waitingSince) rows.push(["Waiting since", moment(history.waitingSince)]);
   if (history.nextAttemptAt) rows.push(["Next attempt", moment(history.nextAttemptAt)]);
   if (history.parkedAt) rows.push(["Parked", moment(history.parkedAt)], ["Reason", history.parkReason ?? ""]);
-  if (history.lastStatus) rows.push(["Last answer", `HTTP ${history.lastStatus}`]);
+  if (history.lastStatus) rows.push(["Last response", `HTTP ${history.lastStatus}`]);
   if (history.lastError && !history.parkedAt) rows.push(["Last error", history.lastError]);
   return rows;
 }
@@ -126,22 +126,22 @@ function facts(history) {
 function messageCard(message, ackedSeq) {
   const state = badge(messageState(message, ackedSeq));
   const head = h("div", { class: "panel-head" }, h("h2", {}, `${message.seq}. ${kindWords(message)}`), state);
-  const when = `Written ${moment(message.createdAt)}${message.deliveredAt ? ` · settled ${moment(message.deliveredAt)}` : ""}`;
+  const when = `Written ${moment(message.createdAt)}${message.deliveredAt ? ` · completed ${moment(message.deliveredAt)}` : ""}`;
   const body = message.attempts.length
     ? attemptTable(message)
-    : h("p", { class: "empty-small" }, message.state === "delivered" ? "No attempt is kept." : "Not tried yet.");
+    : h("p", { class: "empty-small" }, message.state === "delivered" ? "No attempts are stored." : "Not attempted yet.");
   return h("li", { class: "card panel" }, head, h("p", { class: "when" }, when), body);
 }
 
 function attemptTable({ seq, attempts }) {
-  const columns = ["At", "Took", "Answer", "Verdict", "Detail"].map((text) => h("th", { scope: "col" }, text));
+  const columns = ["At", "Duration", "Response", "Verdict", "Detail"].map((text) => h("th", { scope: "col" }, text));
   const rows = attempts.map((attempt) =>
     h(
       "tr",
       {},
       h("td", { class: "cell-at" }, h("time", { datetime: attempt.at }, moment(attempt.at))),
       h("td", {}, `${Math.round(attempt.milliseconds)} ms`),
-      h("td", {}, attempt.status === null ? "no answer" : String(attempt.status)),
+      h("td", {}, attempt.status === null ? "no response" : String(attempt.status)),
       h("td", {}, verdictWords(attempt.verdict)),
       h(
         "td",

@@ -1,6 +1,6 @@
-/** The media, newest first, live: rows change in place, so that neither the focus nor the place on the page is lost. */
+/** The live list of media items, newest first. Rows change in place, so that focus and scroll position are kept. */
 
-import { complain } from "./announce.js";
+import { showError } from "./announce.js";
 import { h, icon, setAttribute, setText } from "./dom.js";
 import { age, bytes, grouped, moment } from "./format.js";
 import { poll } from "./poll.js";
@@ -9,7 +9,7 @@ import { badge, deliveryState, mediaState, showState, STATUSES } from "./states.
 import { uploadPanel } from "./upload_panel.js";
 
 const PAGE = 25;
-/** As many of the newest are kept fresh; those behind them are shown as they were when asked for. */
+/** How many of the newest items are refreshed; older ones are shown as they were loaded. */
 const LIVE = 200;
 const SOON = 1.5;
 const LATER = 5;
@@ -76,10 +76,10 @@ class MediaList {
     table.append(h("thead", {}, h("tr", {}, columns)), this.#body);
     this.node = h("section", { class: "card table-card", "aria-label": "List of media" }, table, this.#empty);
     this.node.append(h("div", { class: "more" }, this.#more));
-    this.refresh = poll(() => this.#look(), { signal, failed: (problem) => this.#failed(problem) });
+    this.refresh = poll(() => this.#refresh(), { signal, failed: (problem) => this.#failed(problem) });
   }
 
-  /** Begin anew: the filters have changed. */
+  /** Reload, because the filters have changed. */
   restart() {
     this.#generation += 1;
     for (const row of this.#rows.values()) row.node.remove();
@@ -88,7 +88,7 @@ class MediaList {
     this.refresh();
   }
 
-  async #look() {
+  async #refresh() {
     const generation = this.#generation;
     const limit = Math.min(LIVE, Math.max(PAGE, this.#rows.size));
     const page = await this.#page({ limit });
@@ -109,7 +109,7 @@ class MediaList {
       for (const media of page.items) this.#put(media, null);
       this.#turn(page.nextCursor);
     } catch (problem) {
-      if (!this.#signal.aborted) complain(problem);
+      if (!this.#signal.aborted) showError(problem);
     } finally {
       this.#more.disabled = false;
     }
@@ -120,12 +120,12 @@ class MediaList {
     return this.#api.get(`/media?${new URLSearchParams(wanted)}`, { signal: this.#signal });
   }
 
-  /** The newest page over what is shown: new ones in front, changed ones in place, gone ones away. */
+  /** Merge the newest page into the list: add new items in front, update changed ones, remove deleted ones. */
   #merge(page) {
     const fresh = new Set(page.items.map((media) => media.id));
     const shown = [...this.#rows.keys()];
     const last = shown.findLastIndex((id) => fresh.has(id));
-    const isAll = page.nextCursor === null || last < 0; // else what is shown behind the last of them is older
+    const isAll = page.nextCursor === null || last < 0; // otherwise the rows after the page's last item are older
     for (const [place, id] of shown.entries()) {
       if (!fresh.has(id) && (isAll || place < last)) this.#take(id);
     }
@@ -154,7 +154,7 @@ class MediaList {
     this.#rows.delete(id);
   }
 
-  /** The map in the order of the table again, so that "the newest so many" can be counted off it. */
+  /** Restore the map's order to that of the table, so that the newest items can be counted. */
   #order() {
     const byNode = new Map([...this.#rows].map(([id, row]) => [row.node, [id, row]]));
     this.#rows = new Map([...this.#body.children].map((node) => byNode.get(node)));
@@ -172,17 +172,17 @@ class MediaList {
     this.#body.parentElement.hidden = this.#rows.size === 0;
     setText(
       this.#empty,
-      filtered ? "Nothing matches these filters." : "Nothing here yet. Upload the first photo or video above.",
+      filtered ? "No media item matches these filters." : "No media items yet. Upload a photo or video above.",
     );
   }
 
   #failed(problem) {
     if (problem.status === 401) return;
-    complain(problem);
+    showError(problem);
   }
 }
 
-/** One media in the table. */
+/** One row of the table. */
 class Row {
   #kind = h("span", { class: "kind" });
   #name = h("a", { class: "row-link" });

@@ -1,4 +1,4 @@
-/** Wiring only: the session, the API, the uploads, and the view that the address asks for. */
+/** Connects the session, the API, the uploads, and the view of the current address. */
 
 import { announce } from "./announce.js";
 import { Api, isAbort } from "./api.js";
@@ -23,7 +23,7 @@ const uploads = new Uploads(api);
 const bar = new Bar(document.getElementById("bar"), session, uploads);
 let shown = null;
 
-/** Put the view on that the address and the session ask for; the one before is told to stop. */
+/** Show the view for the address and the session, and stop the previous one. */
 function show({ moveFocus }) {
   shown?.abort();
   shown = new AbortController();
@@ -43,7 +43,7 @@ function viewOf(name) {
   return FOR_ADMINISTRATORS.has(name) && !session.user.admin ? forbiddenView : VIEWS[name];
 }
 
-/** Take up the token that this tab still has, if the service still takes it. */
+/** Resume with the tab's stored token if the service still accepts it. */
 async function resume() {
   const { token } = session;
   if (token === null) return;
@@ -51,13 +51,13 @@ async function resume() {
     await api.signIn(token);
   } catch (problem) {
     if (problem.passes)
-      session.reason = problem.detail; // not the token's fault: it is kept for the next try
+      session.reason = problem.detail; // the token may be valid, so keep it for the next attempt
     else session.end(problem.detail || problem.title);
   }
 }
 
 document.querySelector(".skip-link").addEventListener("click", (event) => {
-  event.preventDefault(); // its hash would be taken for a view
+  event.preventDefault(); // its hash is not a view
   main.focus();
 });
 window.addEventListener("hashchange", () => show({ moveFocus: true }));

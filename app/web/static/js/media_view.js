@@ -1,12 +1,12 @@
-/** One media: its picture or video with what was found on it, and everything that is known of it. */
+/** One media item: its picture or video with detections, its run, record and delivery. */
 
-import { announce, complain } from "./announce.js";
+import { announce, showError } from "./announce.js";
 import { DetailPanel } from "./detail_panel.js";
 import { h, icon, setText } from "./dom.js";
 import { follow } from "./events.js";
 import { Filter } from "./filter.js";
 import { FilterPanel } from "./filter_panel.js";
-import { FoundList } from "./found_list.js";
+import { DetectionList } from "./detection_list.js";
 import { poll } from "./poll.js";
 import { Results } from "./results.js";
 import { LIST_PATH } from "./router.js";
@@ -32,14 +32,14 @@ class MediaView {
   #following = false;
   #results = new Results();
   #filter = new Filter();
-  #heading = h("h1", { tabindex: "-1" }, "Loading …");
+  #heading = h("h1", { tabindex: "-1" }, "Loading…");
   #status = badge({ text: "", tone: "calm", title: "" });
   #stagePlace = h("div", { class: "stage-place" });
   #side = h("div", { class: "media-side", hidden: true });
-  #found = new FoundList((index) => this.#stage?.highlight(index));
+  #detections = new DetectionList((index) => this.#stage?.highlight(index));
   #run = new RunPanel(() => this.#runAgain());
   #detail = null;
-  #look;
+  #poll;
 
   constructor(api, session, id, signal) {
     this.#api = api;
@@ -56,10 +56,10 @@ class MediaView {
       h("div", { class: "media-title" }, this.#heading, this.#status),
     );
     const filters = new FilterPanel(this.#filter, this.#results, signal);
-    this.#side.append(filters.node, this.#found.node, this.#run.node, this.#detail.node);
+    this.#side.append(filters.node, this.#detections.node, this.#run.node, this.#detail.node);
     const grid = h("div", { class: "media-grid" }, this.#stagePlace, this.#side);
     this.node = h("div", { class: "page page-wide" }, head, grid);
-    this.#look = poll(() => this.#refresh(), { signal, failed: (problem) => this.#failed(problem) });
+    this.#poll = poll(() => this.#refresh(), { signal, failed: (problem) => this.#failed(problem) });
   }
 
   async #refresh() {
@@ -89,7 +89,7 @@ class MediaView {
   #setStage(media) {
     const Stage = media.mediaType === "Video" ? VideoStage : PhotoStage;
     const link = new SignedLink(this.#api, media.id, this.#signal);
-    const onShown = (detections, time) => this.#found.show(detections, time);
+    const onShown = (detections, time) => this.#detections.show(detections, time);
     this.#stage = new Stage({
       media,
       link,
@@ -101,7 +101,7 @@ class MediaView {
     this.#stagePlace.replaceChildren(this.#stage.node);
   }
 
-  /** What the last finished run found; a media without one has nothing to show, and that is no error. */
+  /** Load the last finished run's result; without such a run there is nothing to show. */
   async #loadResults() {
     try {
       const { run, annotations } = await this.#api.get(`/media/${this.#id}/detections`, { signal: this.#signal });
@@ -111,7 +111,7 @@ class MediaView {
     }
   }
 
-  /** Take part in a run as it goes: its frames appear as they are looked at. */
+  /** Follow a run: its frames appear as they are processed. */
   async #follow() {
     if (this.#following) return;
     this.#following = true;
@@ -151,11 +151,11 @@ class MediaView {
   #failed(problem) {
     if (problem.status === 401) return;
     if (this.#media === null) {
-      setText(this.#heading, problem.title ?? "The media cannot be shown");
+      setText(this.#heading, problem.title ?? "The media item cannot be shown");
       this.#stagePlace.replaceChildren(h("p", { class: "lead" }, problem.detail ?? problem.message));
       return;
     }
-    complain(problem);
+    showError(problem);
   }
 }
 

@@ -1,6 +1,6 @@
-/** The outbox's messages of one state, and what can be done for parked ones. */
+/** The outbox's messages in one state, with actions for parked ones. */
 
-import { complain } from "./announce.js";
+import { showError } from "./announce.js";
 import { h, setAttribute, setText } from "./dom.js";
 import { age, moment, plural } from "./format.js";
 import { endWords, kindWords } from "./messages.js";
@@ -14,7 +14,7 @@ const STATES = [
   ["delivered", "Delivered"],
 ];
 
-/** `retry(body, question)` asks before it puts parked media back. */
+/** `retry(body, question)` makes parked media items pending again after a confirmation. */
 export class MessageList {
   #api;
   #signal;
@@ -25,7 +25,7 @@ export class MessageList {
   #cursor = null;
   #parked = 0;
   #body = h("tbody");
-  #empty = h("p", { class: "empty" }, "Loading …");
+  #empty = h("p", { class: "empty" }, "Loading…");
   #actions;
   #all;
   #more = h("button", { class: "button", hidden: true, on: { click: () => this.#loadMore() } }, "Load more");
@@ -40,7 +40,7 @@ export class MessageList {
       "Retry all parked",
     );
     this.#actions = h("div", { class: "bulk", hidden: true }, this.#all, this.#matching());
-    const columns = ["Media", "Message", "Written", "Attempts", "Last answer", ""];
+    const columns = ["Media", "Message", "Written", "Attempts", "Last response", ""];
     const head = columns.map((text) =>
       h("th", { scope: "col" }, text || h("span", { class: "visually-hidden" }, "Actions")),
     );
@@ -62,14 +62,14 @@ export class MessageList {
     this.node.append(h("div", { class: "more" }, this.#more));
   }
 
-  /** How many media are parked, for the question before all of them are retried. */
+  /** Set the number of parked media items, shown in the confirmation. */
   set parked(count) {
     this.#parked = count;
     setText(this.#all, `Retry all ${plural(count, "parked media item", "parked media items")}`);
     this.#actions.hidden = count === 0;
   }
 
-  /** Ask for the shown state's messages again. */
+  /** Reload the messages of the shown state. */
   async refresh() {
     const generation = this.#generation;
     const limit = Math.min(LIVE, Math.max(PAGE, this.#rows.size));
@@ -84,8 +84,8 @@ export class MessageList {
       this.#state = state;
       this.#generation += 1;
       this.#show([]);
-      setText(this.#empty, "Loading …");
-      this.refresh().catch((problem) => this.#signal.aborted || complain(problem));
+      setText(this.#empty, "Loading…");
+      this.refresh().catch((problem) => this.#signal.aborted || showError(problem));
     };
     const options = STATES.map(([state, text]) => {
       const radio = h("input", {
@@ -105,7 +105,7 @@ export class MessageList {
     const submit = (event) => {
       event.preventDefault();
       const reason = input.value.trim();
-      if (reason) this.#retry({ reason }, `Every parked media item whose reason contains “${reason}” is tried again.`);
+      if (reason) this.#retry({ reason }, `Every parked media item whose reason contains “${reason}” is retried.`);
     };
     const button = h("button", { class: "button", type: "submit" }, "Retry matching");
     return h(
@@ -121,7 +121,7 @@ export class MessageList {
     const which = this.#parked === 1 ? "The one parked media item" : `All ${this.#parked.toLocaleString("en")} parked media items`;
     this.#retry(
       { all: true },
-      `${which} will be tried again, in order, as soon as the annotations service takes messages.`,
+      `${which} will be retried in order as soon as the annotations service accepts messages.`,
     );
   }
 
@@ -139,7 +139,7 @@ export class MessageList {
       for (const message of page.items) this.#put(message, null);
       this.#turn(page.nextCursor);
     } catch (problem) {
-      if (!this.#signal.aborted) complain(problem);
+      if (!this.#signal.aborted) showError(problem);
     } finally {
       this.#more.disabled = false;
     }
@@ -150,7 +150,7 @@ export class MessageList {
     this.#more.hidden = cursor === null;
   }
 
-  /** These in this order; a row that stays where it is keeps its focus. */
+  /** Show these rows in this order; unmoved rows keep their focus. */
   #show(items) {
     const fresh = new Set(items.map(keyOf));
     for (const [key, row] of this.#rows) {
@@ -168,9 +168,9 @@ export class MessageList {
     this.#body.parentElement.hidden = this.#rows.size === 0;
     this.#empty.hidden = this.#rows.size > 0;
     const nothing = {
-      pending: "Nothing waits: everything has arrived.",
+      pending: "No messages are waiting.",
       parked: "Nothing is parked.",
-      delivered: "Nothing delivered is kept.",
+      delivered: "No delivered messages are stored.",
     };
     setText(this.#empty, nothing[this.#state]);
   }
@@ -179,7 +179,7 @@ export class MessageList {
     const key = keyOf(message);
     let row = this.#rows.get(key);
     if (!row) {
-      row = new Row((id) => this.#retry({ mediaIds: [id] }, `The messages of media ${id} will be tried again.`));
+      row = new Row((id) => this.#retry({ mediaIds: [id] }, `The messages of media ${id} will be retried.`));
       this.#rows.set(key, row);
       this.#body.insertBefore(row.node, before);
     }

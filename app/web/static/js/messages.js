@@ -1,4 +1,4 @@
-/** What a message to the annotations service says, and what became of it, in words. */
+/** Texts for messages to the annotations service and their outcomes. */
 
 import { mediaState } from "./states.js";
 
@@ -10,8 +10,8 @@ const ENDS = {
 };
 const VERDICTS = {
   delivered: "accepted",
-  retry: "try again",
-  retry_limited: "try again, for a limited time",
+  retry: "retry",
+  retry_limited: "retry for a limited time",
   refused: "refused",
   park: "parked",
   hold: "user held",
@@ -24,19 +24,19 @@ export function kindWords({ kind, payload }) {
   return status === undefined ? kind : `Status: ${mediaState(status).text}`;
 }
 
-/** How a message stands. Of a parked media's only the first that is not settled was refused: the others wait for it. */
+/** A message's state. Of a parked item's messages only the first waiting one was refused; the others wait for it. */
 export function messageState({ state, outcome, seq }, ackedSeq) {
   const unsettled = state === "parked" && seq === ackedSeq + 1 ? ["Parked", "bad"] : ["Waiting", "wait"];
   const [text, tone] = state === "delivered" ? endOf(outcome) : unsettled;
   return { text, tone, title: "" };
 }
 
-/** What became of a message that no longer waits. */
+/** The text for the outcome of a message that no longer waits. */
 export function endWords(outcome) {
   return endOf(outcome)[0];
 }
 
-/** What an answer meant for its message. */
+/** The text for an attempt's verdict. */
 export function verdictWords(verdict) {
   return VERDICTS[verdict] ?? verdict;
 }

@@ -1,6 +1,6 @@
-/** The outbox at a glance, for those who look after it: what waits, why, and what to do about it. */
+/** The outbox for administrators: status, throughput, messages and repairs. */
 
-import { announce, complain, tell } from "./announce.js";
+import { announce, showError, showSuccess } from "./announce.js";
 import { confirm } from "./confirm.js";
 import { h, setAttribute, setText } from "./dom.js";
 import { duration, moment, plural } from "./format.js";
@@ -20,7 +20,7 @@ class OutboxView {
   #signal;
   #tiles = {
     pending: tile("Messages waiting"),
-    oldest: tile("Oldest waits for"),
+    oldest: tile("Oldest message's age"),
     parked: tile("Parked media items"),
     delivered: tile("Delivered, last hour"),
   };
@@ -32,7 +32,7 @@ class OutboxView {
   #held = h("ul", { class: "held", "aria-label": "Held users" });
   #plot = new Plot();
   #messages;
-  #look;
+  #poll;
 
   constructor(api, signal) {
     this.title = "Outbox";
@@ -45,7 +45,7 @@ class OutboxView {
       { class: "tiles" },
       Object.values(this.#tiles).map(({ node }) => node),
     );
-    const intro = h("p", { class: "lead" }, "What this service has to tell the annotations service.");
+    const intro = h("p", { class: "lead" }, "Messages from this service to the annotations service.");
     const head = h("div", { class: "section-head" }, h("div", {}, h("h1", { tabindex: "-1" }, "Outbox"), intro));
     this.node = h(
       "div",
@@ -57,9 +57,9 @@ class OutboxView {
       this.#plot.node,
       this.#messages.node,
     );
-    this.#look = poll(() => this.#refresh(), {
+    this.#poll = poll(() => this.#refresh(), {
       signal,
-      failed: (problem) => problem.status === 401 || complain(problem),
+      failed: (problem) => problem.status === 401 || showError(problem),
     });
   }
 
@@ -97,7 +97,7 @@ class OutboxView {
   #showCircuit(circuit) {
     const [title, text] = circuitWords(circuit);
     const flows = circuit.state === "closed";
-    // Open and half-open take turns while it lasts: that is told once.
+    // Open and half-open alternate during an outage, which is announced once.
     if (this.#circuitState !== null && this.#circuitState !== flows) announce(`${title}. ${text}`);
     this.#circuitState = flows;
     setAttribute(this.#circuit, "data-tone", flows ? "good" : "wait");
@@ -112,16 +112,16 @@ class OutboxView {
     this.#held.replaceChildren(...shown);
   }
 
-  /** Put parked media back to pending, after a question. */
+  /** Make parked media items pending again, after a confirmation. */
   async retry(body, question) {
     if (!(await confirm({ title: "Try again?", text: question, yes: "Retry", signal: this.#signal }))) return;
     try {
       const { retried } = await this.#api.post("/outbox/retry", body, { signal: this.#signal });
       const count = Array.isArray(retried) ? retried.length : retried;
-      tell(count ? `${plural(count, "media item", "media items")} put back to be delivered` : "No parked media item matched");
-      this.#look();
+      showSuccess(count ? `${plural(count, "media item", "media items")} pending again` : "No parked media item matched");
+      this.#poll();
     } catch (problem) {
-      if (!this.#signal.aborted) complain(problem);
+      if (!this.#signal.aborted) showError(problem);
     }
   }
 }
@@ -131,15 +131,15 @@ function restoredNotice(restoredAt) {
     "div",
     { class: "circuit", "data-tone": "wait" },
     h("strong", {}, "The database was restored"),
-    h("span", {}, `from an earlier copy, as was found at ${moment(restoredAt)}. On the server, run`),
+    h("span", {}, `from an earlier copy, detected at ${moment(restoredAt)}. On the server, run`),
     h("code", {}, "flask outbox resend --missing"),
-    h("span", {}, "and have sent again what was uploaded since the copy."),
+    h("span", {}, "and upload again what was uploaded since the copy."),
   );
 }
 
 function circuitWords({ state, since, retryAt, reason }) {
-  if (state === "closed") return ["Circuit closed", "Messages flow: the annotations service takes them."];
-  const why = sentence(reason ?? "The annotations service does not take messages");
+  if (state === "closed") return ["Circuit closed", "Messages are sent to the annotations service."];
+  const why = sentence(reason ?? "The annotations service does not accept messages");
   const title = state === "open" ? "Circuit open" : "Circuit half-open";
   const doing = state === "open" ? "Messages wait." : "A probe is under way.";
   return [title, `${doing} ${why}${sinceWords(since)}${nextWords(retryAt)}`];

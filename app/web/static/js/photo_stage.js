@@ -1,10 +1,10 @@
-/** A photo with the boxes of what was found on it. */
+/** A photo with boxes for its detections. */
 
 import { Boxes } from "./boxes.js";
 import { h } from "./dom.js";
-import { fitFrame, keepLoaded, unshowable } from "./frame.js";
+import { fitFrame, loadWithRetry, unsupportedNotice } from "./frame.js";
 
-/** `onShown(detections, null)` is told what is shown, whenever that changes. */
+/** `onShown(detections, null)` is called whenever the shown detections change. */
 export class PhotoStage {
   #media;
   #link;
@@ -29,7 +29,7 @@ export class PhotoStage {
     this.node = h("figure", { class: "stage stage-photo" }, this.#frame);
     results.addEventListener("change", () => this.#draw(), { signal });
     filter.addEventListener("change", () => this.#draw(), { signal });
-    this.#source = keepLoaded(link, (url) => (this.#image.src = url), signal);
+    this.#source = loadWithRetry(link, (url) => (this.#image.src = url), signal);
   }
 
   highlight(index) {
@@ -37,19 +37,19 @@ export class PhotoStage {
   }
 
   #loaded() {
-    this.#source.settled();
+    this.#source.loaded();
     fitFrame(this.#frame, this.#image.naturalWidth, this.#image.naturalHeight);
     this.#draw();
   }
 
   async #broken() {
     if (!(await this.#source.isUnusable())) return;
-    this.node.replaceChildren(unshowable(this.#media, this.#link, "This browser cannot show this picture"));
+    this.node.replaceChildren(unsupportedNotice(this.#media, this.#link, "This browser cannot show this picture"));
   }
 
   #draw() {
-    const found = this.#results.frames.flatMap((frame) => frame.detections).filter((one) => this.#filter.passes(one));
-    this.#boxes.show(found);
-    this.#onShown(found, null);
+    const shown = this.#results.frames.flatMap((frame) => frame.detections).filter((one) => this.#filter.passes(one));
+    this.#boxes.show(shown);
+    this.#onShown(shown, null);
   }
 }

@@ -1,4 +1,4 @@
-/** Deliveries per minute over the last hour, as bars, with the same in words and as a table. */
+/** Deliveries per minute in the last hour: a bar chart with a summary and a table. */
 
 import { h, setAttribute, setText, svg } from "./dom.js";
 import { plural } from "./format.js";
@@ -42,7 +42,7 @@ export class Plot {
     );
   }
 
-  /** Show `[{at, delivered}]`, a minute each, oldest first. */
+  /** Show `[{at, delivered}]`, one entry per minute, oldest first. */
   show(minutes) {
     const counts = minutes.map(({ delivered }) => delivered);
     const most = Math.max(0, ...counts);
@@ -56,11 +56,11 @@ export class Plot {
         return svg("rect", bar, svg("title", {}, `${minuteOf(at)}: ${delivered}`));
       }),
     );
-    const words = total
+    const summary = total
       ? `${total.toLocaleString("en")} in the last hour, at most ${most.toLocaleString("en")} in a minute`
       : "Nothing was delivered in the last hour";
-    setText(this.#sum, words);
-    setAttribute(this.#picture, "aria-label", `Bars, one for each minute. ${words}.`);
+    setText(this.#sum, summary);
+    setAttribute(this.#picture, "aria-label", `Bars, one for each minute. ${summary}.`);
     const scale = total ? [top, top / 2, 0] : [];
     this.#scale.replaceChildren(...scale.map((count) => h("span", {}, count.toLocaleString("en"))));
     setText(this.#from, minutes.length ? minuteOf(minutes[0].at) : "");
@@ -81,7 +81,7 @@ function minuteOf(timestamp) {
   return HOUR_MINUTE.format(new Date(timestamp));
 }
 
-/** The least of 2, 4, 10, 20, 40, 100 … that is no less: half of it is a whole number too. */
+/** Round up to 2, 4, 10, 20, 40, 100, …, whose halves are integers. */
 function niceTop(value) {
   let power = 1;
   while (power * 10 < value) power *= 10;

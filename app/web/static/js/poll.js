@@ -1,4 +1,4 @@
-/** Looking again and again, but only while somebody can see it. */
+/** Polling, only while the tab is visible. */
 
 import { isAbort } from "./api.js";
 import { sleep } from "./time.js";
@@ -7,11 +7,11 @@ const LEAST_WAIT = 0.3;
 const LONGEST_WAIT = 30;
 
 /**
- * Calls `look` now and then every so many seconds until the signal is aborted; not while the tab is hidden, and at
- * once when it is shown again. `look` returns the seconds to its next call. After an error `failed` is told, and the
- * waits grow. Returns a function that has it look again at once.
+ * Calls `refresh` now and repeatedly until the signal is aborted; not while the tab is hidden, and at
+ * once when it is shown again. `refresh` returns the seconds until its next call. After an error `failed` is called,
+ * and the waits grow. Returns a function that triggers a call at once.
  */
-export function poll(look, { signal, failed }) {
+export function poll(refresh, { signal, failed }) {
   let wake = () => {};
   let pause = 2;
   let asked = false;
@@ -33,7 +33,7 @@ export function poll(look, { signal, failed }) {
     try {
       await sleep(document.hidden ? 1e6 : seconds, either);
     } catch {
-      signal.throwIfAborted(); // woken: on with it
+      signal.throwIfAborted(); // woken by the caller
     }
   };
 
@@ -42,7 +42,7 @@ export function poll(look, { signal, failed }) {
       asked = false;
       let next;
       try {
-        next = await look();
+        next = await refresh();
         pause = 2;
       } catch (error) {
         signal.throwIfAborted();

@@ -1,11 +1,11 @@
-/** What the service, or the way to it, refused: RFC 9457 problems as errors. */
+/** Errors of the service and of the network, as RFC 9457 problems. */
 
-/** Refusals after which the same request may well succeed; 0 stands for no answer at all. */
+/** Statuses after which the same request may succeed; 0 means that there was no response. */
 const PASSING = new Set([0, 408, 423, 429, 502, 503, 504]);
 
 /**
- * `status` is 0 where no answer came; `retryAfter` is in seconds, and `uploadOffset`, which a resumable upload has, in
- * bytes: `null` where the answer named none.
+ * `status` is 0 without a response. `retryAfter` is in seconds, and `uploadOffset`, of a resumable upload, in bytes;
+ * they are `null` if the response has none.
  */
 export class Problem extends Error {
   constructor(
@@ -22,42 +22,42 @@ export class Problem extends Error {
     this.uploadOffset = uploadOffset;
   }
 
-  /** Nothing answered, or the connection broke on the way. */
+  /** No response, or a broken connection. */
   static unreachable() {
     return new Problem({
       status: 0,
       title: "The service cannot be reached",
-      detail: "The connection was refused or broke. Check the network; then try again.",
+      detail: "The connection failed. Check the network and try again.",
     });
   }
 
-  /** Whether the same request may well succeed later as it is. */
+  /** Whether the same request may succeed later. */
   get passes() {
     return PASSING.has(this.status) || this.uploadOffset !== null;
   }
 }
 
 /**
- * The problem in an answer's text; `header(name)` gives its header fields. What stands before the service answers in other ways, a proxy
- * say, has only a status.
+ * Returns the problem in a response's text; `header(name)` returns its headers. Responses of a proxy in front of the
+ * service have only a status.
  */
 export function problemFrom(status, text, header) {
-  const told = { retryAfter: count(header("Retry-After")), uploadOffset: count(header("Upload-Offset")) };
-  const found = parsed(text);
-  if (typeof found?.title === "string") return new Problem({ detail: "", ...found, status }, told);
-  return new Problem({ status, title: `The service answered ${status}`, detail: text.slice(0, 300).trim() }, told);
+  const headers = { retryAfter: count(header("Retry-After")), uploadOffset: count(header("Upload-Offset")) };
+  const document = parse(text);
+  if (typeof document?.title === "string") return new Problem({ detail: "", ...document, status }, headers);
+  return new Problem({ status, title: `The service responded with ${status}`, detail: text.slice(0, 300).trim() }, headers);
 }
 
-/** A header field that counts something, `null` where it does not. */
+/** A header as a number, or `null`. */
 function count(text) {
   const number = Number.parseInt(text ?? "", 10);
   return Number.isFinite(number) && number >= 0 ? number : null;
 }
 
-function parsed(text) {
+function parse(text) {
   try {
     return JSON.parse(text);
   } catch {
-    return null; // said by the caller, who has the status
+    return null; // the caller reports the status
   }
 }

@@ -1,11 +1,11 @@
-/** What a run found, as it is known now: frames in the order of their time. */
+/** A run's result so far: frames in order of time. */
 
-/** Says `change` when there is more of it, or something else. */
+/** Dispatches `change` when the result changes. */
 export class Results extends EventTarget {
   run = null;
   frames = [];
 
-  /** Everything a run found. */
+  /** Replace the result. */
   replace(run, frames) {
     this.run = run;
     this.frames = frames;
@@ -28,16 +28,16 @@ export class Results extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Each class that was found at all: `{classNum, label}`, by label. */
+  /** The detected classes, `{classNum, label}`, sorted by label. */
   get classes() {
-    const found = new Map();
+    const classes = new Map();
     for (const { detections } of this.frames) {
-      for (const { classNum, label } of detections) found.set(classNum, { classNum, label });
+      for (const { classNum, label } of detections) classes.set(classNum, { classNum, label });
     }
-    return [...found.values()].sort((a, b) => a.label.localeCompare(b.label));
+    return [...classes.values()].sort((a, b) => a.label.localeCompare(b.label));
   }
 
-  /** The least confidence of anything found; 0 where nothing was. */
+  /** The lowest confidence of all detections; 0 without any. */
   get leastConfidence() {
     let least = 1;
     for (const { detections } of this.frames) {
@@ -46,7 +46,7 @@ export class Results extends EventTarget {
     return this.frames.length ? least : 0;
   }
 
-  /** The frame nearest to a time, at most `within` seconds from it; `null` for none. */
+  /** The frame nearest to a time, at most `within` seconds away, or `null`. */
   nearest(time, within) {
     let low = 0;
     let high = this.frames.length;

@@ -1,23 +1,23 @@
 /**
- * A large file on its way up in parts, by tus 1.0.0: after a break, a reload or a pause it goes on behind the bytes that
- * the service has.
+ * Uploads a large file in parts by tus 1.0.0. After an interruption, a reload or a pause it continues after the bytes
+ * that the service has.
  */
 
 import { Problem } from "./problem.js";
-import { Pace, transfer, wellFormed } from "./transfer.js";
-import { forget, placeOf, recall, remember } from "./unfinished.js";
+import { ProgressMeter, transfer, wellFormed } from "./transfer.js";
+import { deleteSaved, storageKey, loadSaved, save } from "./unfinished.js";
 
 const MIB = 2 ** 20;
 const RESUMABLE_ABOVE = 8 * MIB;
 const LARGEST_PART = 64 * MIB;
 const TUS = { "Tus-Resumable": "1.0.0" };
 const GONE = [404, 410];
-/** Refusals that a person can mend, after which the same upload goes on. */
-const LEAVES_UPLOAD = [401, 403, 507];
-/** What stops an upload that HEAD asks for; a proxy's other refusals of HEAD do not matter. */
+/** Errors that a person can fix, after which the same upload continues. */
+const FIXABLE_STATUSES = [401, 403, 507];
+/** Errors of HEAD that stop an upload; a proxy may refuse HEAD with others. */
 const BUSY = [0, 401, 423, 503];
 
-/** Bytes of a part. `?partSize=` of the page's address, in MiB, makes it less, for proxies that refuse long bodies. */
+/** Bytes per part. `?partSize=` in the page's address, in MiB, reduces it for proxies that limit bodies. */
 function partBytes() {
   const asked = Math.floor(Number(new URLSearchParams(window.location.search).get("partSize")) * MIB);
   return asked >= 1 ? Math.min(asked, LARGEST_PART) : LARGEST_PART;
@@ -29,8 +29,8 @@ export function isLarge(file) {
 }
 
 /**
- * One file. `reached` is how many bytes the service is known to have; `resumedAt` where it last went on, `null` where it
- * did not.
+ * One file. `acknowledged` is the number of bytes that the service is known to have. `resumedAt` is where the upload
+ * last continued, or `null`.
  */
 export class ResumableFile {
   #api;
@@ -41,55 +41,55 @@ export class ResumableFile {
   constructor(api, file) {
     this.#api = api;
     this.#file = file;
-    this.#place = placeOf(api.userId, file);
-    this.reached = 0;
+    this.#place = storageKey(api.userId, file);
+    this.acknowledged = 0;
     this.resumedAt = null;
   }
 
-  /** One attempt to send what is missing. Resolves to `{media, duplicate}`; rejects as `transfer` does. */
+  /** Make one attempt to send the missing bytes. Resolves to `{media, duplicate}`; rejects as `transfer` does. */
   async send(options) {
     const attempt = (lock) => this.#attempt({ ...options, isShared: lock === null });
     try {
-      // Another tab that sends the same file has an upload of its own: two senders of one would stop each other. Where
-      // the page does not come by TLS there are no locks, and that is what happens until one of them is through.
+      // Another tab that sends the same file gets an upload of its own, because two senders of one would stop each
+      // other. Without TLS there are no locks, and they do stop each other until one has finished.
       if (!navigator.locks) return await attempt();
       return await navigator.locks.request(this.#place, { ifAvailable: true }, attempt);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      if (!error.passes && !LEAVES_UPLOAD.includes(error.status)) this.#forget();
+      if (!error.passes && !FIXABLE_STATUSES.includes(error.status)) this.#deleteSaved();
       if (GONE.includes(error.status))
-        throw new Problem({ status: 0, title: "The upload is gone", detail: "It begins anew." });
+        throw new Problem({ status: 0, title: "The upload no longer exists", detail: "It starts again." });
       throw error;
     }
   }
 
-  /** Have the service forget what it has: its user does not want the upload any more. */
+  /** Delete the cancelled upload from the service. */
   async discard() {
     const id = this.#id;
-    this.#forget();
+    this.#deleteSaved();
     if (id === null) return;
     try {
       await this.#api.request(`/uploads/${id}`, { method: "DELETE", headers: TUS });
     } catch (error) {
-      if (!(error instanceof Problem)) throw error; // what is left of it expires by itself
+      if (!(error instanceof Problem)) throw error; // the upload expires by itself
     }
   }
 
   async #attempt({ signal, onProgress, onResumed, isShared }) {
-    const pace = new Pace(this.#file.size);
-    const onSent = (sent) => onProgress(pace.at(sent));
+    const meter = new ProgressMeter(this.#file.size);
+    const onSent = (sent) => onProgress(meter.at(sent));
     const resumed = (offset) => {
-      this.reached = this.resumedAt = offset;
+      this.acknowledged = this.resumedAt = offset;
       onResumed(offset);
       onSent(offset);
     };
-    let state = await this.#found(signal, isShared);
+    let state = await this.#findState(signal, isShared);
     if (state === null) state = await this.#created(signal, isShared);
     else resumed(state.offset);
     let { offset } = state;
     while (offset < this.#file.size) {
       try {
-        offset = this.reached = await this.#append(offset, { signal, onSent });
+        offset = this.acknowledged = await this.#append(offset, { signal, onSent });
       } catch (error) {
         if (!(error.uploadOffset > offset)) throw error;
         offset = error.uploadOffset;
@@ -98,16 +98,16 @@ export class ResumableFile {
     }
     if (state.state !== "complete") state = await this.#state(signal);
     if (state?.state !== "complete")
-      throw new Problem({ status: 0, title: "The service has not said yet what became of the upload", detail: "" });
-    this.#forget();
+      throw new Problem({ status: 0, title: "The service has not reported the upload's result yet", detail: "" });
+    this.#deleteSaved();
     return state;
   }
 
-  /** How the upload of before stands, if the service still has it. */
-  async #found(signal, isShared) {
-    this.#id ??= isShared ? null : recall(this.#place);
+  /** Return the state of the earlier upload, if the service still has it. */
+  async #findState(signal, isShared) {
+    this.#id ??= isShared ? null : loadSaved(this.#place);
     if (this.#id === null) return null;
-    // This ends the request whose connection broke, where the service is still waiting for its bytes.
+    // HEAD ends an earlier request whose connection broke and which the service still waits for.
     await this.#api.request(`/uploads/${this.#id}`, { method: "HEAD", headers: TUS, signal }).catch((error) => {
       if (!(error instanceof Problem) || BUSY.includes(error.status)) throw error;
     });
@@ -116,17 +116,17 @@ export class ResumableFile {
   }
 
   async #created(signal, isShared) {
-    this.reached = 0;
+    this.acknowledged = 0;
     this.resumedAt = null;
     const { name, size } = this.#file;
     const headers = { ...TUS, "Upload-Length": size, "Upload-Metadata": `filename ${base64(wellFormed(name))}` };
     const response = await this.#api.request("/uploads", { method: "POST", headers, signal });
     this.#id = response.headers.get("Location").split("/").at(-1);
-    if (!isShared) remember(this.#place, this.#id);
+    if (!isShared) save(this.#place, this.#id);
     return { state: "receiving", offset: 0 };
   }
 
-  /** What the service says of the upload; `null` where it is gone. Rejects with the Problem that it ended with. */
+  /** Return the upload's state, or `null` if it is gone. Rejects with the Problem that it ended with. */
   async #state(signal) {
     try {
       const state = await this.#api.get(`/uploads/${this.#id}`, { signal });
@@ -138,7 +138,7 @@ export class ResumableFile {
     }
   }
 
-  /** Send the part that begins at `offset`; how many bytes the service has then. */
+  /** Send the part at `offset`; resolves to how many bytes the service has. */
   async #append(offset, { signal, onSent }) {
     const answer = await transfer(this.#api, `/uploads/${this.#id}`, {
       method: "PATCH",
@@ -147,13 +147,13 @@ export class ResumableFile {
       signal,
       onSent: (sent) => onSent(offset + sent),
     });
-    const reached = Number.parseInt(answer.header("Upload-Offset"), 10);
-    if (!(reached > offset)) throw Problem.unreachable();
-    return reached;
+    const acknowledged = Number.parseInt(answer.header("Upload-Offset"), 10);
+    if (!(acknowledged > offset)) throw Problem.unreachable();
+    return acknowledged;
   }
 
-  #forget() {
-    if (recall(this.#place) === this.#id) forget(this.#place); // what another tab remembers is that one's
+  #deleteSaved() {
+    if (loadSaved(this.#place) === this.#id) deleteSaved(this.#place); // another tab may have saved another upload
     this.#id = null;
   }
 }

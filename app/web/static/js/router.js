@@ -1,4 +1,4 @@
-/** Which view is shown: the address's hash decides, so that every view has a link and the back button works. */
+/** Routing by the address's hash, so that each view has a link and the back button works. */
 
 const ROUTES = [
   [/^#\/media$/, "list"],
@@ -18,11 +18,11 @@ export function historyPath(id) {
   return `#/outbox/${id}`;
 }
 
-/** `{name, id}` for a hash; what leads nowhere leads to the list. */
+/** Return `{name, id}` for a hash; unknown ones give the list. */
 export function route(hash) {
   for (const [pattern, name] of ROUTES) {
-    const found = pattern.exec(hash);
-    if (found) return { name, id: found[1] ?? null };
+    const match = pattern.exec(hash);
+    if (match) return { name, id: match[1] ?? null };
   }
   return { name: "list", id: null };
 }

@@ -1,4 +1,4 @@
-/** How a media's last run goes or went, and the button for another. */
+/** A media item's last run, and the button for another one. */
 
 import { h, icon, setAttribute, setText, showFacts } from "./dom.js";
 import { duration, grouped, moment, plural } from "./format.js";
@@ -30,13 +30,13 @@ export class RunPanel {
     );
   }
 
-  /** Show a media's last run. The button stays where it is while a run goes, so that it keeps its focus. */
+  /** Show the last run. The button stays during a run, so that it keeps its focus. */
   show({ run }) {
     const active = run?.state === "queued" || run?.state === "running";
     this.#idle = !active;
     setAttribute(this.#button, "aria-disabled", active ? "true" : null);
     this.#button.lastChild.textContent = run ? "Run again" : "Run detection";
-    setText(this.#state, run ? words(run) : "No detection was asked for yet.");
+    setText(this.#state, run ? describe(run) : "No run yet.");
     setAttribute(this.#state, "data-tone", run?.state === "failed" ? "bad" : null);
     this.#bar.hidden = !active;
     setAttribute(this.#bar, "max", run?.framesTotal || 1);
@@ -49,7 +49,7 @@ export class RunPanel {
   }
 }
 
-function words({ state, framesDone, framesTotal, waitingFor }) {
+function describe({ state, framesDone, framesTotal, waitingFor }) {
   if (state === "queued" && waitingFor) return `Waiting: ${waitingFor}`;
   if (state !== "running" || !framesTotal) return NAMES[state] ?? state;
   return `${NAMES.running}: ${grouped(framesDone)} of ${plural(framesTotal, "frame")}`;

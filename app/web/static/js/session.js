@@ -1,8 +1,8 @@
-/** Who is signed in: a token that lives as long as the browser's tab, and what the service said it stands for. */
+/** The session: a token that is stored for the life of the tab, and its user. */
 
 const KEY = "detections.token";
 
-/** Says `change` whenever somebody came or went. */
+/** Dispatches `change` when somebody signs in or out. */
 export class Session extends EventTarget {
   #storage;
   #user = null;
@@ -13,12 +13,12 @@ export class Session extends EventTarget {
     this.reason = "";
   }
 
-  /** The token of this tab, checked or not; `null` for none. */
+  /** The tab's token, verified or not, or `null`. */
   get token() {
     return this.#storage.getItem(KEY);
   }
 
-  /** `{userId, admin}` once the service has taken the token, else `null`. */
+  /** `{userId, admin}` after the service accepted the token, else `null`. */
   get user() {
     return this.#user;
   }
@@ -30,7 +30,7 @@ export class Session extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Forget the token; `reason` is what its user is told. */
+  /** Delete the token; `reason` is shown to the user. */
   end(reason = "") {
     if (this.token === null && this.#user === null) return;
     this.#storage.removeItem(KEY);

@@ -1,4 +1,4 @@
-/** Signing in: a token is pasted once, and asked about at the service before anything else. */
+/** Sign-in: the user pastes a token, which is verified with the service. */
 
 import { address } from "./address.js";
 import { h, setText } from "./dom.js";
@@ -13,7 +13,7 @@ export function signInView({ api, session }) {
     spellcheck: "false",
     required: true,
     autofocus: true,
-    value: session.token, // one that could not be asked about because the service was away
+    value: session.token, // a token not verified yet because the service was unavailable
     "aria-describedby": "token-help token-error",
   });
   const button = h("button", { class: "button button-primary button-wide", type: "submit" }, "Sign in");
@@ -31,7 +31,7 @@ export function signInView({ api, session }) {
       return;
     }
     if (!/^[\x21-\x7e]+$/.test(token)) {
-      say("This is no token: a token is one line of letters, digits, dots, dashes and underscores.");
+      say("This is not a token: a token is one line of letters, digits, dots, dashes and underscores.");
       return;
     }
     button.disabled = true;
@@ -56,7 +56,7 @@ export function signInView({ api, session }) {
     h(
       "p",
       { class: "help", id: "token-help" },
-      "The JSON Web Token that your suite gave you. It is kept in this tab only.",
+      "A JSON Web Token from your token issuer. It is stored in this tab only.",
     ),
     error,
     button,

@@ -1,4 +1,4 @@
-/** The address of a media's bytes for elements that cannot send a token: signed by the service, and short-lived. */
+/** A short-lived signed address of a media item's content, for elements that cannot send a token. */
 
 import { Problem, problemFrom } from "./problem.js";
 
@@ -30,7 +30,7 @@ export class SignedLink {
     }
   }
 
-  /** A fresh one. */
+  /** Request a new link. */
   async renew() {
     this.#link = await this.#api.post(`/media/${this.#mediaId}/link`, undefined, { signal: this.#signal });
     return this.#link.url;

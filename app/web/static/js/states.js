@@ -1,4 +1,4 @@
-/** What states are called, and the tone they are shown in: `calm`, `busy`, `good`, `wait` or `bad`. */
+/** Names of states and their tones: `calm`, `busy`, `good`, `wait` or `bad`. */
 
 import { h, setAttribute, setText } from "./dom.js";
 import { moment, rough, secondsSince } from "./format.js";
@@ -10,7 +10,7 @@ const MEDIA = {
   6: ["Error", "bad"],
 };
 
-/** The statuses that this service writes, by number, with their names. */
+/** The statuses that this service sets, with their names. */
 export const STATUSES = Object.entries(MEDIA).map(([value, [name]]) => [value, name]);
 
 export function mediaState(status) {
@@ -18,7 +18,7 @@ export function mediaState(status) {
   return { text, tone, title: "" };
 }
 
-/** What became of a media's messages to the annotations service. */
+/** The state of a media item's delivery to the annotations service. */
 export function deliveryState(delivery) {
   const { pending, delivered, parked, attempts, lastError, waiting } = delivery;
   if (parked) return { text: "Parked", tone: "bad", title: lastError ?? "" };
@@ -33,7 +33,7 @@ export function deliveryState(delivery) {
   return { text: since, tone: "wait", title: lastError ?? `since ${moment(waiting.since)}` };
 }
 
-/** A badge for a state; `showState` changes it in place. */
+/** Return a badge for a state; `showState` updates it. */
 export function badge(state) {
   const node = h("span", { class: "badge" });
   showState(node, state);

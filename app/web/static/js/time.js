@@ -1,6 +1,6 @@
-/** Waiting that ends when it should. */
+/** Waiting that can be aborted. */
 
-/** Resolves after so many seconds; rejects at once with the signal's reason when that is aborted. */
+/** Resolves after that many seconds; rejects with the signal's reason when it is aborted. */
 export function sleep(seconds, signal) {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) {
@@ -20,10 +20,10 @@ export function sleep(seconds, signal) {
 }
 
 /**
- * So many at a time, the others in the order they asked: browsers open six connections to a host, and the service
- * gives each upload and each stream of events one of its few slots.
+ * Runs a limited number of tasks at a time, in the order of their requests: browsers open six connections to a host,
+ * and each upload and event stream takes one of the service's few slots.
  */
-export class Turns {
+export class ConcurrencyLimiter {
   #free;
   #waiting = [];
 
@@ -31,7 +31,7 @@ export class Turns {
     this.#free = count;
   }
 
-  /** Runs `task` when its turn comes; rejects without running it as soon as the signal is aborted before that. */
+  /** Run `task` when a place is free; rejects without running it if the signal is aborted before. */
   async take(task, signal) {
     signal.throwIfAborted();
     if (this.#free > 0) this.#free -= 1;

@@ -1,17 +1,17 @@
-/** What was found when: a lane for each class, with marks where it was seen. A slider, to the keyboard. */
+/** The timeline of a video's detections: a lane for each class, with marks. It is a slider for the keyboard. */
 
 import { h, setAttribute, setStyle } from "./dom.js";
 import { hue } from "./filter.js";
 import { clock, plural } from "./format.js";
 
 const PAGE_SECONDS = 10;
-/** A mark is at least this share of the track wide: one sample in an hour must still be seen. */
+/** A mark's minimum share of the track's width, so that one sample in an hour is visible. */
 const LEAST_SHARE = 0.004;
-/** Samples this many intervals apart at most are one mark. */
+/** Samples at most this many intervals apart form one mark. */
 const JOINED = 1.6;
 const SNAP_PIXELS = 8;
 
-/** `onSeek(seconds)` and `onPlay()` are told what its user asks for. */
+/** `onSeek(seconds)` and `onPlay()` are called for the user's actions. */
 export class Timeline {
   #results;
   #filter;
@@ -35,7 +35,7 @@ export class Timeline {
       class: "track",
       role: "slider",
       tabindex: "0",
-      "aria-label": "Timeline of what was found",
+      "aria-label": "Timeline of detections",
       on,
     });
     this.#track.append(this.#lanes, this.#head);
@@ -51,7 +51,7 @@ export class Timeline {
     this.#draw();
   }
 
-  /** Where the player is, and how many seconds apart the samples are. */
+  /** Set the player's position and the sampling interval, in seconds. */
   setTime(seconds, interval) {
     this.#time = seconds;
     if (Math.abs(interval - this.#interval) > 0.001) {
@@ -62,12 +62,12 @@ export class Timeline {
     this.#place();
   }
 
-  /** Go to the next frame on which something is shown, or with -1 to the one before. */
+  /** Seek to the next frame with a shown detection, or with -1 to the previous one. */
   step(direction) {
     const times = this.#finds();
     const beyond = direction > 0 ? (time) => time > this.#time + 0.02 : (time) => time < this.#time - 0.02;
-    const found = direction > 0 ? times.find(beyond) : times.findLast(beyond);
-    if (found !== undefined) this.#onSeek(found);
+    const time = direction > 0 ? times.find(beyond) : times.findLast(beyond);
+    if (time !== undefined) this.#onSeek(time);
   }
 
   get #length() {
@@ -75,7 +75,7 @@ export class Timeline {
     return this.#duration || (last ? last.time + this.#interval : 0);
   }
 
-  /** The times of the frames on which something passes the filter. */
+  /** The times of frames with a detection that passes the filter. */
   #finds() {
     return this.#results.frames
       .filter(({ detections }) => detections.some((one) => this.#filter.passes(one)))
@@ -91,8 +91,8 @@ export class Timeline {
   }
 
   #lane({ classNum }) {
-    const seen = ({ detections }) => detections.some((one) => one.classNum === classNum && this.#filter.passes(one));
-    const marks = this.#spans(this.#results.frames.filter(seen).map(({ time }) => time)).map(([from, to]) => {
+    const hasDetection = ({ detections }) => detections.some((one) => one.classNum === classNum && this.#filter.passes(one));
+    const marks = this.#spans(this.#results.frames.filter(hasDetection).map(({ time }) => time)).map(([from, to]) => {
       const mark = h("span", { class: "mark" });
       setStyle(mark, "left", `${(100 * from) / this.#length}%`);
       setStyle(mark, "width", `${100 * Math.max(LEAST_SHARE, (to - from) / this.#length)}%`);
@@ -101,7 +101,7 @@ export class Timeline {
     return h("div", { class: `lane ${hue(classNum)}` }, marks);
   }
 
-  /** Times as spans: each sample stands for its interval, and neighbours are one. */
+  /** Merge times into spans; each sample covers its interval. */
   #spans(times) {
     const spans = [];
     for (const time of times) {
@@ -119,14 +119,14 @@ export class Timeline {
     setAttribute(this.#track, "aria-valuemin", 0);
     setAttribute(this.#track, "aria-valuemax", length.toFixed(1));
     setAttribute(this.#track, "aria-valuenow", Math.min(this.#time, length).toFixed(1));
-    setAttribute(this.#track, "aria-valuetext", this.#words());
+    setAttribute(this.#track, "aria-valuetext", this.#valueText());
   }
 
-  #words() {
+  #valueText() {
     const frame = this.#results.nearest(this.#time, this.#interval / 2 + 0.05);
-    const found = (frame?.detections ?? []).filter((one) => this.#filter.passes(one));
-    if (!found.length) return `${clock(this.#time)}, nothing found`;
-    return `${clock(this.#time)}, ${plural(found.length, "object")}: ${found.map(({ label }) => label).join(", ")}`;
+    const detections = (frame?.detections ?? []).filter((one) => this.#filter.passes(one));
+    if (!detections.length) return `${clock(this.#time)}, no detections`;
+    return `${clock(this.#time)}, ${plural(detections.length, "object")}: ${detections.map(({ label }) => label).join(", ")}`;
   }
 
   #key(event) {
@@ -146,7 +146,7 @@ export class Timeline {
     actions[event.key]();
   }
 
-  /** A click goes to the mark under the pointer, or where the pointer is; dragging goes with it. */
+  /** A click seeks to the mark under the pointer, or to the pointer; dragging follows it. */
   #grab(event) {
     if (event.button !== 0) return;
     this.#track.setPointerCapture(event.pointerId);

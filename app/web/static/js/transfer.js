@@ -1,4 +1,4 @@
-/** A body on its way up. XMLHttpRequest, because fetch tells nobody how much of a body has gone. */
+/** Uploads with progress, by XMLHttpRequest, because fetch does not report it. */
 
 import { address } from "./address.js";
 import { Problem, problemFrom } from "./problem.js";
@@ -6,8 +6,8 @@ import { Problem, problemFrom } from "./problem.js";
 const WINDOW_SECONDS = 5;
 
 /**
- * Sends a request with a body, of which `onSent(bytes)` is told as it goes. Resolves to `{header(name), text}` of the
- * answer; rejects with a Problem, or with the signal's reason.
+ * Sends a request with a body and calls `onSent(bytes)` meanwhile. Resolves to `{header(name), text}` of the
+ * response; rejects with a Problem, or with the signal's reason.
  */
 export function transfer(api, path, { method, headers, body, signal, onSent }) {
   return new Promise((resolve, reject) => {
@@ -44,12 +44,12 @@ export function transfer(api, path, { method, headers, body, signal, onSent }) {
 }
 
 /**
- * Sends a file to be detected in one request, without waiting for the run. `onProgress` is told what `Pace` gives.
- * Resolves to the answer's JSON; rejects as `transfer` does.
+ * Uploads a file for detection in one request, without waiting for the run. `onProgress` gets `ProgressMeter`'s values.
+ * Resolves to the response's JSON; rejects as `transfer` does.
  */
 export async function sendFile(api, file, { signal, onProgress }) {
-  const pace = new Pace(file.size);
-  const onSent = (sent) => onProgress(pace.at(sent));
+  const meter = new ProgressMeter(file.size);
+  const onSent = (sent) => onProgress(meter.at(sent));
   const { text } = await transfer(api, "/detect", {
     method: "POST",
     headers: headers(file),
@@ -61,7 +61,7 @@ export async function sendFile(api, file, { signal, onProgress }) {
 }
 
 function headers(file) {
-  // RFC 8187 has a few characters escaped that encodeURIComponent leaves alone.
+  // RFC 8187 requires a few characters escaped that encodeURIComponent leaves.
   const name = encodeURIComponent(wellFormed(file.name)).replace(
     /['()*]/g,
     (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
@@ -73,13 +73,13 @@ function headers(file) {
   };
 }
 
-/** A name that can be written as UTF-8; in browsers of before 2023 as it is. */
+/** Return a name that is valid UTF-16; unchanged in browsers from before 2023. */
 export function wellFormed(name) {
   return name.toWellFormed?.() ?? name;
 }
 
-/** How fast bytes go: the mean over the last seconds, steady enough to read, quick enough to be true. */
-export class Pace {
+/** Measures an upload's speed as the mean of the last seconds. */
+export class ProgressMeter {
   #marks = [];
   #total;
 
@@ -87,7 +87,7 @@ export class Pace {
     this.#total = total;
   }
 
-  /** `{sent, total, speed, secondsLeft}` now; speed is in bytes a second, `null` at first. */
+  /** Return `{sent, total, speed, secondsLeft}`; speed is in bytes per second, `null` at first. */
   at(sent) {
     const speed = this.#speed(sent);
     return { sent, total: this.#total, speed, secondsLeft: speed ? (this.#total - sent) / speed : null };

@@ -1,44 +1,44 @@
 /**
- * Which resumable uploads are unfinished, remembered in this browser from one load of the page to the next: of a file
- * its name, size and time, and the id of its upload. Nothing of its content is kept.
+ * Unfinished resumable uploads, saved in this browser across page loads: a file's name, size and
+ * modification time, and the id of its upload. Nothing of the content is stored.
  */
 
 import { address } from "./address.js";
 
 const PREFIX = "detections.upload:";
-const FORGOTTEN_AFTER = 7 * 86400 * 1000; // far longer than a service keeps an upload
+const FORGOTTEN_AFTER = 7 * 86400 * 1000; // far longer than the service keeps an upload
 
-/** Where the upload of a file is remembered. Another user, or a file that was changed since, has another place. */
-export function placeOf(userId, file) {
-  const told = [address("/uploads"), userId, file.name, file.size, file.lastModified];
-  return PREFIX + JSON.stringify(told);
+/** Return the storage key for the upload of a file; it depends on the user and on the file's version. */
+export function storageKey(userId, file) {
+  const parts = [address("/uploads"), userId, file.name, file.size, file.lastModified];
+  return PREFIX + JSON.stringify(parts);
 }
 
-/** The id of the upload, or `null`. */
-export function recall(place) {
-  return stored(() => JSON.parse(window.localStorage.getItem(place))?.id ?? null);
+/** Return the saved upload's id, or `null`. */
+export function loadSaved(key) {
+  return tryStorage(() => JSON.parse(window.localStorage.getItem(key))?.id ?? null);
 }
 
-export function remember(place, id) {
-  stored(() => {
+export function save(key, id) {
+  tryStorage(() => {
     sweep();
-    window.localStorage.setItem(place, JSON.stringify({ id, at: Date.now() }));
+    window.localStorage.setItem(key, JSON.stringify({ id, at: Date.now() }));
   });
 }
 
-export function forget(place) {
-  stored(() => window.localStorage.removeItem(place));
+export function deleteSaved(key) {
+  tryStorage(() => window.localStorage.removeItem(key));
 }
 
 function sweep() {
-  for (const place of Object.keys(window.localStorage)) {
-    if (place.startsWith(PREFIX) && !(JSON.parse(window.localStorage.getItem(place)).at > Date.now() - FORGOTTEN_AFTER))
-      window.localStorage.removeItem(place);
+  for (const key of Object.keys(window.localStorage)) {
+    if (key.startsWith(PREFIX) && !(JSON.parse(window.localStorage.getItem(key)).at > Date.now() - FORGOTTEN_AFTER))
+      window.localStorage.removeItem(key);
   }
 }
 
-/** A browser that stores nothing, or has no room, costs the progress at the next reload and no more. */
-function stored(action) {
+/** Run a storage operation; failures only cost the progress at the next reload. */
+function tryStorage(action) {
   try {
     return action();
   } catch (error) {

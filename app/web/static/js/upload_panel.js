@@ -1,18 +1,18 @@
-/** Where files are given to the page, and a row for each with how far it is. */
+/** The upload panel: a drop zone, and a row for each file. */
 
-import { announce, complain } from "./announce.js";
+import { announce, showError } from "./announce.js";
 import { h, icon, setAttribute, setText } from "./dom.js";
 import { plural } from "./format.js";
 import { Problem } from "./problem.js";
 import { mediaPath } from "./router.js";
-import { words } from "./upload_words.js";
+import { describeUpload } from "./upload_text.js";
 
 const ACCEPT = [
   ".jpg,.jpeg,.jpe,.jfif,.png,.webp,.bmp,.tif,.tiff,.gif,.heic,.heif,.avif",
   ".mp4,.mov,.m4v,.mkv,.webm,.avi,.ts,.mts,.m2ts,.mpg,.mpeg,.wmv,.flv,.3gp,.insv,.lrf",
 ].join();
 
-/** The panel; it follows `uploads` until the signal is aborted. */
+/** Return the panel, which shows `uploads` until the signal is aborted. */
 export function uploadPanel(uploads, signal) {
   const rows = new Map();
   const list = h("ul", { class: "uploads", "aria-label": "Uploads" });
@@ -71,7 +71,7 @@ function dropZone(uploads, signal) {
   return zone;
 }
 
-/** Files may be dropped anywhere on the page: beside the zone the browser would leave the page for them. */
+/** Accept drops anywhere on the page; otherwise the browser would open the dropped file. */
 function takeDrops(zone, take, signal) {
   let depth = 0;
   const mark = (change) => {
@@ -100,7 +100,7 @@ function filesOf(transfer) {
   if (folders.length) {
     const names = folders.map((entry) => entry.name);
     const detail = `${names.join(", ")}: open the folder, and drop or choose the files in it.`;
-    complain(new Problem({ status: 0, title: "Folders cannot be uploaded", detail }));
+    showError(new Problem({ status: 0, title: "Folders cannot be uploaded", detail }));
   }
   const left = new Set(folders.map((entry) => entry.name));
   return [...transfer.files].filter((file) => !left.has(file.name));
@@ -118,7 +118,7 @@ function uploadRow(uploads, upload, signal) {
     { class: "button button-small", hidden: true, on: { click: () => uploads.retry(upload) } },
     "Retry",
   );
-  // One button for both, so that it keeps the focus.
+  // One button for both actions, so that it keeps the focus.
   const pause = h("button", {
     class: "button button-small",
     on: { click: () => (upload.state === "paused" ? uploads.resume(upload) : uploads.pause(upload)) },
@@ -140,7 +140,7 @@ function uploadRow(uploads, upload, signal) {
   );
 
   const show = () => {
-    const [line, more] = words(upload);
+    const [line, more] = describeUpload(upload);
     setAttribute(row, "data-state", upload.state);
     setText(text, line);
     setText(detail, more);
@@ -158,8 +158,8 @@ function uploadRow(uploads, upload, signal) {
     cancel.hidden = !upload.cancellable;
   };
   const speak = () => {
-    const said = upload.state === "sending" ? ["sending"] : words(upload);
-    announce([name, ...said].filter(Boolean).join(": "));
+    const lines = upload.state === "sending" ? ["sending"] : describeUpload(upload);
+    announce([name, ...lines].filter(Boolean).join(": "));
   };
   const ticking = setInterval(() => upload.state === "held" && show(), 500);
   signal.addEventListener("abort", () => clearInterval(ticking));

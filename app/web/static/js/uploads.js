@@ -1,16 +1,16 @@
 /**
- * The files that somebody gave the page, each on its way from the queue to its result. It outlives every view: an
- * upload goes on while its user looks at something else.
+ * The uploads of the page, from the queue to the result. They outlive the views: an upload continues while the user
+ * opens another one.
  */
 
 import { isAbort } from "./api.js";
 import { follow } from "./events.js";
 import { Problem } from "./problem.js";
 import { isLarge, ResumableFile } from "./resumable.js";
-import { sleep, Turns } from "./time.js";
+import { sleep, ConcurrencyLimiter } from "./time.js";
 import { sendFile } from "./transfer.js";
 
-/** Each upload and each stream of events holds one of the service's slots and one of the browser's connections. */
+/** Each upload and each event stream takes one of the service's slots and one of the browser's connections. */
 const SENDING_AT_ONCE = 2;
 const FOLLOWING_AT_ONCE = 2;
 const MOST_TRIES = 30;
@@ -21,7 +21,7 @@ const CANCELLED = new DOMException("The upload is cancelled", "AbortError");
 
 /**
  * `queued → sending (⇄ held) → detecting → done`, or `failed`, or `cancelled`; a large file may be `paused` before it is
- * sent whole. `parts` is how a large file is sent, `null` for others.
+ * sent completely. `parts` sends a large file, and is `null` for others.
  */
 export class Upload extends EventTarget {
   constructor(file, parts) {
@@ -31,7 +31,7 @@ export class Upload extends EventTarget {
     this.begin();
   }
 
-  /** As if it had just been given. */
+  /** Reset the upload to its initial state. */
   begin() {
     this.controller = new AbortController();
     this.state = "queued";
@@ -48,7 +48,7 @@ export class Upload extends EventTarget {
     return ["done", "failed", "cancelled"].includes(this.state);
   }
 
-  /** Whether cancelling still changes anything: what the service has accepted it finishes. */
+  /** Whether the upload can be cancelled; the service finishes what it has accepted. */
   get cancellable() {
     return ["queued", "sending", "held", "paused"].includes(this.state);
   }
@@ -65,11 +65,11 @@ export class Upload extends EventTarget {
   }
 }
 
-/** Says `change` when an upload came, went, or got into another state. */
+/** Dispatches `change` when an upload is added, is removed or changes its state. */
 export class Uploads extends EventTarget {
   #api;
-  #sending = new Turns(SENDING_AT_ONCE);
-  #following = new Turns(FOLLOWING_AT_ONCE);
+  #sending = new ConcurrencyLimiter(SENDING_AT_ONCE);
+  #following = new ConcurrencyLimiter(FOLLOWING_AT_ONCE);
 
   constructor(api) {
     super();
@@ -93,13 +93,13 @@ export class Uploads extends EventTarget {
 
   cancel(upload) {
     if (!upload.cancellable) return;
-    const isPaused = upload.state === "paused"; // and nothing of it under way that would heed the signal
+    const isPaused = upload.state === "paused"; // so that no task reacts to the signal
     if (isPaused) upload.controller = new AbortController();
     upload.controller.abort(CANCELLED);
     if (isPaused) this.#cancelled(upload);
   }
 
-  /** Stop sending until `resume`; what the service has stays there. */
+  /** Stop sending until `resume`; the service keeps what it has. */
   pause(upload) {
     if (upload.pausable) upload.controller.abort(PAUSED);
   }
@@ -118,13 +118,13 @@ export class Uploads extends EventTarget {
     this.#changed();
   }
 
-  /** Take those that have ended off the list. */
+  /** Remove ended uploads from the list. */
   clear() {
     this.all = this.all.filter((upload) => !upload.ended);
     this.#changed();
   }
 
-  /** Stop and forget everything: somebody signed out. */
+  /** Stop and remove all uploads after sign-out. */
   drop() {
     for (const upload of this.all) upload.controller.abort();
     this.all = [];
@@ -164,13 +164,13 @@ export class Uploads extends EventTarget {
     const onProgress = (progress) => upload.change({ progress });
     const onResumed = (resumedAt) => upload.change({ resumedAt });
     for (let tries = 1; ; tries += 1) {
-      const before = upload.parts?.reached ?? 0;
+      const before = upload.parts?.acknowledged ?? 0;
       upload.change({ state: "sending", retryAt: null, problem: null });
       try {
         if (upload.parts) return await upload.parts.send({ signal, onProgress, onResumed });
         return await sendFile(this.#api, upload.file, { signal, onProgress });
       } catch (error) {
-        if (upload.parts?.reached > before) tries = 1;
+        if (upload.parts?.acknowledged > before) tries = 1;
         if (!(error instanceof Problem && error.passes) || tries === MOST_TRIES) throw error;
         const seconds = Math.max(error.retryAfter ?? 0, Math.min(LONGEST_WAIT, 2 ** (tries - 1)));
         upload.change({ state: "held", problem: error, retryAt: Date.now() + seconds * 1000 });
@@ -191,6 +191,6 @@ function ended(run) {
 
 function failure(record) {
   if (record.run?.state !== "failed") return {};
-  const title = "It was stored, but the detection failed";
+  const title = "The file was stored, but detection failed";
   return { state: "failed", problem: new Problem({ status: 200, title, detail: record.run.error ?? "" }) };
 }

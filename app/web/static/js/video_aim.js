@@ -1,15 +1,15 @@
-/** Where a player is to be sent so that it shows one certain frame. */
+/** Computes the seek position at which a player shows a certain frame. */
 
 /**
- * How far into the frame. At its very first instant the rounding of times decides whether a browser shows it or the one
- * before; so early behind it no other has begun, at up to a thousand frames a second.
+ * The offset into the frame. At its exact start, rounding decides whether the browser shows it or the previous one;
+ * at this offset no other frame has begun, up to a thousand frames per second.
  */
 const INTO_FRAME_SECONDS = 0.0005;
 const MOST_TRIES = 12;
 
 /**
- * Aims at the frame that begins at `time`. Chromium goes by how long a file says that its frames last, which at a
- * variable rate is true of few of them, and may stop at a frame before: then it is sent further, step by step.
+ * Seeks to the frame that begins at `time`. Chromium uses the frame durations in the file, which are wrong for most
+ * frames of a variable rate, and may stop at an earlier frame; then the position is advanced step by step.
  */
 export class Aim {
   #time;
@@ -17,7 +17,7 @@ export class Aim {
   #early = -Infinity;
   #late = Infinity;
   #step = 0;
-  /** Seconds at which the player is to look. */
+  /** The seek position in seconds. */
   at;
 
   constructor(time) {
@@ -25,7 +25,7 @@ export class Aim {
     this.at = time + INTO_FRAME_SECONDS;
   }
 
-  /** The aim after a frame that begins at `shown` has come up; `null` where that is the right one, or never will be. */
+  /** The next aim after the frame at `shown` appeared; `null` if it is the right one or no aim can succeed. */
   next(shown) {
     this.#tries += 1;
     const off = this.#time - shown;

@@ -1,18 +1,18 @@
-/** A video with boxes over the running picture, and a timeline of what was found when. */
+/** A video with boxes over the playing picture, and a timeline of its detections. */
 
-import { complain } from "./announce.js";
+import { showError } from "./announce.js";
 import { Boxes } from "./boxes.js";
 import { h, icon, setText } from "./dom.js";
 import { clock } from "./format.js";
-import { fitFrame, keepLoaded, unshowable } from "./frame.js";
+import { fitFrame, loadWithRetry, unsupportedNotice } from "./frame.js";
 import { Timeline } from "./timeline.js";
 import { Aim } from "./video_aim.js";
 
-/** Between two samples the nearer one is shown; this is for the rounding of players and containers. */
+/** Tolerance for the rounding of players and containers when choosing the nearest sample. */
 const SLACK_SECONDS = 0.05;
 const DEFAULT_INTERVAL = 0.5;
 
-/** `onShown(detections, time)` is told what is shown, whenever that changes. */
+/** `onShown(detections, time)` is called whenever the shown detections change. */
 export class VideoStage {
   #media;
   #link;
@@ -29,7 +29,7 @@ export class VideoStage {
   #time = 0;
   #showing = null;
   #playable = true;
-  /** When the first frame is shown, on the player's clock: recordings may begin later than at 0. */
+  /** The first frame's time on the player's clock; recordings may begin after 0. */
   #start = 0;
   #knowsStart = false;
   #aim = null;
@@ -57,7 +57,7 @@ export class VideoStage {
     results.addEventListener("change", redraw, { signal });
     filter.addEventListener("change", redraw, { signal });
     signal.addEventListener("abort", () => this.#stop());
-    this.#source = keepLoaded(link, (url) => this.#load(url), signal);
+    this.#source = loadWithRetry(link, (url) => this.#load(url), signal);
   }
 
   highlight(index) {
@@ -74,27 +74,27 @@ export class VideoStage {
       durationchange: () => this.#timeline.setDuration(this.#video.duration - this.#start),
     };
     const video = h("video", { class: "picture", controls: true, playsinline: true, preload: "metadata", on });
-    video.setAttribute("controlslist", "nofullscreen nodownload"); // the browser's full screen would leave the boxes out
+    video.setAttribute("controlslist", "nofullscreen nodownload"); // the browser's full screen would not include the boxes
     video.setAttribute("aria-label", `The video ${media.name}`);
     if (video.requestVideoFrameCallback) this.#watchFrames(video);
     return video;
   }
 
-  /** Each picture as it is put on the screen: `timeupdate` comes four times a second only. */
+  /** Called for each displayed frame, because `timeupdate` comes only four times a second. */
   #watchFrames(video) {
-    const look = (_now, { mediaTime }) => {
+    const onFrame = (_now, { mediaTime }) => {
       if (this.#signal.aborted) return;
       if (!this.#knowsStart) this.#setStart(mediaTime);
       const time = mediaTime - this.#start;
       this.#aim = video.paused ? (this.#aim?.next(time) ?? null) : null;
       if (this.#aim) video.currentTime = this.#aim.at + this.#start;
       this.#draw(time);
-      video.requestVideoFrameCallback(look);
+      video.requestVideoFrameCallback(onFrame);
     };
-    video.requestVideoFrameCallback(look);
+    video.requestVideoFrameCallback(onFrame);
   }
 
-  /** A seek that is not the aim's is the viewer's own. */
+  /** A seek that does not come from the aim is the user's. */
   #checkAim() {
     const isOurs = this.#aim && Math.abs(this.#video.currentTime - this.#start - this.#aim.at) < 0.0002;
     if (!isOurs) this.#aim = null;
@@ -115,14 +115,14 @@ export class VideoStage {
     return h(
       "div",
       { class: "stage-controls" },
-      button("previous", "Previous find", () => this.#timeline.step(-1)),
-      button("next", "Next find", () => this.#timeline.step(1)),
+      button("previous", "Previous detection", () => this.#timeline.step(-1)),
+      button("next", "Next detection", () => this.#timeline.step(1)),
       this.#position,
       button("full", "Full screen", () => this.#toggleFullScreen()),
     );
   }
 
-  /** Begin, or after a link has run out go on where it was. */
+  /** Load the video, or continue at the same position with a new link. */
   #load(url) {
     const wasPlaying = !this.#video.paused;
     this.#video.src = `${url}#t=${this.#time + this.#start}`;
@@ -130,7 +130,7 @@ export class VideoStage {
   }
 
   #loaded() {
-    this.#source.settled();
+    this.#source.loaded();
     fitFrame(this.#frame, this.#video.videoWidth || 16, this.#video.videoHeight || 9);
     this.#timeline.setDuration(this.#video.duration - this.#start);
     this.#draw(this.#video.currentTime - this.#start);
@@ -139,7 +139,7 @@ export class VideoStage {
   async #broken() {
     if (!(await this.#source.isUnusable())) return;
     this.#playable = false;
-    this.#frame.replaceChildren(unshowable(this.#media, this.#link, "This browser cannot play this video"));
+    this.#frame.replaceChildren(unsupportedNotice(this.#media, this.#link, "This browser cannot play this video"));
     this.#draw(this.#time);
   }
 
@@ -161,8 +161,8 @@ export class VideoStage {
     try {
       await this.#video.play();
     } catch (error) {
-      // Paused again before it began is no trouble, and of a file that cannot be played the element's error tells.
-      if (!["AbortError", "NotSupportedError"].includes(error.name)) complain(error);
+      // A pause before the start is not an error; unsupported files are reported by the element's `error` event.
+      if (!["AbortError", "NotSupportedError"].includes(error.name)) showError(error);
     }
   }
 
@@ -171,11 +171,11 @@ export class VideoStage {
       if (document.fullscreenElement) await document.exitFullscreen();
       else await this.node.requestFullscreen();
     } catch (error) {
-      complain(error);
+      showError(error);
     }
   }
 
-  /** Seconds between the samples, from what the run says of itself. */
+  /** The run's sampling interval in seconds. */
   get #interval() {
     const { run } = this.#results;
     const { duration } = this.#video;
@@ -190,9 +190,9 @@ export class VideoStage {
     const frame = this.#results.nearest(time, this.#interval / 2 + SLACK_SECONDS);
     if (frame === this.#showing && frame !== null) return;
     this.#showing = frame;
-    const found = frame ? frame.detections.filter((one) => this.#filter.passes(one)) : [];
-    this.#boxes.show(found);
-    this.#onShown(found, frame ? frame.time : time);
+    const shown = frame ? frame.detections.filter((one) => this.#filter.passes(one)) : [];
+    this.#boxes.show(shown);
+    this.#onShown(shown, frame ? frame.time : time);
   }
 
   #stop() {

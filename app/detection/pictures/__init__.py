@@ -1,0 +1,1 @@
+"""Decodes one still picture, complete or damaged."""

@@ -1,0 +1,1 @@
+"""What a server process and its detector process send each other."""

@@ -1,0 +1,1 @@
+"""Decodes a video and samples its frames."""
