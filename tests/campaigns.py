@@ -41,6 +41,7 @@ def pytest(tests: str, **settings: str) -> Step:
 CAMPAIGNS: dict[str, Sequence[Step]] = {
     # A receiver as its team would write it: every code, kills, slow and broken answers, restored, told again.
     "receiver": (
+        Step("tests.outbox.campaign --small"),
         Step("tests.outbox.campaign --only 12"),
         pytest("tests/system/test_receiving.py", RECEIVER_ITEMS="497"),
         pytest("tests/annotations tests/system/test_wrong_clocks.py"),
@@ -59,6 +60,13 @@ CAMPAIGNS: dict[str, Sequence[Step]] = {
     "crashes": (
         pytest("tests/ingest/test_crash_points.py", CRASH_POINTS="every"),
         pytest("tests/system/test_kill.py", TEST_KILLS="200", TEST_KILL_CLIENTS="8"),
+    ),
+    # What holds for whatever numbers, names and sequences there are, with more of them.
+    "examples": (
+        pytest("tests -m hypothesis", HYPOTHESIS_EXAMPLES="1000"),
+        pytest("tests/system/test_hostile_requests.py", HOSTILE_REQUESTS="10000"),
+        pytest("tests/system/test_schemathesis.py", SCHEMATHESIS_EXAMPLES="1000"),
+        pytest("tests/outbox/test_state_machine.py", OUTBOX_MACHINE_EXAMPLES="1000", OUTBOX_MACHINE_STEPS="50"),
     ),
     # SQLite: its file moved, replaced, refused and locked, kills and power losses.
     "sqlite": (Step("tests.system.sqlite_campaign"),),

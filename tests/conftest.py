@@ -16,6 +16,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from flask import Request, Response
+from hypothesis import settings
 from sqlalchemy import BindParameter, Double, bindparam, make_url
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -25,6 +26,9 @@ from tests.paths import ROOT
 from tests.reference import service
 from tests.servers.postgres import address, prepare_for_root, running_postgres
 from tests.servers.postgres_databases import Databases
+
+settings.register_profile("suite", max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "30")), deadline=None)
+settings.load_profile("suite")
 
 TEMPLATE = "detections_template"
 UNSAFE = ("fsync = off", "full_page_writes = off", "checkpoint_timeout = '1h'", "max_wal_size = '8GB'")

@@ -50,7 +50,7 @@ class Model:
             self.is_open = True
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings().max_examples)
 @given(steps)
 def test_the_circuit_opens_and_closes_as_the_design_says(sequence: list[tuple[Verdict, float, bool]]) -> None:
     model, circuit, window, now = Model(), Circuit(), Window(), NOW
@@ -70,7 +70,7 @@ def test_the_circuit_opens_and_closes_as_the_design_says(sequence: list[tuple[Ve
         assert circuit.refuses_everything == model.refuses
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings().max_examples)
 @given(steps)
 def test_one_stream_waits_is_parked_or_delivered_as_the_design_says(
     sequence: list[tuple[Verdict, float, bool]],

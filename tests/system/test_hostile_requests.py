@@ -19,7 +19,7 @@ from tests.system.hostile import KNOWN, Answer, Request, authorized, request_of
 from tests.system.service import Service
 
 ASTRONAUT = PHOTOS / "astronaut.jpg"
-EXAMPLES = int(os.environ.get("HOSTILE_REQUESTS", "300"))
+EXAMPLES = int(os.environ.get("HOSTILE_REQUESTS", "100"))
 MAX_GROWTH = 64 << 20
 OF_GUNICORN = (400, 414, 417, 431, 501)  # 501: a transfer coding that it does not know
 OF_OURS = (503, 507)
