@@ -14,7 +14,7 @@ def commit_media(database: Database, group_commit: GroupCommit, candidate: Candi
     After an error the final name is removed, unless the commit may have succeeded: see `after_unknown_commit`.
     """
     try:
-        group_commit.commit(candidate.to_pending())
+        group_commit.record(candidate.to_pending())
     except CommitUnknown as unknown:
         return after_unknown_commit(database, candidate, unknown.__cause__ or unknown)
     except IntegrityError as error:

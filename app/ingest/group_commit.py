@@ -71,7 +71,7 @@ class GroupCommit:
         # The thread starts with the first item and ends with this object.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="group-commit")
 
-    def commit(self, pending: PendingMedia) -> None:
+    def record(self, pending: PendingMedia) -> None:
         """Make the folder's names durable, then the row, and return. Sets `created_at` of the media item.
 
         Raises CommitUnknown if the commit may have succeeded. After any other error nothing is recorded: IntegrityError

@@ -236,7 +236,7 @@ def test_the_first_bytes_of_newer_kinds_must_agree_with_their_names(api: Api, tm
     answer = api.upload("/detect", heic(photo), "photo.mp4")
     assert answer.status_code == 415
     assert api.upload("/detect", heic(photo), "photo.jpg").status_code == 415
-    assert "are of HEIC/AVIF" in answer.text
+    assert "are those of HEIC/AVIF" in answer.text
     clip = Clip("flash.flv", codec="flv").write(tmp_path, photo)
     assert api.upload("/detect", clip.read_bytes(), "clip.wmv").status_code == 415
 

@@ -49,7 +49,7 @@ def test_it_tells_of_every_status_in_order_before_and_after_the_outage(performan
 
 def test_the_backlog_waits_through_the_outage_and_is_delivered_after_it(performance: Run) -> None:
     during, after = performance.output.split("start the annotations service again")
-    assert "pending 3, parked 0, circuit open" in during
+    assert re.search("pending 3, parked 0, circuit (open|half-open)", during)
     assert '"pending": 3' in during
     assert '"pending": 0, "delivered": 3' in after
 
@@ -134,7 +134,7 @@ def test_a_large_upload_survives_three_cuts_and_a_kill(tmp_path: Path) -> None:
     assert run.exit_code == 0, run.output + run.messages
     offsets = [int(told.replace(",", "")) for told in re.findall(r"Upload-Offset ([\d,]+)", run.output)]
     assert len(offsets) == 4
-    assert offsets == sorted(set(offsets))
+    assert offsets == sorted(offsets)
     assert "the same bytes" in run.output
     assert_nothing_left(run.scratch)
 

@@ -132,7 +132,7 @@ def test_a_media_s_messages_are_shown_with_every_attempt_and_the_refused_one_can
     expect(attempts.get_by_text(REFUSAL).first).to_be_visible()
     expect(attempts.get_by_role("cell", name="422", exact=True).first).to_be_visible()
     tab.page.get_by_role("button", name="Skip this message").click()
-    expect(tab.page.get_by_text("This cannot be taken back")).to_be_visible()
+    expect(tab.page.get_by_text("This cannot be undone")).to_be_visible()
     tab.page.get_by_role("button", name="Skip", exact=True).click()
     expect(tab.page.get_by_text("Skipped", exact=True)).to_be_visible()
     expect(tab.page.get_by_role("button", name="Skip this message")).to_be_hidden()

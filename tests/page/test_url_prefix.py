@@ -158,6 +158,6 @@ def test_people_upload_and_look_at_a_photo_below_the_prefix(
     tab.page.get_by_role("link", name="Outbox").first.click()
     expect(tab.page.get_by_role("heading", name="Outbox").first).to_be_visible()
     tab.page.goto(f"{tab.url}/docs")
-    expect(tab.page.get_by_text("Store a file, detect, answer with the result")).to_be_visible()
+    expect(tab.page.get_by_text("Store a file, run detection, and return the result")).to_be_visible()
     context.close()
     assert tab.problems == []

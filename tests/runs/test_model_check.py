@@ -61,7 +61,7 @@ def test_a_model_whose_boxes_are_nonsense_stops_the_start(tmp_path: Path) -> Non
     path = tmp_path / "own.onnx"
     offsets = np.random.default_rng(1).random((1, 84, 6), dtype=np.float32)
     path.write_bytes(constant_model(offsets, (1, 3, 64, 64), metadata={"names": "['person', 'drone']"}))
-    with pytest.raises(SettingsError, match=r"own\.onnx.*all over an input of 64 by 64.*found centres from"):
+    with pytest.raises(SettingsError, match=r"own\.onnx.*spread over an input of 64 by 64.*found centres from"):
         check(DETECTOR_MODEL=path)
 
 

@@ -109,7 +109,7 @@ def test_runs_wait_for_workers_who_share_them(web: Service, workers: Workers) ->
     refused = web.upload("/detect?persist=false", ASTRONAUT)
     assert refused.status_code == 503
     assert refused.headers["Retry-After"] == "60"
-    assert "DETECTION=off" in refused.json()["detail"]
+    assert "DETECTION is off" in refused.json()["detail"]
     pair = [workers.start(), workers.start()]
     answer = web.upload("/detect", ASTRONAUT)
     assert answer.status_code == 201, answer.text

@@ -215,7 +215,7 @@ def test_a_folder_is_taken_with_what_is_below_it(service: Service, tmp_path: Pat
     ended = piped("media", "upload", "-r", str(tmp_path / "card"), environment=environment(service))
     assert ended.returncode == 0
     assert [Path(line.split()[-1]).name for line in ended.stdout.splitlines()] == ["40.png", "41.png"]
-    assert "1 files of other kinds" in ended.stderr
+    assert "1 files with other extensions are skipped" in ended.stderr
 
 
 NAMES: list[str | bytes] = [

@@ -27,7 +27,7 @@ BROKEN = 5
         exits={
             0: "every invariant holds",
             1: "the annotations service cannot be queried, or something failed",
-            BROKEN: "an invariant is broken, the database is damaged, or a remote record differs",
+            BROKEN: "an invariant or the database is broken, or a remote record differs",
         },
     ),
 )
