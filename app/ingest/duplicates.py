@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from sqlalchemy import bindparam, select
 
 from app.database import Database, Queries, ReadTransaction
 from app.database.models import Media
@@ -18,8 +17,6 @@ from app.media.status import record_checksum
 from app.storage import open_stored, sync_folder
 
 log = structlog.get_logger()
-
-_IS_RECORDED = select(Media.id).where(Media.id == bindparam("id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +33,6 @@ def fetch_media(database: Database, media_id: str) -> Media | None:
 
 
 def _get_media(transaction: ReadTransaction, media_id: str) -> Media | None:
-    """Most uploads are new, and a statement on the table finds that out in a fourth of the time of `get`."""
-    if transaction.core.scalar(_IS_RECORDED, {"id": media_id}) is None:
-        return None
     return transaction.get(Media, media_id)
 
 
