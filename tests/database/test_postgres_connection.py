@@ -173,7 +173,7 @@ def test_a_watcher_asks_a_server_that_says_nothing_whether_it_is_still_there(sil
 def read_only(url: str) -> Iterator[None]:
     """A read-only server, as a standby is."""
     name = make_url(url).database
-    others = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    others = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"
     execute(
         url,
         f"ALTER DATABASE {name} SET default_transaction_read_only = on",

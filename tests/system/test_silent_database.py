@@ -138,7 +138,7 @@ def test_a_database_that_lets_nobody_write_is_503_and_not_ready(
     name = make_url(postgres_url).database
     with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as person:
         person.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
-        person.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        person.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
         refused = [service.upload("/media", photo(number), name="photo.png") for number in range(1, 4)]
         assert [answer.status_code for answer in refused] == [503] * 3
         ready = service.request("GET", "/readyz")
