@@ -89,6 +89,12 @@ class _Handler(WSGIRequestHandler):
     def handle(self) -> None:
         BaseHTTPRequestHandler.handle(self)  # one request after the other, where wsgiref's takes one only
 
+    def finish(self) -> None:
+        try:
+            super().finish()
+        finally:
+            self.rfile.close()  # left open, and with it the socket, where the client is gone before its answer
+
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the request log tells more."""
 
