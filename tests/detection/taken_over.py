@@ -125,7 +125,7 @@ def attempts(paths: dict[str, str], media: int, channel: int) -> dict[str, Calla
         "tracing": trace,
         "memory of the parent": read_memory(int(paths["address"])),
         "limits": lambda: __import__("resource").setrlimit(7, (4096, 4096)),
-        "priority": lambda: os.setpriority(os.PRIO_PROCESS, PARENT, os.getpriority(os.PRIO_PROCESS, 0)),
+        "priority": lambda: os.setpriority(os.PRIO_PROCESS, PARENT, os.getpriority(os.PRIO_PROCESS, PARENT)),
         "namespaces": lambda: called(libc.unshare(0x400)),
         "device": lambda: fcntl.ioctl(2, 0x5451),
         "new root": lambda: os.chroot("/"),
