@@ -15,6 +15,7 @@ from app.queries.run_results import PAGE_ROWS
 from app.runs.claims import ClaimedRun
 from app.runs.lifecycle import RunRequest
 from tests.api.conftest import Api, picture, settings_in
+from tests.long import sqlite_first
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +97,7 @@ def test_a_long_result_holds_a_slot_until_it_is_written_and_a_short_one_needs_no
     assert slots.taken == 0
 
 
+@sqlite_first
 def test_a_long_result_takes_no_more_memory_than_some_pages(recorded: Recorded) -> None:
     recorded.finish(frames(2_000, 10))
     answer = recorded.api.get(recorded.path, buffered=False)

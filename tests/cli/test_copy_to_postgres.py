@@ -24,6 +24,7 @@ def copied(source: str, target: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_a_service_goes_on_where_its_old_database_stood(
     shell: Shell, annotations: ReferenceService, postgres_url: str
 ) -> None:
@@ -47,6 +48,7 @@ def test_a_service_goes_on_where_its_old_database_stood(
         moved.api.close()
 
 
+@pytest.mark.long
 def test_a_database_with_something_in_it_is_left_alone(shell: Shell, postgres_url: str) -> None:
     shell.upload(1)
     assert copied(shell.settings["DATABASE_URL"], postgres_url).returncode == 0

@@ -229,6 +229,7 @@ def test_a_wrong_call_is_told_before_anything_is_done(arguments: list[object], w
     assert words in done.stderr
 
 
+@pytest.mark.long
 def test_commands_that_need_the_service_still_name_the_missing_key(nowhere: Path) -> None:
     for command, speaker in ((("outbox", "status"), "Error"), (("routes",), "detections")):
         done = started(*command, folder=nowhere)
@@ -237,6 +238,7 @@ def test_commands_that_need_the_service_still_name_the_missing_key(nowhere: Path
         assert line.startswith(f"{speaker}: Set exactly one of JWT_SECRET_KEY")
 
 
+@pytest.mark.long
 def test_the_commands_are_listed_without_any_setting(nowhere: Path) -> None:
     done = started("--help", folder=nowhere)
     assert done.returncode == 0

@@ -76,6 +76,7 @@ def failures(database: Database) -> int:
         return session.scalars(select(OutboxCircuit.failures)).one()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_processes_and_threads_that_read_and_then_write_lose_no_update_and_never_find_it_locked(
     sqlite_url: str,

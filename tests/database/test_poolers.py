@@ -153,6 +153,7 @@ def test_it_is_named_also_while_others_keep_its_sessions_busy(postgres_url: str)
             stop.set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [1, 4])
 def test_a_session_pooler_is_reported_and_used(size: int, postgres_url: str) -> None:
     with pooled(postgres_url, "session", size=size) as database:

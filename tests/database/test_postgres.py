@@ -58,6 +58,7 @@ def test_useradd_is_found_without_its_folder_on_the_path(new_machine: list[str])
     assert found.stdout == "/usr/sbin/useradd\n", found.stderr
 
 
+@pytest.mark.long
 def test_where_there_is_no_useradd_pytest_says_so_in_one_line(new_machine: list[str]) -> None:
     pytest_alone = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/database/test_postgres.py"]
     ended = run(*new_machine, *HIDE_SYSTEM_PROGRAMS, *pytest_alone)

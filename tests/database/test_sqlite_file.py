@@ -18,6 +18,7 @@ from app.database import Database
 from app.database.models import OutboxCircuit
 from app.errors import DatabaseFailed, DatabaseUnfit, Unavailable
 from tests import fork_server
+from tests.long import later
 from tests.paths import ROOT
 
 ANY = select(OutboxCircuit.failures).limit(1)
@@ -272,7 +273,7 @@ def test_a_write_protected_file_is_reported_as_such_and_written_again_once_it_ma
 
 
 @pytest.mark.parametrize(
-    "command", [("flask", "outbox", "status"), ("flask", "media", "recover"), ("alembic", "current")]
+    "command", later([("flask", "outbox", "status")], ("flask", "media", "recover"), ("alembic", "current"))
 )
 def test_a_command_without_a_database_ends_with_one_line_that_names_its_path(
     command: tuple[str, ...], tmp_path: Path

@@ -72,6 +72,7 @@ def test_success_leaves_no_process_and_no_folder_behind(performance: Run) -> Non
     assert_nothing_left(performance.scratch)
 
 
+@pytest.mark.long
 def test_a_service_that_refuses_to_start_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
     run = run_demo(tmp_path, "--model", tmp_path / "missing.onnx")
     assert run.exit_code == 1
@@ -81,6 +82,7 @@ def test_a_service_that_refuses_to_start_is_named_with_the_end_of_its_log(tmp_pa
     assert_nothing_left(run.scratch)
 
 
+@pytest.mark.long
 def test_a_process_that_dies_on_the_way_is_named_with_the_step(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     with started(scratch, until="under gunicorn") as demo:
@@ -94,6 +96,7 @@ def test_a_process_that_dies_on_the_way_is_named_with_the_step(tmp_path: Path) -
     assert_nothing_left(scratch)
 
 
+@pytest.mark.long
 def test_a_killed_demo_s_folder_goes_with_the_next_demo_once_its_servers_have_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +120,7 @@ def test_a_killed_demo_s_folder_goes_with_the_next_demo_once_its_servers_have_en
     assert_nothing_left(scratch)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_ends_everything_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     scratch = tmp_path / "scratch"
@@ -129,6 +133,7 @@ def test_a_signal_ends_everything_and_leaves_nothing(tmp_path: Path, number: sig
     assert_nothing_left(scratch)
 
 
+@pytest.mark.long
 def test_a_large_upload_survives_three_cuts_and_a_kill(tmp_path: Path) -> None:
     run = run_demo(tmp_path, "--resumable")
     assert run.exit_code == 0, run.output + run.messages
@@ -139,6 +144,7 @@ def test_a_large_upload_survives_three_cuts_and_a_kill(tmp_path: Path) -> None:
     assert_nothing_left(run.scratch)
 
 
+@pytest.mark.long
 def test_a_picture_of_no_known_kind_is_refused_before_anything_starts(tmp_path: Path) -> None:
     run = run_demo(tmp_path, "--out", tmp_path / "boxes.txt")
     assert run.exit_code == 2

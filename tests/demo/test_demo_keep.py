@@ -17,7 +17,7 @@ from tests.demo.demo_run import Run, assert_nothing_left, processes_of, run_demo
 from tests.eventually import eventually
 from tests.paths import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

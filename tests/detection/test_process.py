@@ -40,6 +40,7 @@ from tests.detection.bombs import many_scans, png
 from tests.detection.clips import Clip, without_pictures
 from tests.detection.onnx_bytes import constant_model
 from tests.eventually import eventually
+from tests.long import later
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -188,6 +189,7 @@ def test_corrupt_packets_are_counted_for_each_video_anew(
     assert detector_process.skipped == 0
 
 
+@pytest.mark.long
 def test_results_come_while_the_run_goes_on(detector_process: DetectorProcess, long_clip: Path) -> None:
     results = detector_process.run(Job(long_clip, "Video", frame_interval=0.3))
     assert next(results) == FrameCount(100)
@@ -198,6 +200,7 @@ def test_results_come_while_the_run_goes_on(detector_process: DetectorProcess, l
     assert first < (time.monotonic() - begun) / 5
 
 
+@pytest.mark.long
 def test_a_video_pauses_under_the_sandbox_and_another_process_goes_on_with_the_very_next_frame(
     long_clip: Path, astronaut: Path
 ) -> None:
@@ -294,6 +297,7 @@ def test_a_process_that_died_between_two_jobs_is_replaced_unnoticed(
     assert labels(detector_process, Job(astronaut, "Image")) == [["person"]]
 
 
+@pytest.mark.long
 def test_a_process_that_hangs_fails_its_job_and_is_replaced(long_clip: Path, astronaut: Path) -> None:
     with started(ProcessLimits(stall_seconds=10, stop_seconds=0.2)) as process:
         process.load()
@@ -308,6 +312,7 @@ def test_a_process_that_hangs_fails_its_job_and_is_replaced(long_clip: Path, ast
         assert labels(process, Job(astronaut, "Image")) == [["person"]]
 
 
+@pytest.mark.long
 def test_a_process_that_hangs_before_it_takes_a_large_job_does_not_hold_its_caller() -> None:
     with started(ProcessLimits(stall_seconds=10, stop_seconds=0.2)) as process:
         process.load()
@@ -319,6 +324,7 @@ def test_a_process_that_hangs_before_it_takes_a_large_job_does_not_hold_its_call
         assert not running(hung)
 
 
+@pytest.mark.long
 def test_a_job_that_takes_too_long_is_the_media_s_fault(long_clip: Path, astronaut: Path) -> None:
     with started(ProcessLimits(run_seconds=3)) as process:
         process.load()
@@ -349,6 +355,7 @@ def test_closing_ends_the_process_at_once_even_one_that_does_not_answer(detector
         assert process.pid is None
 
 
+@pytest.mark.long
 def test_memory_that_a_media_asks_for_beyond_the_limit_costs_only_its_run(astronaut: Path) -> None:
     anything_goes = MediaLimits(picture_pixels=10**12)
     with started(ProcessLimits(memory_bytes=1024**3), anything_goes) as process:
@@ -367,6 +374,7 @@ def test_the_model_and_the_decoders_fit_well_within_the_default_limit(
     assert peak < ProcessLimits().memory_bytes / 4
 
 
+@pytest.mark.long
 def test_an_interrupt_from_the_keyboard_is_left_to_the_parent(
     detector_process: DetectorProcess, long_clip: Path
 ) -> None:
@@ -422,7 +430,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("state", ["idle", "busy"])
+@pytest.mark.parametrize("state", later(["busy"], "idle"))
 def test_the_death_of_the_parent_ends_the_process(state: str, tmp_path: Path, long_clip: Path) -> None:
     program = tmp_path / "parent.py"
     program.write_text(PARENT)
@@ -435,6 +443,7 @@ def test_the_death_of_the_parent_ends_the_process(state: str, tmp_path: Path, lo
     eventually(lambda: not running(child))
 
 
+@pytest.mark.long
 def test_under_gunicorn_the_service_is_not_run_again_in_the_process(tmp_path: Path) -> None:
     imports = tmp_path / "imports"
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -461,6 +470,7 @@ def test_under_gunicorn_the_service_is_not_run_again_in_the_process(tmp_path: Pa
     eventually(lambda: not running(told["detector"]))
 
 
+@pytest.mark.long
 def test_under_a_flask_command_the_service_is_not_run_again_in_the_process(tmp_path: Path) -> None:
     imports = tmp_path / "imports"
     flask = Path(sys.executable).with_name("flask")
@@ -483,6 +493,7 @@ def python_environment(**variables: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
 
 
+@pytest.mark.long
 def test_a_picture_that_is_decoded_without_end_fails_once_and_is_the_media_s_fault(astronaut: Path) -> None:
     assert ProcessLimits().picture_seconds == 20
     with started(ProcessLimits(picture_seconds=0.5)) as process:

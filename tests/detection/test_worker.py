@@ -102,6 +102,7 @@ def broken(tmp_path: Path, photo: Image.Image) -> bytes:
     return without_pictures(Clip("broken.avi", codec="mjpeg").write(tmp_path, photo).read_bytes(), range(3, 7))
 
 
+@pytest.mark.long
 def test_packets_are_read_while_a_frame_is_looked_at(pipe: Pipe, tmp_path: Path, photo: Image.Image) -> None:
     """Each packet is a frame and causes a heartbeat, so that sequential processing would delay them."""
     path = Clip("motion.avi", codec="mjpeg").write(tmp_path, photo)
@@ -182,6 +183,7 @@ def labels_of(messages: list[Event]) -> list[list[str]]:
     return [[found.label for found in frame.objects] for frame in frames]
 
 
+@pytest.mark.long
 def test_with_tiles_pictures_and_frames_are_looked_at_in_full_detail(
     pipe: Pipe, tmp_path: Path, photo: Image.Image
 ) -> None:

@@ -141,6 +141,7 @@ def node_modules() -> Path:
     return installed
 
 
+@pytest.mark.long
 def test_a_client_made_by_openapi_typescript_uploads_waits_lists_and_knows_problems(
     service: Service, document: Path, node_modules: Path, tmp_path: Path
 ) -> None:

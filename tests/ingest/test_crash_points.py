@@ -22,6 +22,7 @@ from app.database import Database
 from app.media.hashing import media_id_of_bytes
 from tests.eventually import eventually
 from tests.ingest.intake import TOGETHER, Intake, open_intake, picture, twin_of
+from tests.long import later
 from tests.paths import ROOT
 
 PHOTO = picture("photo")
@@ -199,7 +200,7 @@ def _kind_of_file(line: str) -> str:
     return names[0].suffix or re.sub(r"\W.*", "", names[0].name) if names else ""
 
 
-SCENARIOS = ["new", "duplicate", "adopted orphan", "replaced orphan", "swept orphan", "tried folder"]
+SCENARIOS = later(["new", "duplicate"], "adopted orphan", "replaced orphan", "swept orphan", "tried folder")
 WORK = {"swept orphan": "--sweep", "tried folder": "--try"}
 
 

@@ -20,12 +20,13 @@ from tests.outbox.campaign import SMALL, Result, parts
 pytestmark = pytest.mark.slow
 
 AT_ONCE = 4
-COUNTS_WITHIN_SECONDS = "36 total outage"
+MARKS = {
+    "12 every answer": [pytest.mark.long],
+    "36 total outage": [pytest.mark.alone],  # it counts within seconds
+    "36 all at once": [pytest.mark.long],
+}
 KINDS = ("sqlite", "postgres")
-CASES = [
-    pytest.param(name, KINDS[number % 2], marks=[pytest.mark.alone] if name == COUNTS_WITHIN_SECONDS else [])
-    for number, name in enumerate(parts())
-]
+CASES = [pytest.param(name, KINDS[number % 2], marks=MARKS.get(name, [])) for number, name in enumerate(parts())]
 
 Results = dict[tuple[str, str], "Future[Result]"]
 

@@ -35,6 +35,7 @@ def two_hosts() -> Iterator[tuple[Host, list[Host]]]:
         yield server, list(clients)
 
 
+@pytest.mark.long
 def test_dispatchers_on_two_hosts_share_a_database_and_deliver_all_in_order_and_once(
     two_hosts: tuple[Host, list[Host]], tmp_path: Path
 ) -> None:

@@ -305,9 +305,10 @@ def test_no_history_breaks_the_outbox_on_sqlite(sqlite_template: Path, tmp_path:
         path = copy(sqlite_template, tmp_path / f"{next(numbers)}.db")
         return Database(f"sqlite:///{path}", now=clock.sql)
 
-    _run(fresh, examples=15)
+    _run(fresh, examples=8)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_no_history_breaks_the_outbox_on_postgresql(postgres_url: str) -> None:
     tables = ", ".join(table.name for table in Base.metadata.sorted_tables)

@@ -186,6 +186,7 @@ def test_refusals_of_one_message_do_not_count_against_the_next(world: World, rec
     assert world.stream(media_id).acked_seq == 2
 
 
+@pytest.mark.long
 def test_five_hundred_failures_park_nothing(sqlite_world: World, receiver: Receiver, clock: Clock) -> None:
     world = sqlite_world
     media_id = world.media()

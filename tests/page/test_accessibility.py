@@ -16,6 +16,8 @@ from tests.reference.service import ReferenceService
 from tests.system.service import Service, token
 
 SERIOUS = {"serious", "critical"}
+LATER = [pytest.param(*view, marks=pytest.mark.long) for view in [(390, "light"), (1280, "dark"), (1280, "light")]]
+VIEWS = [(390, "dark"), *LATER]
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +52,9 @@ def assert_accessible(tab: Tab, view: str) -> None:
     assert wide <= window, f"{view} is wider than its window"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("width", "scheme"), VIEWS)
 def test_no_view_has_a_serious_finding_or_is_wider_than_its_window(
-    open_tab: OpenTab, media: dict[str, str], admin: str, scheme: str, width: int
+    open_tab: OpenTab, media: dict[str, str], admin: str, width: int, scheme: str
 ) -> None:
     tab = open_tab(width, 800, scheme, bypass_csp=True)  # axe adds a style
     tab.expects(401, 415)
@@ -84,6 +85,7 @@ def test_no_view_has_a_serious_finding_or_is_wider_than_its_window(
     assert_accessible(tab, "question")
 
 
+@pytest.mark.long
 def test_nothing_moves_for_who_asked_for_that(tab: Tab) -> None:
     tab.sign_in(token("ada"))
     moving = tab.page.evaluate(

@@ -1,10 +1,12 @@
 """The documentation page in a real browser."""
 
+import pytest
 from playwright.sync_api import Browser, ViewportSize, expect
 
 from tests.system.service import Service, token
 
 
+@pytest.mark.long
 def test_a_browser_shows_every_call_without_asking_elsewhere_or_complaining(service: Service, browser: Browser) -> None:
     page = browser.new_page(viewport=ViewportSize(width=390, height=844))
     said: list[str] = []
@@ -26,6 +28,7 @@ def test_a_browser_shows_every_call_without_asking_elsewhere_or_complaining(serv
     page.close()
 
 
+@pytest.mark.long
 def test_a_call_can_be_tried_out_as_it_stands_with_a_token_alone(service: Service, browser: Browser) -> None:
     page = browser.new_page()
     page.goto(f"{service.url}/docs")

@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import FloatRect, Locator, Route, expect
 
 from tests.detection.clips import Clip
+from tests.long import later
 from tests.page.numbered import SHOWN_NUMBER, numbered, steady, unsteady
 from tests.page.pictures import ASTRONAUT, CHELSEA, card, glimpse, tiff, turned, unseen
 from tests.page.watched import Tab
@@ -69,7 +70,7 @@ def assert_drawn_where_the_api_says(tab: Tab, box: dict[str, Any]) -> None:
         assert not any(is_drawn(picture, colour, at) for at in off), f"a line beside the {edge} edge"
 
 
-@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+@pytest.mark.parametrize(("width", "height"), [pytest.param(390, 844, marks=pytest.mark.long), (1280, 800)])
 def test_a_box_is_drawn_where_the_api_says(open_tab: Any, service: Service, width: int, height: int) -> None:
     media_id, [frame] = detected(service, unseen(ASTRONAUT, "boxes"), "boxes.jpg")
     tab = open_tab(width, height)
@@ -78,6 +79,7 @@ def test_a_box_is_drawn_where_the_api_says(open_tab: Any, service: Service, widt
     expect(tab.page.get_by_role("img", name="1 box: person 73 %")).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_photo_that_lies_on_its_side_is_shown_upright_with_its_box_in_place(tab: Tab, service: Service) -> None:
     media_id, [frame] = detected(service, turned(CHELSEA), "turned.jpg")
     tab.sign_in(token("ada"), f"#/media/{media_id}")
@@ -86,6 +88,7 @@ def test_a_photo_that_lies_on_its_side_is_shown_upright_with_its_box_in_place(ta
     assert picture.width / picture.height == pytest.approx(451 / 300, rel=0.02)
 
 
+@pytest.mark.long
 def test_the_slider_and_the_classes_say_which_boxes_are_shown(tab: Tab, service: Service) -> None:
     media_id, _ = detected(service, unseen(ASTRONAUT, "filters"), "filters.jpg")
     tab.sign_in(token("ada"), f"#/media/{media_id}")
@@ -102,6 +105,7 @@ def test_the_slider_and_the_classes_say_which_boxes_are_shown(tab: Tab, service:
     expect(boxes).to_have_count(1)
 
 
+@pytest.mark.long
 def test_the_record_says_what_is_known_of_a_media_and_another_run_can_be_asked_for(tab: Tab, service: Service) -> None:
     content = unseen(CHELSEA, "record")
     media_id, _ = detected(service, content, "record.jpg")
@@ -118,6 +122,7 @@ def test_the_record_says_what_is_known_of_a_media_and_another_run_can_be_asked_f
     expect(detection.get_by_text(f"number {run['id']}", exact=True)).to_have_count(0)
 
 
+@pytest.mark.long
 def test_what_is_missing_of_a_damaged_picture_is_said(tab: Tab, service: Service) -> None:
     media_id, _ = detected(service, ASTRONAUT[:-2], "cut.jpg")
     tab.sign_in(token("ada"), f"#/media/{media_id}")
@@ -125,6 +130,7 @@ def test_what_is_missing_of_a_damaged_picture_is_said(tab: Tab, service: Service
     expect(warnings).to_have_text(["the picture ends early, but all its rows are there"])
 
 
+@pytest.mark.long
 def test_a_media_that_was_only_stored_is_shown_without_results_and_can_be_looked_at_later(
     tab: Tab, service: Service
 ) -> None:
@@ -140,6 +146,7 @@ def test_a_media_that_was_only_stored_is_shown_without_results_and_can_be_looked
     expect(tab.page.get_by_text("Processed", exact=True)).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_picture_that_browsers_do_not_show_is_offered_to_download(tab: Tab, service: Service) -> None:
     content = tiff(CHELSEA)
     media_id, _ = detected(service, content, "scan.tiff")
@@ -152,6 +159,7 @@ def test_a_picture_that_browsers_do_not_show_is_offered_to_download(tab: Tab, se
     assert Path(download.value.path()).read_bytes() == content
 
 
+@pytest.mark.long
 def test_a_link_that_has_run_out_is_renewed(tab: Tab, service: Service) -> None:
     tab.expects(401)
     media_id, _ = detected(service, unseen(ASTRONAUT, "renewed"), "renewed.jpg")
@@ -171,6 +179,7 @@ def test_a_link_that_has_run_out_is_renewed(tab: Tab, service: Service) -> None:
     assert len(asked) == 3
 
 
+@pytest.mark.long
 def test_a_busy_service_is_asked_for_the_picture_again(tab: Tab, service: Service) -> None:
     tab.expects(503)
     media_id, _ = detected(service, unseen(ASTRONAUT, "busy"), "busy.jpg")
@@ -188,6 +197,7 @@ def test_a_busy_service_is_asked_for_the_picture_again(tab: Tab, service: Servic
     expect(tab.page.locator(".frame-fitted")).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_video_that_browsers_do_not_play_is_offered_to_download_and_its_finds_are_shown(
     tab: Tab, service: Service, tmp_path: Path
 ) -> None:
@@ -203,6 +213,7 @@ def test_a_video_that_browsers_do_not_play_is_offered_to_download_and_its_finds_
     expect(found.get_by_role("listitem")).to_have_count(len(annotations[1]["detections"]))
 
 
+@pytest.mark.long
 def test_a_media_that_nobody_knows_is_said_to_be_unknown(tab: Tab) -> None:
     tab.expects(404)
     tab.sign_in(token("ada"), "#/media/0123456789abcdef")
@@ -223,6 +234,7 @@ def test_the_list_is_filtered_by_status_and_type(tab: Tab, service: Service) -> 
     expect(row).to_have_count(0)
 
 
+@pytest.mark.long
 def test_the_list_loads_more_and_stays_where_it_is_while_new_media_come(tab: Tab, service: Service) -> None:
     for number in range(600, 630):
         service.upload("/media", card(number), name=f"many {number}.png")
@@ -263,6 +275,7 @@ def open_video(tab: Tab, media_id: str) -> Locator:
     return tab.page.get_by_role("slider", name="Timeline of detections")
 
 
+@pytest.mark.long
 def test_marks_stand_on_the_timeline_where_something_was_found(
     tab: Tab, video: tuple[str, list[dict[str, Any]]]
 ) -> None:
@@ -300,17 +313,17 @@ def test_a_click_on_a_mark_seeks_to_what_was_found_and_its_box_is_drawn(
 
 
 CLIPS = {
+    "variable.mp4": unsteady(frames=50),
     "film.mp4": steady(Fraction(24000, 1001), frames=50),
     "ntsc.mp4": steady(Fraction(30000, 1001), frames=60),
     "twice-ntsc.mp4": steady(Fraction(60000, 1001), frames=120),
     "slow-motion.mp4": steady(Fraction(240), frames=200),
-    "variable.mp4": unsteady(frames=50),
     "variable.webm": unsteady(frames=50),
     "late.mp4": steady(Fraction(30), frames=45, start=Fraction(1, 2)),
 }
 
 
-@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize("name", later([*CLIPS][:1], *[*CLIPS][1:]))
 def test_a_find_is_shown_on_the_very_frame_that_was_looked_at(
     name: str, tab: Tab, service: Service, tmp_path: Path
 ) -> None:
@@ -336,6 +349,7 @@ def test_a_find_is_shown_on_the_very_frame_that_was_looked_at(
         expect(tab.page.locator(".box")).to_have_count(len(frame["detections"]))
 
 
+@pytest.mark.long
 def test_the_keyboard_goes_from_find_to_find(tab: Tab, video: tuple[str, list[dict[str, Any]]]) -> None:
     media_id, annotations = video
     timeline = open_video(tab, media_id)
@@ -349,6 +363,7 @@ def test_the_keyboard_goes_from_find_to_find(tab: Tab, video: tuple[str, list[di
     expect(timeline).to_have_attribute("aria-valuetext", "0:00.0, no detections")
 
 
+@pytest.mark.long
 def test_boxes_come_and_go_over_the_running_picture(tab: Tab, video: tuple[str, list[dict[str, Any]]]) -> None:
     timeline = open_video(tab, video[0])
     expect(tab.page.locator(".box")).to_have_count(0)
@@ -361,6 +376,7 @@ def test_boxes_come_and_go_over_the_running_picture(tab: Tab, video: tuple[str, 
     assert position(tab) > 3.8
 
 
+@pytest.mark.long
 def test_what_a_run_finds_appears_while_it_goes(
     tab: Tab, service: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -56,6 +56,7 @@ def upload_refused(service: Service, annotations: ReferenceService, number: int,
     return media_id
 
 
+@pytest.mark.long
 def test_an_outage_opens_the_circuit_lets_the_backlog_grow_and_ends_with_everything_delivered(
     tab: Tab, service: Service, annotations: ReferenceService, admin: str
 ) -> None:
@@ -108,6 +109,7 @@ def test_all_parked_media_are_put_back_after_a_question(
     annotations.wait_for(lambda log: {entry["mediaId"] for entry in log if entry["applied"]}.issuperset(refused))
 
 
+@pytest.mark.long
 def test_only_the_parked_media_whose_reason_matches_are_put_back(
     tab: Tab, service: Service, annotations: ReferenceService, admin: str
 ) -> None:
@@ -139,6 +141,7 @@ def test_a_media_s_messages_are_shown_with_every_attempt_and_the_refused_one_can
     expect(tab.page.get_by_text("1 of 1 completed")).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_media_that_the_other_side_has_lost_is_sent_again_after_a_question(
     tab: Tab, service: Service, annotations: ReferenceService, admin: str
 ) -> None:
@@ -157,6 +160,7 @@ def test_a_media_that_the_other_side_has_lost_is_sent_again_after_a_question(
     expect(tab.page.get_by_role("heading", name="2. Create")).to_be_visible()
 
 
+@pytest.mark.long
 def test_of_a_parked_media_s_messages_only_the_refused_one_is_shown_as_parked(
     tab: Tab, service: Service, annotations: ReferenceService, admin: str
 ) -> None:
@@ -166,6 +170,7 @@ def test_of_a_parked_media_s_messages_only_the_refused_one_is_shown_as_parked(
     expect(tab.page.locator(".history .badge")).to_have_text(["Parked", "Waiting", "Waiting"])
 
 
+@pytest.mark.long
 def test_a_media_tells_its_reader_why_its_messages_stopped(
     tab: Tab, service: Service, annotations: ReferenceService
 ) -> None:

@@ -111,6 +111,7 @@ def test_after_a_reload_the_same_file_chosen_again_goes_on(
     finish(tab, service, link, photo)
 
 
+@pytest.mark.long
 def test_an_upload_is_paused_and_goes_on_when_its_user_wants_it(
     tab: Tab, service: Service, link: CuttingProxy, photo: Path
 ) -> None:
@@ -145,6 +146,7 @@ def test_pausing_and_resuming_thirty_times_within_a_second_loses_nothing(
     finish(tab, service, link, photo)
 
 
+@pytest.mark.long
 def test_a_service_that_is_killed_and_started_again_has_the_upload_still(
     tab: Tab, service: Service, link: CuttingProxy, photo: Path
 ) -> None:
@@ -160,6 +162,7 @@ def test_a_service_that_is_killed_and_started_again_has_the_upload_still(
     assert link.passed - before < SIZE + 2 * 256 * 1024, "more was sent again than the part that broke, once by each"
 
 
+@pytest.mark.long
 def test_an_upload_that_is_gone_begins_anew(tab: Tab, service: Service, link: CuttingProxy, photo: Path) -> None:
     tab.expects(404)
     stop_at_half(tab, link, photo)
@@ -177,6 +180,7 @@ def upload_id(tab: Tab) -> str:
     return found[1]
 
 
+@pytest.mark.long
 def test_a_cancelled_upload_is_forgotten_here_and_there(
     tab: Tab, service: Service, link: CuttingProxy, photo: Path
 ) -> None:
@@ -206,6 +210,7 @@ def test_a_refusal_at_the_end_shows_the_problem(tab: Tab, service: Service, phot
     assert remembered(tab) == []
 
 
+@pytest.mark.long
 def test_an_offset_below_the_one_that_was_acknowledged_is_gone_on_from(
     tab: Tab, service: Service, link: CuttingProxy, photo: Path
 ) -> None:
@@ -226,6 +231,7 @@ def test_an_offset_below_the_one_that_was_acknowledged_is_gone_on_from(
     assert int(refused[0]) > 0
 
 
+@pytest.mark.long
 def test_the_same_file_in_two_tabs_is_sent_by_each_and_kept_once(
     tab: Tab, service: Service, link: CuttingProxy, photo: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Signing in, being signed out, and signing out."""
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.page.watched import Tab
@@ -16,6 +17,7 @@ def test_a_token_that_the_service_refuses_is_answered_with_its_reason(tab: Tab) 
     assert tab.page.evaluate("sessionStorage.length") == 0
 
 
+@pytest.mark.long
 def test_what_cannot_be_a_token_is_said_without_asking_anybody(tab: Tab) -> None:
     tab.open()
     asked: list[str] = []
@@ -26,6 +28,7 @@ def test_what_cannot_be_a_token_is_said_without_asking_anybody(tab: Tab) -> None
     assert asked == []
 
 
+@pytest.mark.long
 def test_a_token_is_kept_for_this_tab_only_and_outlives_a_reload(tab: Tab) -> None:
     tab.sign_in(token("ada"))
     tab.page.reload()
@@ -35,6 +38,7 @@ def test_a_token_is_kept_for_this_tab_only_and_outlives_a_reload(tab: Tab) -> No
     assert "token" not in tab.page.url
 
 
+@pytest.mark.long
 def test_a_token_that_is_refused_later_leads_back_with_the_reason_and_then_to_the_same_view(
     tab: Tab, admin: str
 ) -> None:
@@ -48,6 +52,7 @@ def test_a_token_that_is_refused_later_leads_back_with_the_reason_and_then_to_th
     expect(tab.page.get_by_role("heading", name="Outbox", level=1)).to_be_focused()
 
 
+@pytest.mark.long
 def test_signing_out_forgets_the_token(tab: Tab) -> None:
     tab.sign_in(token("ada"))
     tab.page.get_by_role("button", name="Sign out").click()

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from playwright.sync_api import FilePayload, Route, expect
 
 from app.media.hashing import media_id_of_bytes
@@ -41,6 +42,7 @@ def test_an_upload_shows_bytes_speed_and_time_left_then_its_run_and_then_its_res
     assert tab.page.url.endswith(f"#/media/{media_id_of_bytes(content)}")
 
 
+@pytest.mark.long
 def test_bytes_that_are_known_are_said_to_be_a_duplicate_and_lead_to_the_known_media(
     tab: Tab, service: Service
 ) -> None:
@@ -64,6 +66,7 @@ def test_a_refusal_shows_the_problem_s_title_and_detail(tab: Tab, service: Servi
     expect(row.get_by_role("button", name="Retry")).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_file_that_no_decoder_takes_is_shown_as_stored_but_failed(tab: Tab) -> None:
     tab.sign_in(token("ada"))
     tab.choose(("broken.jpg", b"\xff\xd8\xff" + b"not a picture"))
@@ -72,6 +75,7 @@ def test_a_file_that_no_decoder_takes_is_shown_as_stored_but_failed(tab: Tab) ->
     expect(row.get_by_role("link", name="Open broken.jpg")).to_be_visible()
 
 
+@pytest.mark.long
 def test_several_files_are_dropped_at_once_and_each_arrives(tab: Tab, service: Service) -> None:
     tab.sign_in(token("ada"))
     cards = {f"card {number}.png": card(number) for number in range(5)}
@@ -93,6 +97,7 @@ def test_several_files_are_dropped_at_once_and_each_arrives(tab: Tab, service: S
         expect(tab.page.get_by_role("row").filter(has_text=name).get_by_text("Processed")).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_cancelled_upload_stops_and_its_retry_finishes(tab: Tab, service: Service) -> None:
     content = unseen(ASTRONAUT, "cancelled", size=3_000_000)
     tab.sign_in(token("ada"))
@@ -107,6 +112,7 @@ def test_a_cancelled_upload_stops_and_its_retry_finishes(tab: Tab, service: Serv
     expect(row.locator(".upload-text")).to_have_text("processed")
 
 
+@pytest.mark.long
 def test_a_busy_service_is_waited_for_as_long_as_it_says(tab: Tab) -> None:
     tab.expects(503)
     answers: list[int] = []
@@ -129,6 +135,7 @@ def test_a_busy_service_is_waited_for_as_long_as_it_says(tab: Tab) -> None:
     assert len(answers) == 2
 
 
+@pytest.mark.long
 def test_everything_from_the_token_to_the_boxes_can_be_done_with_the_keyboard_alone(tab: Tab) -> None:
     # Long before it is needed, because Playwright does not wait until the browser reports file choosers.
     tab.page.on("filechooser", lambda _chooser: None)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.long import later
 from tests.resumable_clients.packages import HERE, INSTALL_SECONDS, bundle
 from tests.servers.cutting_proxy import CuttingProxy
 from tests.servers.nginx import Nginx
@@ -76,7 +77,7 @@ def send(page: Page, url: str, file: Path, **options: Any) -> Any:
     return page.evaluate("options => send(options, document.querySelector('input').files[0])", options)
 
 
-@pytest.mark.parametrize("parallel", [1, 3])
+@pytest.mark.parametrize("parallel", later([3], 1))
 def test_uppy_survives_a_link_that_is_cut_every_few_mebibytes(
     page: Page, service: Service, tmp_path: Path, parallel: int
 ) -> None:
@@ -93,6 +94,7 @@ def test_uppy_survives_a_link_that_is_cut_every_few_mebibytes(
     assert_whole(service, content)
 
 
+@pytest.mark.long
 def test_uppy_gets_through_a_proxy_that_takes_no_body_of_a_hundred_megabytes_and_no_patch(
     page: Page, service: Service, tmp_path: Path
 ) -> None:

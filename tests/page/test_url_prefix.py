@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, ViewportSize, expect
 from app import create_app
 from app.settings import Settings
 from app.settings.access import OWN_PATHS
+from tests.long import later
 from tests.page.watched import Tab
 from tests.paths import ROOT
 from tests.servers.nginx import Nginx
@@ -141,7 +142,7 @@ def test_a_prefix_must_not_begin_like_any_path_of_the_service_s_own(below: Servi
     assert first <= OWN_PATHS
 
 
-@pytest.mark.parametrize("proxy", ["unchanged", "stripped"])
+@pytest.mark.parametrize("proxy", later(["stripped"], "unchanged"))
 def test_people_upload_and_look_at_a_photo_below_the_prefix(
     browser: Browser, proxies: dict[str, str], proxy: str
 ) -> None:

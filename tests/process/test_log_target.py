@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.process.log_target import LogTarget
+from tests.long import later
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -93,7 +94,7 @@ def test_a_file_that_was_renamed_is_opened_anew(tmp_path: Path) -> None:
     assert log.read_text() == "after\n"
 
 
-@pytest.mark.parametrize("body", ["return", "raise ValueError('on purpose')", "raise SystemExit"])
+@pytest.mark.parametrize("body", later(["return"], "raise ValueError('on purpose')", "raise SystemExit"))
 def test_a_thread_that_ends_unasked_ends_its_process_and_says_so(body: str, tmp_path: Path) -> None:
     script = (
         "import threading, time; from app.process import logs; from app.settings import LogSettings\n"
@@ -105,6 +106,7 @@ def test_a_thread_that_ends_unasked_ends_its_process_and_says_so(body: str, tmp_
     assert "run-worker-0" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.long
 def test_a_thread_that_was_asked_to_end_may_end(tmp_path: Path) -> None:
     script = (
         "import threading; from app.process.threads import supervised; asked = threading.Event(); asked.set()\n"

@@ -54,6 +54,7 @@ def test_where_the_system_tells_of_no_groups_every_usable_processor_counts(tmp_p
     assert available_count(tmp_path / "none", tmp_path) == (len(usable()) or os.cpu_count())
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system keeps no process on a processor")
 def test_a_process_stays_on_its_processor_and_what_it_starts_anywhere_does_not() -> None:
     seen = subprocess.run([sys.executable, "-c", _ON_ONE], capture_output=True, text=True, check=True, timeout=60)

@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from app.database import Database
 from app.wait_for_database import REPORT_SECONDS, RETRY_SECONDS, wait
 from tests import fork_server
+from tests.long import postgres_first
 from tests.paths import ROOT
 
 
@@ -31,6 +32,7 @@ def test_an_unreachable_database_is_reported_at_once_and_once_a_minute() -> None
     assert RETRY_SECONDS < REPORT_SECONDS
 
 
+@postgres_first
 def test_a_database_that_is_there_is_not_waited_for(database_url: str) -> None:
     done = fork_server.run(
         [sys.executable, "-m", "app.wait_for_database"],

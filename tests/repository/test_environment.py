@@ -47,6 +47,7 @@ def start(
     )
 
 
+@pytest.mark.long
 def test_an_environment_that_was_cut_off_is_made_anew_and_then_left_alone(checkout: Path) -> None:
     with start(checkout) as cut_off:
         eventually((checkout / ".venv" / "bin" / "python").exists, "the environment")
@@ -64,6 +65,7 @@ def test_an_environment_that_was_cut_off_is_made_anew_and_then_left_alone(checko
         assert repeated.communicate() == ("4.2\n", "")
 
 
+@pytest.mark.long
 def test_of_two_runs_at_once_one_installs_and_both_work(checkout: Path) -> None:
     with start(checkout) as first, start(checkout) as second:
         results = [first.communicate(), second.communicate()]
@@ -71,6 +73,7 @@ def test_of_two_runs_at_once_one_installs_and_both_work(checkout: Path) -> None:
     assert sum("installing requirements.txt" in messages for _, messages in results) == 1
 
 
+@pytest.mark.long
 def test_a_package_that_is_not_the_locked_one_is_not_installed(checkout: Path) -> None:
     lock = checkout / "requirements.txt"
     lock.write_text(lock.read_text().split("sha256:")[0] + "sha256:" + "0" * 64 + "\n")

@@ -28,7 +28,10 @@ import pathlib
 from benchmarks.peers import environment
 environment.python(pathlib.Path.cwd())
 """
-PIPS = [pytest.param(DEBIAN_S_PIP, marks=NEEDS_DEBIAN_S_PIP, id="pip 23.0.1"), pytest.param(OWN_PIP, id="own pip")]
+PIPS = [
+    pytest.param(DEBIAN_S_PIP, marks=NEEDS_DEBIAN_S_PIP, id="pip 23.0.1"),
+    pytest.param(OWN_PIP, id="own pip", marks=pytest.mark.long),
+]
 
 TOML = Package("tomlish", "1.0")
 CORE = Package("core", "1.0", requires=("tomlish>=1; extra == 'toml'",), extras=("toml",))
@@ -136,6 +139,7 @@ def test_every_command_installs_what_is_locked_whatever_was_published_since(
         assert "core[toml]>=1" in resolving.stderr
 
 
+@pytest.mark.long
 def test_a_lock_file_that_lacks_a_package_ends_the_command_with_its_name_each_time_until_it_is_complete(
     machine: Machine,
 ) -> None:
@@ -152,6 +156,7 @@ def test_a_lock_file_that_lacks_a_package_ends_the_command_with_its_name_each_ti
     assert machine.run("bin/serve").stdout == "serves with 1.0\n"
 
 
+@pytest.mark.long
 def test_what_an_earlier_lock_file_left_does_not_spoil_the_next_one(machine: Machine) -> None:
     left = Package("left", "1.0", requires=("core<2",))
     newer = Package("core", "2.0", requires=CORE.requires, extras=CORE.extras)

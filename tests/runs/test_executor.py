@@ -97,6 +97,7 @@ def test_a_picture_is_processed_and_reported(worker: Worker) -> None:
     assert worker.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
+@pytest.mark.long
 def test_a_run_whose_detector_is_killed_is_finished_on_its_second_try(worker: Worker, clip: Path) -> None:
     media_id, run_id = worker.start(clip, "Video", EVERY_FRAME)
     worker.kill_detector(run_id, attempts=1)
@@ -156,6 +157,7 @@ def test_the_end_of_the_service_hands_back_what_is_under_way(worker: Worker, cli
     assert worker.world.run(run_id).frames_done > 0
 
 
+@pytest.mark.long
 def test_a_video_yields_to_somebody_else_s_photo_and_goes_on_from_where_it_was(worker: Worker, clip: Path) -> None:
     world = worker.world
     _, video = worker.start(clip, "Video", EVERY_FRAME)
@@ -174,6 +176,7 @@ def test_a_video_yields_to_somebody_else_s_photo_and_goes_on_from_where_it_was(w
     assert worker.pid() == pid  # no detector was replaced for it
 
 
+@pytest.mark.long
 def test_a_video_yields_to_a_picture_that_is_not_stored(worker: Worker, clip: Path) -> None:
     _, video = worker.start(clip, "Video", EVERY_FRAME)
     eventually(lambda: worker.world.run(video).frames_done > 0)

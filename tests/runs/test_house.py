@@ -162,6 +162,7 @@ def test_a_file_that_is_not_the_stored_one_is_no_fault_of_the_media_item(house: 
         house.stop()
 
 
+@pytest.mark.long
 def test_runs_wait_while_the_model_cannot_be_loaded_and_go_on_once_it_can(house: House, tmp_path: Path) -> None:
     content = house.model.read_bytes()
     runs = house.copies(tmp_path / "images")
@@ -228,6 +229,7 @@ def test_a_run_that_cannot_be_recorded_is_not_counted_and_goes_on_once_it_can(ho
     assert [line["event"] for line in logged].count("house_fault") == 1
 
 
+@pytest.mark.long
 def test_a_detector_takes_the_smaller_of_its_limit_and_the_hard_one_of_its_service() -> None:
     """As under `ulimit -v` or LimitAS=."""
     hard = 3_900_000 * 1024

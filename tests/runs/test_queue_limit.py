@@ -89,6 +89,7 @@ def claim_steps(database: Database) -> int:
         return steps[0]
 
 
+@pytest.mark.long
 def test_a_claim_takes_as_many_steps_beside_ten_thousand_waiting_runs_as_beside_ten(sqlite_url: str) -> None:
     with closing(Database(sqlite_url)) as database:
         fill(database, "ada", 10)
@@ -99,6 +100,7 @@ def test_a_claim_takes_as_many_steps_beside_ten_thousand_waiting_runs_as_beside_
         assert claim_steps(database) <= few + 10  # two more users
 
 
+@pytest.mark.long
 def test_postgresql_finds_the_next_run_by_its_indexes(postgres_url: str) -> None:
     with closing(Database(postgres_url)) as database:
         fill(database, "ada", 5_000, ended=5_000)

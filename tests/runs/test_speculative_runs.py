@@ -171,6 +171,7 @@ def test_a_picture_that_no_decoder_takes_ends_its_run_and_not_the_detector(sqlit
     assert sqlite_desk.process.pid == pid
 
 
+@pytest.mark.long
 def test_a_detector_that_dies_of_a_speculative_run_has_tried_once(sqlite_desk: Desk) -> None:
     pid = sqlite_desk.process.pid
     assert pid is not None

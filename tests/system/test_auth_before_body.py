@@ -75,6 +75,7 @@ def test_a_body_that_never_comes_is_not_waited_for(service: Service, application
     assert service.leftovers() == []
 
 
+@pytest.mark.long
 def test_no_method_of_any_route_waits_for_a_body_before_it_answers(service: Service, application: Flask) -> None:
     for rule in application.url_map.iter_rules():
         path = re.sub("<[^>]*>", "0123456789abcdef", rule.rule)

@@ -92,6 +92,7 @@ def told(service: Service, *arguments: str) -> Any:
     return json.loads(ended.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_copy_taken_during_uploads_is_whole_and_can_be_gone_on_with(
     service: Service, annotations: ReferenceService, tmp_path: Path

@@ -36,6 +36,7 @@ def ended_runs(service: Service) -> int:
     return sum(int(float(line.split()[-1])) for line in lines if line.startswith("detections_runs_total{"))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120 + PHOTOS)
 def test_a_survey_sent_by_eight_clients_at_once_is_taken_in_processed_and_delivered(
     service: Service, annotations: ReferenceService

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import fork_server
+from tests.long import later
 from tests.paths import ROOT
 from tests.system.service import SECRET
 
@@ -26,7 +27,7 @@ def checked(folder: Path, *arguments: str, **settings: str) -> subprocess.Comple
     )
 
 
-@pytest.mark.parametrize("arguments", [("--check-config",), ()], ids=["argument", "variable"])
+@pytest.mark.parametrize("arguments", later([("--check-config",)], ()), ids=["argument", "variable"])
 def test_right_settings_are_found_right_and_nothing_is_left_of_it(
     tmp_path: Path, sqlite_url: str, arguments: tuple[str, ...]
 ) -> None:
@@ -39,6 +40,7 @@ def test_right_settings_are_found_right_and_nothing_is_left_of_it(
     assert list((tmp_path / "checked").iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_model_that_is_none_and_a_database_that_is_not_there_are_told_in_one_line(
     tmp_path: Path, sqlite_url: str
 ) -> None:

@@ -20,6 +20,7 @@ from tests import fork_server
 from tests.api.conftest import picture
 from tests.detection.clips import Clip
 from tests.eventually import eventually
+from tests.long import postgres_first
 from tests.paths import ROOT
 from tests.system.service import Service, surroundings
 
@@ -99,6 +100,7 @@ def attempts(database_url: str) -> int:
         return count
 
 
+@postgres_first
 def test_runs_wait_for_workers_who_share_them(web: Service, workers: Workers) -> None:
     later = {"Prefer": "respond-async"}
     names = [f"{number}.jpg" for number in range(4)]
@@ -120,6 +122,7 @@ def test_runs_wait_for_workers_who_share_them(web: Service, workers: Workers) ->
         assert worker.wait(30) == 0
 
 
+@pytest.mark.long
 def test_a_worker_hands_back_what_it_is_told_to_leave_and_killed_workers_count_against_no_file(
     web: Service, workers: Workers, clip: Path, database_url: str
 ) -> None:

@@ -71,6 +71,7 @@ class Clients:
             number += 1
 
 
+@pytest.mark.long
 def test_a_lost_tail_is_noticed_as_the_processes_connect_again_and_no_number_is_used_twice(
     servers: tuple[Server, Server], annotations: ReferenceService, service: Service
 ) -> None:

@@ -70,6 +70,7 @@ def upload_over_both(service: Service, first: int) -> None:
     assert [answer.status_code for answer in answers] == [201] * UPLOADS
 
 
+@pytest.mark.long
 def test_both_processes_tell_of_every_upload_and_each_time_the_same(two: Service) -> None:
     upload_over_both(two, 100)
     size = sum(len(picture(number)) for number in range(100, 100 + UPLOADS))
@@ -147,6 +148,7 @@ def test_processes_share_figures_when_the_application_is_loaded_before_them(tmp_
     assert not list(tmp_path.glob("detections-metrics-*"))
 
 
+@pytest.mark.long
 def test_a_reload_keeps_the_figures_and_their_folder_goes_with_the_server(two: Service) -> None:
     upload_over_both(two, 400)
     before = answering(two)
@@ -158,6 +160,7 @@ def test_a_reload_keeps_the_figures_and_their_folder_goes_with_the_server(two: S
     assert not list(two.folder.glob("detections-metrics-*"))
 
 
+@pytest.mark.long
 def test_a_start_removes_what_killed_servers_left_in_the_temporary_folder_and_nothing_of_a_living_one(
     two: Service, sqlite_url: str
 ) -> None:

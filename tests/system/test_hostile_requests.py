@@ -13,6 +13,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from tests.long import sqlite_first
 from tests.paths import PHOTOS
 from tests.system import hostile
 from tests.system.hostile import KNOWN, Answer, Request, authorized, request_of
@@ -69,6 +70,7 @@ def check_log(service: Service) -> None:
     assert [line for line in log if any(sign in line for sign in signs)] == []
 
 
+@sqlite_first
 @pytest.mark.timeout(120 + EXAMPLES // 10)
 def test_hostile_requests_break_nothing(service: Service, known: bytes) -> None:
     before = worker(service)

@@ -21,7 +21,7 @@ from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.service import Service
 
-KILLS = int(os.environ.get("TEST_KILLS", "5"))
+KILLS = int(os.environ.get("TEST_KILLS", "2"))
 CLIENTS = int(os.environ.get("TEST_KILL_CLIENTS", "4"))
 SEED = int(os.environ.get("TEST_KILL_SEED") or time.time_ns() % 1_000_000)
 EVERY_NTH_IS_DETECTED = 5

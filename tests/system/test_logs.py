@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 from app.web.server.redaction import WithoutSignatures
 from tests.eventually import eventually
 from tests.paths import PHOTOS
@@ -156,6 +158,7 @@ def test_an_upload_leaves_four_lines_at_most_where_all_is_well(service: Service,
     assert len([line for line in lines(service) if line.get("request_id") == TRACE]) <= 4
 
 
+@pytest.mark.long
 def test_a_log_whose_reader_has_gone_stops_nothing(tmp_path: Path, sqlite_url: str) -> None:
     with ReferenceService(tmp_path / "annotations.db", SECRET) as annotations:
         service = Service(tmp_path, sqlite_url, annotations.url)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests import fork_server
+from tests.long import postgres_first
 from tests.paths import ROOT
 from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, assert_kept, photo, settle
@@ -15,6 +16,7 @@ from tests.system.service import SECRET, Service, surroundings
 UPLOADS = 60
 
 
+@postgres_first
 def test_processes_that_share_a_database_keep_the_promise_and_never_find_it_locked(
     tmp_path: Path, database_url: str
 ) -> None:

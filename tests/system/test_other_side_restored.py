@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.eventually import eventually
+from tests.long import postgres_first
 from tests.reference.ordering import check_log
 from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, photo
@@ -58,6 +59,7 @@ def recorded(service: Service) -> list[dict[str, Any]]:
     return items
 
 
+@postgres_first
 @pytest.mark.timeout(300)
 def test_everything_that_was_lost_is_said_again_and_nothing_else(
     service: Service, annotations: ReferenceService

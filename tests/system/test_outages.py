@@ -42,6 +42,7 @@ def test_what_came_in_during_an_outage_arrives_in_order_soon_after_it_without_be
     assert_kept(service, annotations, [uploads])
 
 
+@pytest.mark.long
 def test_a_network_that_breaks_every_other_request_loses_and_reorders_nothing(tmp_path: Path, sqlite_url: str) -> None:
     with ReferenceService(tmp_path / "annotations.db", SECRET) as annotations:
         plan = [*FAULTS, *mixed_plan(40, seed=11)]
@@ -82,6 +83,7 @@ def on_postgres(own_postgres: PostgresServer, tmp_path: Path) -> Iterator[tuple[
             service.kill()
 
 
+@pytest.mark.long
 def test_postgres_backends_that_die_at_their_commit_break_no_promise(
     own_postgres: PostgresServer, on_postgres: tuple[Service, ReferenceService]
 ) -> None:
@@ -99,6 +101,7 @@ def test_postgres_backends_that_die_at_their_commit_break_no_promise(
     assert_kept(service, annotations, [uploads])
 
 
+@pytest.mark.long
 def test_a_postgres_server_that_crashes_and_comes_back_breaks_no_promise(
     own_postgres: PostgresServer, on_postgres: tuple[Service, ReferenceService]
 ) -> None:

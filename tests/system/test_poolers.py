@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import migrate
 from tests.eventually import eventually
+from tests.long import later
 from tests.paths import ROOT
 from tests.reference.service import ReferenceService
 from tests.servers.poolers import PGBOUNCER, pgbouncer
@@ -38,7 +39,7 @@ def upload(service: Service, uploads: Uploads, numbers: range) -> None:
 
 
 @pytest.mark.skipif(PGBOUNCER is None, reason="there is no PgBouncer (Debian: apt install pgbouncer)")
-@pytest.mark.parametrize("listen", ["by polling", "directly"])
+@pytest.mark.parametrize("listen", later(["by polling"], "directly"))
 def test_behind_a_pooler_of_transactions_nothing_fails_and_the_promise_is_kept(
     listen: str, postgres_url: str, annotations: ReferenceService, tmp_path: Path
 ) -> None:
@@ -69,6 +70,7 @@ def servers() -> Iterator[tuple[Server, Server]]:
         yield both
 
 
+@pytest.mark.long
 def test_a_standby_that_takes_over_under_load_breaks_no_promise_and_delivery_goes_on(
     servers: tuple[Server, Server], annotations: ReferenceService, tmp_path: Path
 ) -> None:

@@ -44,6 +44,7 @@ def test_unless_told_otherwise_there_is_a_worker_for_each_processor(service: Ser
     settled_workers(service, count=min(4, available_count()))
 
 
+@pytest.mark.long
 def test_the_workers_share_the_detectors_out(tmp_path: Path, sqlite_url: str) -> None:
     service = Service(tmp_path, sqlite_url, None, DETECTION_WORKERS="3")
     try:

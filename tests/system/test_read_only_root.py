@@ -43,6 +43,7 @@ def checked(
     return done
 
 
+@pytest.mark.long
 def test_shared_memory_serves_where_no_temporary_folder_can_be_written(sqlite_url: str) -> None:
     folder = Path(sqlite_url.removeprefix("sqlite:///")).parent
     done = checked(folder, database=f"sqlite:////mnt/{Path(sqlite_url).name}")

@@ -4,12 +4,15 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
+
 from app.detection.inference.model_file import BUILT_IN_MODEL
 from tests.eventually import eventually
 from tests.system.promise import photo
 from tests.system.service import Service
 
 
+@pytest.mark.long
 def test_a_reload_that_could_not_start_leaves_the_workers_of_before(tmp_path: Path, sqlite_url: str) -> None:
     model, labels = tmp_path / "model.onnx", tmp_path / "labels.txt"
     shutil.copy(BUILT_IN_MODEL, model)

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from tests.long import sqlite_first
 from tests.reference.ordering import check_log
 from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, photo
@@ -107,6 +108,7 @@ def drained(service: Service) -> list[dict[str, Any]]:
         time.sleep(0.2)
 
 
+@sqlite_first
 @pytest.mark.timeout(300)
 def test_a_restored_database_is_noticed_and_no_number_is_used_twice_within_an_epoch(
     service: Service, annotations: ReferenceService

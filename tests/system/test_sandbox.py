@@ -58,6 +58,7 @@ def test_what_is_in_force_is_told_and_holds_for_a_run(stopped_service: Service) 
     assert lines_about_it(service) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "holds"), [(LANDLOCK, (False, True)), (SECCOMP, (True, False))])
 def test_where_the_kernel_has_less_it_goes_on_and_says_so_once(
     number: int, holds: tuple[bool, bool], stopped_service: Service
@@ -71,6 +72,7 @@ def test_where_the_kernel_has_less_it_goes_on_and_says_so_once(
     assert ("Landlock" in str(line["missing"])) is not holds[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [LANDLOCK, SECCOMP])
 def test_where_it_is_required_and_the_kernel_has_less_nothing_starts(number: int, tmp_path: Path) -> None:
     settings = {"DETECTOR_SANDBOX": "required", "JWT_SECRET_KEY": SECRET}

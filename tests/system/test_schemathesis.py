@@ -121,6 +121,7 @@ def run_schemathesis(service: Service, folder: Path) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120 + EXAMPLES * 20)
 def test_what_is_described_is_what_is_answered(service: Service, tmp_path: Path) -> None:
     service.detected(ASTRONAUT)  # the media that the description's examples name

@@ -76,6 +76,7 @@ def resident_bytes(service: Service) -> int:
     return pages * os.sysconf("SC_PAGESIZE")
 
 
+@pytest.mark.long
 def test_pictures_that_are_not_stored_lie_in_no_memory_and_leave_no_file(service: Service) -> None:
     service.upload("/detect?persist=false", CHELSEA)
     before = resident_bytes(service)

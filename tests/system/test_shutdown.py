@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from tests.eventually import eventually
+from tests.long import later
 from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, assert_kept, photo, settle
 from tests.system.service import Service
@@ -65,7 +66,7 @@ def taken_down(service: Service, query: str) -> int:
     return count
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", later([signal.SIGTERM], signal.SIGHUP))
 def test_uploads_under_way_are_finished_or_fail_cleanly(
     service: Service, annotations: ReferenceService, number: signal.Signals
 ) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import make_url
 
 from tests import fork_server
 from tests.eventually import eventually
+from tests.long import later
 from tests.paths import ROOT
 from tests.reference.service import ReferenceService
 from tests.servers.silent_server import SilentServer
@@ -86,6 +87,7 @@ def test_a_silent_database_is_503_in_time_and_all_goes_on_when_it_speaks_again(
     assert_kept(service, annotations, [uploads])
 
 
+@pytest.mark.long
 def test_a_service_ends_in_time_while_its_database_is_silent(service: Service, silent: SilentServer) -> None:
     assert service.upload("/media", photo(0), name="photo.png").ok
     silent.hush()
@@ -107,7 +109,7 @@ def _ignoring_failure(service: Service, number: int) -> None:
         return
 
 
-@pytest.mark.parametrize("command", [("outbox", "run"), ("detect", "run")])
+@pytest.mark.parametrize("command", later([("outbox", "run")], ("detect", "run")))
 def test_a_command_ends_in_time_while_its_database_is_silent(
     command: tuple[str, ...], service: Service, silent: SilentServer
 ) -> None:

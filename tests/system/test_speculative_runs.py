@@ -15,6 +15,7 @@ from app.database import Database
 from app.media.hashing import media_id_of_bytes
 from tests.api.conftest import picture
 from tests.eventually import eventually
+from tests.long import sqlite_first
 from tests.paths import ROOT
 from tests.system.service import Service
 
@@ -57,6 +58,7 @@ def run_in(database_url: str, media_id: str) -> dict[str, Any]:
         return dict(session.execute(wanted, {"id": media_id}).mappings().one())
 
 
+@sqlite_first
 def test_a_picture_leased_with_its_record_outlives_a_kill_before_its_run(service: Service, database_url: str) -> None:
     assert service.upload("/detect", picture(1)).status_code == 201
     time.sleep(0.5)  # until the detector waits for something to do, which nobody tells

@@ -51,6 +51,7 @@ def test_a_start_with_its_database_on_a_disk_served_from_user_space_warns_of_it(
         assert '"level": "warning"' in line
 
 
+@pytest.mark.long
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "strace works")
 def test_links_that_fail_later_are_told_by_readiness_and_uploads_are_refused_until_they_work(
     tmp_path: Path, sqlite_url: str

@@ -252,6 +252,7 @@ def test_files_that_the_service_would_refuse_are_not_sent(service: Service, tmp_
     assert [bool(document["reason"]) for document in told] == [True] * 4
 
 
+@pytest.mark.long
 def test_a_large_file_is_never_in_memory(service: Service, tmp_path: Path) -> None:
     small, large = video(tmp_path / "small.mp4", MIB), video(tmp_path / "large.mp4", 300 * MIB)
     peaks = [peak_memory(environment(service), "--no-detect", file) for file in (small, large, large)]

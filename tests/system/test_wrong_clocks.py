@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.long import later
 from tests.reference.service import ReferenceService
 from tests.system.promise import Uploads, assert_kept, photo
 from tests.system.service import SECRET, Service
@@ -20,7 +21,7 @@ SOON = 60.0
 """Far more than the two seconds that are asked for, and far less than the hour that any wait is clamped to."""
 
 
-@pytest.fixture(params=[DAY, -DAY], ids=["ahead", "behind"])
+@pytest.fixture(params=later([DAY], -DAY), ids=["ahead", "behind"])
 def wrong_clock(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ReferenceService]:
     """An annotations service that dates its answers, and judges tokens, by a clock a day off."""
     database = tmp_path / "annotations.db"

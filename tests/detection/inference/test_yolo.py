@@ -182,6 +182,7 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(content: bytes, tmp_path
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.long
 def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
     program = "from app.detection.inference.yolo import *; YoloDetector(BUILT_IN_MODEL)"
     # onnxruntime sends nothing if it detects a test environment.

@@ -22,6 +22,7 @@ from app.detection.limits import VideoLimits
 from app.detection.video.decode import Video
 from app.errors import MediaTooLarge, Undecodable
 from tests.detection.clips import CONTAINERS, Clip, without_pictures
+from tests.long import later
 
 
 def frames_of(path: Path, interval: float = 0.5, limits: VideoLimits | None = None) -> list[Frame]:
@@ -146,6 +147,7 @@ def test_recordings_joined_together_are_seen_to_the_end(tmp_path: Path, photo: I
     assert times[-1] == pytest.approx(5.5, abs=0.2)
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
     path = tmp_path / "long.mkv"
     with av.open(path, "w") as container:
@@ -163,7 +165,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
     assert resident_bytes() - before < 64 * 1024**2
 
 
-@pytest.mark.parametrize("name", ["material.mxf", "nut.nut", "stream.ogg", "frames.ivf"])
+@pytest.mark.parametrize("name", later(["material.mxf", "nut.nut"], "stream.ogg", "frames.ivf"))
 def test_other_containers_are_refused_whatever_their_name(name: str, tmp_path: Path, photo: Image.Image) -> None:
     codec = {"mxf": "mpeg2video", "nut": "mpeg4", "ogg": "libvpx", "ivf": "libvpx"}[name[-3:]]
     path = Clip(name, codec=codec, rate=25).write(tmp_path, photo).rename(tmp_path / "renamed.mp4")

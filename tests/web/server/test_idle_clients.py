@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.long import later
 from tests.web.conftest import Server
 from tests.web.raw_client import RawClient
 from tests.web.upload.framings import FRAMINGS, Framing, chunked
@@ -122,7 +123,7 @@ def test_clients_that_drip_time_out_although_they_never_stop(server: Server) -> 
             assert client.line().startswith(b"HTTP/1.1 408 ")
 
 
-@pytest.mark.parametrize("framing", ["raw", "chunked raw"])
+@pytest.mark.parametrize("framing", later(["raw"], "chunked raw"))
 def test_a_slow_client_that_goes_on_is_taken_in(server: Server, framing: str) -> None:
     content = bytes(20_000)
     body = FRAMINGS[framing].body(content)
@@ -142,6 +143,7 @@ def test_chunks_around_hardly_anything_buy_no_time(server: Server) -> None:
         assert b"almost no data" in answer.body
 
 
+@pytest.mark.long
 def test_chunks_of_one_byte_are_taken_in(server: Server) -> None:
     content = bytes(1 << 20)
     request = FRAMINGS["chunked raw"].head(content) + chunked(content, 1)
