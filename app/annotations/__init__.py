@@ -18,6 +18,7 @@ from app.annotations.excerpts import presentable
 from app.annotations.exchange import Exchange
 from app.annotations.tokens import TokenSource
 from app.errors import RecordsNotReadable, Unavailable
+from app.formats import trace_context
 from app.formats.timestamps import rfc3339
 from app.http_exchange.deadline import DeadlineSession, Endpoint, create_tls_context
 from app.http_exchange.resolver import Resolver
@@ -209,4 +210,9 @@ def _headers(message: Message) -> dict[str, str]:
 
 
 def _tracing(message: Message) -> dict[str, str]:
-    return {"X-Request-Id": message.request_id} if message.request_id else {}
+    if not message.request_id:
+        return {}
+    return {
+        "X-Request-Id": message.request_id,
+        trace_context.HEADER: trace_context.traceparent_of(message.request_id, message.idempotency_key),
+    }

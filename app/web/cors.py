@@ -19,6 +19,7 @@ ALLOWED_HEADERS = (
     "Content-Disposition",
     "Prefer",
     "X-Request-Id",
+    "traceparent",
     "Range",
     "If-Range",
     "If-Match",

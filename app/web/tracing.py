@@ -1,4 +1,7 @@
-"""A request id and a log line for each request. All lines logged during a request have its id and client address."""
+"""A request id and a log line for each request. All lines logged during a request have its id and client address.
+
+The id is the client's `X-Request-Id`, else the trace id of its `traceparent`, else a random one.
+"""
 
 import re
 import secrets
@@ -7,6 +10,8 @@ import time
 import structlog
 from flask import Flask, Response, current_app, g, request
 
+from app.formats import trace_context
+from app.formats.trace_context import trace_id_of
 from app.web.auth import client_address
 
 log = structlog.get_logger()
@@ -24,7 +29,9 @@ def install(app: Flask) -> None:
 
 def _begin() -> None:
     requested = request.headers.get(HEADER, "")
-    g.request_id = requested if _ACCEPTED.fullmatch(requested) else secrets.token_hex(16)
+    if not _ACCEPTED.fullmatch(requested):
+        requested = trace_id_of(request.headers.get(trace_context.HEADER, "")) or secrets.token_hex(16)
+    g.request_id = requested
     g.began = time.monotonic()
     structlog.contextvars.clear_contextvars()
     client = current_app.extensions[client_address.EXTENSION].client(request.environ)

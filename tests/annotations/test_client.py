@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import RecordsNotReadable, SettingsError, Unavailable
+from app.formats.trace_context import traceparent_of
 from app.http_exchange.deadline import DeadlineSession, Endpoint
 from app.http_exchange.resolver import Resolver
 from app.outbox.messages import MessageKind, Verdict
@@ -38,6 +39,7 @@ def test_a_create_is_sent_as_the_contract_says(make_client: MakeClient) -> None:
         "x-outbox-epoch": "1",
         "x-outbox-time": "1970-01-01T00:00:00.000Z",
         "x-request-id": "request-7",
+        "traceparent": traceparent_of("request-7", create.idempotency_key),
         "user-agent": "detections/0.1.0",
         "accept": "application/json",
         "accept-encoding": "identity",
@@ -65,7 +67,7 @@ def test_a_status_is_sent_as_the_contract_says(make_client: MakeClient) -> None:
 def test_a_message_of_no_request_carries_no_request_id(make_client: MakeClient) -> None:
     with Server(OK) as server:
         make_client(server.url).deliver(message(request_id=None))
-    assert "x-request-id" not in server.requests[0].headers
+    assert server.requests[0].headers.keys().isdisjoint({"x-request-id", "traceparent"})
 
 
 @pytest.mark.parametrize("base", ["", "/", "/prefix", "/prefix/", "/a/b//"])

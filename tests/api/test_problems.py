@@ -265,6 +265,13 @@ def test_a_request_id_is_well_formed_whatever_was_given(api: Api, text: str) -> 
         assert returned == text
 
 
+def test_a_trace_that_the_client_is_in_gives_the_request_its_id(api: Api) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    traced = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    assert api.get("/healthz", headers=traced).headers["X-Request-Id"] == trace
+    assert api.get("/healthz", headers=traced | {"X-Request-Id": "mine"}).headers["X-Request-Id"] == "mine"
+
+
 def test_two_requests_have_two_ids(api: Api) -> None:
     assert api.get("/healthz").headers["X-Request-Id"] != api.get("/healthz").headers["X-Request-Id"]
 

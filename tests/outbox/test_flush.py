@@ -163,7 +163,7 @@ def test_waiting_ends_at_the_timeout_with_what_is_still_pending(world: World) ->
     done = world.media()
     receiver = Receiver(SERVER_ERROR)
     receiver.answer(done, OK)
-    report = flush(world, receiver, wait=True, timeout=0.3)
+    report = flush(world, receiver, wait=True, timeout=1.5)
     assert report == FlushReport(total=3, delivered=1, pending=2, parked=0, timed_out=True)
 
 
@@ -293,7 +293,7 @@ def test_a_flush_does_not_break_the_lease_of_another_dispatcher(world: World, re
     beside = world.dispatcher(slow)
     beside.turn()
     slow.wait_for(1)
-    report = flush(world, receiver, wait=True, timeout=0.3)
+    report = flush(world, receiver, wait=True, timeout=1.5)
     assert report.pending == 1
     assert report.timed_out is True
     assert receiver.seen == []
