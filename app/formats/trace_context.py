@@ -22,8 +22,8 @@ def trace_id_of(traceparent: str) -> str | None:
 def traceparent_of(request_id: str, span: str) -> str:
     """Return the header for a request on behalf of another one.
 
-    A `request_id` of 32 hex digits is the trace id itself; any other leads to one that is always the same. `span` is the
-    name of this request, which a repetition shares. The flag says "sampled": whether the caller's was is not known.
+    A `request_id` of 32 hex digits is the trace id itself; any other leads to one that is always the same. `span` names
+    this request; a repetition of it has the same. The flag says "sampled", because the caller's flag is not kept.
     """
     trace_id = request_id if _ID.fullmatch(request_id) else _digest(request_id, 16)
     return f"00-{trace_id}-{_digest(span, 8)}-01"

@@ -112,6 +112,7 @@ def test_an_earlier_copy_in_the_files_place_is_a_restored_database_and_goes_on_i
         assert connection.execute("SELECT count(*) FROM media").fetchone()[0] == 2
 
 
+@pytest.mark.long
 def test_another_services_database_in_the_files_place_is_not_used(make_api: MakeApi, sqlite_template: Path) -> None:
     api = make_api(DETECTION="off")
     path = file_of(api)

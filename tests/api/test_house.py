@@ -115,6 +115,7 @@ def test_prometheus_takes_the_alerts() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.long
 def test_every_alert_fires_on_its_fault_and_none_on_a_healthy_service() -> None:
     cases = Path(__file__).with_name("alerts_test.yml")
     tested = set(re.findall(r'alertname="(\w+)"', cases.read_text()))

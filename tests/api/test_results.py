@@ -97,6 +97,7 @@ def test_a_long_result_holds_a_slot_until_it_is_written_and_a_short_one_needs_no
     assert slots.taken == 0
 
 
+@pytest.mark.long
 @sqlite_first
 def test_a_long_result_takes_no_more_memory_than_some_pages(recorded: Recorded) -> None:
     recorded.finish(frames(2_000, 10))

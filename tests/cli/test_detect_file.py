@@ -101,6 +101,7 @@ def test_a_damaged_picture_is_looked_at_and_what_is_missing_is_said(tmp_path: Pa
     assert result.stderr == f"{cut}: {file['warnings'][0]}\n"
 
 
+@pytest.mark.long
 def test_a_video_is_sampled_as_asked_and_its_fullest_frame_drawn(tmp_path: Path) -> None:
     clip = Clip("clip.mp4").write(tmp_path, Image.open(ASTRONAUT).convert("RGB"))
     target = tmp_path / "frame.png"
@@ -149,6 +150,7 @@ def test_a_file_that_fails_leaves_the_others_to_be_done(tmp_path: Path) -> None:
     assert told["files"][1]["annotations"][0]["detections"][0]["label"] == "person"
 
 
+@pytest.mark.long
 def test_a_name_that_means_something_to_a_terminal_is_only_a_name(tmp_path: Path) -> None:
     odd = tmp_path / "{task} [red] :smile:.jpg"
     odd.write_bytes(ASTRONAUT.read_bytes())
@@ -176,6 +178,7 @@ def test_what_failed_is_said_on_standard_error_and_stands_in_the_table(tmp_path:
     assert not (tmp_path / "none.png").exists()
 
 
+@pytest.mark.long
 def test_the_confidence_asked_for_goes_before_the_setting() -> None:
     nothing = flask("detect", "file", ASTRONAUT, DETECTOR_CONFIDENCE="0.9").stdout
     assert "no detections" in nothing

@@ -7,6 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.media.hashing import media_id_of_bytes
 from app.runs.lifecycle import RunRequest
 from tests.api.conftest import picture, settings_in
@@ -75,6 +77,7 @@ def test_recovery_removes_what_a_cut_off_upload_left(lonely_shell: Shell) -> Non
     assert lonely_shell.json("media", "recover") == NOTHING
 
 
+@pytest.mark.long
 def test_recovery_takes_over_a_run_whose_process_died(lonely_shell: Shell) -> None:
     media_id = lonely_shell.upload(1)
     runs = lonely_shell.api.services.runs
@@ -91,6 +94,7 @@ def test_recovery_takes_over_a_run_whose_process_died(lonely_shell: Shell) -> No
     assert told["delivery"]["pending"] == 3
 
 
+@pytest.mark.long
 def test_recovery_finishes_runs_that_nobody_began(lonely_shell: Shell) -> None:
     first, second = lonely_shell.upload(1), lonely_shell.upload(2)
     for media_id in (first, second):

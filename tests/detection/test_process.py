@@ -141,6 +141,7 @@ def test_a_job_that_was_begun_is_done_by_the_run_of_it(
     assert detector_process.pid == pid
 
 
+@pytest.mark.long
 def test_a_job_that_was_begun_for_nothing_is_not_taken_for_the_next(
     detector_process: DetectorProcess, astronaut: Path, chelsea: Path
 ) -> None:
@@ -176,6 +177,7 @@ def test_a_frame_with_nothing_on_it_is_reported_too(detector_process: DetectorPr
     assert labels(detector_process, Job(clip, "Video", confidence=1.0)) == [[]] * 6
 
 
+@pytest.mark.long
 def test_corrupt_packets_are_counted_for_each_video_anew(
     detector_process: DetectorProcess, clip: Path, tmp_path: Path, photo: Image.Image
 ) -> None:
@@ -505,6 +507,7 @@ def test_a_picture_that_is_decoded_without_end_fails_once_and_is_the_media_s_fau
         assert labels(process, Job(astronaut, "Image")) == [["person"]]
 
 
+@pytest.mark.long
 def test_the_time_for_decoding_ends_with_it(clip: Path) -> None:
     with started(ProcessLimits(picture_seconds=0.5)) as process:
         process.load()

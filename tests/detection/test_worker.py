@@ -113,11 +113,13 @@ def test_packets_are_read_while_a_frame_is_looked_at(pipe: Pipe, tmp_path: Path,
     assert any(packets > told + 1 for told, packets in enumerate(read))
 
 
+@pytest.mark.long
 def test_corrupt_packets_are_told_at_the_end(pipe: Pipe, broken: bytes) -> None:
     messages = said(pipe, Job(broken, "Video"))
     assert messages[-1] == Finished(skipped=4)
 
 
+@pytest.mark.long
 def test_corrupt_packets_are_told_while_the_video_goes_on(pipe: Pipe, broken: bytes) -> None:
     """Although results arrive continuously, so that no heartbeat is due."""
     messages = said(pipe, Job(broken, "Video", frame_interval=0.1), beat_seconds=60)

@@ -385,6 +385,7 @@ def test_bytes_go_straight_to_a_file_beside_their_destination(intake: Intake) ->
     assert seen == list(range(0, len(PHOTO), 1000))
 
 
+@pytest.mark.long
 def test_a_large_upload_and_its_comparison_take_little_memory(intake: Intake) -> None:
     chunk, count = picture("chunk", 1 << 16), 1024
 

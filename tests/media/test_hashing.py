@@ -172,7 +172,10 @@ for now, then, idle_now, idle_then in zip(after, before, idle_after, idle_before
 """
 
 
-@pytest.mark.parametrize(("size", "most_reads", "most_bytes"), [(10 << 30, 3, 3072), (3071, 1, 3071), (0, 1, 0)])
+@pytest.mark.parametrize(
+    ("size", "most_reads", "most_bytes"),
+    [(10 << 30, 3, 3072), *(pytest.param(*cost, marks=pytest.mark.long) for cost in [(3071, 1, 3071), (0, 1, 0)])],
+)
 def test_the_cost_is_three_small_reads_however_large_the_file(
     size: int, most_reads: int, most_bytes: int, tmp_path: Path
 ) -> None:

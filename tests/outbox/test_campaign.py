@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 AT_ONCE = 4
 MARKS = {
     "12 every answer": [pytest.mark.long],
-    "36 total outage": [pytest.mark.alone],  # it counts within seconds
+    "36 total outage": [pytest.mark.long, pytest.mark.alone],  # it counts within seconds
     "36 all at once": [pytest.mark.long],
 }
 KINDS = ("sqlite", "postgres")

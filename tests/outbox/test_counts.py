@@ -2,6 +2,7 @@
 
 from contextlib import closing
 
+import pytest
 from sqlalchemy import text
 
 from app.database import Database
@@ -45,6 +46,7 @@ def test_a_few_are_counted_whenever_somebody_asks(world: World, receiver: Receiv
     assert found.delivered_last_hour == 3
 
 
+@pytest.mark.long
 def test_a_large_count_is_returned_from_the_cache_and_renewed_meanwhile(database: Database) -> None:
     age, more = Age(), EXACT_LIMIT + 10
     counts = OutboxCounts(database, monotonic=age)

@@ -135,6 +135,7 @@ def test_a_comparison_with_the_clock_bounds_the_scan_of_an_index(beside: World) 
     assert list(_wasteful_nodes(plan[0]["Plan"])) != [], "what this test is to find is found"
 
 
+@pytest.mark.long
 def test_what_a_long_snapshot_keeps_in_an_index_is_not_passed_over_by_each_claim(
     postgres_url: str, clock: Clock
 ) -> None:

@@ -191,6 +191,7 @@ def _written(world: World, media_id: str) -> tuple[object, ...]:
     return (stream.acked_seq, stream.lease_epoch, stream.due_at, ends, len(world.attempts(media_id)))
 
 
+@pytest.mark.long
 def test_processes_that_contend_for_one_database_all_get_their_turn(live_world: World) -> None:
     world = live_world
     shared = world.media()

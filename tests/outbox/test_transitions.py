@@ -11,6 +11,7 @@ from app.outbox.messages import Attempt, Claim, Classification, Outcome, Verdict
 from app.outbox.transitions import AppliedTransitions, apply_transitions
 from tests.conftest import Clock
 from tests.eventually import eventually
+from tests.long import sqlite_first
 from tests.outbox.world import (
     BUSY,
     CIRCUIT_WAIT,
@@ -108,6 +109,7 @@ def test_what_is_contradicted_there_is_parked_at_once(world: World, receiver: Re
     assert world.stream(media_id).parked_at == clock.seconds
 
 
+@sqlite_first
 def test_a_media_refused_alone_is_parked_at_its_third_attempt_after_ten_minutes(world: World, clock: Clock) -> None:
     media_id = world.media()
     receiver = Receiver(REFUSED)
@@ -120,6 +122,7 @@ def test_a_media_refused_alone_is_parked_at_its_third_attempt_after_ten_minutes(
     assert clock.seconds - began == pytest.approx(CONCLUDE_AFTER_SECONDS, abs=2)
 
 
+@sqlite_first
 def test_where_everything_is_refused_nothing_is_parked_and_all_arrives_once_it_is_accepted(
     world: World, clock: Clock
 ) -> None:

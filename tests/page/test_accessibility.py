@@ -52,6 +52,7 @@ def assert_accessible(tab: Tab, view: str) -> None:
     assert wide <= window, f"{view} is wider than its window"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "scheme"), VIEWS)
 def test_no_view_has_a_serious_finding_or_is_wider_than_its_window(
     open_tab: OpenTab, media: dict[str, str], admin: str, width: int, scheme: str

@@ -221,6 +221,7 @@ def test_a_media_that_nobody_knows_is_said_to_be_unknown(tab: Tab) -> None:
     expect(tab.page.get_by_role("button", name="Run again")).to_be_hidden()
 
 
+@pytest.mark.long
 def test_the_list_is_filtered_by_status_and_type(tab: Tab, service: Service) -> None:
     service.upload("/media", card(500), name="listed.png")
     tab.sign_in(token("ada"))
@@ -291,6 +292,7 @@ def test_marks_stand_on_the_timeline_where_something_was_found(
     assert end == pytest.approx(annotations[-1]["time"] + 0.25, abs=0.1)
 
 
+@pytest.mark.long
 def test_a_click_on_a_mark_seeks_to_what_was_found_and_its_box_is_drawn(
     tab: Tab, video: tuple[str, list[dict[str, Any]]]
 ) -> None:

@@ -87,6 +87,7 @@ def test_an_outage_opens_the_circuit_lets_the_backlog_grow_and_ends_with_everyth
     expect(plot.get_by_role("cell", name=re.compile(r"\d+ messages?")).first).to_be_visible()
 
 
+@pytest.mark.long
 def test_all_parked_media_are_put_back_after_a_question(
     tab: Tab, service: Service, annotations: ReferenceService, admin: str
 ) -> None:

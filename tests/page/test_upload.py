@@ -55,6 +55,7 @@ def test_bytes_that_are_known_are_said_to_be_a_duplicate_and_lead_to_the_known_m
     expect(row.get_by_role("link")).to_have_attribute("href", f"#/media/{known}")
 
 
+@pytest.mark.long
 def test_a_refusal_shows_the_problem_s_title_and_detail(tab: Tab, service: Service) -> None:
     tab.expects(415)
     problem = service.upload("/detect", b"no film", name="film.mp4").json()

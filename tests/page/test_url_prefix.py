@@ -142,6 +142,7 @@ def test_a_prefix_must_not_begin_like_any_path_of_the_service_s_own(below: Servi
     assert first <= OWN_PATHS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("proxy", later(["stripped"], "unchanged"))
 def test_people_upload_and_look_at_a_photo_below_the_prefix(
     browser: Browser, proxies: dict[str, str], proxy: str

@@ -4,6 +4,8 @@ import socket
 import sys
 from contextlib import closing, suppress
 
+import pytest
+
 from app.database import Database
 from app.wait_for_database import REPORT_SECONDS, RETRY_SECONDS, wait
 from tests import fork_server
@@ -32,6 +34,7 @@ def test_an_unreachable_database_is_reported_at_once_and_once_a_minute() -> None
     assert RETRY_SECONDS < REPORT_SECONDS
 
 
+@pytest.mark.long
 @postgres_first
 def test_a_database_that_is_there_is_not_waited_for(database_url: str) -> None:
     done = fork_server.run(

@@ -186,6 +186,7 @@ def test_a_video_yields_to_a_picture_that_is_not_stored(worker: Worker, clip: Pa
     assert worker.ended(video).frames_done == FRAMES
 
 
+@pytest.mark.long
 def test_a_run_that_is_cancelled_is_dropped_and_the_detector_goes_on_with_the_next(worker: Worker, clip: Path) -> None:
     media_id, video = worker.start(clip, "Video", EVERY_FRAME)
     eventually(lambda: worker.world.run(video).frames_done > 0)
@@ -196,6 +197,7 @@ def test_a_run_that_is_cancelled_is_dropped_and_the_detector_goes_on_with_the_ne
     assert worker.world.reported(media_id) == [NEW, PROCESSING, ERROR]
 
 
+@pytest.mark.long
 def test_a_run_that_finds_more_than_it_may_ends_at_error_and_says_so(worker: Worker, clip: Path) -> None:
     executor = RunExecutor(worker.world.runs, worker.make, workers=1, on_released=worker.waiters.notify, max_boxes=3)
     media_id = worker.world.media(clip, "Video")
@@ -211,6 +213,7 @@ def test_a_run_that_finds_more_than_it_may_ends_at_error_and_says_so(worker: Wor
     assert worker.world.reported(media_id) == [NEW, PROCESSING, ERROR]
 
 
+@pytest.mark.long
 def test_a_run_that_went_to_another_process_is_dropped(worker: Worker, clip: Path, clock: Clock) -> None:
     media_id, run_id = worker.start(clip, "Video", EVERY_FRAME)
     eventually(lambda: worker.world.run(run_id).frames_done > 0)

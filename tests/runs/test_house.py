@@ -126,6 +126,7 @@ def test_a_run_whose_file_is_missing_waits_for_it_and_goes_on_once_it_is_back(ho
     assert [line["event"] for line in logged].count("run_blocked") == 1
 
 
+@pytest.mark.long
 def test_runs_wait_while_their_folder_is_not_the_one_that_it_was(house: House, tmp_path: Path) -> None:
     runs = house.copies(tmp_path / "images")
     (tmp_path / "images").rename(tmp_path / "elsewhere")

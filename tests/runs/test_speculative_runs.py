@@ -143,6 +143,7 @@ def test_a_picture_is_begun_before_it_is_recorded_and_needs_no_name_then(sqlite_
     assert sqlite_desk.world.found(run_id) == [(0, 0)]
 
 
+@pytest.mark.long
 def test_a_recording_that_fails_frees_the_detector_and_keeps_nothing(desk: Desk) -> None:
     def fail(_connection: WriteTransaction, _media: Media) -> NoReturn:
         eventually(lambda: desk.executor.idle == 0)
@@ -203,6 +204,7 @@ def test_a_run_is_handed_back_where_the_detectors_have_stopped_meanwhile(sqlite_
     assert desk.world.reported(media_id) == [NEW, PROCESSING, PROCESSED]
 
 
+@pytest.mark.long
 def test_while_the_detector_is_busy_pictures_wait_as_rows(sqlite_desk: Desk) -> None:
     pid = sqlite_desk.process.pid
     assert pid is not None

@@ -79,6 +79,7 @@ def test_what_another_process_has_promised_is_not_there_for_us_until_its_upload_
         pass
 
 
+@pytest.mark.long
 def test_what_a_killed_process_had_promised_holds_nobody_up(storage: Storage, share: int, tmp_path: Path) -> None:
     images = tmp_path / "images"
     with promised_by_another_process(images, share) as other:

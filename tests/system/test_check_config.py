@@ -27,6 +27,7 @@ def checked(folder: Path, *arguments: str, **settings: str) -> subprocess.Comple
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", later([("--check-config",)], ()), ids=["argument", "variable"])
 def test_right_settings_are_found_right_and_nothing_is_left_of_it(
     tmp_path: Path, sqlite_url: str, arguments: tuple[str, ...]

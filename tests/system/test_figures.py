@@ -135,6 +135,7 @@ def test_what_a_lost_process_has_done_stays_counted_until_the_server_ends(two: S
     assert not list(two.folder.glob("detections-metrics-*"))
 
 
+@pytest.mark.long
 def test_processes_share_figures_when_the_application_is_loaded_before_them(tmp_path: Path, sqlite_url: str) -> None:
     service = Service(tmp_path, sqlite_url, None, TMPDIR=str(tmp_path))
     try:

@@ -143,6 +143,7 @@ def test_the_log_of_an_orderly_end_has_no_traceback(service: Service, tmp_path: 
     assert "Traceback" not in (tmp_path / "gunicorn.log").read_text()
 
 
+@pytest.mark.long
 def test_whoever_waits_for_a_run_is_told_that_it_was_accepted_before_the_server_ends(
     tmp_path: Path, sqlite_url: str
 ) -> None:

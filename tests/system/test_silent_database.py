@@ -109,6 +109,7 @@ def _ignoring_failure(service: Service, number: int) -> None:
         return
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", later([("outbox", "run")], ("detect", "run")))
 def test_a_command_ends_in_time_while_its_database_is_silent(
     command: tuple[str, ...], service: Service, silent: SilentServer
@@ -133,6 +134,7 @@ def test_a_command_ends_in_time_while_its_database_is_silent(
         process.kill()
 
 
+@pytest.mark.long
 def test_a_database_that_lets_nobody_write_is_503_and_not_ready(
     service: Service, silent: SilentServer, postgres_url: str
 ) -> None:

@@ -58,6 +58,7 @@ def run_in(database_url: str, media_id: str) -> dict[str, Any]:
         return dict(session.execute(wanted, {"id": media_id}).mappings().one())
 
 
+@pytest.mark.long
 @sqlite_first
 def test_a_picture_leased_with_its_record_outlives_a_kill_before_its_run(service: Service, database_url: str) -> None:
     assert service.upload("/detect", picture(1)).status_code == 201

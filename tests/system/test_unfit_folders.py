@@ -74,6 +74,7 @@ def test_links_that_fail_later_are_told_by_readiness_and_uploads_are_refused_unt
         service.kill()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "strace works")
 def test_after_one_upload_that_failed_for_want_of_links_the_next_is_refused_with_the_reason(
     tmp_path: Path, sqlite_url: str

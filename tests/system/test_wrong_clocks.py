@@ -39,6 +39,7 @@ def service(tmp_path: Path, sqlite_url: str) -> Iterator[Service]:
         service.kill()
 
 
+@pytest.mark.long
 def test_a_date_to_come_back_at_is_measured_by_the_clock_that_gave_it(
     wrong_clock: ReferenceService, service: Service
 ) -> None:

@@ -198,6 +198,7 @@ def test_the_pictures_behind_the_first_one_of_a_camera_file_are_ignored(photo: I
     assert decoded(encoded(photo, "MPO", save_all=True, append_images=[photo.resize((64, 64))])).shape == (512, 512, 3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_a_large_picture_is_reduced_without_moving_anything_in_it(
     kind: str, photo: Image.Image, detector: YoloDetector
