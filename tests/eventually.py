@@ -10,12 +10,15 @@ PATIENCE = 60.0
 """Seconds after which what has not happened will not. Nobody waits for them in a test that passes."""
 
 
-def eventually(condition: Callable[[], Value], what: str = "", *, seconds: float = PATIENCE) -> Value:
-    """Return the first true value of `condition`, asked again and again. Fails after so many seconds, with `what` was
-    waited for and the last value."""
-    deadline = time.monotonic() + seconds
+def eventually(condition: Callable[[], Value | None], what: str = "", *, seconds: float = PATIENCE) -> Value:
+    """Return the first true value of `condition`, asked again and again, the more seldom the longer it takes.
+
+    Fails after so many seconds, with `what` was waited for and the last value.
+    """
+    began = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise AssertionError(f"waited {seconds:g} s in vain{what and f' for {what}'}; the last value was {value!r}")
-        time.sleep(0.01)
+        time.sleep(min(0.01 + waited / 20, 0.1))
     return value

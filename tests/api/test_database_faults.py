@@ -26,15 +26,15 @@ def file_of(api: Api) -> Path:
 
 def media_in(path: Path) -> int:
     """Return the number of media items in a file whose log the service may still be checkpointing."""
-    deadline = time.monotonic() + 30
-    while True:
+
+    def count() -> str:
         try:
             with closing(sqlite3.connect(path)) as connection:
-                return int(connection.execute("SELECT count(*) FROM media").fetchone()[0])
+                return str(connection.execute("SELECT count(*) FROM media").fetchone()[0])
         except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+            return ""
+
+    return int(eventually(count, "the file to be readable"))
 
 
 def until_ready(api: Api) -> None:

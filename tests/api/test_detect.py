@@ -2,10 +2,9 @@
 
 import io
 import re
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from app.runs.executor import WAITING_IN_MEMORY, RunExecutor
 from tests.api.conftest import ASTRONAUT, RUNS_OUT, Api, MakeApi, Untouched, picture, settings_in
 from tests.detection.clips import Clip, without_pictures
 from tests.detection.heif_bytes import heic
+from tests.eventually import eventually
 from tests.reference.service import ReferenceService
 from tests.system.service import token
 
@@ -29,15 +29,14 @@ pytestmark = pytest.mark.slow
 GHOST = "0123456789abcdef"
 
 
-def ended(api: Api, media_id: str, seconds: float = 30) -> dict[str, Any]:
+def ended(api: Api, media_id: str) -> dict[str, Any]:
     """Return the media item after its last run has ended."""
-    deadline = time.monotonic() + seconds
-    while True:
-        media: dict[str, Any] = api.get(f"/media/{media_id}").json  # type: ignore[assignment]
-        if media["run"] and media["run"]["state"] in ("done", "failed"):
-            return media
-        assert time.monotonic() < deadline, media
-        time.sleep(0.05)
+
+    def media() -> dict[str, Any] | None:
+        found: dict[str, Any] = api.get(f"/media/{media_id}").json  # type: ignore[assignment]
+        return found if found["run"] and found["run"]["state"] in ("done", "failed") else None
+
+    return eventually(media, "the run to end")
 
 
 def brought_by_another_service(annotations: ReferenceService, media_id: str, path: Path, content: bytes) -> None:
@@ -288,12 +287,14 @@ def test_in_memory_detection_takes_64_mib_and_no_more(api: Api) -> None:
 
 
 def wait_until_full(executor: RunExecutor) -> None:
-    deadline = time.monotonic() + 30
-    with suppress(Unavailable):
-        while True:
+    def is_full() -> bool:
+        try:
             executor.ensure_capacity("ada")
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        except Unavailable:
+            return True
+        return False
+
+    eventually(is_full)
 
 
 def test_in_memory_detection_without_a_place_in_its_queue_is_refused_unread(

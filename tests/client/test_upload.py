@@ -16,7 +16,9 @@ from tests.client.attempt import CONTENT, ID, MISSING, STORED, TOKEN, Attempt, O
 
 def test_a_file_is_looked_for_and_then_sent_whole(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, MISSING, STORED)
-    assert (attempt.result.outcome, attempt.result.media_id, attempt.waits) == ("uploaded", ID, [])
+    assert attempt.result.outcome == "uploaded"
+    assert attempt.result.media_id == ID
+    assert attempt.waits == []
     assert attempt.requests == [f"GET /media/{ID}", "POST /media"]
     assert attempt.last is not None
     assert attempt.last.body == CONTENT
@@ -36,7 +38,8 @@ def test_trouble_that_may_pass_is_tried_again(tmp_path: Path, status: int) -> No
 def test_a_refusal_is_not_tried_again_and_leaves_the_list(tmp_path: Path, status: int) -> None:
     body = json.dumps({"detail": "for this reason"}).encode()
     attempt = Attempt(tmp_path, MISSING, answer(status, body), STORED)
-    assert (attempt.result.outcome, attempt.result.ends_list) == ("failed", False)
+    assert attempt.result.outcome == "failed"
+    assert attempt.result.ends_list is False
     assert attempt.result.reason == f"{status}: for this reason"
     assert attempt.waits == []
 
@@ -44,7 +47,8 @@ def test_a_refusal_is_not_tried_again_and_leaves_the_list(tmp_path: Path, status
 @pytest.mark.parametrize("status", [401, 403])
 def test_without_access_the_list_ends(tmp_path: Path, status: int) -> None:
     attempt = Attempt(tmp_path, answer(status))
-    assert (attempt.result.outcome, attempt.result.ends_list) == ("failed", True)
+    assert attempt.result.outcome == "failed"
+    assert attempt.result.ends_list is True
     assert attempt.requests == [f"GET /media/{ID}"]
 
 
@@ -58,12 +62,14 @@ def test_the_wait_is_as_long_as_the_service_asks_for(tmp_path: Path) -> None:
 
 def test_after_so_many_tries_it_is_given_up(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, answer(503))
-    assert (attempt.result.outcome, len(attempt.requests)) == ("failed", 3)
+    assert attempt.result.outcome == "failed"
+    assert len(attempt.requests) == 3
 
 
 def test_what_is_there_with_equal_bytes_is_not_sent(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, document(record(mediaStatus=3)))
-    assert (attempt.result.outcome, attempt.result.status) == ("already there", 3)
+    assert attempt.result.outcome == "already there"
+    assert attempt.result.status == 3
     assert attempt.requests == [f"GET /media/{ID}"]
 
 
@@ -84,7 +90,8 @@ def test_what_is_there_without_a_checksum_is_sent_to_be_compared(tmp_path: Path,
 def test_a_run_that_somebody_else_began_meanwhile_is_as_good(tmp_path: Path) -> None:
     begun = document(record(mediaStatus=2, run={"id": 1}))
     attempt = Attempt(tmp_path, document(record()), answer(409, b"{}"), begun, detect=True)
-    assert (attempt.result.outcome, attempt.result.status) == ("already there", 2)
+    assert attempt.result.outcome == "already there"
+    assert attempt.result.status == 2
 
 
 def test_no_redirect_is_followed(tmp_path: Path) -> None:
@@ -124,7 +131,8 @@ def test_a_file_that_is_cut_while_it_is_sent_is_told_as_such(tmp_path: Path) -> 
             service, UploadOptions(detect=False), attempts=3, unfinished=UnfinishedUploads(None), sleep=waits.append
         )
         result = uploader.upload(path, Observer(cut_large))
-    assert (result.outcome, waits) == ("failed", [])
+    assert result.outcome == "failed"
+    assert waits == []
     assert "was truncated" in (result.reason or "")
 
 

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from app.demo.folder import DemoFolder
 from app.demo.picture import write_picture
 from app.process import temp_folders
 from tests.demo.demo_run import Run, assert_nothing_left, processes_of, run_demo, started
+from tests.eventually import eventually
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -109,14 +109,16 @@ def test_a_killed_demo_s_folder_goes_with_the_next_demo_once_its_servers_have_en
     assert servers
     DemoFolder.temporary().remove()
     assert left.exists()
-    deadline = time.monotonic() + 30
-    while any(scratch.iterdir()):  # a killed process is out of sight here before it lets go of its files
+
+    def is_clear() -> bool:
         for server in processes_of(scratch):  # those too that began after the demo was killed
             with suppress(ProcessLookupError):
                 os.kill(server, signal.SIGKILL)
-        assert time.monotonic() < deadline
         DemoFolder.temporary().remove()
         temp_folders.sweep("detections-metrics-")
+        return not any(scratch.iterdir())  # a killed process is out of sight before it lets go of its files
+
+    eventually(is_clear)
     assert_nothing_left(scratch)
 
 

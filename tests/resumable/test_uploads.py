@@ -192,7 +192,8 @@ def test_a_full_disk_at_the_end_is_told_and_the_same_upload_goes_on_once_there_i
     upload = world.new()
     with pytest.raises(StorageFull):
         other.append(upload, 0, PHOTO)
-    assert (world.find(upload).state, world.find(upload).received) == ("receiving", len(PHOTO))
+    assert world.find(upload).state == "receiving"
+    assert world.find(upload).received == len(PHOTO)
     assert world.append(upload, len(PHOTO)).state == "complete"
 
 
@@ -225,7 +226,8 @@ def test_a_new_run_that_was_asked_for_begins_once_though_its_process_dies_before
         dying.append(again, "ada", Part(0, lambda _check: [PHOTO]), nullcontext)
     next_process = uploads_with(Runs(database, OutboxQueue(database.now), "detector"))
     state = next_process.finish_if_complete(again, "ada", nullcontext, None)
-    assert (state.state, state.duplicate) == ("complete", True)
+    assert state.state == "complete"
+    assert state.duplicate is True
     with database.read_transaction() as session:
         assert len(session.scalars(select(DetectionRun)).all()) == 1
     assert world.intake.sweep.run().leftovers == 1

@@ -4,11 +4,12 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import Self
 
 import pytest
+
+from tests.eventually import eventually
 
 _MAIN = """
 daemon off;
@@ -45,13 +46,10 @@ class Nginx:
     def __enter__(self) -> Self:
         errors = self.folder / "error.log"
         self._process = subprocess.Popen([self._program, "-p", self.folder, "-e", errors, "-c", self._settings])
-        deadline = time.monotonic() + 20
-        for port in self._ports:
-            while not _listens(port):
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    self.__exit__()
-                    raise RuntimeError(f"nginx did not start: {errors.read_text() if errors.exists() else 'no log'}")
-                time.sleep(0.02)
+        process = self._process
+        eventually(lambda: process.poll() is not None or all(map(_listens, self._ports)), "nginx to start")
+        if process.poll() is not None:
+            raise RuntimeError(f"nginx did not start: {errors.read_text() if errors.exists() else 'no log'}")
         return self
 
     def __exit__(self, *_error: object) -> None:

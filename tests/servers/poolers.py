@@ -5,13 +5,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import make_url
 
+from tests.eventually import eventually
 from tests.servers.ports import free_port
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
@@ -73,13 +73,12 @@ def pgbouncer(server_url: str, mode: str, *, size: int = 20, more: str = "") -> 
 
 
 def _await(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+    def listens() -> bool:
         assert process.poll() is None, "PgBouncer ended at its start"
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise TimeoutError(f"PgBouncer did not listen within {START_SECONDS} s")
+            return False
+        return True
+
+    eventually(listens, "PgBouncer to listen", seconds=START_SECONDS)

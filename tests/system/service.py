@@ -125,16 +125,15 @@ class Service:
         return [path for folder in (self.images, self.videos) for path in (folder / ".incoming").iterdir()]
 
     def _await_answer(self, before: int) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
+        def answers_or_has_ended() -> bool:
             log = self.log.read_bytes()[before:].decode(errors="replace")
             found = re.search(r"Listening at: http://(127\.0\.0\.1:\d+)", log)
-            if found and self._answers(f"http://{found[1]}"):
-                return
-            if self.process is None or self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        raise RuntimeError(f"the service did not start:\n{self.log.read_text(errors='replace')}")
+            answers = found is not None and self._answers(f"http://{found[1]}")
+            return answers or self.process is None or self.process.poll() is not None
+
+        eventually(answers_or_has_ended, "the service to start", seconds=START_SECONDS)
+        if self.process is None or self.process.poll() is not None:
+            raise RuntimeError(f"the service did not start:\n{self.log.read_text(errors='replace')}")
 
     def _answers(self, url: str) -> bool:
         self.url = url

@@ -27,6 +27,7 @@ from app.database import Database
 from benchmarks.clips import write_clip
 from tests.conftest import migrate
 from tests.database.damaged_file import damage_frame
+from tests.eventually import eventually
 from tests.outbox.statements import add_backlog
 from tests.reference.service import ReferenceService
 from tests.system.load import Load
@@ -146,11 +147,8 @@ def locks(service: Service, size: Size) -> str:
     assert beside.promised <= recorded(path)
     assert beside.refused <= {503}, beside.refused
     assert max(beside.seconds) < 8, "a client waited longer than the deadline and a transaction"
-    deadline = time.monotonic() + 90
     log = path.with_name(f"{path.name}-wal")
-    while log.exists() and log.stat().st_size > 0 and time.monotonic() < deadline:
-        time.sleep(1)
-    assert not log.exists() or log.stat().st_size < 1 << 20, f"the log still has {log.stat().st_size} bytes"
+    eventually(lambda: not log.exists() or log.stat().st_size == 0, "an empty log", seconds=90)
     return f"alone {alone.figure()}; beside {beside.figure()}"
 
 
@@ -168,15 +166,14 @@ def kills(service: Service, size: Size) -> str:
         time.sleep(2)
         service.kill()
         service.start()
-    deadline = time.monotonic() + 120 + 2 * size.items
     path = path_of(service)
-    while True:
+
+    def ended() -> dict[str, int] | None:
         with closing(sqlite3.connect(path)) as connection:
             states = dict(connection.execute("SELECT state, count(*) FROM detection_run GROUP BY state").fetchall())
-        if set(states) <= {"done", "failed"}:
-            break
-        assert time.monotonic() < deadline, states
-        time.sleep(1)
+        return states if set(states) <= {"done", "failed"} else None
+
+    states = eventually(ended, "all runs to end", seconds=120 + 2 * size.items)
     assert "failed" not in states, states
     return f"{states['done']} runs done through {size.kills} kills, none failed"
 

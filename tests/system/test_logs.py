@@ -5,7 +5,6 @@ import logging
 import re
 import signal
 import socket
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -186,11 +185,9 @@ def test_a_log_that_was_renamed_goes_on_in_a_new_file_at_sigusr1(tmp_path: Path,
         assert service.process is not None
         service.log.rename(kept)
         service.process.send_signal(signal.SIGUSR1)
-        deadline = time.monotonic() + 20
-        while not (service.log.exists() and "/media" in service.log.read_text()):
-            assert time.monotonic() < deadline
-            service.request("GET", "/media")
-            time.sleep(0.1)
+        eventually(
+            lambda: service.request("GET", "/media") and service.log.exists() and "/media" in service.log.read_text()
+        )
     finally:
         service.stop()
         service.kill()

@@ -1,7 +1,6 @@
 """Where the processes of a running service are: each worker on a processor of its own, its detectors on all."""
 
 import os
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -11,6 +10,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from app.process.processors import available_count
+from tests.eventually import eventually
 from tests.paths import ROOT
 from tests.system.service import Service
 
@@ -82,13 +82,13 @@ def test_workers_may_be_left_on_all_processors(tmp_path: Path, sqlite_url: str) 
 
 def settled_workers(service: Service, *, count: int = 2, without: psutil.Process | None = None) -> list[psutil.Process]:
     """So many workers, none of them `without`, once each stays on one processor."""
-    deadline = time.monotonic() + 30
-    while True:
+
+    def settled() -> list[psutil.Process]:
         workers = [worker for worker in workers_of(service) if worker != without]
-        if len(workers) == count and all(len(shared_by_threads(worker)) == 1 for worker in workers):
-            return workers
-        assert time.monotonic() < deadline, [(worker, shared_by_threads(worker)) for worker in workers]
-        time.sleep(0.1)
+        is_settled = len(workers) == count and all(len(shared_by_threads(worker)) == 1 for worker in workers)
+        return workers if is_settled else []
+
+    return eventually(settled, "each worker on a processor")
 
 
 def workers_of(service: Service) -> list[psutil.Process]:

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from tests.eventually import eventually
 from tests.long import sqlite_first
 from tests.reference.ordering import check_log
 from tests.reference.service import ReferenceService
@@ -75,14 +76,13 @@ class Copy:
 
 def run_again(service: Service, media_id: str) -> None:
     """A new run of a stored item, waited for."""
-    deadline = time.monotonic() + SECONDS
-    while True:
+
+    def is_done() -> bool:
         answer = service.request("POST", f"/detect/{media_id}")
-        if answer.status_code == 200:
-            return
-        assert answer.status_code in (202, 409), answer.text
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+        assert answer.status_code in (200, 202, 409), answer.text
+        return answer.status_code == 200
+
+    eventually(is_done, seconds=SECONDS)
 
 
 def load(service: Service, uploads: Uploads) -> None:
@@ -98,14 +98,13 @@ def told(service: Service, *arguments: str) -> None:
 
 def drained(service: Service) -> list[dict[str, Any]]:
     """Every item, once no run is under way and everything has arrived."""
-    deadline = time.monotonic() + SECONDS
-    while True:
+
+    def settled() -> list[dict[str, Any]] | None:
         items: list[dict[str, Any]] = service.request("GET", "/media", params={"limit": "500"}).json()["items"]
-        under_way = [item for item in items if item["run"] and item["run"]["state"] in ("queued", "running")]
-        if not under_way and not any(item["delivery"]["pending"] for item in items):
-            return items
-        assert time.monotonic() < deadline, under_way
-        time.sleep(0.2)
+        under_way = any(item["run"] and item["run"]["state"] in ("queued", "running") for item in items)
+        return None if under_way or any(item["delivery"]["pending"] for item in items) else items
+
+    return eventually(settled, "everything to arrive", seconds=SECONDS)
 
 
 @sqlite_first

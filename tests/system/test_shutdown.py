@@ -8,7 +8,6 @@ import os
 import signal
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -108,13 +107,10 @@ def note(uploads: Uploads, bodies: list[InTwoHalves], answers: list[Future[reque
 
 def is_gone(group: int) -> bool:
     """Whether a process group has ended; the last of its dead are for init to bury, which may take a while."""
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
     return False
 
 
@@ -125,7 +121,8 @@ def assert_ended(service: Service, number: signal.Signals) -> None:
         assert service.request("GET", "/healthz").ok
         return
     assert service.process.wait(20) == 0  # what is on its way is waited for, the backlog behind it is not
-    assert is_gone(service.process.pid), "a process of it lives on"
+    group = service.process.pid
+    eventually(lambda: is_gone(group), "its last process to end")
     assert taken_down(service, "outbox_stream WHERE lease_owner IS NOT NULL") == 0
     assert taken_down(service, "detection_run WHERE lease_owner IS NOT NULL") == 0
     assert service.leftovers() == []

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from tests import fork_server
+from tests.eventually import eventually
 from tests.paths import ROOT
 from tests.web.raw_client import RawClient
 
@@ -37,13 +37,11 @@ class Server:
         return fork_server.Popen(command, cwd=ROOT, env={**os.environ, **ONE_WORKER, **IMPATIENCE}, stderr=output)
 
     def _await(self, pattern: str) -> str:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            if found := re.search(pattern, self.log()):
-                return found[1]
-            time.sleep(0.02)
-        self.stop()
-        raise TimeoutError(f"gunicorn did not say {pattern}: {self.log()}")
+        try:
+            return eventually(lambda: re.search(pattern, self.log()), f"gunicorn to say {pattern}")[1]
+        except AssertionError:
+            self.stop()
+            raise
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
