@@ -20,6 +20,7 @@ from werkzeug.test import TestResponse
 from app import create_app
 from app.services import Services
 from app.settings import Settings
+from tests.long import later
 from tests.paths import PHOTOS
 from tests.reference.service import ReferenceService
 from tests.system.service import SECRET, token
@@ -107,6 +108,13 @@ def settings_in(folder: Path, template: Path, annotations_url: str | None, more:
 
 
 MakeApi = Callable[..., Api]
+
+
+@pytest.fixture(params=later(["sqlite"], "postgres"))
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database. What is asked of it here is asked of both kinds in the folders of those who ask."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from app.outbox.circuit import CONSECUTIVE_THRESHOLD
 from app.outbox.circuit_breaker import CircuitBreaker
 from app.outbox.messages import Classification, Verdict
 from tests.conftest import Clock
+from tests.long import sqlite_first
 from tests.outbox.world import (
     BUSY,
     CIRCUIT_WAIT,
@@ -23,6 +24,8 @@ from tests.outbox.world import (
     World,
     busy_for,
 )
+
+pytestmark = sqlite_first
 
 PROCESSING = MediaStatus.AI_PROCESSING
 

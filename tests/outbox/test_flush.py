@@ -12,6 +12,7 @@ from app.outbox.flush import Flush, FlushReport
 from app.outbox.messages import Classification, Deliver, Message
 from app.outbox.retry_policy import RetryPolicy, fixed
 from tests.conftest import Clock
+from tests.long import sqlite_first
 from tests.outbox.test_admin import park
 from tests.outbox.world import (
     BUSY,
@@ -28,7 +29,7 @@ from tests.outbox.world import (
     held_for,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, sqlite_first]
 
 PROCESSING, PROCESSED = MediaStatus.AI_PROCESSING, MediaStatus.AI_PROCESSED
 ENOUGH = 15.0
