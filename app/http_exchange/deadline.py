@@ -1,10 +1,10 @@
-"""A requests session with a deadline for the whole request and a limit for the size of the response.
+"""Requests with a deadline for the whole of each and a limit for the size of the response.
 
 The timeouts of requests apply to each read, so a server that sends a byte now and then could hold a request for ever.
 Here the socket has the deadline and the allowance: each operation gets the time that is left. No watchdog is needed
 that could close a connection already used for another request.
 
-The session uses no proxies, redirects, cookies, environment variables or retries.
+No proxies, redirects, cookies, environment variables or retries are used.
 """
 
 import http.client
@@ -12,7 +12,6 @@ import logging
 import socket
 import ssl
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +19,6 @@ from urllib.parse import urlsplit
 import certifi
 import requests
 from requests.adapters import HTTPAdapter
-from requests.cookies import RequestsCookieJar
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -114,10 +112,11 @@ class Endpoint:
         return f"{self.scheme}://{host}:{self.port}"
 
 
-class DeadlineSession(requests.Session):
-    """A Session to one endpoint, with one connection, for one thread. Set `state.ends_at`, then send.
+class DeadlineSession(HTTPAdapter):
+    """Requests to one endpoint over one connection, for one thread. Set `state.ends_at`, then send.
 
-    `connect_timeout` is in seconds, `max_bytes` the most that is read of a response, including its head.
+    `connect_timeout` is in seconds, `max_bytes` the most that is read of a response, including its head. An adapter
+    without a requests.Session, whose redirects, cookies, hooks and settings of the environment are not wanted here.
     """
 
     def __init__(
@@ -128,23 +127,27 @@ class DeadlineSession(requests.Session):
         tls: ssl.SSLContext | None,
         max_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
-        super().__init__()
+        super().__init__(max_retries=0)
         self.endpoint = endpoint
-        self.trust_env = False
-        self.cookies = RequestsCookieJar(policy=DefaultCookiePolicy(allowed_domains=()))
         self.state = RequestState(max_bytes=max_bytes, allowance=max_bytes)
         dialer = _Dialer(self.state, resolver, connect_timeout)
-        pool: HTTPConnectionPool = (
+        self._pool: HTTPConnectionPool = (
             _TLSPool(endpoint.host, endpoint.port, maxsize=1, ssl_context=tls, dialer=dialer)
             if endpoint.scheme == "https"
             else _Pool(endpoint.host, endpoint.port, maxsize=1, dialer=dialer)
         )
-        self.adapters.clear()
-        self.mount(f"{endpoint.scheme}://", _SinglePoolAdapter(pool))
 
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return None, because requests would read and decode the body of a redirect even without following it."""
-        return None
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
+        """Return the one pool, so that no proxy and no other host is used."""
+        return self._pool
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the pool's TLS context has the authorities; loading them for each connection takes 20 ms."""
+
+    def close(self) -> None:
+        """Close the connection; a later request opens a new one."""
+        self._pool.close()
+        super().close()
 
 
 def create_tls_context(ca_file: str | None = None) -> ssl.SSLContext:
@@ -256,24 +259,6 @@ class _Pool(HTTPConnectionPool):
 
 class _TLSPool(HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
-
-
-class _SinglePoolAdapter(HTTPAdapter):
-    """Takes every connection from one pool, so that no proxy and no other host is used."""
-
-    def __init__(self, pool: HTTPConnectionPool) -> None:
-        super().__init__(max_retries=0)
-        self._pool = pool
-
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
-        return self._pool
-
-    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the pool's TLS context has the authorities; loading them for each connection takes 20 ms."""
-
-    def close(self) -> None:
-        self._pool.close()
-        super().close()
 
 
 def _named(first_bytes: bytes) -> str:

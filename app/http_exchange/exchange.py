@@ -20,7 +20,7 @@ def exchange(
     state.begin()
     request = _prepared(f"{endpoint.origin}{endpoint.base}{target}", method, headers, body)
     try:
-        with session.send(request, stream=True, allow_redirects=False, timeout=state.time_left()) as response:
+        with session.send(request, stream=True, timeout=state.time_left()) as response:
             return read_response(response, state)
     except NETWORK_ERRORS as error:
         raise transport_error(error, state, endpoint.origin) from error

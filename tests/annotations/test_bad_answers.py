@@ -4,6 +4,7 @@ import gzip
 import logging
 import time
 import tracemalloc
+from contextlib import closing
 from urllib.parse import quote
 
 import pytest
@@ -11,8 +12,8 @@ import pytest
 from app.annotations import AnnotationsClient
 from app.annotations.tokens import MintedTokens, StaticToken
 from app.http_exchange.deadline import MAX_RESPONSE_BYTES, DeadlineSession, Endpoint
+from app.http_exchange.exchange import exchange
 from app.http_exchange.resolver import Resolver
-from app.http_exchange.responses import read_response
 from app.outbox.messages import MessageKind, Verdict
 from tests.annotations.conftest import TOKEN, MakeClient, message
 from tests.annotations.servers import Peer, Server, Step, answer
@@ -62,11 +63,10 @@ def test_an_endless_answer_is_classified_by_its_head_and_its_connection_closed(
 def test_at_most_64_kib_of_an_answer_are_read(huge: Step) -> None:
     with (
         Server(huge) as server,
-        DeadlineSession(Endpoint.parse(server.url, "ANNOTATIONS_URL"), Resolver(), 3.0, None) as session,
+        closing(DeadlineSession(Endpoint.parse(server.url, "ANNOTATIONS_URL"), Resolver(), 3.0, None)) as session,
     ):
         session.state.ends_at = time.monotonic() + 5
-        with session.get(server.url, stream=True, allow_redirects=False) as response:
-            reply = read_response(response, session.state)
+        reply = exchange(session, "GET", "/", {})
         assert session.state.received == MAX_RESPONSE_BYTES == 65536
         assert len(reply.body) < MAX_RESPONSE_BYTES
 

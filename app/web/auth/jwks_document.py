@@ -1,6 +1,7 @@
 """Fetches an issuer's published keys with a deadline and a size limit."""
 
 import time
+from contextlib import closing
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -39,7 +40,7 @@ class IssuerDocument:
 
         Raises TransportError, or ValueError for another response or a longer one.
         """
-        with DeadlineSession(self._endpoint, self._resolver, self._seconds, self._tls, MAX_BYTES) as session:
+        with closing(DeadlineSession(self._endpoint, self._resolver, self._seconds, self._tls, MAX_BYTES)) as session:
             session.state.ends_at = time.monotonic() + self._seconds
             response = exchange(session, "GET", self._target, _HEADERS)
         if response.status != HTTPStatus.OK:
