@@ -143,7 +143,7 @@ def test_another_threshold_is_not_answered_with_the_result_of_the_first(api: Api
     assert lower["media"]["run"]["id"] > first["media"]["run"]["id"]
 
 
-def test_a_known_media_that_was_never_looked_at_is_looked_at(api: Api) -> None:
+def test_a_known_media_item_without_a_run_gets_one(api: Api) -> None:
     stored = api.upload("/media", picture(13)).json
     assert stored is not None
     assert stored["media"]["mediaStatus"] == 1
@@ -180,7 +180,7 @@ def test_what_cannot_be_decoded_is_stored_and_at_error(api: Api) -> None:
     assert api.get(f"/media/{media_id}/detections").status_code == 404
 
 
-def test_a_damaged_picture_is_looked_at_as_far_as_it_goes_and_its_run_says_what_is_missing(api: Api) -> None:
+def test_a_damaged_picture_is_processed_as_far_as_it_goes_and_its_run_says_what_is_missing(api: Api) -> None:
     content = picture(71, (640, 480))
     assert api.upload("/detect", content).json["media"]["run"]["warnings"] == []  # type: ignore[index]
     answer = api.upload("/detect", content[: len(content) * 9 // 10])
@@ -196,7 +196,7 @@ def test_a_damaged_picture_is_looked_at_as_far_as_it_goes_and_its_run_says_what_
 
 
 @pytest.mark.parametrize("extension", ["jpe", "jfif", "gif", "heic", "heif", "avif"])
-def test_a_picture_of_each_newer_kind_is_looked_at_and_served_as_what_it_is(extension: str, api: Api) -> None:
+def test_a_picture_of_each_newer_kind_is_processed_and_served_as_what_it_is(extension: str, api: Api) -> None:
     photo = Image.open(ASTRONAUT).convert("RGB")
     file = io.BytesIO()
     match extension:
@@ -217,7 +217,7 @@ def test_a_picture_of_each_newer_kind_is_looked_at_and_served_as_what_it_is(exte
 
 
 @pytest.mark.parametrize("name", ["p.mpg", "w.wmv", "f.flv", "p.3gp", "one.insv", "small.lrf"])
-def test_a_video_of_each_newer_kind_is_looked_at(name: str, api: Api, tmp_path: Path) -> None:
+def test_a_video_of_each_newer_kind_is_processed(name: str, api: Api, tmp_path: Path) -> None:
     codec = {"mpg": "mpeg2video", "wmv": "wmv2", "flv": "flv"}.get(name[-3:], "libx264")
     written = name if name[-3:] in ("mpg", "wmv", "flv", "3gp") else f"{name}.mp4"
     photo = Image.open(ASTRONAUT).convert("RGB")

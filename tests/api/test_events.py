@@ -195,7 +195,7 @@ def test_the_end_of_its_process_ends_a_stream_without_done(followed: Followed) -
     assert followed.api.services.slots.taken == 0
 
 
-def test_a_look_at_which_nothing_is_new_costs_one_statement(followed: Followed) -> None:
+def test_a_poll_that_finds_nothing_new_costs_one_statement(followed: Followed) -> None:
     claimed = followed.begin()
     reader = followed.read()
     for _event in itertools.islice(reader, 2):

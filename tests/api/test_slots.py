@@ -116,7 +116,7 @@ def test_short_calls_answer_while_every_slot_is_taken(small: Api) -> None:
         assert small.get(f"/media/{media_id}/detections").status_code == 404
 
 
-def test_a_token_is_looked_at_before_a_slot_is(small: Api) -> None:
+def test_a_token_is_verified_before_a_slot_is_taken(small: Api) -> None:
     with every_slot_taken(small):
         refused = small.upload("/media", picture(13), headers={"Authorization": "Bearer wrong"})
     assert refused.status_code == 401

@@ -254,7 +254,7 @@ def test_a_body_is_not_read_for_a_bad_token(api: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_every_look_needs_a_token(api: Api, path: str) -> None:
+def test_every_read_needs_a_token(api: Api, path: str) -> None:
     assert_refused(asked(api, "", path))
 
 
@@ -443,7 +443,7 @@ def test_the_issuer_is_not_asked_for_a_token_of_another_algorithm(make_api: Make
     assert issuer.asked == 0
 
 
-def test_a_redirected_look_for_keys_is_not_followed(make_api: MakeApi, issuer: KeyServer) -> None:
+def test_a_redirected_fetch_of_keys_is_not_followed(make_api: MakeApi, issuer: KeyServer) -> None:
     key = private_key()
     with closing(KeyServer()) as elsewhere:
         elsewhere.publish("first", key)

@@ -57,7 +57,7 @@ def detected(*arguments: object, exit_code: int = 0, **settings: str) -> Any:
     return json.loads(flask("detect", "file", *arguments, "--json", exit_code=exit_code, **settings).stdout)
 
 
-def test_pictures_are_looked_at_without_any_setting_and_nothing_is_made(nowhere: Path) -> None:
+def test_pictures_are_processed_without_any_setting_and_nothing_is_made(nowhere: Path) -> None:
     done = started("detect", "file", ASTRONAUT, CHELSEA, folder=nowhere)
     assert done.returncode == 0
     assert done.stderr == ""
@@ -91,7 +91,7 @@ def test_one_document_tells_all_as_the_api_does() -> None:
     }
 
 
-def test_a_damaged_picture_is_looked_at_and_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_a_damaged_picture_is_processed_and_what_is_missing_is_said(tmp_path: Path) -> None:
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(ASTRONAUT.read_bytes()[:-2])
     result = flask("detect", "file", cut, "--json")

@@ -65,7 +65,7 @@ def test_what_was_delivered_since_a_moment_is_said_again(shell: Shell, annotatio
 
 
 @pytest.mark.parametrize("status", [401, 403, 405, 501])
-def test_where_nobody_may_look_nothing_is_claimed_and_nothing_is_sent(
+def test_where_records_cannot_be_read_nothing_is_claimed_and_nothing_is_sent(
     shell: Shell, annotations: ReferenceService, status: int
 ) -> None:
     delivered(shell, 1, 2)

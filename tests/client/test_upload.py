@@ -28,7 +28,7 @@ def test_a_file_is_looked_for_and_then_sent_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_trouble_that_may_pass_is_tried_again(tmp_path: Path, status: int) -> None:
+def test_a_failure_that_may_pass_is_tried_again(tmp_path: Path, status: int) -> None:
     attempt = Attempt(tmp_path, MISSING, answer(status), MISSING, STORED)
     assert attempt.result.outcome == "uploaded"
     assert len(attempt.waits) == 1

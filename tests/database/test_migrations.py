@@ -162,7 +162,7 @@ def test_a_migration_up_or_down_loses_no_row(database_url: str, tmp_path: Path) 
     assert counts() == before
 
 
-def test_figures_that_lie_in_several_rows_go_down_into_one_with_their_sum(database_url: str) -> None:
+def test_counters_in_several_rows_go_down_into_one_with_their_sum(database_url: str) -> None:
     with closing(Database(database_url)) as database, database.write_transaction() as session:
         for name, shard, value in (("a", 0, 1.0), ("a", 7, 2.0), ("b", 9, 4.0)):
             session.add(CounterShard(name=name, shard=shard, value=value))

@@ -101,7 +101,7 @@ def test_bytes_in_memory_will_do_and_the_process_is_kept(detector_process: Detec
     assert detector_process.pid == first
 
 
-def test_an_open_file_is_looked_at_though_its_name_is_gone(
+def test_an_open_file_is_processed_though_its_name_is_gone(
     detector_process: DetectorProcess, astronaut: Path, tmp_path: Path
 ) -> None:
     name = tmp_path / "picture"

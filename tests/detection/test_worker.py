@@ -103,7 +103,7 @@ def broken(tmp_path: Path, photo: Image.Image) -> bytes:
 
 
 @pytest.mark.long
-def test_packets_are_read_while_a_frame_is_looked_at(pipe: Pipe, tmp_path: Path, photo: Image.Image) -> None:
+def test_packets_are_read_while_a_frame_is_processed(pipe: Pipe, tmp_path: Path, photo: Image.Image) -> None:
     """Each packet is a frame and causes a heartbeat, so that sequential processing would delay them."""
     path = Clip("motion.avi", codec="mjpeg").write(tmp_path, photo)
     messages = said(pipe, Job(path, "Video", frame_interval=0.1))
@@ -186,7 +186,7 @@ def labels_of(messages: list[Event]) -> list[list[str]]:
 
 
 @pytest.mark.long
-def test_with_tiles_pictures_and_frames_are_looked_at_in_full_detail(
+def test_with_tiles_pictures_and_frames_are_processed_in_full_detail(
     pipe: Pipe, tmp_path: Path, photo: Image.Image
 ) -> None:
     small_person(photo).save(tmp_path / "large.jpg", quality=92)

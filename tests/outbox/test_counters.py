@@ -88,7 +88,7 @@ def test_an_outcome_that_comes_after_its_lease_has_gone_is_counted(world: World,
     assert figures(world)[(counters.LEASES_LOST,)] == 1
 
 
-def test_a_rollback_takes_its_figures_with_it(world: World) -> None:
+def test_a_rollback_takes_its_counts_with_it(world: World) -> None:
     class Broken(Exception):
         pass
 

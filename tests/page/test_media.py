@@ -131,7 +131,7 @@ def test_what_is_missing_of_a_damaged_picture_is_said(tab: Tab, service: Service
 
 
 @pytest.mark.long
-def test_a_media_that_was_only_stored_is_shown_without_results_and_can_be_looked_at_later(
+def test_a_media_that_was_only_stored_is_shown_without_results_and_can_be_processed_later(
     tab: Tab, service: Service
 ) -> None:
     content = unseen(ASTRONAUT, "later")
@@ -326,7 +326,7 @@ CLIPS = {
 
 
 @pytest.mark.parametrize("name", later([*CLIPS][:1], *[*CLIPS][1:]))
-def test_a_find_is_shown_on_the_very_frame_that_was_looked_at(
+def test_a_detection_is_shown_on_the_very_frame_that_was_processed(
     name: str, tab: Tab, service: Service, tmp_path: Path
 ) -> None:
     codec = "libvpx" if name.endswith("webm") else "libx264"

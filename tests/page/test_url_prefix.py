@@ -144,9 +144,7 @@ def test_a_prefix_must_not_begin_like_any_path_of_the_service_s_own(below: Servi
 
 @pytest.mark.long
 @pytest.mark.parametrize("proxy", later(["stripped"], "unchanged"))
-def test_people_upload_and_look_at_a_photo_below_the_prefix(
-    browser: Browser, proxies: dict[str, str], proxy: str
-) -> None:
+def test_people_upload_and_see_a_photo_below_the_prefix(browser: Browser, proxies: dict[str, str], proxy: str) -> None:
     context = browser.new_context(viewport=ViewportSize(width=1280, height=800), reduced_motion="reduce")
     tab = Tab(context, proxies[proxy] + PREFIX)  # which records every request outside of the prefix
     photo = PHOTO.read_bytes() + proxy.encode()

@@ -77,7 +77,7 @@ def test_sending_again_after_a_failure_or_a_lost_answer_is_clean() -> None:
     assert log.check() == []
 
 
-def test_requests_that_only_look_are_of_no_account() -> None:
+def test_requests_that_only_read_are_of_no_account() -> None:
     log = Log()
     log.create()
     log.entries.append(log.entries[0] | {"index": 2, "method": "GET", "path": f"/api/media/{B}", "mediaId": B})
@@ -266,7 +266,7 @@ def test_a_request_that_was_cut_off_with_its_sender_s_death_is_no_other_request(
     assert log.check() == []
 
 
-def test_a_body_that_is_no_object_is_judged_too() -> None:
+def test_a_body_that_is_no_object_is_checked_too() -> None:
     log = Log()
     log.create()
     log.change(2, seq=2, body="{", applied=False, status=400)

@@ -136,7 +136,7 @@ def test_waiting_for_a_lock_ends_when_its_owner_lets_go(storage: Storage, images
         owner.join()
 
 
-def test_what_was_waited_for_is_judged_anew_when_it_is_another_file_by_then(storage: Storage, images: Path) -> None:
+def test_what_was_waited_for_is_checked_anew_when_it_is_another_file_by_then(storage: Storage, images: Path) -> None:
     final = images / "0123456789abcdef.jpg"
     held, waiting = threading.Event(), threading.Event()
 

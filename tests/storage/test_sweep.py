@@ -191,7 +191,7 @@ def test_a_name_whose_lock_is_held_is_left_for_the_next_sweep(intake: Intake) ->
     assert intake.sweep.run() == SweepReport(leftovers=1, orphans=1)
 
 
-def test_one_name_that_cannot_be_judged_does_not_keep_the_others(intake: Intake) -> None:
+def test_one_name_that_cannot_be_checked_does_not_keep_the_others(intake: Intake) -> None:
     (intake.incoming / f"{0:032x}.part").write_bytes(PHOTO[:50])
     held = intake.incoming / f"{1:032x}.part"
     held.write_bytes(PHOTO)

@@ -195,7 +195,7 @@ def test_no_transaction_is_open_while_files_are_read(intake: Intake) -> None:
                 assert connection.execute(text(idle)).scalar_one() == 0
 
 
-def test_more_media_than_a_page_are_all_looked_at_once(intake: Intake) -> None:
+def test_more_media_than_a_page_are_each_verified_once(intake: Intake) -> None:
     columns = "id, name, path, media_type, media_status, user_id, size_bytes, created_at"
     with intake.database.write_transaction() as session:
         session.execute(
@@ -210,7 +210,7 @@ def test_more_media_than_a_page_are_all_looked_at_once(intake: Intake) -> None:
     assert steps == [(number, 2 * PAGE + 1) for number in range(1, 2 * PAGE + 2)]
 
 
-def test_only_the_media_named_are_looked_at(intake: Intake) -> None:
+def test_only_the_media_named_are_verified(intake: Intake) -> None:
     for content in (PHOTO, picture("other")):
         intake.send(content)
         cut(intake.final(content))

@@ -49,7 +49,7 @@ def test_no_frames_are_no_frames() -> None:
     assert list(prefetch(Source(0))) == []
 
 
-def test_the_next_frames_are_decoded_while_one_is_looked_at_but_only_a_few() -> None:
+def test_the_next_frames_are_decoded_while_one_is_processed_but_only_a_few() -> None:
     source = Source(200)
     with closing(prefetch(source, 3)) as frames:
         for seen in range(1, 10):

@@ -65,7 +65,7 @@ def test_a_known_key_is_not_asked_for_again(keys: PublishedKeys, issuer: Issuer)
     assert issuer.looks == 1
 
 
-def test_unknown_keys_are_refused_without_a_look_within_the_cool_down(
+def test_unknown_keys_are_refused_without_a_fetch_within_the_cool_down(
     keys: PublishedKeys, issuer: Issuer, clock: Clock
 ) -> None:
     keys.key("first")
@@ -194,7 +194,7 @@ def test_of_many_who_need_a_silent_issuer_only_one_is_kept_waiting(keys: Publish
     assert issuer.looks == 1
 
 
-def test_there_is_never_more_than_one_look_at_a_time(keys: PublishedKeys, issuer: Issuer, clock: Clock) -> None:
+def test_there_is_never_more_than_one_fetch_at_a_time(keys: PublishedKeys, issuer: Issuer, clock: Clock) -> None:
     keys.key("first")
     clock.advance(FRESH_SECONDS)
     issuer.may_answer.clear()
@@ -263,7 +263,7 @@ FAULTS: dict[str, tuple[Step, type[Exception]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_look_ends_in_time_and_reads_no_more_than_it_may(fault: str) -> None:
+def test_a_fetch_ends_in_time_and_reads_no_more_than_it_may(fault: str) -> None:
     step, error = FAULTS[fault]
     began = time.monotonic()
     with Server(step) as server, pytest.raises(error):
@@ -273,7 +273,7 @@ def test_a_look_ends_in_time_and_reads_no_more_than_it_may(fault: str) -> None:
     assert all(peer.sent < 64_000_000 for peer in server.peers)
 
 
-def test_a_look_asks_for_the_path_and_query_that_are_set_and_nothing_else() -> None:
+def test_a_fetch_asks_for_the_path_and_query_that_are_set_and_nothing_else() -> None:
     with Server(answer(200, b"{}")) as server:
         assert IssuerDocument(f"{server.url}/keys?tenant=a", 5).fetch() == b"{}"
         assert IssuerDocument(server.url, 5).fetch() == b"{}"
@@ -300,7 +300,7 @@ def test_an_issuer_with_a_certificate_that_nobody_signed_is_not_believed(certifi
         IssuerDocument(server.url, 5).fetch()
 
 
-def test_a_look_over_tls_is_bounded_too(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetch_over_tls_is_bounded_too(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with Server(answer(200, b"{}"), drip_the_head, tls=serving(certificate)) as server:
         assert IssuerDocument(server.url, 5).fetch() == b"{}"

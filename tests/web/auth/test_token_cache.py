@@ -22,14 +22,14 @@ def test_a_token_that_was_found_good_speaks_for_its_bearer() -> None:
     assert known.get("Bearer b") == GRACE
 
 
-def test_a_token_that_nobody_looked_at_speaks_for_nobody() -> None:
+def test_a_token_that_nobody_verified_speaks_for_nobody() -> None:
     known = TokenCache()
     known.put("Bearer a", ADA, FAR)
     for other in ("", "Bearer", "Bearer a ", "bearer a", "Bearer A", "Bearer \udcff"):
         assert known.get(other) is None
 
 
-def test_a_token_is_looked_at_again_once_it_has_expired() -> None:
+def test_a_token_is_verified_again_once_it_has_expired() -> None:
     clock = Clock()
     known = TokenCache(clock)
     known.put("Bearer a", ADA, clock.now + 10)
@@ -39,7 +39,7 @@ def test_a_token_is_looked_at_again_once_it_has_expired() -> None:
     assert known.get("Bearer a") is None
 
 
-def test_a_token_is_looked_at_again_after_a_minute() -> None:
+def test_a_token_is_verified_again_after_a_minute() -> None:
     clock = Clock()
     known = TokenCache(clock)
     known.put("Bearer a", ADA, FAR)
@@ -49,7 +49,7 @@ def test_a_token_is_looked_at_again_after_a_minute() -> None:
     assert known.get("Bearer a") is None
 
 
-def test_a_clock_that_was_set_back_has_every_token_looked_at() -> None:
+def test_a_clock_that_was_set_back_has_every_token_verified_again() -> None:
     clock = Clock()
     known = TokenCache(clock)
     known.put("Bearer a", ADA, FAR)

@@ -136,7 +136,7 @@ def test_what_a_lost_process_has_done_stays_counted_until_the_server_ends(two: S
 
 
 @pytest.mark.long
-def test_processes_share_figures_when_the_application_is_loaded_before_them(tmp_path: Path, sqlite_url: str) -> None:
+def test_processes_share_metrics_when_the_application_is_loaded_before_them(tmp_path: Path, sqlite_url: str) -> None:
     service = Service(tmp_path, sqlite_url, None, TMPDIR=str(tmp_path))
     try:
         service.start("--workers", "2", "--preload")
@@ -150,7 +150,7 @@ def test_processes_share_figures_when_the_application_is_loaded_before_them(tmp_
 
 
 @pytest.mark.long
-def test_a_reload_keeps_the_figures_and_their_folder_goes_with_the_server(two: Service) -> None:
+def test_a_reload_keeps_the_metrics_and_their_folder_goes_with_the_server(two: Service) -> None:
     upload_over_both(two, 400)
     before = answering(two)
     assert two.process is not None
