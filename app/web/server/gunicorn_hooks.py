@@ -1,8 +1,8 @@
-"""What gunicorn.conf.py hooks into gunicorn: limits on sockets, honest connections, and the services' life.
+"""The hooks of gunicorn.conf.py: limits on sockets, checks before requests, and start and stop of the services.
 
-The seam for bodies (`app.web.upload.request_body`) rests on these: a client that waits for `100 Continue` gets it at
-the first read, and a connection with an unread body is announced as closing and closed, so that the rest of that body
-is never taken for a request.
+`app.web.upload.request_body` relies on them: a client that waits for `100 Continue` gets it at the first read of the
+body, and a connection with an unread body is closed after the response, so that the rest of the body is never parsed
+as a request.
 """
 
 import gc
@@ -47,7 +47,7 @@ from app.web.server.gunicorn_internals import (
 )
 
 _NEW_OBJECTS_BETWEEN_COLLECTIONS = 20_000
-"""Some megabytes of what a few hundred requests leave behind; every 700, as by default, each request pays for one."""
+"""Some megabytes, the garbage of a few hundred requests. With the default, 700, every request pays for a collection."""
 
 _HOST = re.compile(r"([A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 """uri-host with an optional port (RFC 3986); gunicorn refuses two Host headers itself."""
@@ -56,22 +56,22 @@ _METRIC_FILES = re.compile(r"(counter|histogram|summary|gauge_[a-z]+)_[0-9]+\.db
 
 
 def limit_waits(listeners: Iterable[Any], *, receive: float, send: float) -> None:
-    """Bound every blocking call on the connections that these listening sockets accept, in seconds.
+    """Limit every blocking call on the connections that these listening sockets accept, in seconds.
 
-    Accepted sockets inherit the options. They hold where gunicorn itself reads and writes; a body's own, finer
-    limits are the seam's.
+    Accepted sockets inherit the options. They apply where gunicorn itself reads and writes; request bodies have their
+    own limits (`app.web.upload.receive_timeouts`).
     """
     for listener in listeners:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(receive))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(send))
         if listener.family != socket.AF_UNIX:
-            # sendfile() waits in a poll of its own, which SO_SNDTIMEO does not end: a client that stops reading its
-            # download is cut off by the kernel instead.
+            # SO_SNDTIMEO does not apply to sendfile(), which polls by itself: the kernel closes the connection of a
+            # client that stops reading its download.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(send * 1000))
 
 
 def prepare_request(req: Any) -> None:
-    """Before the application sees a request: hold back `100 Continue`, and tie keep-alive to the body being read."""
+    """Check a request; postpone its `100 Continue`, and close the connection after it if its body is not read."""
     if is_http1(req):
         _check_host(req)
         hold_continue(req)
@@ -79,7 +79,7 @@ def prepare_request(req: Any) -> None:
 
 
 def _check_host(req: Any) -> None:
-    """Raise what gunicorn answers with 400: RFC 9112 (3.2) wants that for a Host that is missing or malformed."""
+    """Raise UnusableHost, which leads to a 400, for a missing or malformed Host header (RFC 9112, 3.2)."""
     host, is_needed = host_of(req)
     if host is None and is_needed:
         raise UnusableHost("HTTP/1.1 wants a Host header", req)
@@ -88,10 +88,10 @@ def _check_host(req: Any) -> None:
 
 
 def prepare_master(server: Any, application: str) -> None:
-    """Check the settings, and have a reload let go of the workers only where new ones could start; otherwise it says
-    why not, in one line, and they go on. New ones read files and code anew, in the environment of this process.
+    """Check the settings, and let a reload replace the workers only if new ones can start.
 
-    Nothing is checked where another application than this one is served: it has settings of its own.
+    Otherwise the reload logs the reason in one line, and the workers continue. New workers read files and code again,
+    with the environment of this process. Does nothing if gunicorn serves another application.
     """
     if serves(server, application):
         check_settings()
@@ -99,9 +99,11 @@ def prepare_master(server: Any, application: str) -> None:
 
 
 def check_settings() -> None:
-    """End this process with one line where a setting is wrong, the model or the database unfit, or a media folder not
-    the one that it was or on a file system that cannot publish, before any worker is made; warn of what is unwise. From
-    now on nobody but root may look into this process, nor into the workers, its forks."""
+    """End this process with one line if it cannot serve, before a worker is forked, and log warnings.
+
+    Checks the settings, the model, the database, and that each media folder is the expected one and on a file system
+    that can publish files. From then on only root can read the memory of this process and of its workers.
+    """
     hide_memory()
     with exit_on_error():
         settings = Settings.from_env()
@@ -133,16 +135,16 @@ def drop_metrics_of(pid: int) -> None:
 
 
 def give_processor(server: Any, worker: Any) -> None:
-    """Choose the processor for a worker that is about to be forked: one that the fewest of the others have."""
+    """Assign to a worker that is about to be forked the processor with the fewest other workers."""
     taken = (getattr(other, "processor", None) for other in workers_of(server))
     worker.processor = processors.least_used(processors.usable(), taken, first=server.pid)
 
 
 def start_services(worker: Any) -> None:
-    """Start the application's threads in this worker process, now that it has forked."""
+    """Start the application's threads in this worker process, after the fork."""
     logs.log_uncaught_exceptions()
     gc.collect()
-    gc.freeze()  # what is there now stays: each search of it for garbage would hold every thread for 40 ms
+    gc.freeze()  # these objects stay: searching them for garbage would stop every thread for 40 ms
     gc.set_threshold(_NEW_OBJECTS_BETWEEN_COLLECTIONS)
     cfg = worker.cfg
     proxies = Proxies(proxy_networks(cfg), any_peer="*" in cfg.forwarded_allow_ips)
@@ -153,7 +155,7 @@ def start_services(worker: Any) -> None:
 
 
 def stop_services(worker: Any) -> None:
-    """Stop what `start_services` started. A worker that never came so far has no application."""
+    """Stop what `start_services` started, if the worker had loaded its application."""
     application = getattr(worker, "wsgi", None)
     if application is not None:
         application.extensions["detections"].stop()

@@ -43,45 +43,53 @@ class OwnHandler(logging.Handler):
 
 
 class UnusableHost(InvalidHeader):  # type: ignore[misc]
-    """The Host header is missing or malformed; the text says which. Relies on 400 being the answer to InvalidHeader,
-    and on the text being kept as `hdr`."""
+    """The Host header is missing or malformed; the text says which.
+
+    Relies on 400 being the response to InvalidHeader, and on the text being kept as `hdr`.
+    """
 
     def __str__(self) -> str:
         return str(self.hdr)
 
 
 def is_http1(request: Any) -> bool:
-    """Whether the request came by HTTP/1 and has the body and the connection that this module knows."""
+    """Return whether this is an HTTP/1 request, whose body and connection this module knows."""
     return isinstance(request, Request)
 
 
 def host_of(request: Any) -> tuple[str | None, bool]:
-    """The Host header, and whether the request must have one. Relies on `headers`, pairs with names in upper case, and
-    on `version`, a pair of numbers."""
+    """Return the Host header, and whether the request must have one.
+
+    Relies on `headers`, pairs with names in upper case, and on `version`, a pair of numbers.
+    """
     host = next((value for name, value in request.headers if name == "HOST"), None)
     return host, request.version >= (1, 1)
 
 
 def hold_continue(request: Any) -> None:
-    """Send `100 Continue` at the first read of the body, and not before the application is called. Relies on
-    `_expected_100_continue`, which the pre_request hook can still clear, and on `unreader.sock`."""
+    """Postpone `100 Continue` until the first read of the body.
+
+    Relies on `_expected_100_continue`, which the pre_request hook can still clear, and on `unreader.sock`.
+    """
     if request._expected_100_continue:  # noqa: SLF001 (there is no public name for it)
         request._expected_100_continue = False  # noqa: SLF001
         request.body.reader = HeldContinue(request.body, request.unreader.sock)
 
 
 def close_while_unread(request: Any) -> None:
-    """Have the answer announce the end of a connection that the body has not left. Relies on `should_close`, which the
-    answer and the worker ask."""
+    """Close the connection after the response if a part of the body is still unread then.
+
+    Relies on `should_close`, which the response and the worker call.
+    """
     should_close: Callable[[], bool] = request.should_close
     request.should_close = lambda: should_close() or not is_off_the_connection(request.body)
 
 
 class HeldContinue:
-    """Stands in for the reader of a body whose client waits for `100 Continue`, and sends that at the first read.
+    """Replaces the reader of a body whose client waits for `100 Continue`, and sends that at the first read.
 
-    gunicorn would send it before the application has seen the token, and so invite a body that is then refused. Relies
-    on `Body.reader`, which every read of the body goes through.
+    gunicorn would send it before the application has checked the token, and the client would then send a body that is
+    refused. Relies on `Body.reader`, which every read of the body uses.
     """
 
     def __init__(self, body: Any, sock: socket.socket) -> None:
@@ -90,7 +98,7 @@ class HeldContinue:
         self._sock = sock
 
     def release(self) -> None:
-        """Invite the body, and step aside."""
+        """Send `100 Continue` and restore the original reader."""
         self._body.reader = self.reader
         self._sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -100,10 +108,10 @@ class HeldContinue:
 
 
 def is_off_the_connection(body: Any) -> bool:
-    """Whether nothing of a body is left on its connection, so that the next request can be read from it.
+    """Return whether the whole body was received, so that the connection's next bytes are the next request.
 
-    Relies on `Body.failed`, on `LengthReader.length`, which counts what is left, and on `ChunkedReader.parser`, which
-    is None behind the last chunk.
+    Relies on `Body.failed`, on `LengthReader.length`, which counts the remaining bytes, and on `ChunkedReader.parser`,
+    which is None after the last chunk.
     """
     reader = body.reader
     if isinstance(reader, LengthReader):
@@ -112,8 +120,10 @@ def is_off_the_connection(body: Any) -> bool:
 
 
 def unread_bytes(body: Any) -> int | None:
-    """How much of a body is still to be received; None where that cannot be known. Relies on `LengthReader.length`, and
-    on `Unreader.buf`, which holds what was received ahead."""
+    """Return the number of bytes of a body that are still to be received; None if its length is not known.
+
+    Relies on `LengthReader.length`, and on `Unreader.buf`, which holds bytes received in advance.
+    """
     reader = _reader_of(body)
     if not isinstance(reader, LengthReader):
         return None
@@ -121,12 +131,12 @@ def unread_bytes(body: Any) -> int | None:
 
 
 class PlainBody:
-    """A body of known length on a connection without TLS, to be received straight from its socket.
+    """A body of known length on a connection without TLS, which is received directly from its socket.
 
-    Until its last byte is taken it counts as failed, so that whatever breaks in between, bytes of a body are never
-    parsed as a request. Relies on `Body.failed`, with which gunicorn closes the connection; on `Body.buf`, which holds
-    what the application has read but not been given; on `LengthReader.length` and `unreader`; and on `take_buffered`
-    and `unread` of the latter.
+    Until its last byte is taken it counts as failed, so that after any error bytes of a body are never parsed as a
+    request. Relies on `Body.failed`, after which gunicorn closes the connection; on `Body.buf`, which holds bytes that
+    were read ahead of the application; on `LengthReader.length` and `unreader`; and on `take_buffered` and `unread` of
+    the latter.
     """
 
     def __init__(self, body: Any, reader: Any) -> None:
@@ -136,12 +146,15 @@ class PlainBody:
 
     @property
     def left(self) -> int:
-        """How many bytes are still to be taken."""
+        """The number of bytes that are still to be taken."""
         return int(self._reader.length)
 
     def start(self) -> tuple[bytes, bytes]:
-        """Invite the body, and take what gunicorn has of it already: what the application asked for and was not given,
-        and what was received ahead. What was received beyond the body is given back. Raises OSError."""
+        """Send `100 Continue` if the client waits for it; return the bytes that gunicorn has received already.
+
+        These are the bytes read ahead of the application, and those in the connection's buffer. Bytes after the body
+        stay there. Raises OSError.
+        """
         self._body.failed = True
         _invite(self._body)
         early, self._body.buf = self._body.buf.getvalue(), io.BytesIO()
@@ -152,17 +165,17 @@ class PlainBody:
         return early, held
 
     def take(self, count: int) -> None:
-        """So many bytes more are off the connection."""
+        """Count `count` further bytes as received."""
         self._reader.length -= count
         if not self._reader.length:
             self._body.failed = False
 
 
 class FramedBody:
-    """A body that only gunicorn's own reader can take: in chunks, or under TLS.
+    """A body that only gunicorn's own reader can receive: in chunks, or over TLS.
 
     Relies on `Body.read` and `Body.failed`; on `ChunkedReader.req`, whose `unreader` has the connection; and on
-    `SocketUnreader.sock`, whose `recv` alone is called for what a body is read from.
+    `SocketUnreader.sock`, of which the reader calls nothing but `recv`.
     """
 
     def __init__(self, body: Any, unreader: Any) -> None:
@@ -170,19 +183,21 @@ class FramedBody:
         self._unreader = unreader
 
     def start(self) -> tuple[bytes, bytes]:
-        """Invite the body if its client waits for that; it counts as failed until `complete`. Nothing is taken before
-        it is read. Raises OSError."""
+        """Send `100 Continue` if the client waits for it; the body counts as failed until `complete`.
+
+        Raises OSError.
+        """
         self._body.failed = True
         _invite(self._body)
         return b"", b""
 
     def complete(self) -> None:
-        """The body is off the connection."""
+        """Note that the whole body was received."""
         self._body.failed = False
 
     @contextmanager
     def received_through(self, wrap: Callable[[socket.socket], Any]) -> Iterator[None]:
-        """Have the reader receive from what `wrap` makes of the socket, within the block."""
+        """Let the reader receive from `wrap(socket)` within the block."""
         sock = self._unreader.sock
         self._unreader.sock = wrap(sock)
         try:
@@ -192,27 +207,28 @@ class FramedBody:
 
 
 def received_body(body: Any) -> PlainBody | FramedBody | None:
-    """The body behind a request's `wsgi.input`; None where another server made it. Relies on a body being read by a
-    ChunkedReader or by a LengthReader, where it has an end."""
+    """Return the body of a request's `wsgi.input`; None if another server made it.
+
+    Relies on a ChunkedReader or a LengthReader for each body that has an end.
+    """
     if not isinstance(body, Body):
         return None
     reader = _reader_of(body)
     if isinstance(reader, ChunkedReader):
         return FramedBody(body, reader.req.unreader)
-    # The socket of the environment is for answers, the reader's for bodies.
+    # The environment's socket sends responses, the reader's receives bodies.
     if isinstance(reader.unreader.sock, ssl.SSLSocket) or not isinstance(reader, LengthReader):
         return FramedBody(body, reader.unreader)
     return PlainBody(body, reader)
 
 
 def socket_in(environ: WSGIEnvironment) -> object:
-    """What the answer to this request is written to; None where another server serves it. Relies on its name in the
-    environment."""
+    """Return the socket to which the response is written; None with another server. Relies on its name in `environ`."""
     return environ.get("gunicorn.socket")
 
 
 class GthreadWorker(ThreadWorker):  # type: ignore[misc]
-    """gthread, with what `HeadFirstWorker` does to its connections.
+    """gunicorn's gthread worker, with the operations on its connections that `HeadFirstWorker` needs.
 
     Relies on the methods that are extended there (`run`, `notify`, `enqueue_req`, `handle`, `handle_request`,
     `finish_request`, `murder_pending`, `handle_error`), on being called for each connection in this order, and on
@@ -223,12 +239,11 @@ class GthreadWorker(ThreadWorker):  # type: ignore[misc]
 
     @staticmethod
     def buffered(conn: Any) -> bytes:
-        """What was received of the connection's next request already. Relies on `parser.unreader.buf`."""
+        """Return the bytes of the connection's next request received so far. Relies on `parser.unreader.buf`."""
         return bytes(conn.parser.unreader.buf.getvalue()) if conn.parser else b""
 
     def await_more(self, conn: Any, deadline: float) -> None:
-        """Come back to `enqueue_req` with this connection once it is readable; close it at the deadline, on the
-        monotonic clock."""
+        """Call `enqueue_req` with a connection once it is readable; close it at `deadline` on the monotonic clock."""
         conn.timeout = deadline
         conn.sock.setblocking(False)
         insort(self.pending_conns, conn, key=lambda pending: pending.timeout)
@@ -241,32 +256,36 @@ class GthreadWorker(ThreadWorker):  # type: ignore[misc]
 
     @staticmethod
     def answering_to(conn: Any, sock: Any) -> Any:
-        """The connection, with another socket to write the answer to: what `handle_request` uses of it is `sock`,
-        `client` and `server`."""
+        """Return the connection with another socket for the response.
+
+        Relies on `handle_request` using nothing of it but `sock`, `client` and `server`.
+        """
         return SimpleNamespace(sock=sock, client=conn.client, server=conn.server)
 
     @staticmethod
     def body_of(conn: Any) -> Any:
-        """The body of the request that was parsed last; None where none was. Relies on `parser.mesg`."""
+        """Return the body of the last request parsed; None if there was none. Relies on `parser.mesg`."""
         request = getattr(conn.parser, "mesg", None)
         return None if request is None else request.body
 
     def log_error(self, req: Any, addr: Any, exc: BaseException) -> int:
-        """Log as gunicorn does why it cannot serve a request, and return the status that it would answer with. Relies
-        on `handle_error` writing a whole answer by one `sendall` to a socket that does not block."""
+        """Log an error as gunicorn does, and return the status of the response that it would send.
+
+        Relies on `handle_error` writing the whole response by one `sendall` to a non-blocking socket.
+        """
         answer = _Answer()
         super().handle_error(req, answer, addr, exc)
         return answer.status
 
     @staticmethod
     def write_at_once(client: Any, data: bytes) -> None:
-        """Write without waiting for the client, who may have gone. Relies on `util.write_nonblock`."""
+        """Write without waiting for the client, which may be gone. Relies on `util.write_nonblock`."""
         with suppress(OSError):
             util.write_nonblock(client, data)
 
 
 class _Answer:
-    """Stands in for the client's socket, to learn which status gunicorn answers an error with."""
+    """Replaces the client's socket, to read the status of the response that gunicorn sends for an error."""
 
     def __init__(self) -> None:
         self.status = 500
@@ -279,18 +298,18 @@ class _Answer:
 
 
 def workers_of(server: Any) -> list[Any]:
-    """The workers that the master has now. Relies on `WORKERS`, by their process ids."""
+    """Return the master's current workers. Relies on `WORKERS`, which has them by process id."""
     return list(server.WORKERS.values())
 
 
 def proxy_networks(cfg: Any) -> Iterable[IPv4Network | IPv6Network]:
-    """The networks of the proxies that are believed. Relies on `forwarded_allow_networks`."""
+    """Return the networks of trusted proxies. Relies on `forwarded_allow_networks`."""
     networks: Iterable[IPv4Network | IPv6Network] = cfg.forwarded_allow_networks()
     return networks
 
 
 def serves(server: Any, application: str) -> bool:
-    """Whether this is the application that is served. Relies on `app.app_uri`."""
+    """Return whether the server serves this application. Relies on `app.app_uri`."""
     return bool(server.app.app_uri == application)
 
 

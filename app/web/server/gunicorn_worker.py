@@ -1,11 +1,11 @@
-"""gunicorn's gthread worker, with the holes closed through which a few clients stop a whole process, and with its
-refusals told as problems.
+"""gunicorn's gthread worker, protected against clients that would block a whole process, with refusals as problems.
 
-A thread is given to a request once its head has arrived, not before: gthread reads the head in the thread, so as many
-clients as there are threads, each stopping inside its head, leave none. An answer holds its thread until the kernel has
-taken it only where its request holds a slot; what others' readers are slow to take, the main loop sends. And nobody is
-lingered on but in the main loop's poller: gthread drains a connection that it closes for up to 2 s while the loop
-stands still, which forty clients that keep theirs open turn into more than a minute without an answer to anybody.
+- A request gets a thread only when its head is complete. gthread reads the head in the thread, so clients that stop
+  inside their heads could occupy every thread.
+- A response occupies its thread only if its request holds a slot. The main loop sends the rest of all others to clients
+  that read slowly.
+- Closed connections linger in the main loop's poller. gthread drains each one for up to 2 s and serves nobody
+  meanwhile, so forty clients that keep theirs open could stop it for more than a minute.
 """
 
 import math
@@ -25,54 +25,54 @@ from app.web.server.server_refusals import refusal
 from app.web.upload.receive_timeouts import SendTimeouts
 
 HEAD_BYTES = 64 * 1024
-"""Longest head that is waited for. gunicorn.conf.py's limits on the line and the fields lie below."""
+"""The longest head, in bytes. The limits on its line and fields in gunicorn.conf.py are lower."""
 
 _USUAL_HEAD_BYTES = 4 * 1024
-_BEAT_SECONDS = 0.5
+_HEARTBEAT_SECONDS = 0.5
 _HEAD_END = b"\r\n\r\n"
 
 
 class HeadFirstWorker(GthreadWorker):
-    """gthread, with heads awaited, slow answers sent and closed connections lingered on in the main loop.
+    """gthread whose main loop waits for heads, sends slow responses, and keeps closed connections while they linger.
 
-    Heads under TLS cannot be seen from outside, and Unix sockets cannot be told to wait for more: both are read in a
-    thread, as gthread does, within the listening socket's SO_RCVTIMEO.
+    Heads over TLS are encrypted before they are read, and Unix sockets have no SO_RCVLOWAT. Both are read in a thread,
+    as in gthread, within the listening socket's SO_RCVTIMEO.
     """
 
-    _beat = -math.inf
+    _last_heartbeat = -math.inf
 
     head_seconds = 10.0
-    """A head is one or two packets: the slowest link that can carry an upload brings it within this."""
+    """Seconds for a whole head. A head is one or two packets, so any link that can carry an upload is fast enough."""
 
     send_timeouts: Callable[[], SendTimeouts] = SendTimeouts
     """Creates the timeouts of one response."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        # .head: what was seen of the head that this thread serves; .refused: gunicorn itself refused the request
+        # .head: the head of the request that this thread serves; .refused: gunicorn itself refused the request
         self._serving = threading.local()
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until the worker is stopped."""
         self._drain = AnswerDrain(self.poller)
         self._lingering = Lingering(self.poller)
         super().run()
 
     def notify(self) -> None:
-        """Beat twice a second at most, often enough for any `timeout`: gthread does so twice for each request."""
+        """Send a heartbeat at most twice a second, enough for any `timeout`; gthread sends two for each request."""
         now = time.monotonic()
-        if now - self._beat >= _BEAT_SECONDS:
-            self._beat = now
+        if now - self._last_heartbeat >= _HEARTBEAT_SECONDS:
+            self._last_heartbeat = now
             super().notify()
 
     def enqueue_req(self, conn: Any) -> None:
-        """Hand a readable connection to a thread, if a whole head is there; otherwise wait for more of it."""
+        """Give a readable connection to a thread if the head is complete; otherwise wait for the rest."""
         if self.cfg.is_ssl or conn.sock.family == socket.AF_UNIX:
             super().enqueue_req(conn)
             return
         buffered = self.buffered(conn)
         try:
-            arrived, is_complete = _look_for_head(conn.sock, buffered)
+            arrived, is_complete = _peek_at_head(conn.sock, buffered)
         except OSError:
             self.drop(conn)
             return
@@ -92,7 +92,7 @@ class HeadFirstWorker(GthreadWorker):
             self._await_head(conn, len(arrived))
 
     def handle(self, conn: Any) -> Any:
-        """Serve one request; when the connection is to be closed, note whether its client may still be sending."""
+        """Serve one request. If the connection is to be closed, note whether its client may still be sending."""
         self._serving.head = conn.__dict__.pop("head", b"")
         self._serving.refused = False
         keep = super().handle(conn)
@@ -102,12 +102,12 @@ class HeadFirstWorker(GthreadWorker):
         return keep
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """Serve a parsed request, with an answer that waits for its reader only where it holds a slot."""
+        """Serve a parsed request; its response waits for the client only if the request holds a slot."""
         conn.answer = answer_socket(conn.sock, self.send_timeouts())
         return super().handle_request(req, self.answering_to(conn, conn.answer))
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        """Let go of a connection once its whole answer has been sent."""
+        """Release a connection after its whole response has been sent."""
         answer: AnswerSocket | None = conn.__dict__.pop("answer", None)
         if answer is None or not answer.has_rest:
             self._answered(conn, fs)
@@ -121,7 +121,7 @@ class HeadFirstWorker(GthreadWorker):
         )
 
     def murder_pending(self) -> None:
-        """What gthread does at each turn of its loop, and cut off who reads too slowly or sends for too long."""
+        """Close idle connections, as gthread does in each iteration, and clients that read or send too slowly."""
         super().murder_pending()
         self._drain.cut_off_late()
         self._lingering.close_late()
@@ -133,7 +133,7 @@ class HeadFirstWorker(GthreadWorker):
             super().finish_request(conn, fs)
 
     def _unread(self, conn: Any) -> int:
-        """How many bytes may still come that a reset would answer, and whose arrival the main loop can wait for."""
+        """Return how many bytes to read after the response, because unread bytes would make the kernel send a reset."""
         if self.cfg.is_ssl:
             return 0
         if self._serving.refused:
@@ -145,7 +145,7 @@ class HeadFirstWorker(GthreadWorker):
         return LINGER_BYTES if unread is None else unread
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Log as gunicorn does, and answer with the status that it chose, but as a problem."""
+        """Log an error as gunicorn does, and respond with its status in a problem document."""
         self._serving.refused = True
         status = self.log_error(req, addr, exc)
         self.write_at_once(client, self._refusal(status, str(exc), addr, getattr(self._serving, "head", b"")))
@@ -158,18 +158,20 @@ class HeadFirstWorker(GthreadWorker):
         if getattr(conn, "head_deadline", None) is None:
             conn.head_deadline = time.monotonic() + self.head_seconds
         elif arrived == conn.head_arrived:
-            # Readable without more to read: the client has closed its side.
+            # Readable without new bytes: the client has closed its side.
             self.drop(conn)
             return
         conn.head_arrived = arrived
-        # Readable again only when there is more than what has been looked at, or the loop would spin.
+        # Readable again only with more bytes than before, or the loop would spin.
         conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, arrived + 1)
         self.await_more(conn, conn.head_deadline)
 
 
-def _look_for_head(sock: socket.socket, buffered: bytes) -> tuple[bytes, bool]:
-    """What is there to be read, and whether a head ends in it. A look at all that may be there would copy
-    tens of kilobytes of each upload, so that is the second one."""
+def _peek_at_head(sock: socket.socket, buffered: bytes) -> tuple[bytes, bool]:
+    """Return the received bytes without consuming them, and whether they complete the head.
+
+    The first attempt is small, because a copy of everything received would be tens of kilobytes of each upload.
+    """
     arrived, is_complete = b"", False
     for size in (_USUAL_HEAD_BYTES, HEAD_BYTES):
         arrived = _peek(sock, size)
@@ -194,5 +196,5 @@ def _stop_reading(sock: socket.socket) -> None:
     try:
         sock.shutdown(socket.SHUT_RD)
     except OSError:
-        # The client has gone already.
+        # The client is gone.
         return
