@@ -305,7 +305,7 @@ def test_no_history_breaks_the_outbox_on_sqlite(sqlite_template: Path, tmp_path:
         path = copy(sqlite_template, tmp_path / f"{next(numbers)}.db")
         return Database(f"sqlite:///{path}", now=clock.sql)
 
-    _run(fresh, examples=8)
+    _run(fresh, examples=6)
 
 
 @pytest.mark.long

@@ -127,6 +127,7 @@ def test_an_upload_is_paused_and_goes_on_when_its_user_wants_it(
     expect(row.get_by_role("button", name="Pause")).to_be_hidden()
 
 
+@pytest.mark.long
 def test_pausing_and_resuming_thirty_times_within_a_second_loses_nothing(
     tab: Tab, service: Service, link: CuttingProxy, photo: Path
 ) -> None:
@@ -198,6 +199,7 @@ def test_a_cancelled_upload_is_forgotten_here_and_there(
     assert service.request("GET", address).status_code == 404
 
 
+@pytest.mark.long
 def test_a_refusal_at_the_end_shows_the_problem(tab: Tab, service: Service, photo: Path) -> None:
     tab.expects(409)
     other = bytearray(photo.read_bytes())

@@ -17,7 +17,6 @@ from app.detection.inference.tiles import MAX_TILES, Tile, merge, split_into_til
 from app.detection.inference.yolo import YoloDetector
 from app.settings import DetectorOptions
 from tests.detection.onnx_bytes import constant_model
-from tests.long import later
 
 SIDE = 640
 
@@ -121,7 +120,8 @@ def people(found: list[DetectedObject]) -> list[DetectedObject]:
     return [one for one in found if one.label == "person"]
 
 
-@pytest.mark.parametrize("at", later([(1500, 900)], (560, 520), (3800, 2800)))
+@pytest.mark.long
+@pytest.mark.parametrize("at", [(1500, 900), (560, 520), (3800, 2800)])
 def test_a_small_person_that_a_single_pass_misses_is_found_with_tiles(
     at: tuple[int, int], photo: Image.Image, detector: YoloDetector, tiling: YoloDetector
 ) -> None:
